@@ -1,0 +1,11 @@
+FROM python:3.12-slim
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /app
+COPY requirements.txt .
+RUN pip install --no-cache-dir -r requirements.txt
+COPY receiver receiver
+COPY reconcile reconcile
+COPY wsgi.py gunicorn.conf.py ./
+RUN useradd --create-home backstop
+USER backstop
+CMD ["gunicorn", "--bind", "0.0.0.0:8000", "wsgi:app"]

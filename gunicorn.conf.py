@@ -1,0 +1,66 @@
+"""How gunicorn serves the receiver. Flags of the command line beat what stands here."""
+
+import logging
+import threading
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker
+from peewee import PeeweeException
+
+from receiver.config import Settings
+from receiver.ledger.db import SchemaBehind, describe, require_schema
+from receiver.logs import RedactingFormatter
+from receiver.upstream import Upstream
+from reconcile.schedule import start_scheduler
+
+# Read here too, so that bad settings stop the master: a worker that dies at its start is only started again.
+_settings = Settings.from_env()
+
+# This machine alone; a platform's command adds --bind 0.0.0.0:$PORT.
+bind = f"127.0.0.1:{_settings.port}"
+
+# SQLite has one writer at a time, so that more processes only wait for each other.
+workers = _settings.web_concurrency or (1 if _settings.database_url.startswith("sqlite:") else 2)
+worker_class = "gthread"
+threads = 32
+timeout = 60
+graceful_timeout = 20  # platforms kill after 30 s
+limit_request_line = 8190  # a ref is part of the path
+control_socket_disable = True
+
+
+class RedactingLogger(Logger):  # type: ignore[misc]  # gunicorn has no type hints
+    """Masks callback tokens: access logs and complaints about bad requests print the request's path."""
+
+    def setup(self, cfg: object) -> None:
+        super().setup(cfg)
+        formatters = {self.error_log: self.error_fmt, self.access_log: self.access_fmt}
+        for log, line in formatters.items():
+            for handler in log.handlers:
+                handler.setFormatter(RedactingFormatter(line, self.datefmt))
+
+
+logger_class = RedactingLogger
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Say in the log what /readyz says too, when the database is not ready; begin to reconcile if told to.
+
+    In the worker, not in the master: a fork does not take the scheduler's threads along.
+    """
+    try:
+        require_schema()
+    except (PeeweeException, SchemaBehind) as problem:
+        logging.getLogger("receiver").error("Callbacks cannot be kept: %s", describe(problem))
+    if _settings.reconcile_in_web:
+        worker.backstop_stop = threading.Event()
+        upstream = Upstream.from_settings(_settings)
+        worker.backstop_scheduler = start_scheduler(_settings, upstream, worker.backstop_stop)
+
+
+def worker_exit(server: Arbiter, worker: Worker) -> None:
+    """End the scheduler of a worker that has one; the run in progress gives back what it had claimed."""
+    if hasattr(worker, "backstop_scheduler"):
+        worker.backstop_stop.set()
+        worker.backstop_scheduler.shutdown()

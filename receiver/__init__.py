@@ -1,0 +1,1 @@
+"""What Backstop serves, what it knows and whom it asks."""

@@ -1,0 +1,33 @@
+"""Builds the Flask application from settings; creating it starts nothing and opens no connection."""
+
+from flask import Flask
+from werkzeug.routing import BaseConverter
+
+from receiver.cli import add_commands
+from receiver.config import Settings
+from receiver.ledger.db import init_database
+from receiver.web import callbacks, errors, health, pages, tasks
+
+
+class _Text(BaseConverter):
+    """Matches any text, slashes included: refs and task ids are other people's names."""
+
+    part_isolating = False
+    regex = "(?s:.+)"  # a newline is text too
+
+
+def create_app(settings: Settings) -> Flask:
+    """Return the application that serves the ledger in `settings.database_url`."""
+    init_database(settings.database_url)
+    app = Flask(__name__, template_folder="web/templates", static_folder="web/static")
+    app.extensions["backstop"] = settings
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
+    # A redirect would lose a callback: its sender repeats the request as a GET, without the body.
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
+    app.url_map.converters["text"] = _Text
+    for blueprint in (callbacks.blueprint, tasks.blueprint, pages.blueprint, health.blueprint):
+        app.register_blueprint(blueprint)
+    errors.add_handlers(app)
+    add_commands(app)
+    return app

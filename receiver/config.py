@@ -1,0 +1,190 @@
+"""The settings: read once from the environment, checked all together, frozen."""
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+_T = TypeVar("_T")
+
+_TO_MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+
+
+class SettingsError(SystemExit):
+    """The settings are unusable; the message lists every problem and no secret.
+
+    It is a SystemExit, so that whichever process reads them stops with the message and without a traceback.
+    """
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an operator decides. Secrets stay out of `repr`."""
+
+    database_url: str = field(repr=False)
+    api_token: str | None = field(repr=False)
+    api_base_url: str
+    callback_tokens: tuple[str, ...] = field(repr=False)
+    api_key: str = field(repr=False)
+    public_url: str | None
+    reconcile_interval: timedelta
+    reconcile_grace: timedelta
+    reconcile_batch_size: int
+    reconcile_concurrency: int
+    reconcile_give_up_after: timedelta
+    reconcile_lease: timedelta
+    reconcile_max_rate: float
+    confirm_callbacks: bool
+    reconcile_in_web: bool
+    max_body_bytes: int
+    port: int
+    web_concurrency: int | None
+    retention: timedelta
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read the settings from `environ`, by default the process's own over those of a `.env` file.
+
+        Raises SettingsError naming every variable that is missing or bad, each with a good value.
+        """
+        if environ is None:
+            environ = {**{k: v or "" for k, v in dotenv_values(".env").items()}, **os.environ}
+        reader = _Reader(environ)
+        settings = cls(
+            database_url=reader.read("DATABASE_URL", _database_url, "sqlite:///backstop.db"),
+            api_token=reader.read("ACEDATACLOUD_API_TOKEN", _secret, None),
+            api_base_url=reader.read("ACEDATACLOUD_API_BASE_URL", _http_url, "https://api.acedata.cloud"),
+            callback_tokens=reader.read("CALLBACK_TOKEN", _callback_tokens, (), required=True),
+            api_key=reader.read("API_KEY", _secret, "", required=True),
+            public_url=reader.read("PUBLIC_URL", _http_url, None),
+            reconcile_interval=reader.read("RECONCILE_INTERVAL", _seconds, timedelta(seconds=15)),
+            reconcile_grace=reader.read("RECONCILE_GRACE", _seconds, timedelta(seconds=180)),
+            reconcile_batch_size=reader.read("RECONCILE_BATCH_SIZE", _whole(1, 1000), 50),
+            reconcile_concurrency=reader.read("RECONCILE_CONCURRENCY", _whole(1, 64), 4),
+            reconcile_give_up_after=reader.read("RECONCILE_GIVE_UP_AFTER", _seconds, timedelta(days=1)),
+            reconcile_lease=reader.read("RECONCILE_LEASE", _seconds, timedelta(seconds=120)),
+            reconcile_max_rate=reader.read("RECONCILE_MAX_RATE", _rate, 5.0),
+            confirm_callbacks=reader.read("CONFIRM_CALLBACKS", _boolean, True),
+            reconcile_in_web=reader.read("RECONCILE_IN_WEB", _boolean, False),
+            max_body_bytes=reader.read("MAX_BODY_BYTES", _whole(1, 2**30), 2**20),
+            port=reader.read("PORT", _whole(0, 65535), 8000),
+            web_concurrency=reader.read("WEB_CONCURRENCY", _whole(1, 256), None),
+            retention=timedelta(days=reader.read("RETENTION_DAYS", _whole(1, 36500), 30)),
+        )
+        reader.raise_for_problems()
+        return settings
+
+
+class _Reader:
+    """Reads variables one by one and remembers what was wrong with each."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._problems: list[str] = []
+
+    def read(self, name: str, parse: Callable[[str], _T], default: _T, required: bool = False) -> _T:
+        text = self._environ.get(name, "").strip()
+        if not text:  # platforms' forms set a variable that was left blank to ""
+            if required:
+                self._problems.append(f"{name} is missing; make one with: {_TO_MAKE_ONE}")
+            return default
+        try:
+            return parse(text)
+        except ValueError as problem:
+            self._problems.append(f"{name} {problem}")
+            return default
+
+    def raise_for_problems(self) -> None:
+        if self._problems:
+            lines = "\n".join(f"  - {problem}" for problem in self._problems)
+            raise SettingsError(
+                f"Backstop cannot start, its settings need mending:\n{lines}\n"
+                "Set them in the environment, or in a .env file here (.env.example lists them all)."
+            )
+
+
+def _database_url(text: str) -> str:
+    example = "must be like sqlite:///backstop.db or postgresql://user:password@host:5432/name"
+    try:
+        url = urlsplit(text)
+        url.port  # noqa: B018 - reading it is what checks it
+    except ValueError:
+        raise ValueError(example) from None
+    if url.scheme not in {"sqlite", "postgres", "postgresql"}:
+        raise ValueError(example)
+    if url.path in {"", "/"} or (url.scheme == "sqlite" and url.netloc):
+        raise ValueError(f"names no database; it {example}")
+    if ":memory:" in text:
+        raise ValueError(
+            "must name a file, like sqlite:///backstop.db: a database in memory is lost with its process"
+        )
+    return text
+
+
+def _http_url(text: str) -> str:
+    example = "must be an http or https address, like https://backstop.example.com"
+    try:
+        url = urlsplit(text)
+        url.port  # noqa: B018 - reading it is what checks it
+    except ValueError:
+        raise ValueError(example) from None
+    if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment or url.username:
+        raise ValueError(example)
+    return text.rstrip("/")
+
+
+def _secret(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError(f"must be printable ASCII without spaces, like the output of: {_TO_MAKE_ONE}")
+    return text
+
+
+def _callback_tokens(text: str) -> tuple[str, ...]:
+    tokens = tuple(token.strip() for token in text.split(",") if token.strip())
+    if not tokens or not all(re.fullmatch(r"[A-Za-z0-9._~-]+", token) for token in tokens):
+        raise ValueError(
+            "must hold only letters, digits and . _ ~ - (it is part of a URL), with commas between several,"
+            f" like the output of: {_TO_MAKE_ONE}"
+        )
+    return tokens
+
+
+def _number(text: str, example: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(example) from None
+    if not math.isfinite(number) or not 0 <= number <= 10**9:
+        raise ValueError(example)
+    return number
+
+
+def _seconds(text: str) -> timedelta:
+    return timedelta(seconds=_number(text, "must be a number of seconds, 0 or more, like 180"))
+
+
+def _rate(text: str) -> float:
+    return _number(text, "must be calls a second, like 5, or 0 for no ceiling")
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _boolean(text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True}
+    words |= {"false": False, "0": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise ValueError("must be true or false")
+    return words[text.lower()]

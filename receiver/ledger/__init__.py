@@ -1,0 +1,1 @@
+"""What Backstop knows: tasks, deliveries, look-ups and runs, in SQLite or PostgreSQL."""

@@ -1,0 +1,121 @@
+"""Where the ledger lives: a URL becomes a peewee database with its durability settings and its schema."""
+
+import fcntl
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peewee import Database, InterfaceError, OperationalError, PostgresqlDatabase
+from playhouse.db_url import parse
+from playhouse.migrations import Runner
+from playhouse.pool import PooledPostgresqlDatabase, PooledSqliteDatabase
+
+from receiver.ledger.models import database
+
+# What a database raises when it is away, full, locked or read-only: the work may be tried again later.
+DATABASE_AWAY = (OperationalError, InterfaceError)
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATE_LOCK = 0x6261636B  # any number that no other program uses in the same PostgreSQL database
+_SQLITE_BUSY_TIMEOUT_SECONDS = 10
+_SQLITE_OLDEST = (3, 35, 0)  # the first with RETURNING
+
+
+def describe(problem: Exception) -> str:
+    """Return what a database complains about, in one line for a log."""
+    return " ".join(str(problem).split()) or type(problem).__name__
+
+
+class SchemaBehind(RuntimeError):
+    """The database lacks migrations that this version needs."""
+
+
+class _DurableSqlite(PooledSqliteDatabase):
+    def __init__(self, path: str) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]  # playhouse has no type hints
+            path,
+            max_connections=None,  # the threads are bounded, and each holds one at most
+            timeout=_SQLITE_BUSY_TIMEOUT_SECONDS,
+            check_same_thread=False,  # the pool hands a connection to one thread at a time
+            lock_type="IMMEDIATE",  # a transaction that reads before it writes must not have to give way
+            pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1},
+        )
+
+
+class _DurablePostgresql(PostgresqlDatabase):
+    def _connect(self) -> Any:
+        connection = super()._connect()  # type: ignore[misc]  # not in the stubs
+        # A role or a database may have it switched off; an acknowledged delivery must be on disk.
+        connection.execute("SET synchronous_commit TO on")
+        return connection
+
+
+class _PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: ignore[misc]
+    """The pool asks `_DurablePostgresql` for new connections, and pings each one that it hands out again."""
+
+
+def init_database(url: str) -> Database:
+    """Bind the models to the database behind `url` and return it. Opens no connection."""
+    params = parse(url, unquote_password=True, unquote_user=True)
+    if url.startswith("sqlite:"):
+        if sqlite3.sqlite_version_info < _SQLITE_OLDEST:
+            raise SystemExit(
+                f"Backstop needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}."
+            )
+        database.initialize(_DurableSqlite(params["database"]))
+    else:
+        name = params.pop("database")
+        bounds = {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 20_000}
+        pool = _PooledPostgresql(name, max_connections=None, **{**bounds, **params})  # type: ignore[no-untyped-call]
+        database.initialize(pool)
+    return database.obj  # type: ignore[no-any-return]  # the stubs leave a proxy's object open
+
+
+def on_postgresql() -> bool:
+    """Tell whether the ledger lives in PostgreSQL; otherwise it is SQLite."""
+    return isinstance(database.obj, PostgresqlDatabase)
+
+
+def migrate() -> list[str]:
+    """Bring the schema up to date and return the names of the migrations applied, [] when there were none.
+
+    Any number of processes may call it at once: one applies, the others wait and find nothing left to do.
+    """
+    with database.connection_context(), _migrating_alone():
+        return list(_runner().up())
+
+
+def pending_migrations() -> list[str]:
+    """Return the names of the migrations that the database lacks."""
+    with database.connection_context():
+        return [migration.name for migration in _runner().status() if not migration.applied]
+
+
+def require_schema() -> None:
+    """Raise SchemaBehind when the database lacks migrations."""
+    if pending := pending_migrations():
+        raise SchemaBehind(
+            f"The database lacks {len(pending)} migration(s), the first is {pending[0]}:"
+            " run `flask --app wsgi migrate`."
+        )
+
+
+def _runner() -> Runner:
+    return Runner(database.obj, directory=str(_MIGRATIONS))
+
+
+@contextmanager
+def _migrating_alone() -> Iterator[None]:
+    if on_postgresql():
+        database.execute_sql("SELECT pg_advisory_lock(%s)", (_MIGRATE_LOCK,))
+        try:
+            yield
+        finally:
+            database.execute_sql("SELECT pg_advisory_unlock(%s)", (_MIGRATE_LOCK,))
+    else:
+        # Not a transaction: a migration that rebuilds a table must switch foreign keys off outside of one.
+        with open(f"{database.obj.database}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,151 @@
+"""How evidence about tasks joins what is known: one upsert, whatever order the evidence comes in.
+
+A row of evidence is a row of `task` that holds only what one registration, callback or look-up says. Each
+column joins by taking the greater (a witness), the better sourced (a fact) or the earlier (a time), so that
+repeating or reordering evidence changes nothing. The statement that writes does the joining: two processes
+that learn of one task at the same moment cannot overwrite each other.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from peewee import EXCLUDED, SQL, Case, Insert, TextField
+
+from receiver.ledger.db import on_postgresql
+from receiver.ledger.models import Task
+from receiver.ledger.results import EXPIRED, FINAL, PENDING, Result
+
+REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
+
+Evidence = Mapping[str, Any]
+Assignments = dict[Any, Any]  # peewee fields and the expressions that become their values
+
+_CLAIM = (Task.claim_status, Task.claim_progress, Task.claim_response, Task.claim_error)
+_LOOKUP = (Task.lookup_status, Task.lookup_progress, Task.lookup_response, Task.lookup_error)
+_FACTS = (Task.type, Task.ref, Task.trace_id, Task.request, Task.submitted_at)
+_EARLIEST = (Task.registered_at, Task.finished_at)
+_NOTHING_KNOWN = {name: field.default for name, field in Task._meta.fields.items()}
+
+
+def facts(source: int, **values: Any) -> dict[str, Any]:
+    """Return the columns of what `source` (REGISTRATION, LOOKUP, CALLBACK) says; None says nothing."""
+    known = {name: value for name, value in values.items() if value is not None}
+    return known | {f"{name}_source": source for name in known}
+
+
+def testimony(witness: str, result: Result) -> dict[str, Any]:
+    """Return the columns in which the witness ("claim" or "lookup") testifies `result`."""
+    return {
+        f"{witness}_key": result.key,
+        f"{witness}_status": result.status,
+        f"{witness}_progress": result.progress,
+        f"{witness}_response": result.response,
+        f"{witness}_error": result.error,
+    }
+
+
+def merge(rows: Iterable[Evidence], schedule: Assignments) -> Insert:
+    """Return the upsert that joins `rows`, at most one a task, with what is known.
+
+    `schedule` says how the columns join that time the next look-up; those it leaves out stay as they are.
+    """
+    return Task.insert_many(_complete(rows)).on_conflict(
+        conflict_target=[Task.id], update={**_witnesses(), **_facts(), **_settlement(), **schedule}
+    )
+
+
+def insert_new(rows: Iterable[Evidence]) -> Insert:
+    """Return the statement that inserts the tasks among `rows` which are not known yet."""
+    return Task.insert_many(_complete(rows)).on_conflict_ignore()
+
+
+def schedule_of_callback() -> Assignments:
+    """A callback that adds something gives the time of the next look-up anew; one that repeats does not."""
+    adds = _raises_claim() & ~_is_final(Task.lookup_status)
+    return {
+        Task.next_lookup_at: _choose(adds, Task.next_lookup_at),
+        Task.attempts: _choose(adds, Task.attempts),
+        Task.silent_since: _choose(adds, Task.silent_since),
+        Task.delivery_count: Task.delivery_count + EXCLUDED.delivery_count,
+    }
+
+
+def schedule_of_lookup(leased_until: datetime) -> Assignments:
+    """A look-up times the next one, unless somebody has timed it anew since the lease was taken."""
+    leased = Task.next_lookup_at == leased_until
+    gives_up = leased & EXCLUDED.gave_up_at.is_null(False)
+    final = _is_final(EXCLUDED.lookup_status)
+    return {
+        Task.next_lookup_at: Case(
+            None, [(final, SQL("NULL")), (leased, EXCLUDED.next_lookup_at)], Task.next_lookup_at
+        ),
+        Task.attempts: _choose(leased, Task.attempts),
+        Task.silent_since: _choose(EXCLUDED.silent_since > Task.silent_since, Task.silent_since),
+        Task.gave_up_at: _choose(gives_up & Task.gave_up_at.is_null(), Task.gave_up_at),
+        Task.status: Case(
+            None, [(gives_up & (Task.status == PENDING) & ~final, EXPIRED)], _settlement()[Task.status]
+        ),
+        Task.last_lookup_error: EXCLUDED.last_lookup_error,
+        Task.lookup_count: Task.lookup_count + EXCLUDED.lookup_count,
+    }
+
+
+def _complete(rows: Iterable[Evidence]) -> list[Evidence]:
+    # In the order of their ids: batches that lock rows in one order cannot deadlock.
+    return [{**_NOTHING_KNOWN, **row} for row in sorted(rows, key=lambda row: str(row["id"]))]
+
+
+def _witnesses() -> Assignments:
+    claim = {column: _choose(_raises_claim(), column) for column in (Task.claim_key, *_CLAIM)}
+    return claim | {column: _choose(_raises_lookup(), column) for column in (Task.lookup_key, *_LOOKUP)}
+
+
+def _facts() -> Assignments:
+    assignments: Assignments = {}
+    for fact in _FACTS:
+        source = getattr(Task, f"{fact.name}_source")
+        told_source = getattr(EXCLUDED, source.name)
+        # Where nothing is told its source is NULL, and no comparison with NULL is true.
+        better = source.is_null() | (told_source < source) | ((told_source == source) & _precedes(fact))
+        for column in (fact, source, *((Task.prompt,) if fact is Task.request else ())):
+            assignments[column] = _choose(told_source.is_null(False) & better, column)
+    for time in _EARLIEST:
+        assignments[time] = _choose(time.is_null() | _precedes(time), time)
+    return assignments
+
+
+def _settlement() -> Assignments:
+    by_lookup = _raises_lookup() & _is_final(EXCLUDED.lookup_status)
+    by_claim = _raises_claim() & _is_final(EXCLUDED.claim_status) & ~_is_final(Task.lookup_status)
+    changes = (by_lookup | by_claim) & (EXCLUDED.status != Task.status)
+    return {
+        Task.status: _choose(changes, Task.status),
+        Task.settled_by: _choose(changes, Task.settled_by),
+        Task.settled_at: _choose(changes, Task.settled_at),
+    }
+
+
+def _raises_claim() -> Any:
+    return EXCLUDED.claim_key > Task.claim_key
+
+
+def _raises_lookup() -> Any:
+    return EXCLUDED.lookup_key > Task.lookup_key
+
+
+def _is_final(status: Any) -> Any:
+    # Not IN alone: with NULL it is NULL, and so is its negation.
+    return status.is_null(False) & status.in_(FINAL)
+
+
+def _choose(condition: Any, column: Any) -> Any:
+    return Case(None, [(condition, getattr(EXCLUDED, column.name))], column)
+
+
+def _precedes(column: Any) -> Any:
+    told = getattr(EXCLUDED, column.name)
+    if on_postgresql() and isinstance(column, TextField):
+        # PostgreSQL compares texts as its locale does; SQLite by their bytes, and so does "C".
+        return told.collate('"C"') < column.collate('"C"')
+    return told < column

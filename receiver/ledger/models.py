@@ -1,0 +1,180 @@
+"""The rows: Task, Delivery, Lookup, ReconcileRun. Times are UTC without a zone, JSON is strict text."""
+
+from peewee import (
+    SQL,
+    BigAutoField,
+    BlobField,
+    DatabaseProxy,
+    DateTimeField,
+    DoubleField,
+    ForeignKeyField,
+    IntegerField,
+    Model,
+    SmallIntegerField,
+    TextField,
+)
+
+from receiver.ledger.results import FAILED, FINAL, PENDING, SUCCEEDED
+
+database = DatabaseProxy()
+
+
+class _Row(Model):
+    class Meta:
+        database = database
+        legacy_table_names = False
+
+
+class Task(_Row):
+    """One unit of upstream work, as two witnesses tell of it: `claim_*` what callbacks say, `lookup_*` what
+    the Tasks API says. Each holds the result with its greatest key (see `results.Result`).
+
+    A `*_source` says who gave the fact beside it: 1 a registration, 2 a look-up, 3 a callback.
+    """
+
+    id = TextField(primary_key=True)
+    status = TextField(default=PENDING)
+    created_at = DateTimeField()  # when we first heard of it
+    registered_at = DateTimeField(null=True)
+
+    type = TextField(null=True)
+    type_source = SmallIntegerField(null=True)
+    ref = TextField(null=True)
+    ref_source = SmallIntegerField(null=True)
+    trace_id = TextField(null=True)
+    trace_id_source = SmallIntegerField(null=True)
+    request = TextField(null=True)
+    request_source = SmallIntegerField(null=True)
+    prompt = TextField(null=True)  # the request's, for lists and for searching
+    submitted_at = DateTimeField(null=True)
+    submitted_at_source = SmallIntegerField(null=True)
+    finished_at = DateTimeField(null=True)
+
+    claim_key = BlobField(default=b"")
+    claim_status = TextField(null=True)
+    claim_progress = DoubleField(null=True)
+    claim_response = TextField(null=True)
+    claim_error = TextField(null=True)
+    lookup_key = BlobField(default=b"")
+    lookup_status = TextField(null=True)
+    lookup_progress = DoubleField(null=True)
+    lookup_response = TextField(null=True)
+    lookup_error = TextField(null=True)
+
+    settled_by = TextField(null=True)  # callback, lookup or submit
+    settled_at = DateTimeField(null=True)
+    gave_up_at = DateTimeField(null=True)
+
+    silent_since = DateTimeField()  # the give-up clock: first heard of, or last progress
+    next_lookup_at = DateTimeField(null=True)  # when it is due; while claimed, when the lease lapses
+    attempts = IntegerField(default=0)  # look-ups since the last sign of life; paces the backoff
+    last_lookup_error = TextField(null=True)
+    delivery_count = IntegerField(default=0)
+    lookup_count = IntegerField(default=0)
+
+    class Meta:
+        table_name = "task"
+
+    @property
+    def witness(self) -> str:
+        """Return whose word counts, `lookup` or `claim`: a final look-up beats any callback."""
+        if self.lookup_status in FINAL:
+            return "lookup"
+        return "claim" if self.claim_key >= self.lookup_key else "lookup"
+
+    @property
+    def progress(self) -> float | None:
+        return self.lookup_progress if self.witness == "lookup" else self.claim_progress
+
+    @property
+    def response(self) -> str | None:
+        return self.lookup_response if self.witness == "lookup" else self.claim_response
+
+    @property
+    def error(self) -> str | None:
+        return self.lookup_error if self.witness == "lookup" else self.claim_error
+
+    @property
+    def confirmed(self) -> bool | None:
+        """None until upstream has given a final answer; then whether no final callback contradicts it."""
+        return None if self.lookup_status not in FINAL else not self.disputed
+
+    @property
+    def disputed(self) -> bool:
+        return {self.claim_status, self.lookup_status} == {FAILED, SUCCEEDED}
+
+
+# The same as Task.disputed, in SQL; the text is the index's condition too, so that lists can use the index.
+DISPUTED = SQL(
+    "((claim_status = 'failed' AND lookup_status = 'succeeded')"
+    " OR (claim_status = 'succeeded' AND lookup_status = 'failed'))"
+)
+
+Task.add_index(Task.index(Task.next_lookup_at, name="task_due", where=SQL("next_lookup_at IS NOT NULL")))
+Task.add_index(Task.index(Task.created_at, Task.id, name="task_newest"))
+Task.add_index(Task.index(Task.status, Task.created_at, Task.id, name="task_status_newest"))
+Task.add_index(Task.index(Task.settled_at, Task.settled_by, name="task_settled"))
+Task.add_index(Task.index(Task.ref, name="task_ref"))
+Task.add_index(Task.index(Task.trace_id, name="task_trace_id"))
+Task.add_index(Task.index(Task.created_at, Task.id, name="task_disputed", where=DISPUTED))
+
+
+class Delivery(_Row):
+    """One callback as it came, kept whatever came of it. `task` is None where the body named none."""
+
+    id = BigAutoField()
+    task = ForeignKeyField(Task, null=True, backref="+")
+    received_at = DateTimeField(index=True)
+    verdict = TextField()  # a status, or unreadable
+    problem = TextField(null=True)  # why it is unreadable, as strict JSON {code, message}
+    ref = TextField(null=True)
+    remote_addr = TextField(null=True)
+    headers = TextField()  # strict JSON [[name, value], ...]
+    body = BlobField()  # verbatim; of a body over the limit, its first bytes
+    size = IntegerField()  # bytes received
+    digest = BlobField()  # SHA-256 of the body
+
+    # Not a column: what queries.deliveries_of() finds out when it reads.
+    duplicate: bool = False
+
+    class Meta:
+        table_name = "delivery"
+
+
+class ReconcileRun(_Row):
+    """One pass of the reconciler. Counts are of tasks, but for `calls` and `errors`: of calls to upstream."""
+
+    id = BigAutoField()
+    reconciler = TextField()  # host:pid
+    started_at = DateTimeField(index=True)
+    finished_at = DateTimeField(null=True)
+    due = IntegerField(default=0)
+    asked = IntegerField(default=0)
+    settled = IntegerField(default=0)
+    running = IntegerField(default=0)
+    absent = IntegerField(default=0)
+    calls = IntegerField(default=0)
+    errors = IntegerField(default=0)
+    error = TextField(null=True)  # the last one's message
+
+    class Meta:
+        table_name = "reconcile_run"
+
+
+class Lookup(_Row):
+    """One question to the Tasks API about one task, and what came of it."""
+
+    id = BigAutoField()
+    task = ForeignKeyField(Task, backref="+")
+    run = ForeignKeyField(ReconcileRun, null=True, backref="+", on_delete="SET NULL")
+    asked_at = DateTimeField(index=True)
+    answered_at = DateTimeField()
+    verdict = TextField()  # a status, absent, or error
+    progress = DoubleField(null=True)
+    error = TextField(null=True)
+
+    class Meta:
+        table_name = "lookup"
+
+
+MODELS = (Task, Delivery, ReconcileRun, Lookup)

@@ -1,0 +1,24 @@
+"""Masks callback tokens wherever a callback URL shows up in text."""
+
+import re
+from typing import Any
+
+MASK = "***"
+_SLASH = "(?:/|%2[fF])"
+_TOKEN_IN_URL = re.compile(rf"({_SLASH}callbacks{_SLASH})(?:(?!{_SLASH})[^\s?#\"'\\<>])+")
+
+
+def mask_tokens(text: str) -> str:
+    """Return `text` with the segment behind every `/callbacks/` masked, whoever's token it is."""
+    return _TOKEN_IN_URL.sub(rf"\1{MASK}", text)
+
+
+def mask_tokens_within(value: Any) -> Any:
+    """Return parsed JSON with every string in it masked, keys included."""
+    if isinstance(value, str):
+        return mask_tokens(value)
+    if isinstance(value, list):
+        return [mask_tokens_within(item) for item in value]
+    if isinstance(value, dict):
+        return {mask_tokens(key): mask_tokens_within(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,23 @@
+"""How the processes log: one line an event on standard error, and never a callback token in it."""
+
+import logging
+import sys
+
+from receiver.ledger.redact import mask_tokens
+
+
+class RedactingFormatter(logging.Formatter):
+    """Masks callback tokens in everything a record prints, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask_tokens(super().format(record))
+
+
+def configure_logging() -> None:
+    """Send the log of this process to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    # They tell of every job and migration that starts and ends; what came of it, our own log says.
+    for name in ("apscheduler", "peewee.migrations"):
+        logging.getLogger(name).setLevel(logging.WARNING)

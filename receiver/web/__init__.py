@@ -1,0 +1,1 @@
+"""What Backstop serves: callbacks, the task API, the pages and the health routes."""

@@ -1,0 +1,113 @@
+"""What a task's response holds, made ready for a page: links that are safe to follow, texts, printed JSON."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from receiver.ledger.models import Delivery, Task
+from receiver.web.wording import shown
+
+_LINKS = {"image_url": "image", "raw_image_url": "full-size image", "video_url": "video"}
+_LINK_LISTS = {"image_urls": "image", "sub_image_urls": "image", "video_urls": "video"}
+_MOST_ENTRIES = 50
+_MOST_CHARACTERS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An address that a browser may be sent to."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The readable parts of a response."""
+
+    image: str | None
+    links: tuple[Link, ...]
+    descriptions: tuple[str, ...]
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Upstream's error, in clear."""
+
+    code: str
+    message: str
+
+
+def contents_of(task: Task) -> Contents:
+    """Return the readable parts of a task's response; what is no safe link is left out of the links."""
+    response = _object(task.response)
+    return Contents(
+        image=safe_url(response.get("image_url")),
+        links=tuple(_links(response)),
+        descriptions=_texts(response.get("descriptions")),
+        prompts=_texts(response.get("prompts")),
+    )
+
+
+def image_of(task: Task) -> str | None:
+    """Return the address of a task's image, if that is safe to link to."""
+    return safe_url(_object(task.response).get("image_url"))
+
+
+def failure_of(task: Task) -> Failure | None:
+    """Return why a task failed, if upstream told."""
+    error = _object(task.error)
+    code, message = error.get("code"), error.get("message")
+    if code is None and message is None:
+        return None
+    return Failure("" if code is None else shown(code, 200), "" if message is None else shown(message, 2000))
+
+
+def problem_of(delivery: Delivery) -> str:
+    """Return why a delivery could not be read as a result."""
+    return shown(_object(delivery.problem).get("message", "It could not be read."))
+
+
+def printed(text: str | None) -> str | None:
+    """Return strict JSON with indentation, in full up to a length that a browser bears."""
+    if text is None:
+        return None
+    return shown(json.dumps(json.loads(text), indent=2, ensure_ascii=False), _MOST_CHARACTERS)
+
+
+def safe_url(value: object) -> str | None:
+    """Return `value` if it is an http or https address, else None: a `javascript:` link would run here."""
+    if not isinstance(value, str) or not value.isprintable() or " " in value:
+        return None
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return None
+    return value if parts.scheme in {"http", "https"} and parts.hostname else None
+
+
+def _links(response: dict[str, Any]) -> Iterable[Link]:
+    seen: set[str] = set()
+    found = [(name, response.get(field)) for field, name in _LINKS.items()]
+    for field, name in _LINK_LISTS.items():
+        found += [(f"{name} {n}", entry) for n, entry in enumerate(_list(response.get(field)), 1)]
+    for name, value in found:
+        if (url := safe_url(value)) and url not in seen:
+            seen.add(url)
+            yield Link(name, url)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(shown(entry, 2000) for entry in _list(value) if isinstance(entry, str))
+
+
+def _list(value: object) -> list[Any]:
+    return value[:_MOST_ENTRIES] if isinstance(value, list) else []
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    value = json.loads(text) if text else None
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,57 @@
+"""Every error as JSON `{"error": {"code", "message"}}`, or as a page for people."""
+
+import logging
+
+from flask import Flask, Response, jsonify, make_response, render_template, request
+from peewee import PeeweeException
+from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable
+
+from receiver.ledger.db import DATABASE_AWAY, describe
+
+log = logging.getLogger(__name__)
+
+_MACHINE_PATHS = ("/api/", "/callbacks", "/healthz", "/readyz")
+
+
+class BadInput(HTTPException):
+    """A request that the API cannot take; the message says what to change."""
+
+    code = 400
+
+
+def add_handlers(app: Flask) -> None:
+    """Make the application answer its errors in one form."""
+    app.register_error_handler(HTTPException, _answer)
+    app.register_error_handler(Exception, _answer_unexpected)
+
+
+def error_body(code: str, message: str) -> Response:
+    """Return an error as upstream's and ours look."""
+    return jsonify({"error": {"code": code, "message": message}})
+
+
+def database_away(problem: Exception) -> ServiceUnavailable:
+    """Log why the database did not do its work, and return the error that says so without details."""
+    log.error("%s %s: the database did not take it: %s", request.method, request.path, describe(problem))
+    return ServiceUnavailable("The database cannot be used right now; try again in a moment.", retry_after=10)
+
+
+def _answer(problem: HTTPException) -> Response:
+    code = (problem.name or "error").lower().replace(" ", "_").replace("'", "")
+    message = problem.description or problem.name
+    if request.path.startswith(_MACHINE_PATHS):
+        response = error_body(code, message)
+    else:
+        response = make_response(render_template("error.html", problem=problem, message=message))
+    response.status_code = problem.code or 500
+    for name, value in problem.get_headers(request.environ):
+        if name.lower() != "content-type":
+            response.headers.add(name, value)
+    return response
+
+
+def _answer_unexpected(problem: Exception) -> Response:
+    if isinstance(problem, (*DATABASE_AWAY, PeeweeException)):
+        return _answer(database_away(problem))
+    log.exception("%s %s failed", request.method, request.path)
+    return _answer(InternalServerError())

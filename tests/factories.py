@@ -1,0 +1,86 @@
+"""Makes what tests need, with few defaults: payloads as upstream sends them, rows through the real door."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from receiver.ledger import store
+from receiver.ledger.clock import utcnow
+from receiver.ledger.results import read_item
+
+SAMPLES = Path(__file__).parent / "samples"
+GRACE = timedelta(minutes=3)
+DAY = timedelta(days=1)
+
+
+def sample(name: str) -> Any:
+    """Return the parsed sample payload of that name."""
+    return json.loads((SAMPLES / name).read_bytes())
+
+
+def sample_lines(name: str) -> list[bytes]:
+    """Return the payloads of a sample that holds one a line."""
+    return (SAMPLES / name).read_bytes().splitlines()
+
+
+def body(task_id: str = "t1", **fields: Any) -> bytes:
+    """Return a successful callback's body."""
+    return json.dumps({"task_id": task_id, "success": True, "image_url": "https://x/1.png"} | fields).encode()
+
+
+def progress_body(task_id: str = "t1", progress: float = 40, **fields: Any) -> bytes:
+    return body(task_id, progress=progress, actions=[], **fields)
+
+
+def failure_body(task_id: str = "t1", code: str = "bad_request", message: str = "no") -> bytes:
+    error = {"code": code, "message": message}
+    return json.dumps({"task_id": task_id, "success": False, "error": error}).encode()
+
+
+def item(task_id: str = "t1", response: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    """Return a task object of the Tasks API; without a response the task is still running."""
+    return {"id": task_id, "type": "imagine", "response": response} | fields
+
+
+def finished_item(task_id: str = "t1", **fields: Any) -> dict[str, Any]:
+    response = {"task_id": task_id, "success": True, "image_url": "https://x/1.png", "progress": 100}
+    return item(task_id, response, finished_at=1720364637.4, **fields)
+
+
+def failed_item(task_id: str = "t1", code: str = "bad_request") -> dict[str, Any]:
+    response = {"task_id": task_id, "success": False, "error": {"code": code, "message": "no"}}
+    return item(task_id, response, finished_at=1720364637.4)
+
+
+def register(*ids: str, now: datetime | None = None, grace: timedelta = GRACE, **fields: Any) -> int:
+    registrations = [store.Registration(task_id, **fields) for task_id in ids]
+    return store.register(registrations, now or utcnow(), grace=grace)
+
+
+def record(
+    payload: bytes, now: datetime | None = None, confirm: bool = False, **fields: Any
+) -> store.Recorded:
+    callback = store.Callback(body=payload, size=len(payload), **fields)
+    return store.record(callback, now or utcnow(), grace=GRACE, confirm=confirm)
+
+
+def claim(
+    now: datetime | None = None, limit: int = 50, lease: timedelta = timedelta(minutes=2)
+) -> store.Claim:
+    now = now or utcnow()
+    return store.claim(now, now, limit=limit, lease=lease)
+
+
+def look_up(
+    items: Sequence[Any] = (), now: datetime | None = None, *, error: str | None = None, **overrides: Any
+) -> int:
+    """Claim what is due, as the reconciler does, and answer with `items` (or with `error`, for all of it)."""
+    now = now or utcnow()
+    claimed = claim(now)
+    results = {result.task_id: result for result in map(read_item, items)}
+    missing = store.Answer(error=error or store.ABSENT)
+    answers = {i: store.Answer(results[i]) if i in results else missing for i in claimed.ids}
+    bounds = {"backoff": lambda attempts: timedelta(seconds=30), "give_up_after": DAY} | overrides
+    return store.apply(claimed, answers, store.open_run("test:1", now), now, now, **bounds)

@@ -1,0 +1,153 @@
+"""Starts and ends the real processes: gunicorn with the receiver, the reconciler, and whatever they need."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import urllib3
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CALLBACK_TOKEN = "callback-token-of-the-test"
+API_KEY = "api-key-of-the-test"
+
+
+def free_port(wanted: int = 0) -> int:
+    """Return `wanted`, or any port, if nobody listens on it; OSError if somebody does."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", wanted))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 30, every: float = 0.05) -> Any:
+    """Wait for a condition to hold and return what it returned; TimeoutError when it never does."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it did not come true within {seconds} s: {condition}")
+        time.sleep(every)
+    return value
+
+
+class Backstop:
+    """One deployment: its processes run in `directory`, so that no .env of the repository is read.
+
+    Their logs are in that directory too. Use it as a context manager: at its end all processes end.
+    """
+
+    def __init__(self, directory: Path, upstream_url: str, port: int | None = None, **variables: Any) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.directory = directory
+        self.environ = {
+            "DATABASE_URL": f"sqlite:///{directory / 'backstop.db'}",
+            "ACEDATACLOUD_API_TOKEN": "test-token",
+            "ACEDATACLOUD_API_BASE_URL": upstream_url,
+            "CALLBACK_TOKEN": CALLBACK_TOKEN,
+            "API_KEY": API_KEY,
+            "PUBLIC_URL": self.url,
+            "PORT": str(self.port),
+            "RECONCILE_INTERVAL": "1",
+            "RECONCILE_GRACE": "2",
+            "RECONCILE_MAX_RATE": "0",
+            **{name: str(value) for name, value in variables.items()},
+        }
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._http = urllib3.PoolManager(maxsize=16, retries=False, timeout=30)
+
+    def __enter__(self) -> "Backstop":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self.processes:
+            self.stop(process)
+
+    @property
+    def database_url(self) -> str:
+        return self.environ["DATABASE_URL"]
+
+    @property
+    def callback_url(self) -> str:
+        return f"{self.url}/callbacks/{self.environ['CALLBACK_TOKEN']}"
+
+    def migrate(self) -> None:
+        """Bring the schema up to date, as the release phase of a platform does."""
+        self.command("flask", "--app", "wsgi", "migrate").check_returncode()
+
+    def start_web(self, *options: str) -> subprocess.Popen[bytes]:
+        """Start gunicorn and wait until it answers."""
+        process = self.start(
+            "web", "-m", "gunicorn", "-c", f"{REPOSITORY}/gunicorn.conf.py", *options, "wsgi:app"
+        )
+        wait_until(lambda: process.poll() is not None or self._is_up())
+        if process.returncode is not None:
+            raise RuntimeError(f"the web process ended:\n{self.log('web')}")
+        return process
+
+    def start_reconciler(self, *options: str) -> subprocess.Popen[bytes]:
+        return self.start("reconcile", "-m", "reconcile", *options)
+
+    def reconcile_once(self) -> "subprocess.CompletedProcess[str]":
+        """Do one run of the reconciler and wait for its end."""
+        return self.command("reconcile", "--once")
+
+    def command(self, module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a module as a command of this deployment and wait for its end."""
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=self.directory,
+            env=self._environ(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a Python process whose output is appended to the log `name`."""
+        with open(self.directory / f"{name}.log", "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *arguments], cwd=self.directory, env=self._environ(), stdout=log, stderr=log
+            )
+        self.processes.append(process)
+        return process
+
+    def stop(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
+        """End a process and return its exit code."""
+        if process.poll() is None:
+            process.send_signal(number)
+        try:
+            return process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+    def log(self, name: str) -> str:
+        return (self.directory / f"{name}.log").read_text()
+
+    def request(self, method: str, path: str, json: Any = None) -> urllib3.BaseHTTPResponse:
+        """Make a request of the API, with the key."""
+        headers = {"Authorization": f"Bearer {self.environ['API_KEY']}"}
+        return self._http.request(method, self.url + path, json=json, headers=headers)
+
+    def post_callback(self, body: bytes, ref: str = "") -> urllib3.BaseHTTPResponse:
+        return self._http.request("POST", self.callback_url + ref, body=body)
+
+    def _is_up(self) -> bool:
+        try:
+            return self.request("GET", "/healthz").status == 200
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    def _environ(self) -> Mapping[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RECONCILE_")}
+        return {**inherited, "PYTHONPATH": str(REPOSITORY), **self.environ}

@@ -1,0 +1,137 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from peewee import OperationalError
+from playhouse.schema_diff import diff_models
+
+from receiver.ledger.db import (
+    SchemaBehind,
+    init_database,
+    migrate,
+    on_postgresql,
+    pending_migrations,
+    require_schema,
+)
+from receiver.ledger.models import MODELS, Task, database
+from tests.factories import record, register
+from tests.processes import REPOSITORY
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request, tmp_path: Path):
+    """The URL of a database without a schema."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/empty.db"
+    else:
+        server = request.getfixturevalue("postgresql_server")
+        name = f"empty_{tmp_path.name}".lower()
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+            yield server.replace("/postgres?", f"/{name}?")
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.mark.usefixtures("ledger")
+def test_the_migrations_make_the_schema_of_the_models():
+    with database.connection_context():
+        diff = diff_models(database.obj, list(MODELS))
+    assert not diff, str(diff)
+
+
+def test_migrating_again_does_nothing(empty_url):
+    init_database(empty_url)
+    with pytest.raises(SchemaBehind, match="flask --app wsgi migrate"):
+        require_schema()
+    names = pending_migrations()
+    assert migrate() == names
+    assert (migrate(), pending_migrations()) == ([], [])
+    require_schema()
+    database.obj.close_all()
+
+
+def test_many_processes_may_migrate_at_once(empty_url):
+    code = f"from receiver.ledger.db import *; init_database({empty_url!r}); print(migrate())"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
+    printed = sorted(process.communicate(timeout=60)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0] * 6
+    assert printed[:-1] == ["['0001_ledger']\n"] + ["[]\n"] * 4 or printed.count("[]\n") == 5
+
+
+@pytest.mark.usefixtures("ledger")
+def test_commits_are_durable():
+    with database.connection_context():
+        if on_postgresql():
+            assert database.execute_sql("SHOW synchronous_commit").fetchone() == ("on",)
+        else:
+            settings = [database.obj.pragma(name) for name in ("journal_mode", "synchronous", "foreign_keys")]
+            assert settings == ["wal", 2, 1]
+
+
+def test_synchronous_commit_is_on_even_where_the_database_has_it_off(postgresql_server):
+    with psycopg.connect(postgresql_server, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE relaxed")
+        connection.execute("ALTER DATABASE relaxed SET synchronous_commit TO off")
+    init_database(postgresql_server.replace("/postgres?", "/relaxed?"))
+    with database.connection_context():
+        assert database.execute_sql("SHOW synchronous_commit").fetchone() == ("on",)
+    database.obj.close_all()
+
+
+def test_connections_that_died_with_the_server_are_replaced(ledger):
+    register("t1")
+    if on_postgresql():
+        with psycopg.connect(ledger, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+    record(b'{"task_id": "t2"}')
+    assert Task.select().count() == 2
+    database.close()
+
+
+def test_a_password_with_odd_characters_is_unquoted():
+    init_database("postgresql://us%40er:p%40ss%2Fword@db.example.com:6543/name")
+    params = database.obj.connect_params
+    assert (params["user"], params["password"], params["port"]) == ("us@er", "p@ss/word", 6543)
+
+
+def test_an_unreachable_database_is_an_operational_error(tmp_path):
+    init_database(f"sqlite:///{tmp_path}/nowhere/x.db")
+    with pytest.raises(OperationalError):
+        register("t1")
+
+
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (
+            "SELECT id FROM task WHERE next_lookup_at <= '2026-01-01' ORDER BY next_lookup_at LIMIT 50",
+            "task_due",
+        ),
+        ("SELECT id FROM task ORDER BY created_at DESC, id DESC LIMIT 50", "task_newest"),
+        (
+            "SELECT id FROM task WHERE status = 'failed' ORDER BY created_at DESC, id DESC LIMIT 50",
+            "task_status_newest",
+        ),
+        ("SELECT id FROM task WHERE settled_at >= '2026-01-01'", "task_settled"),
+    ],
+)
+def test_the_queries_that_matter_use_an_index(query, index):
+    with database.connection_context():
+        if on_postgresql():
+            database.execute_sql(
+                "SET enable_seqscan TO off"
+            )  # an empty table is read faster without an index
+            plan = database.execute_sql(f"EXPLAIN {query}").fetchall()
+            database.execute_sql("RESET enable_seqscan")
+        else:
+            plan = database.execute_sql(f"EXPLAIN QUERY PLAN {query}").fetchall()
+    assert index in str(plan)

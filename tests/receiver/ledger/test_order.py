@@ -1,0 +1,149 @@
+"""Whatever order evidence comes in, and however often: the same task comes out."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.ledger import queries, store
+from receiver.ledger.clock import utcnow
+from receiver.ledger.db import on_postgresql
+from receiver.ledger.merge import merge
+from receiver.ledger.models import Task, database
+from receiver.web.tasks import task_json
+from tests.factories import (
+    body,
+    failed_item,
+    failure_body,
+    finished_item,
+    item,
+    look_up,
+    progress_body,
+    record,
+    register,
+)
+
+pytestmark = pytest.mark.usefixtures("ledger")
+
+Step = Callable[[str], Any]
+
+
+def callback(make: Callable[..., bytes], ref: str | None = None, **fields: Any) -> Step:
+    return lambda task_id: record(make(task_id, **fields), ref=ref)
+
+
+def asked(make: Callable[..., dict[str, Any]], **fields: Any) -> Step:
+    def step(task_id: str) -> None:
+        # As when somebody asks now: a look-up may come at any moment, also for a task never heard of.
+        register(task_id) if queries.find_task(task_id) is None else None
+        store.ask_now(task_id, utcnow() - timedelta(seconds=1))
+        look_up([make(task_id, **fields)])
+
+    return step
+
+
+STEPS: list[Step] = [
+    callback(body),
+    callback(body, ref="order-b", image_url="https://x/other.png"),
+    callback(body, ref="order-a", progress=100, trace_id="trace-b"),
+    callback(failure_body),
+    callback(failure_body, code="used_up"),
+    callback(progress_body, progress=30),
+    callback(progress_body, progress=80, trace_id="trace-a"),
+    asked(item),
+    asked(item, response={"progress": 50}, type="edits"),
+    asked(item, response={"success": False, "error": "hiccup"}),
+    asked(finished_item, trace_id="trace-c", request={"prompt": "p"}),
+    asked(finished_item, state="finished", request={"prompt": "q"}),
+    asked(failed_item),
+    asked(failed_item, code="disabled"),
+    partial(register, type="imagine"),
+    partial(register, type="Edits", ref="order-c"),
+]
+SHOWN = (
+    "type",
+    "ref",
+    "trace_id",
+    "status",
+    "progress",
+    "confirmed",
+    "disputed",
+    "request",
+    "response",
+    "error",
+)
+
+
+@contextmanager
+def rolled_back() -> Iterator[None]:
+    with database.connection_context(), database.atomic() as transaction:
+        yield
+        transaction.rollback()
+
+
+def outcome(steps: list[Step]) -> dict[str, Any]:
+    with rolled_back():
+        for step in steps:
+            step("t1")
+        shown = task_json(Task.get(Task.id == "t1"))
+    return {name: shown[name] for name in SHOWN}
+
+
+@given(st.data())
+def test_any_permutation_with_any_repetition_leaves_the_same_task(data: st.DataObject):
+    some = data.draw(st.lists(st.sampled_from(STEPS), min_size=1, max_size=5, unique=True))
+    again = data.draw(st.lists(st.sampled_from(some), max_size=4))
+    shuffled = data.draw(st.permutations(some + again))
+    assert outcome(shuffled) == outcome(some)
+
+
+def test_every_order_of_a_callback_and_look_ups_that_contradict_each_other():
+    some = [STEPS[n] for n in (0, 3, 5, 8, 12)]
+    outcomes = [outcome(list(order)) for order in itertools.permutations(some)]
+    assert all(one == outcomes[0] for one in outcomes)
+    assert (outcomes[0]["status"], outcomes[0]["disputed"]) == ("failed", True)
+
+
+@pytest.mark.parametrize(
+    ("steps", "status", "confirmed"),
+    [
+        ((5,), "pending", None),
+        ((5, 3), "failed", None),
+        ((5, 3, 0), "succeeded", None),
+        ((0, 8), "succeeded", None),
+        ((0, 10), "succeeded", True),
+        ((3, 10), "succeeded", False),
+        ((0, 12), "failed", False),
+        ((0, 12, 10), "succeeded", True),
+        ((12,), "failed", True),
+    ],
+)
+def test_status_is_a_function_of_the_two_witnesses(
+    steps: tuple[int, ...], status: str, confirmed: bool | None
+):
+    result = outcome([STEPS[n] for n in steps])
+    assert (result["status"], result["confirmed"], result["disputed"]) == (
+        status,
+        confirmed,
+        confirmed is False,
+    )
+
+
+def test_a_fact_comes_from_its_best_source():
+    result = outcome([callback(body, ref="a", trace_id="a"), asked(item, type="a", trace_id="b"), STEPS[15]])
+    assert (result["type"], result["ref"], result["trace_id"]) == ("Edits", "order-c", "b")
+
+
+def test_within_one_source_the_bytewise_smallest_counts():
+    assert outcome([STEPS[14], STEPS[15]])["type"] == "Edits"
+
+
+def test_postgresql_compares_facts_as_sqlite_does_whatever_its_locale():
+    statement, _ = merge([{"id": "t1"}], {}).sql()
+    assert ('"type" COLLATE "C"' in statement) == on_postgresql()

@@ -1,0 +1,332 @@
+import threading
+from datetime import timedelta
+
+import pytest
+
+from receiver.ledger import queries, store
+from receiver.ledger.clock import utcnow
+from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task, database
+from tests.factories import (
+    DAY,
+    GRACE,
+    body,
+    claim,
+    failed_item,
+    failure_body,
+    finished_item,
+    item,
+    look_up,
+    progress_body,
+    record,
+    register,
+)
+
+pytestmark = pytest.mark.usefixtures("ledger")
+
+NOW = utcnow()
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+
+
+def task(task_id: str = "t1") -> Task:
+    found = queries.find_task(task_id)
+    assert found is not None
+    return found
+
+
+class TestRecord:
+    def test_it_creates_a_task_that_nobody_registered(self):
+        assert record(body(), ref="order-7") == store.Recorded("t1", "succeeded")
+        assert (task().status, task().settled_by, task().ref) == ("succeeded", "callback", "order-7")
+        assert task().registered_at is None
+
+    def test_it_keeps_the_bytes_as_they_came(self):
+        raw = b' {"task_id":"t1" ,\n"a":NaN, "task_id":"t1"}\r\n'
+        record(raw, remote_addr="192.0.2.1", headers=[("X-A", "1")])
+        row = Delivery.get()
+        assert (bytes(row.body), row.size, row.remote_addr, row.headers) == (
+            raw,
+            len(raw),
+            "192.0.2.1",
+            '[["X-A", "1"]]',
+        )
+
+    def test_it_keeps_what_it_cannot_read_and_touches_no_task(self):
+        recorded = record(b"\xff", ref="a\0b\ud800")
+        assert (recorded.task_id, recorded.problem and recorded.problem.code) == (None, "bad_utf8")
+        row = Delivery.get()
+        assert (bytes(row.body), row.verdict, row.task_id, row.ref) == (
+            b"\xff",
+            "unreadable",
+            None,
+            "a\ufffdb?",
+        )
+        assert "bad_utf8" in row.problem
+        assert Task.select().count() == 0
+
+    def test_progress_does_not_settle_and_puts_the_look_up_off(self):
+        register("t1", now=NOW)
+        record(progress_body(progress=40), NOW + MINUTE)
+        assert (task().status, task().progress) == ("pending", 40)
+        assert task().next_lookup_at == NOW + MINUTE + GRACE
+
+    def test_a_repetition_is_kept_and_marked_and_changes_nothing(self):
+        for wait in range(3):
+            record(body(), NOW + wait * SECOND)
+        assert [row.duplicate for row in queries.deliveries_of("t1")] == [True, True, False]
+        assert (task().settled_at, task().delivery_count) == (NOW, 3)
+
+    def test_a_repetition_does_not_hurry_a_confirmation_that_is_waiting(self):
+        record(body(), NOW, confirm=True)
+        look_up([item()], NOW)
+        waiting = task()
+        record(body(), NOW + SECOND, confirm=True)
+        assert (task().next_lookup_at, task().attempts) == (waiting.next_lookup_at, 1)
+
+    def test_progress_after_the_end_changes_nothing(self):
+        record(body(progress=100), NOW)
+        assert record(progress_body(progress=60), NOW + SECOND).status == "succeeded"
+        assert (task().progress, task().next_lookup_at, task().settled_at) == (100, None, NOW)
+
+    def test_a_success_beats_a_failure_whichever_comes_first(self):
+        for task_id, bodies in {
+            "a": (body("a"), failure_body("a")),
+            "b": (failure_body("b"), body("b")),
+        }.items():
+            for raw in bodies:
+                record(raw)
+            assert (task(task_id).status, task(task_id).error) == ("succeeded", None)
+
+    def test_a_settled_task_is_due_for_confirmation_when_asked_to_confirm(self):
+        record(body("t1"), NOW, confirm=True)
+        record(body("t2"), NOW, confirm=False)
+        assert (task("t1").next_lookup_at, task("t2").next_lookup_at) == (NOW, None)
+
+    def test_simultaneous_deliveries_for_one_task_all_arrive(self):
+        bodies = [progress_body(progress=p) for p in range(1, 20)] + [body(progress=100)] * 5
+        threads = [threading.Thread(target=record, args=(raw,)) for raw in bodies]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (task().status, task().progress, task().delivery_count) == ("succeeded", 100, 24)
+        assert Delivery.select().count() == 24
+        assert sum(row.duplicate for row in queries.deliveries_of("t1")) == 4
+
+    def test_a_failure_in_the_middle_leaves_neither_delivery_nor_task(self, monkeypatch):
+        monkeypatch.setattr(store, "_insert_delivery", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            record(body())
+        assert database.is_closed()
+        assert (Task.select().count(), Delivery.select().count()) == (0, 0)
+
+
+class TestRegister:
+    def test_it_counts_the_new_ones(self):
+        assert register("a", "b", "a") == 2
+        assert register("b", "c") == 1
+
+    def test_its_first_look_up_comes_after_the_grace(self):
+        register("t1", now=NOW)
+        assert task().next_lookup_at == NOW + GRACE
+        assert (claim(NOW + GRACE - SECOND).ids, claim(NOW + GRACE).ids) == ([], ["t1"])
+
+    def test_repeating_it_changes_nothing_but_fills_what_was_empty(self):
+        register("t1", now=NOW, type="imagine")
+        register("t1", now=NOW + MINUTE, type="imagine", ref="order-7", submitted_at=NOW - MINUTE)
+        known = task()
+        assert (known.type, known.ref, known.submitted_at) == ("imagine", "order-7", NOW - MINUTE)
+        assert (known.registered_at, known.created_at, known.next_lookup_at) == (NOW, NOW, NOW + GRACE)
+
+    def test_a_registration_after_the_callback_leaves_the_result(self):
+        record(body(trace_id="from-callback"), NOW, ref="from-callback")
+        register("t1", now=NOW + MINUTE, ref="from-caller")
+        known = task()
+        assert (known.status, known.settled_by, known.next_lookup_at) == ("succeeded", "callback", None)
+        assert (known.ref, known.trace_id, known.registered_at) == (
+            "from-caller",
+            "from-callback",
+            NOW + MINUTE,
+        )
+
+    def test_many_at_once(self):
+        assert register(*(f"task-{n}" for n in range(1000))) == 1000
+        assert register(*(f"task-{n}" for n in range(1000))) == 0
+
+    def test_simultaneous_registrations_of_the_same_tasks_do_not_hurt(self):
+        ids = [f"task-{n}" for n in range(100)]
+        created: list[int] = []
+        threads = [
+            threading.Thread(target=lambda order: created.append(register(*order)), args=(ids[::step],))
+            for step in (1, -1, 1, -1)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(created) == 100
+
+
+class TestClaim:
+    def test_a_claimed_task_is_claimed_by_nobody_else_until_the_lease_lapses(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        assert claim(NOW).ids == ["t1"]
+        assert claim(NOW + 2 * MINUTE - SECOND).ids == []
+        assert claim(NOW + 2 * MINUTE).ids == ["t1"]
+
+    def test_the_longest_due_come_first(self):
+        for age, task_id in enumerate(("c", "b", "a")):
+            register(task_id, now=NOW - age * MINUTE, grace=timedelta(0))
+        assert sorted(claim(NOW, limit=2).ids) == ["a", "b"]
+
+    def test_concurrent_claims_share_the_tasks_without_overlap(self):
+        register(*(f"task-{n:03}" for n in range(200)), now=NOW, grace=timedelta(0))
+        claims: list[store.Claim] = []
+        threads = [
+            threading.Thread(target=lambda: claims.extend(claim(NOW, limit=10) for _ in range(5)))
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(i for claimed in claims for i in claimed.ids) == [f"task-{n:03}" for n in range(200)]
+
+    def test_what_is_given_back_is_due_again_and_charged_nothing(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        store.give_back(claim(NOW), NOW + SECOND)
+        assert claim(NOW + SECOND).ids == ["t1"]
+        assert (task().attempts, task().lookup_count) == (0, 0)
+
+    def test_giving_back_late_does_not_disturb_who_claimed_it_since(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        stale = claim(NOW)
+        claim(NOW + 5 * MINUTE)
+        store.give_back(stale, NOW + 5 * MINUTE)
+        assert task().next_lookup_at == NOW + 7 * MINUTE
+
+    def test_a_settled_task_can_be_asked_about(self):
+        record(body())
+        assert claim().ids == []
+        assert store.ask_now("t1", NOW)
+        assert claim().ids == ["t1"]
+
+    def test_nobody_can_ask_about_a_task_never_heard_of(self):
+        assert not store.ask_now("unknown", NOW)
+
+
+class TestApply:
+    def test_a_final_answer_settles(self):
+        register("t1", "t2", now=NOW, grace=timedelta(0))
+        assert look_up([finished_item("t1", request={"prompt": "p"}), failed_item("t2")], NOW) == 2
+        one, two = task("t1"), task("t2")
+        assert (one.status, one.settled_by, one.settled_at, one.prompt) == ("succeeded", "lookup", NOW, "p")
+        assert (two.status, two.confirmed, two.next_lookup_at) == ("failed", True, None)
+        assert "bad_request" in (two.error or "")
+        assert {(row.task_id, row.verdict) for row in Lookup.select()} == {
+            ("t1", "succeeded"),
+            ("t2", "failed"),
+        }
+
+    def test_a_running_task_waits_for_the_backoff(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        asked: list[int] = []
+        backoff = lambda attempts: asked.append(attempts) or MINUTE  # noqa: E731 - a recorder
+        for _ in range(3):
+            look_up([item()], task().next_lookup_at, backoff=backoff)
+        assert asked == [0, 1, 2]
+        assert (task().status, task().lookup_count, task().last_lookup_error) == ("pending", 3, None)
+
+    def test_an_absent_task_says_so(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        look_up([], NOW)
+        assert (task().last_lookup_error, task().next_lookup_at) == (
+            store.ABSENT,
+            NOW + timedelta(seconds=30),
+        )
+        assert Lookup.get().verdict == "absent"
+
+    def test_silence_ends_in_expired_once_upstream_has_answered_too_late(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        look_up([item()], NOW + DAY - SECOND)
+        assert task().status == "pending"
+        look_up([item()], NOW + 2 * DAY)
+        assert (task().status, task().gave_up_at, task().next_lookup_at) == ("expired", NOW + 2 * DAY, None)
+
+    def test_upstreams_errors_never_expire_a_task(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        look_up([], NOW + 9 * DAY, error="upstream answered 500")
+        assert (task().status, task().last_lookup_error) == ("pending", "upstream answered 500")
+        assert task().next_lookup_at == NOW + 9 * DAY + timedelta(seconds=30)
+
+    @pytest.mark.parametrize("late", [body(), None])
+    def test_a_late_result_settles_an_expired_task(self, late):
+        register("t1", now=NOW, grace=timedelta(0))
+        look_up([], NOW + 2 * DAY)
+        if late:
+            record(late, NOW + 3 * DAY)
+        else:
+            store.ask_now("t1", NOW + 3 * DAY)
+            look_up([finished_item()], NOW + 3 * DAY)
+        assert (task().status, task().settled_at) == ("succeeded", NOW + 3 * DAY)
+
+    def test_progress_restarts_the_give_up_clock(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        look_up([item("t1", {"progress": 10})], NOW + 2 * DAY)
+        assert (task().status, task().progress) == ("pending", 10)
+        look_up([item("t1", {"progress": 10})], NOW + 4 * DAY)
+        assert task().status == "expired"
+
+    def test_progress_of_zero_restarts_it_only_once(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        look_up([item("t1", {"progress": 0})], NOW + 2 * DAY)
+        look_up([item("t1", {"progress": 0})], NOW + 4 * DAY)
+        assert task().status == "expired"
+
+    def test_progress_of_an_expired_task_makes_it_due_again(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        look_up([], NOW + 2 * DAY)
+        record(progress_body(), NOW + 3 * DAY)
+        look_up([finished_item()], NOW + 3 * DAY + GRACE)
+        assert task().status == "succeeded"
+
+    def test_a_final_look_up_beats_any_callback(self):
+        record(body(), NOW, confirm=True)
+        look_up([failed_item()], NOW + SECOND)
+        assert (task().status, task().settled_by, task().settled_at) == ("failed", "lookup", NOW + SECOND)
+        assert (task().confirmed, task().disputed) == (False, True)
+        record(body(progress=100), NOW + MINUTE, confirm=True)
+        assert (task().status, task().next_lookup_at) == ("failed", None)
+
+    def test_a_look_up_that_agrees_confirms_and_leaves_who_settled_it(self):
+        record(body(), NOW, confirm=True)
+        assert task().confirmed is None
+        assert look_up([finished_item()], NOW + SECOND) == 0
+        assert (task().settled_by, task().settled_at, task().confirmed) == ("callback", NOW, True)
+
+    def test_a_late_apply_does_not_disturb_who_timed_the_task_since(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        stale = claim(NOW)
+        assert claim(NOW + 5 * MINUTE).ids == ["t1"]
+        answers = {"t1": store.Answer(error=store.ABSENT)}
+        run_id = store.open_run("test:1", NOW)
+        store.apply(stale, answers, run_id, NOW, NOW + 9 * DAY, backoff=lambda _: MINUTE, give_up_after=DAY)
+        assert (task().next_lookup_at, task().status) == (NOW + 7 * MINUTE, "pending")
+
+    def test_asking_now_during_a_look_up_asks_once_more(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        claimed = claim(NOW)
+        store.ask_now("t1", NOW + SECOND)
+        answers = {"t1": store.Answer(error=store.ABSENT)}
+        run_id = store.open_run("test:1", NOW)
+        store.apply(claimed, answers, run_id, NOW, NOW + SECOND, backoff=lambda _: MINUTE, give_up_after=DAY)
+        assert claim(NOW + SECOND).ids == ["t1"]
+
+
+class TestPrune:
+    def test_it_deletes_what_is_old_and_keeps_tasks(self):
+        for age in (40 * DAY, DAY):
+            record(body("settled"), NOW - age)
+            register(f"silent-{age.days}", now=NOW - age, grace=timedelta(0))
+            look_up([], NOW - age)
+        assert store.prune(NOW - 30 * DAY) == 3
+        assert [model.select().count() for model in (Delivery, Lookup, ReconcileRun, Task)] == [1, 2, 1, 3]

@@ -1,0 +1,128 @@
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+from receiver.config import Settings, SettingsError
+
+REQUIRED = {"CALLBACK_TOKEN": "callback-secret", "API_KEY": "api-secret"}
+ROOT = Path(__file__).parents[2]
+
+
+def read(**variables: str) -> Settings:
+    return Settings.from_env(REQUIRED | variables)
+
+
+def test_it_needs_only_the_two_secrets():
+    settings = read()
+    assert settings.database_url == "sqlite:///backstop.db"
+    assert settings.callback_tokens == ("callback-secret",)
+    assert settings.reconcile_grace == timedelta(seconds=180)
+    assert settings.web_concurrency is None
+    assert settings.confirm_callbacks is True
+
+
+def test_it_reports_every_problem_at_once_and_no_value():
+    with pytest.raises(SettingsError) as stopped:
+        Settings.from_env(
+            {
+                "API_KEY": "two words-hidden",
+                "DATABASE_URL": "mysql://user:hidden@host/name",
+                "PUBLIC_URL": "hidden.example.com",
+                "RECONCILE_GRACE": "-1",
+                "RECONCILE_BATCH_SIZE": "0",
+                "CONFIRM_CALLBACKS": "perhaps",
+                "PORT": "http",
+                "ACEDATACLOUD_API_BASE_URL": "ftp://hidden",
+            }
+        )
+    message = str(stopped.value)
+    for name in ("CALLBACK_TOKEN", "API_KEY", "DATABASE_URL", "PUBLIC_URL", "RECONCILE_GRACE", "PORT"):
+        assert message.count(f"  - {name} ") == 1
+    assert "RECONCILE_BATCH_SIZE must be a whole number from 1 to 1000" in message
+    assert "CONFIRM_CALLBACKS must be true or false" in message
+    assert "hidden" not in message
+
+
+def test_it_stops_a_process_without_a_traceback():
+    assert issubclass(SettingsError, SystemExit)
+
+
+@pytest.mark.parametrize("name", ["RECONCILE_GRACE", "RECONCILE_INTERVAL", "RECONCILE_LEASE"])
+def test_zero_is_a_number_of_seconds(name: str):
+    assert getattr(read(**{name: "0"}), name.lower()) == timedelta(0)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1e400", "ten", "1e10", "--1"])
+def test_it_refuses_what_is_no_number_of_seconds(text: str):
+    with pytest.raises(SettingsError, match="RECONCILE_INTERVAL must be a number of seconds"):
+        read(RECONCILE_INTERVAL=text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite:///a.db", "sqlite:////var/lib/a.db", "postgres://u:p@h:5/n", "postgresql://u:p%40@/n?host=/tmp"],
+)
+def test_it_takes_the_database_urls_of_platforms(url: str):
+    assert read(DATABASE_URL=url).database_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite://a.db",
+        "postgresql://host",
+        "x",
+        "postgres://h:p/n",
+    ],
+)
+def test_it_refuses_a_database_url_that_would_lose_data_or_fail_later(url: str):
+    with pytest.raises(SettingsError, match="DATABASE_URL"):
+        read(DATABASE_URL=url)
+
+
+def test_tokens_are_separated_by_commas_while_rotating():
+    assert read(CALLBACK_TOKEN="new , old,").callback_tokens == ("new", "old")
+
+
+@pytest.mark.parametrize("token", ["a/b", "a?b", "a b", "a#b", "%41", "ü", ","])
+def test_a_callback_token_must_fit_into_a_url(token: str):
+    with pytest.raises(SettingsError, match="CALLBACK_TOKEN"):
+        read(CALLBACK_TOKEN=token)
+
+
+def test_a_blank_variable_counts_as_not_set():
+    assert read(PORT=" ", PUBLIC_URL="").port == 8000
+
+
+def test_secrets_stay_out_of_its_repr():
+    settings = read(ACEDATACLOUD_API_TOKEN="api-token-secret", DATABASE_URL="postgresql://u:secret@h/n")
+    assert "secret" not in repr(settings)
+
+
+def test_a_dotenv_file_is_read_and_the_environment_beats_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("CALLBACK_TOKEN=file  # a comment\nAPI_KEY=file\nPORT=1234\n")
+    monkeypatch.setenv("API_KEY", "environment")
+    for name in ("CALLBACK_TOKEN", "PORT"):
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings.from_env()
+    assert (settings.callback_tokens, settings.api_key, settings.port) == (("file",), "environment", 1234)
+
+
+def test_the_example_file_lists_every_setting_with_its_default():
+    example = {name: value or "" for name, value in dotenv_values(ROOT / ".env.example").items()}
+    known = set(re.findall(r'reader\.read\(\s*"([A-Z_]+)"', (ROOT / "receiver/config.py").read_text()))
+    assert set(example) == known
+    assert Settings.from_env(example | REQUIRED) == read()
+
+
+def test_the_readme_lists_every_setting():
+    known = set(re.findall(r'reader\.read\(\s*"([A-Z_]+)"', (ROOT / "receiver/config.py").read_text()))
+    readme = (ROOT / "README.md").read_text()
+    assert {name for name in known if f"`{name}`" not in readme} == set()

@@ -1,0 +1,139 @@
+"""The client against a real server: each line of upstream's error table, and the faults of the network."""
+
+import json
+
+import pytest
+
+from receiver.upstream import Upstream, UpstreamError
+from tests.factories import SAMPLES
+from tests.processes import free_port
+from tests.upstream import Options, StandIn
+
+TOKEN = "test-token"
+
+
+@pytest.fixture
+def stand_in():
+    with StandIn(Options(latency=0)) as server:
+        yield server
+
+
+@pytest.fixture
+def upstream(stand_in):
+    return Upstream(stand_in.url, TOKEN, connections=2)
+
+
+def error_of(upstream: Upstream) -> UpstreamError:
+    with pytest.raises(UpstreamError) as caught:
+        upstream.retrieve_batch(["t1"])
+    return caught.value
+
+
+def test_it_asks_for_as_many_items_as_it_has_ids(stand_in, upstream):
+    ids = [f"task-{n}" for n in range(50)]
+    for task_id in ids:
+        stand_in.add_record({"id": task_id})
+    assert sorted(item["id"] for item in upstream.retrieve_batch(ids)) == sorted(ids)
+    (call,) = stand_in.calls
+    assert call.body == {"action": "retrieve_batch", "ids": ids, "limit": 50, "offset": 0}
+    assert call.headers["authorization"] == f"Bearer {TOKEN}"
+    assert call.headers["x-record-exempt"] == "true"
+
+
+def test_unknown_ids_are_absent(upstream):
+    assert upstream.retrieve_batch(["unknown"]) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "permanent", "account"),
+    [
+        (400, "bad_request", True, False),
+        (400, "token_mismatched", True, False),
+        (400, "api_not_implemented", True, False),
+        (400, "no_token", True, False),
+        (401, "invalid_token", True, True),
+        (401, "token_expired", True, True),
+        (401, "token_mismatched", True, True),
+        (403, "used_up", True, True),
+        (403, "disabled", True, True),
+        (403, "forbidden", True, False),
+        (404, "no_api", True, True),
+        (404, "not_found", True, False),
+        (408, "timeout", False, False),
+        (409, "conflict", False, False),
+        (429, "too_many_requests", False, False),
+        (500, "api_error", False, False),
+        (502, "bad_gateway", False, False),
+        (503, "unavailable", False, False),
+        (504, "timeout", False, False),
+    ],
+)
+def test_it_tells_permanent_from_transient_and_whom_it_concerns(
+    stand_in, upstream, status, code, permanent, account
+):
+    answer = {"success": False, "error": {"code": code, "message": "what upstream says"}, "trace_id": "x"}
+    stand_in.respond_next(status, body=json.dumps(answer).encode())
+    error = error_of(upstream)
+    assert (error.permanent, error.account) == (permanent, account)
+    assert str(error) == f"upstream answered {status} {code}: what upstream says"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (500, (SAMPLES / "error_500.json").read_bytes(), "upstream answered 500 api_error: fetch failed"),
+        (
+            503,
+            (SAMPLES / "error_bare_string.json").read_bytes(),
+            "upstream answered 503: upstream connect error",
+        ),
+        (502, b"<html>Bad gateway</html>", "upstream answered 502: no error that could be read"),
+        (500, b'{"error": {"code": 5, "message": ["x"]}}', "upstream answered 500 5: ['x']"),
+        (500, b'{"error": null}', "upstream answered 500: no error that could be read"),
+        (500, b"\xff", "upstream answered 500: no error that could be read"),
+        (307, b"", "upstream answered 307: no error that could be read"),
+        (200, b"<html>", "upstream answered 200 with something that is not a list of tasks"),
+        (200, b"[]", "upstream answered 200 with something that is not a list of tasks"),
+        (200, b'{"items": {}}', "upstream answered 200 with something that is not a list of tasks"),
+        (
+            200,
+            b'{"items": null, "count": 0}',
+            "upstream answered 200 with something that is not a list of tasks",
+        ),
+    ],
+)
+def test_whatever_upstream_answers_is_items_or_an_error(stand_in, upstream, status, body, said):
+    stand_in.respond_next(status, {"Location": "/elsewhere"}, body)
+    assert str(error_of(upstream)) == said
+
+
+def test_the_token_stays_out_of_its_errors(stand_in, upstream):
+    stand_in.respond_next(401, body=json.dumps({"error": {"code": "x", "message": f"bad {TOKEN}"}}).encode())
+    assert TOKEN not in str(error_of(upstream))
+
+
+def test_a_cut_connection_is_transient(stand_in, upstream):
+    stand_in.options.rate_cut = 1.0
+    stand_in.add_record({"id": "t1"})
+    error = error_of(upstream)
+    assert (error.permanent, error.account) == (False, False)
+    assert "no answer from upstream" in str(error)
+
+
+def test_nobody_listening_is_transient():
+    error = error_of(Upstream(f"http://127.0.0.1:{free_port()}", TOKEN, connections=1))
+    assert not error.permanent
+    assert "refused" in str(error)
+
+
+def test_it_asks_once_and_leaves_trying_again_to_its_caller(stand_in, upstream):
+    stand_in.respond_next(503)
+    error_of(upstream)
+    assert len(stand_in.calls) == 1
+
+
+def test_it_works_again_after_the_server_went_away(stand_in, upstream):
+    stand_in.options.rate_cut = 1.0
+    error_of(upstream)
+    stand_in.options.rate_cut = 0.0
+    assert upstream.retrieve_batch(["t1"]) == []

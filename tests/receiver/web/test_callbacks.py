@@ -1,0 +1,157 @@
+import json
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.ledger import queries
+from receiver.ledger.models import Delivery, Task
+from tests.conftest import CALLBACK_TOKEN
+from tests.factories import SAMPLES, body, progress_body, sample_lines
+
+URL = f"/callbacks/{CALLBACK_TOKEN}"
+
+
+def deliveries() -> list[Delivery]:
+    return list(Delivery.select().order_by(Delivery.id))
+
+
+def test_it_answers_with_the_task_and_its_status(client):
+    answer = client.post(URL, data=body("t1"))
+    assert (answer.status_code, answer.json) == (
+        200,
+        {"received": True, "task_id": "t1", "status": "succeeded"},
+    )
+    assert client.post(URL, data=progress_body("t2")).json["status"] == "pending"
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.glob("callback_*")), ids=lambda path: path.name)
+def test_it_keeps_every_sample_verbatim(client, path):
+    lines = sample_lines(path.name)
+    for line in lines:
+        assert client.post(URL, data=line, content_type="application/json").status_code == 200
+    assert [bytes(row.body) for row in deliveries()] == lines
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+def test_the_content_type_does_not_matter(client, content_type):
+    assert client.post(URL, data=body("t1"), content_type=content_type).status_code == 200
+    assert bytes(deliveries()[0].body) == body("t1")
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [(b"", "empty"), (b"{", "bad_json"), (b"\xff", "bad_utf8"), (b"[]", "not_an_object"), (b"{}", "no_task_id"),
+     (b'{"task_id": "a\\u0000"}', "bad_task_id"), (b"[" * 9999, "nested_too_deeply")],
+)  # fmt: skip
+def test_what_is_no_result_is_kept_and_said(client, raw, code):
+    answer = client.post(URL, data=raw)
+    assert answer.status_code == 202
+    assert (answer.json["received"], answer.json["readable"], answer.json["error"]["code"]) == (
+        True,
+        False,
+        code,
+    )
+    assert answer.json["error"]["message"]
+    assert [(bytes(row.body), row.verdict) for row in deliveries()] == [(raw, "unreadable")]
+
+
+@pytest.mark.parametrize(
+    "token", ["wrong", CALLBACK_TOKEN[:-1], CALLBACK_TOKEN + "x", CALLBACK_TOKEN.upper(), "%C3%BC", "%FF"]
+)
+def test_a_wrong_token_is_not_found_and_nothing_is_kept(client, token):
+    for ref in ("", "/", "/ref"):
+        answer = client.post(f"/callbacks/{token}{ref}", data=body())
+        assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
+    assert deliveries() == []
+
+
+def test_every_token_counts_while_rotating(make_client):
+    client = make_client(CALLBACK_TOKEN="new-token,old-token")
+    assert client.post("/callbacks/new-token", data=body()).status_code == 200
+    assert client.post("/callbacks/old-token", data=body()).status_code == 200
+    assert client.post(URL, data=body()).status_code == 404
+    assert client.post("/callbacks/new-token,old-token", data=body()).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "ref"),
+    [("", None), ("/", None), ("/order-7", "order-7"), ("/a/b//c/", "a/b//c/"), ("//x", "/x"), ("/a%2Fb%20c", "a/b c"),
+     ("/%C3%BC", "ü"), ("/..%2Fx", "../x"), ("/?x=1", None)],
+)  # fmt: skip
+def test_a_ref_may_be_anything_and_nothing_redirects(client, path, ref):
+    assert client.post(URL + path, data=body()).status_code == 200
+    assert (deliveries()[0].ref, Task.get().ref) == (ref, ref)
+
+
+@pytest.mark.parametrize("path", ["/%00", "/" + "x" * 300])
+def test_a_ref_that_no_task_can_have_is_kept_with_the_delivery(client, path):
+    assert client.post(URL + path, data=body()).status_code == 200
+    assert Task.get().ref is None
+    assert deliveries()[0].ref
+
+
+def test_a_get_is_refused_and_not_redirected(client):
+    for path in (URL, URL + "/", URL + "/ref"):
+        assert client.get(path).status_code == 405
+
+
+def test_a_body_at_the_limit_is_read_and_one_over_it_is_refused_and_remembered(make_client):
+    client = make_client(MAX_BODY_BYTES=len(body()))
+    assert client.post(URL, data=body()).status_code == 200
+    answer = client.post(URL, data=body() + b" ")
+    assert (answer.status_code, answer.json["error"]["code"]) == (413, "too_large")
+    kept = deliveries()[1]
+    assert (kept.size, kept.verdict, bytes(kept.body)) == (len(body()) + 1, "unreadable", body())
+
+
+def test_of_a_huge_body_only_the_beginning_is_kept(make_client):
+    client = make_client(MAX_BODY_BYTES=10_000)
+    assert client.post(URL, data=b"x" * 500_000).status_code == 413
+    assert (deliveries()[0].size, len(bytes(deliveries()[0].body))) == (500_000, 4096)
+
+
+def test_repeats_are_recorded_and_marked(client):
+    for _ in range(2):
+        assert client.post(URL, data=body("t1")).status_code == 200
+    assert [row.duplicate for row in queries.deliveries_of("t1")] == [True, False]
+
+
+def test_it_keeps_who_sent_it_without_secrets(client):
+    headers = {"User-Agent": "python-requests/2.32", "Cookie": "s3cret", "Referer": f"https://x{URL}/a"}
+    client.post(URL, data=body(), headers=headers)
+    kept = deliveries()[0]
+    assert kept.remote_addr == "127.0.0.1"
+    assert ["User-Agent", "python-requests/2.32"] in json.loads(kept.headers)
+    assert "s3cret" not in kept.headers
+    assert CALLBACK_TOKEN not in kept.headers
+
+
+def test_a_database_that_is_away_is_a_503_and_the_log_keeps_the_token_secret(
+    client, monkeypatch, caplog, tmp_path
+):
+    from receiver.ledger.models import database
+
+    database.obj.init(
+        str(tmp_path / "nowhere" / "x"),
+        **({"host": "/nowhere"} if "Post" in type(database.obj).__name__ else {}),
+    )
+    with caplog.at_level(logging.ERROR):
+        answer = client.post(URL, data=body())
+    assert (answer.status_code, answer.json["error"]["code"]) == (503, "service_unavailable")
+    assert answer.headers["Retry-After"] == "10"
+    assert "the database did not take it" in caplog.text
+
+
+@given(
+    raw=st.binary(max_size=200),
+    ref=st.text(st.characters(codec="utf-8", exclude_characters="\0?#"), max_size=20),
+)
+def test_any_bytes_are_kept_verbatim_and_answered_2xx(client, raw, ref):
+    answer = client.post(f"{URL}/{ref}", data=raw)
+    assert answer.status_code in {200, 202}
+    newest = Delivery.select().order_by(Delivery.id.desc()).get()
+    assert (bytes(newest.body), newest.size) == (raw, len(raw))

@@ -1,0 +1,85 @@
+"""What a response holds, and which addresses may become links."""
+
+import json
+
+import pytest
+
+from receiver.ledger.models import Task
+from receiver.web import contents
+
+
+def task(response=None, **fields):
+    return Task(id="t1", lookup_key=b"", claim_response=response and json.dumps(response), **fields)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "javascript:alert(1)",
+        "JaVaScRiPt:alert(1)//https://x",
+        "\tjavascript:alert(1)",
+        "java\nscript:alert(1)",
+        "data:text/html,<script>alert(1)</script>",
+        "vbscript:x",
+        "//evil.example/x",
+        "https:",
+        "https:///path",
+        "https://[broken",
+        "https://x/\ud800",
+        "https://x/a b",
+        "/relative",
+        "",
+        None,
+        7,
+        ["https://x"],
+    ],
+)
+def test_only_http_addresses_become_links(url):
+    assert contents.safe_url(url) is None
+    assert contents.image_of(task({"image_url": url})) is None
+
+
+@pytest.mark.parametrize("url", ["https://x/1.png?a=1&b=2", "http://x", "HTTPS://x/ü.png"])
+def test_http_addresses_are_links_as_they_are(url):
+    assert contents.safe_url(url) == url
+
+
+def test_it_finds_links_and_texts():
+    found = contents.contents_of(
+        task(
+            {
+                "image_url": "https://x/1.png",
+                "raw_image_url": "https://x/1.png",
+                "video_urls": ["https://x/1.mp4", "javascript:1", {}, "https://x/2.mp4"],
+                "descriptions": ["a cat", 7, "see /callbacks/s3cret/1"],
+                "prompts": "not a list",
+            }
+        )
+    )
+    assert found.image == "https://x/1.png"
+    assert [(link.name, link.url) for link in found.links] == [
+        ("image", "https://x/1.png"),
+        ("video 1", "https://x/1.mp4"),
+        ("video 4", "https://x/2.mp4"),
+    ]
+    assert found.descriptions == ("a cat", "see /callbacks/***/1")
+    assert found.prompts == ()
+
+
+def test_it_prints_json_whole_up_to_a_limit():
+    assert contents.printed(None) is None
+    assert contents.printed('{"a":"\\u00e9"}') == '{\n  "a": "é"\n}'
+    assert len(contents.printed(json.dumps(["x" * 200_000]))) == 100_001
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (None, None),
+        ('{"other":1}', None),
+        ('{"code":"bad","message":null}', contents.Failure("bad", "")),
+        ('{"code":400,"message":{"a":1}}', contents.Failure("400", "{'a': 1}")),
+    ],
+)
+def test_it_tells_why_a_task_failed(error, failure):
+    assert contents.failure_of(task(claim_error=error)) == failure

@@ -1,0 +1,246 @@
+import base64
+from datetime import timedelta
+
+import pytest
+
+from receiver.ledger.clock import utcnow
+from receiver.ledger.models import Task
+from tests.conftest import API_KEY
+from tests.factories import (
+    body,
+    failed_item,
+    failure_body,
+    finished_item,
+    look_up,
+    progress_body,
+    record,
+    register,
+)
+
+NOW = utcnow()
+TASK_FIELDS = [
+    "id", "type", "ref", "trace_id", "status", "progress", "settled_by", "confirmed", "disputed", "request", "response",
+    "error", "registered_at", "submitted_at", "settled_at", "finished_at", "deliveries", "lookups", "next_lookup_at",
+    "last_lookup_error",
+]  # fmt: skip
+
+
+@pytest.fixture
+def api(client, auth):
+    """Calls the API with the key: api.get("/api/tasks")."""
+    client.environ_base["HTTP_AUTHORIZATION"] = auth["Authorization"]
+    return client
+
+
+class TestKey:
+    @pytest.mark.parametrize(
+        "header",
+        [None, "Bearer", "Bearer wrong", f"Bearer {API_KEY}x", f"Token {API_KEY}", "Basic !!", "Basic " + base64.b64encode(b"x").decode(),
+         "Basic " + base64.b64encode(b"user:wrong").decode(), "Basic " + base64.b64encode(f"{API_KEY}:".encode()).decode(), "Bearer ü"],
+    )  # fmt: skip
+    def test_without_it_there_is_a_401_that_says_how(self, client, header):
+        answer = client.get("/api/tasks", headers={"Authorization": header} if header else {})
+        assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized")
+        challenges = answer.headers.getlist("WWW-Authenticate")
+        assert challenges == ['Basic realm="Backstop", charset="UTF-8"', 'Bearer realm="Backstop"']
+        assert API_KEY not in answer.text
+
+    @pytest.mark.parametrize("user", ["", "anyone", "ü"])
+    def test_it_may_be_the_password_of_http_basic(self, client, user):
+        credentials = base64.b64encode(f"{user}:{API_KEY}".encode()).decode()
+        assert client.get("/api/tasks", headers={"Authorization": f"Basic {credentials}"}).status_code == 200
+
+    def test_every_route_but_callbacks_and_health_needs_it(self, client):
+        for rule in client.application.url_map.iter_rules():
+            if rule.endpoint in {"static", "callbacks.receive", "health.healthz", "health.readyz"}:
+                continue
+            path = rule.rule.replace("<text:task_id>", "t1")
+            for method in rule.methods - {"OPTIONS", "HEAD"}:
+                assert client.open(path, method=method).status_code == 401, (method, path)
+
+    @pytest.mark.parametrize("site", ["cross-site", "same-site"])
+    def test_another_sites_page_can_change_nothing(self, api, site):
+        register("t1")
+        answer = api.post("/api/tasks/t1/reconcile", headers={"Sec-Fetch-Site": site})
+        assert answer.status_code == 403
+        assert api.get("/api/tasks/t1", headers={"Sec-Fetch-Site": site}).status_code == 200
+
+
+class TestRegister:
+    def test_one(self, api):
+        answer = api.post(
+            "/api/tasks", json={"id": "t1", "ref": "order-7", "type": "imagine", "trace_id": "x"}
+        )
+        assert (answer.status_code, answer.json["created"]) == (201, 1)
+        (shown,) = answer.json["items"]
+        assert list(shown) == TASK_FIELDS
+        assert (shown["status"], shown["ref"], shown["deliveries"], shown["lookups"]) == (
+            "pending",
+            "order-7",
+            0,
+            0,
+        )
+        assert shown["registered_at"].endswith("Z")
+
+    def test_repeating_it_changes_nothing_but_fills_what_was_empty(self, api):
+        first = api.post("/api/tasks", json={"id": "t1"}).json["items"][0]
+        answer = api.post("/api/tasks", json={"id": "t1", "ref": "order-7"})
+        assert (answer.status_code, answer.json["created"]) == (201, 0)
+        assert answer.json["items"][0] == first | {"ref": "order-7"}
+
+    def test_up_to_a_thousand_in_the_order_given(self, api):
+        ids = [f"task-{n}" for n in reversed(range(1000))]
+        answer = api.post("/api/tasks", json={"tasks": [{"id": i} for i in ids]})
+        assert answer.json["created"] == 1000
+        assert [item["id"] for item in answer.json["items"]] == ids
+        assert api.post("/api/tasks", json={"tasks": [{"id": i} for i in [*ids, "more"]]}).status_code == 400
+
+    @pytest.mark.parametrize(
+        ("bad", "complaint"),
+        [
+            ({}, "id is missing"), ({"id": None}, "id is missing"), ({"id": 5}, "id must be a string"), ({"id": ""}, "1-200"),
+            ({"id": "x" * 201}, "1-200"), ({"id": "a\0"}, "NUL"), ({"id": "\ud800"}, "surrogate"), ({"id": "a", "ref": 5}, "ref must"),
+            ({"id": "a", "reference": "x"}, "Unknown field 'reference'"), ([], "object"), (None, "object"), ("t1", "object"),
+            ({"id": "a", "submitted_at": "yesterday"}, "submitted_at"), ({"id": "a", "submitted_at": -5}, "submitted_at"),
+            ({"id": "a", "submitted_at": True}, "submitted_at"), ({"id": "a", "submitted_at": []}, "submitted_at"),
+        ],
+    )  # fmt: skip
+    def test_a_bad_item_is_named_and_none_is_registered(self, api, bad, complaint):
+        answer = api.post("/api/tasks", json={"tasks": [{"id": "good"}, bad]})
+        assert answer.status_code == 400
+        assert answer.json["error"]["message"].startswith("tasks[1]: ")
+        assert complaint in answer.json["error"]["message"]
+        assert Task.select().count() == 0
+
+    @pytest.mark.parametrize(
+        "raw", [b"", b"{", b"\xff", b"[1]", b'"t1"', b'{"tasks": {}}', b'{"tasks": null}', b"[" * 9999]
+    )
+    def test_a_body_that_is_no_registration_is_a_400(self, api, raw):
+        assert api.post("/api/tasks", data=raw).status_code == 400
+
+    @pytest.mark.parametrize(
+        ("given", "shown"),
+        [
+            ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"),
+            ("2026-01-31T14:00:00+02:00", "2026-01-31T12:00:00Z"),
+            ("2026-01-31 12:00", "2026-01-31T12:00:00Z"),
+            (1769860800, "2026-01-31T12:00:00Z"),
+            (1769860800.25, "2026-01-31T12:00:00.250000Z"),
+        ],
+    )
+    def test_when_it_was_submitted_is_iso_8601_or_unix_seconds(self, api, given, shown):
+        answer = api.post("/api/tasks", json={"id": "t1", "submitted_at": given})
+        assert answer.json["items"][0]["submitted_at"] == shown
+
+    def test_a_body_over_the_limit_is_a_413(self, make_client, auth):
+        answer = make_client(MAX_BODY_BYTES=100).post("/api/tasks", data=b" " * 101, headers=auth)
+        assert (answer.status_code, answer.json["error"]["code"]) == (413, "request_entity_too_large")
+
+
+class TestList:
+    def ids(self, api, query=""):
+        answer = api.get(f"/api/tasks{query}")
+        assert answer.status_code == 200, answer.json
+        return [item["id"] for item in answer.json["items"]]
+
+    def test_it_pages_through_all_of_them_newest_first(self, api):
+        for age in range(25):
+            register(f"a{age:02}", f"b{age:02}", now=NOW - timedelta(seconds=age))
+        found, query = [], "?limit=7"
+        while query:
+            page = api.get(f"/api/tasks{query}").json
+            found += [item["id"] for item in page["items"]]
+            query = page["next"] and f"?limit=7&before={page['next']}"
+        assert found == [f"{letter}{age:02}" for age in range(25) for letter in "ba"]
+
+    def test_a_new_task_does_not_shift_the_pages(self, api):
+        register("a", "b", now=NOW)
+        cursor = api.get("/api/tasks?limit=1").json["next"]
+        register("new", now=NOW + timedelta(seconds=1))
+        assert self.ids(api, f"?limit=1&before={cursor}") == ["a"]
+
+    def test_it_filters(self, api):
+        register("waiting", type="imagine", ref="order-7", now=NOW)
+        record(body("came"), NOW, confirm=True)
+        record(body("forged"), NOW, confirm=True)
+        register("lost", type="edits", now=NOW, grace=timedelta(0))
+        look_up(
+            [
+                finished_item("came"),
+                failed_item("forged"),
+                finished_item("lost", request={"prompt": "A Red fox_"}),
+            ],
+            NOW,
+        )
+        assert self.ids(api, "?status=pending") == ["waiting"]
+        assert self.ids(api, "?status=failed") == ["forged"]
+        assert self.ids(api, "?type=imagine&settled_by=lookup") == ["forged"]
+        assert self.ids(api, "?settled_by=callback") == ["came"]
+        assert self.ids(api, "?disputed=true") == ["forged"]
+        assert self.ids(api, "?disputed=false") == ["waiting", "lost", "came"]
+        assert self.ids(api, "?q=order-7") == ["waiting"]
+        assert self.ids(api, "?q=lost") == ["lost"]
+        assert self.ids(api, "?q=red fox_") == ["lost"]
+        assert self.ids(api, "?q=red%25fox") == []
+        assert self.ids(api, "?status=expired") == []
+
+    @pytest.mark.parametrize(
+        "query",
+        ["status=done", "settled_by=me", "disputed=1", "limit=0", "limit=201", "limit=x", "limit=-1", "limit=²", "before=x",
+         "before=%FF", "before=bnVsbA==", "before=WzEsMl0=", "stauts=failed", "q=%00", "type=%00"],
+    )  # fmt: skip
+    def test_a_bad_parameter_is_a_400_that_names_it(self, api, query):
+        answer = api.get(f"/api/tasks?{query}")
+        assert answer.status_code == 400
+        assert answer.json["error"]["message"]
+
+    def test_the_highest_limit_works(self, api):
+        assert self.ids(api, "?limit=200") == []
+
+
+class TestShow:
+    def test_it_tells_what_happened_in_order(self, api):
+        register(
+            "t1", now=NOW - timedelta(seconds=9), submitted_at=NOW - timedelta(seconds=10), grace=timedelta(0)
+        )
+        record(progress_body("t1"), NOW - timedelta(seconds=5))
+        record(failure_body("t1"), NOW - timedelta(seconds=4), confirm=True)
+        record(failure_body("t1"), NOW - timedelta(seconds=3), confirm=True)
+        look_up([finished_item("t1")], NOW)
+        shown = api.get("/api/tasks/t1").json
+        assert set(shown) == {*TASK_FIELDS, "timeline"}
+        assert [event["event"] for event in shown["timeline"]] == [
+            "submitted", "registered", "delivery", "delivery", "delivery", "lookup", "settled",
+        ]  # fmt: skip
+        assert [row["duplicate"] for row in shown["deliveries"]] == [True, False, False]
+        assert [row["verdict"] for row in shown["lookups"]] == ["succeeded"]
+        assert (shown["status"], shown["settled_by"], shown["disputed"]) == ("succeeded", "lookup", True)
+
+    def test_it_shows_the_newest_100_deliveries_and_counts_all(self, api):
+        for n in range(103):
+            record(progress_body("t1", progress=n / 2))
+        shown = api.get("/api/tasks/t1").json
+        assert len(shown["deliveries"]) == 100
+        assert api.get("/api/tasks").json["items"][0]["deliveries"] == 103
+
+    @pytest.mark.parametrize(
+        "task_id", ["a/b", "a//b", "/a", "ü b", "a?b#c%d", "<script>", "..", "a\nb", "a/reconcile"]
+    )
+    def test_ids_are_other_peoples_names(self, api, task_id):
+        from urllib.parse import quote
+
+        register(task_id)
+        assert api.get(f"/api/tasks/{quote(task_id, safe='')}").json["id"] == task_id
+        assert api.post(f"/api/tasks/{quote(task_id, safe='')}/reconcile").json["id"] == task_id
+
+    @pytest.mark.parametrize("task_id", ["unknown", "%00", "%FF", "x" * 300])
+    def test_an_unknown_task_is_a_404(self, api, task_id):
+        for answer in (api.get(f"/api/tasks/{task_id}"), api.post(f"/api/tasks/{task_id}/reconcile")):
+            assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
+
+    def test_asking_now_makes_it_due(self, api):
+        record(body("t1"))
+        answer = api.post("/api/tasks/t1/reconcile")
+        assert answer.status_code == 202
+        assert answer.json["next_lookup_at"] == api.get("/api/tasks/t1").json["next_lookup_at"]
+        assert look_up([failed_item("t1")]) == 1

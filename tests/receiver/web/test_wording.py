@@ -1,0 +1,122 @@
+"""Times, sizes and states in words."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from receiver.ledger.models import Task
+from receiver.web import wording
+
+NOW = datetime(2026, 1, 31, 12, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "just now"),
+        (-1.5, "just now"),
+        (42, "42 s ago"),
+        (59.9, "59 s ago"),
+        (60, "1 min ago"),
+        (3599, "59 min ago"),
+        (3600, "1 h ago"),
+        (4800, "1 h 20 min ago"),
+        (36060, "10 h ago"),
+        (2 * 86400, "2 days ago"),
+        (-20, "in 20 s"),
+    ],
+)
+def test_it_tells_how_long_ago(seconds, words):
+    assert wording.ago(NOW - timedelta(seconds=seconds), NOW) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1234, "1.2 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+    ],
+)
+def test_it_tells_sizes(count, words):
+    assert wording.size(count) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.02, "20 ms"), (0.74, "0.7 s"), (12, "12 s"), (300, "5 min")]
+)
+def test_it_tells_how_long_something_took(seconds, words):
+    assert wording.took(timedelta(seconds=seconds)) == words
+
+
+def test_it_shows_other_peoples_texts_masked_cut_and_encodable():
+    assert wording.shown("see https://x/callbacks/s3cret/order-1") == "see https://x/callbacks/***/order-1"
+    assert wording.shown("a" * 400) == "a" * 300 + "…"
+    assert wording.shown("lone \ud800").encode() == b"lone \\ud800"
+
+
+def test_it_masks_before_it_cuts():
+    text = "https://x/callbacks/" + "s3cret" * 50
+    assert "s3cret" not in wording.shown(text, limit=30)
+
+
+def task(**fields):
+    return Task(**{"id": "t1", "status": "pending", "created_at": NOW, "silent_since": NOW} | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "Neither a callback nor the Tasks API has told of a final result."),
+        (
+            {"status": "succeeded", "claim_status": "succeeded"},
+            "Not confirmed: only a callback says so, and callbacks are unsigned.",
+        ),
+        (
+            {"status": "succeeded", "claim_status": "succeeded", "lookup_status": "succeeded"},
+            "Confirmed: callback and Tasks API both say succeeded.",
+        ),
+        (
+            {"status": "succeeded", "lookup_status": "succeeded"},
+            "The Tasks API says succeeded. The final callback never came.",
+        ),
+        (
+            {"status": "failed", "claim_status": "succeeded", "lookup_status": "failed"},
+            "Disputed: a callback says succeeded, the Tasks API says failed."
+            " The Tasks API's word counts; the callback may be forged.",
+        ),
+    ],
+)
+def test_it_says_what_speaks_for_a_status(fields, words):
+    assert wording.trust(task(**fields)) == words
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"next_lookup_at": NOW}, "Due now: the next run asks."),
+        (
+            {"next_lookup_at": NOW + timedelta(minutes=2)},
+            "In 2 min, unless a callback settles it before.",
+        ),
+        (
+            {"next_lookup_at": NOW + timedelta(minutes=4), "attempts": 3},
+            "In 4 min, after 3 look-ups without a final result; the wait grows each time.",
+        ),
+        (
+            {"next_lookup_at": NOW + timedelta(minutes=4), "status": "succeeded"},
+            "In 4 min, to confirm what the callback says.",
+        ),
+        (
+            {"status": "expired", "gave_up_at": NOW},
+            "None: Backstop gave up asking. A late callback may still settle it.",
+        ),
+        ({"status": "failed", "lookup_status": "failed"}, "None: upstream has given its final answer."),
+        ({"status": "failed", "claim_status": "failed"}, "None: the callback was taken at its word."),
+    ],
+)
+def test_it_says_when_and_why_the_next_lookup_comes(fields, words):
+    assert wording.next_lookup(task(**fields), NOW) == words

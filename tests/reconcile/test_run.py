@@ -1,0 +1,206 @@
+"""One run against a real server and a real database."""
+
+import itertools
+import json
+import logging
+import threading
+from datetime import timedelta
+
+import pytest
+
+from receiver.ledger import queries
+from receiver.ledger.clock import utcnow
+from receiver.ledger.models import Lookup, ReconcileRun, Task
+from receiver.upstream import Upstream
+from reconcile import run as run_module
+from reconcile.run import Reconciler
+from tests.factories import body, claim, finished_item, item, record, register
+from tests.processes import wait_until
+from tests.upstream import Options, StandIn
+
+NOW_DUE = timedelta(0)
+
+
+@pytest.fixture
+def stand_in():
+    with StandIn(Options(latency=0)) as server:
+        yield server
+
+
+@pytest.fixture
+def stop():
+    return threading.Event()
+
+
+@pytest.fixture
+def reconciler(ledger, make_settings, stand_in, stop):
+    return make_reconciler(make_settings(RECONCILE_MAX_RATE=0), stand_in, stop)
+
+
+def make_reconciler(settings, stand_in, stop):
+    upstream = Upstream(stand_in.url, "test-token", settings.reconcile_concurrency)
+    return Reconciler(settings, upstream, stop)
+
+
+def statuses() -> dict[str, str]:
+    return {task.id: task.status for task in Task.select()}
+
+
+def test_it_settles_what_is_due_and_counts(stand_in, reconciler):
+    register("done", "failing", "running", "unknown", grace=NOW_DUE)
+    register("later")
+    stand_in.add_record(finished_item("done"))
+    stand_in.add_record(item("failing", {"success": False, "error": {"code": "x"}}, state="failed"))
+    stand_in.add_record(item("running"))
+    counts = reconciler.run()
+    assert statuses() == {
+        "done": "succeeded",
+        "failing": "failed",
+        "running": "pending",
+        "unknown": "pending",
+        "later": "pending",
+    }
+    assert (counts.due, counts.asked, counts.settled, counts.running, counts.absent) == (4, 4, 2, 1, 1)
+    assert (counts.calls, counts.errors, counts.error) == (1, 0, None)
+    row = ReconcileRun.get()
+    assert (row.due, row.settled, row.calls, row.finished_at is not None) == (4, 2, 1, True)
+    assert sorted(lookup.verdict for lookup in Lookup.select()) == [
+        "absent",
+        "failed",
+        "pending",
+        "succeeded",
+    ]
+
+
+def test_a_run_with_nothing_due_asks_nobody_and_is_a_row_all_the_same(stand_in, reconciler):
+    register("later")
+    assert reconciler.run().calls == 0
+    assert stand_in.calls == []
+    assert ReconcileRun.get().finished_at is not None
+
+
+def test_it_asks_in_batches_with_so_many_calls_in_flight_and_not_more(ledger, make_settings, stop):
+    ids = [f"task-{n:03}" for n in range(230)]
+    register(*ids, grace=NOW_DUE)
+    with StandIn(Options(latency=0.05)) as stand_in:
+        for task_id in ids:
+            stand_in.add_record(finished_item(task_id))
+        settings = make_settings(RECONCILE_BATCH_SIZE=10, RECONCILE_CONCURRENCY=3, RECONCILE_MAX_RATE=0)
+        counts = make_reconciler(settings, stand_in, stop).run()
+        stats = stand_in.stats()
+    assert (counts.settled, counts.calls) == (230, 23)
+    assert (stats["max_in_flight"], stats["max_ids"], stats["lookup_ids"]) == (3, 10, 230)
+
+
+def test_it_keeps_to_the_ceiling_on_calls(ledger, make_settings, stand_in, stop):
+    register(*(f"task-{n}" for n in range(6)), grace=NOW_DUE)
+    settings = make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_MAX_RATE=20)
+    make_reconciler(settings, stand_in, stop).run()
+    times = [call.at for call in stand_in.calls]
+    assert len(times) == 6
+    assert max(times) - min(times) >= 5 / 20 * 0.9
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+def test_an_error_is_recorded_and_loses_no_task(stand_in, reconciler, status):
+    register("t1", grace=NOW_DUE)
+    stand_in.respond_next(status, body=b"<html>")
+    counts = reconciler.run()
+    task = queries.find_task("t1")
+    assert task.status == "pending"
+    assert str(status) in task.last_lookup_error
+    assert task.next_lookup_at is not None
+    assert task.attempts == 1
+    assert (counts.errors, Lookup.get().verdict) == (1, "error")
+    assert str(status) in ReconcileRun.get().error
+
+
+@pytest.mark.parametrize(
+    "error", ["401 invalid_token", "401 token_expired", "403 used_up", "403 disabled", "404 no_api"]
+)
+def test_an_error_of_the_account_ends_the_run_with_one_line_and_leaves_the_tasks(
+    ledger, make_settings, stop, caplog, error
+):
+    ids = [f"task-{n}" for n in range(20)]
+    register(*ids, grace=NOW_DUE)
+    with StandIn(Options(latency=0)) as stand_in:
+        status, code = error.split()
+        stand_in.respond_next(int(status), body=json.dumps({"error": {"code": code}}).encode(), times=20)
+        settings = make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_MAX_RATE=0)
+        with caplog.at_level(logging.ERROR):
+            counts = make_reconciler(settings, stand_in, stop).run()
+        assert 1 <= len(stand_in.calls) <= settings.reconcile_concurrency + 1
+    assert code in counts.error
+    assert len([record for record in caplog.records if "whole account" in record.message]) == 1
+    assert counts.asked == Lookup.select().count() == 0
+    assert sorted(claim().ids) == sorted(ids)
+    assert {(task.attempts, task.lookup_count, task.last_lookup_error) for task in Task.select()} == {
+        (0, 0, None)
+    }
+
+
+def test_items_are_matched_by_id_alone(stand_in, reconciler):
+    register("a", "b", grace=NOW_DUE)
+    items = [
+        None,
+        {"id": 5},
+        "x",
+        finished_item("stranger"),
+        item("b"),
+        {"id": "a", "response": [], "type": 7},
+        finished_item("b"),
+        item("b"),
+    ]
+    stand_in.respond_next(200, body=json.dumps({"items": items, "count": 99}).encode())
+    counts = reconciler.run()
+    assert statuses() == {"a": "pending", "b": "succeeded"}
+    assert (counts.settled, counts.running, counts.absent) == (1, 1, 0)
+
+
+def test_it_confirms_what_only_a_callback_has_settled(stand_in, reconciler):
+    record(body("t1"), confirm=True)
+    stand_in.add_record(finished_item("t1"))
+    counts = reconciler.run()
+    task = queries.find_task("t1")
+    assert (task.settled_by, task.confirmed, counts.settled, counts.asked) == ("callback", True, 0, 1)
+    assert reconciler.run().asked == 0
+
+
+def test_a_clock_that_jumps_back_an_hour_does_not_make_it_loop(stand_in, reconciler, monkeypatch):
+    register("t1", grace=NOW_DUE)
+    times = itertools.chain([utcnow()], itertools.repeat(utcnow() - timedelta(hours=1)))
+    monkeypatch.setattr(run_module, "utcnow", lambda: next(times))
+    reconciler.run()
+    assert len(stand_in.calls) <= 1
+
+
+def test_a_stop_awaits_the_calls_in_flight_and_gives_the_rest_back(ledger, make_settings, stop):
+    ids = [f"task-{n}" for n in range(8)]
+    register(*ids, grace=NOW_DUE)
+    with StandIn(Options(latency=0.5)) as stand_in:
+        for task_id in ids:
+            stand_in.add_record(finished_item(task_id))
+        settings = make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_CONCURRENCY=2, RECONCILE_MAX_RATE=0)
+        reconciler = make_reconciler(settings, stand_in, stop)
+        thread = threading.Thread(target=reconciler.run)
+        thread.start()
+        wait_until(lambda: len(stand_in.calls) == 2)
+        stop.set()
+        thread.join(10)
+        assert len(stand_in.calls) == 2
+    assert list(statuses().values()).count("succeeded") == 2
+    assert len(claim().ids) == 6
+    assert ReconcileRun.get().finished_at is not None
+
+
+def test_a_stop_does_not_wait_for_a_call_that_hangs(ledger, make_settings, stop, monkeypatch):
+    monkeypatch.setattr(run_module, "STOP_WITHIN", timedelta(seconds=0.2))
+    register("t1", grace=NOW_DUE)
+    with StandIn(Options(rate_hang=1.0, hang_seconds=5)) as stand_in:
+        thread = threading.Thread(target=make_reconciler(make_settings(), stand_in, stop).run)
+        thread.start()
+        wait_until(lambda: stand_in.calls)
+        stop.set()
+        thread.join(4)
+        assert not thread.is_alive()
+    assert claim().ids == ["t1"]

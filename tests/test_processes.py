@@ -1,0 +1,292 @@
+"""The real processes over real sockets: what only they can show."""
+
+import json
+import signal
+import socket
+import threading
+import time
+
+import psutil
+import pytest
+import urllib3
+
+from receiver.ledger.models import Delivery, Task
+from tests.factories import body, finished_item
+from tests.processes import API_KEY, CALLBACK_TOKEN, REPOSITORY, Backstop, free_port, wait_until
+from tests.upstream import Options, StandIn
+
+
+@pytest.fixture
+def stand_in():
+    with StandIn(Options(latency=0)) as server:
+        yield server
+
+
+@pytest.fixture
+def make_backstop(ledger, tmp_path, stand_in):
+    """Makes deployments over the test's ledger that end with the test: make_backstop(MAX_BODY_BYTES=100)."""
+    made: list[Backstop] = []
+
+    def make(**variables):
+        made.append(Backstop(tmp_path, stand_in.url, **{"DATABASE_URL": ledger} | variables))
+        return made[-1]
+
+    yield make
+    for backstop in made:
+        backstop.__exit__(None, None, None)
+
+
+@pytest.fixture
+def backstop(make_backstop):
+    backstop = make_backstop()
+    backstop.start_web()
+    return backstop
+
+
+def exchange(backstop: Backstop, request: bytes, *more: bytes) -> tuple[int, dict]:
+    """Send raw bytes and return the answer's status and JSON."""
+    with socket.create_connection(("127.0.0.1", backstop.port), timeout=20) as connection:
+        for part in (request, *more):
+            connection.sendall(part)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    head, _, content = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(content)
+
+
+def head(*headers: str, path: str = f"/callbacks/{CALLBACK_TOKEN}") -> bytes:
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]).encode()
+
+
+class TestCallbackOverASocket:
+    def test_a_chunked_body_works(self, backstop):
+        chunks = [b'{"task_id": "t1", "succ', b'ess": true, "image_url": "u"}']
+        parts = [f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n" for chunk in chunks]
+        status, answer = exchange(backstop, head("Transfer-Encoding: chunked"), *parts, b"0\r\n\r\n")
+        assert (status, answer["status"]) == (200, "succeeded")
+        assert bytes(Delivery.get().body) == b"".join(chunks)
+
+    def test_a_body_over_the_limit_is_read_so_that_the_sender_sees_the_answer(self, make_backstop):
+        backstop = make_backstop(MAX_BODY_BYTES=100_000)
+        backstop.start_web()
+        status, answer = exchange(backstop, head("Content-Length: 700000"), b"x" * 700_000)
+        assert (status, answer["error"]["code"]) == (413, "too_large")
+        chunked = [b"10000\r\n" + b"x" * 65536 + b"\r\n"] * 10
+        status, _ = exchange(backstop, head("Transfer-Encoding: chunked"), *chunked, b"0\r\n\r\n")
+        assert status == 413
+        assert [row.size for row in Delivery.select().order_by(Delivery.id)] == [700_000, 655_360]
+
+    @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
+    def test_a_body_that_breaks_off_is_kept_and_said_to_be_incomplete(self, backstop, framing):
+        with socket.create_connection(("127.0.0.1", backstop.port)) as connection:
+            connection.sendall(head(framing) + (b"3e8\r\n" if "chunked" in framing else b"") + b'{"task_id"')
+        kept = wait_until(lambda: Delivery.get_or_none())
+        assert "incomplete" in kept.problem
+        if "Length" in framing:
+            assert bytes(kept.body) == b'{"task_id"'
+
+    def test_nothing_under_callbacks_redirects(self, backstop):
+        for path in ("", "/", "//", "//x", "/x/", "/../x", "/./", "/x//y"):
+            status, _ = exchange(
+                backstop, head("Content-Length: 0", path=f"/callbacks/{CALLBACK_TOKEN}{path}")
+            )
+            assert status == 202, path
+        for path in ("/callbacks", "/callbacks/", "//callbacks/x", "/callbacks//x"):
+            status, _ = exchange(backstop, head("Content-Length: 0", path=path))
+            assert status in {404, 405}, path
+
+    def test_the_token_stays_out_of_the_log(self, make_backstop):
+        backstop = make_backstop()
+        backstop.start_web("--access-logfile", "-", "--log-level", "debug")
+        exchange(backstop, head("Content-Length: 2"), b"{}")
+        with socket.create_connection(("127.0.0.1", backstop.port)) as connection:
+            connection.sendall(f"POST /callbacks/{CALLBACK_TOKEN} with spaces HTTP/1.1\r\n\r\n".encode())
+            connection.recv(65536)
+        wait_until(lambda: "/callbacks/***" in backstop.log("web"))
+        assert CALLBACK_TOKEN not in backstop.log("web")
+        assert API_KEY not in backstop.log("web")
+
+
+def test_whole_tasks_survive_workers_that_are_killed_under_load(backstop):
+    """Every delivery that was acknowledged is there afterwards, whole, with its task."""
+    acknowledged, ended = [], threading.Event()
+    master = psutil.Process(backstop.processes[0].pid)
+
+    def post(worker: int) -> None:
+        for n in range(10_000):
+            if ended.is_set():
+                return
+            task_id = f"task-{worker}-{n}"
+            try:
+                if backstop.post_callback(body(task_id)).status == 200:
+                    acknowledged.append(task_id)
+            except urllib3.exceptions.HTTPError:
+                pass  # not acknowledged
+
+    threads = [threading.Thread(target=post, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for kills in range(1, 4):
+        wait_until(lambda kills=kills: len(acknowledged) > 60 * kills)
+        wait_until(master.children)[0].kill()
+    wait_until(lambda: len(acknowledged) > 300)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    kept = {row.task_id for row in Delivery.select(Delivery.task)}
+    assert set(acknowledged) - kept == set()
+    assert kept == {task.id for task in Task.select(Task.id)}
+
+
+def test_a_process_with_bad_settings_stops_with_one_message_and_no_traceback(make_backstop, tmp_path):
+    backstop = make_backstop(API_KEY="", PORT="http", DATABASE_URL="mysql://u:hidden@h/n")
+    for command in (
+        ["gunicorn", "-c", f"{REPOSITORY}/gunicorn.conf.py", "wsgi:app"],
+        ["reconcile"],
+        ["flask", "--app", "wsgi", "migrate"],
+    ):
+        ended = backstop.command(*command)
+        assert ended.returncode != 0
+        for name in ("API_KEY", "PORT", "DATABASE_URL"):
+            assert ended.stderr.count(f"- {name} ") == 1, ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert "hidden" not in ended.stderr
+
+
+def test_a_reconciler_without_a_token_says_where_to_get_it(make_backstop):
+    ended = make_backstop(ACEDATACLOUD_API_TOKEN="").command("reconcile")
+    assert ended.returncode == 1
+    assert "ACEDATACLOUD_API_TOKEN is missing" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_schema_that_is_behind_is_said_and_nothing_fails_in_odd_ways(tmp_path, stand_in, database):
+    url = {
+        "sqlite": f"sqlite:///{tmp_path}/empty.db",
+        "postgresql": f"postgresql://127.0.0.1:{free_port()}/x",
+    }[database]
+    with Backstop(tmp_path, stand_in.url, DATABASE_URL=url) as backstop:
+        backstop.start_web()
+        report = backstop.request("GET", "/readyz")
+        assert report.status == 503
+        assert report.json()["schema" if database == "sqlite" else "database"] == (
+            "behind" if database == "sqlite" else "unreachable"
+        )
+        assert backstop.post_callback(body()).status == 503
+        assert "Callbacks cannot be kept" in backstop.log("web")
+        once = backstop.reconcile_once()
+        assert (once.returncode, once.stderr.count("\n")) == (1, 1)
+        if database == "sqlite":
+            assert "flask --app wsgi migrate" in once.stderr
+            backstop.migrate()
+            assert backstop.request("GET", "/readyz").status == 200
+            assert backstop.post_callback(body()).status == 200
+        assert "Traceback" not in backstop.log("web")
+
+
+class TestReconcilerProcess:
+    def test_once_does_one_run_and_prints_one_line(self, make_backstop, stand_in):
+        backstop = make_backstop()
+        Task.insert(
+            id="t1", created_at="2026-01-01", silent_since="2026-01-01", next_lookup_at="2026-01-01"
+        ).execute()
+        stand_in.add_record(finished_item("t1"))
+        ended = backstop.reconcile_once()
+        assert (ended.returncode, ended.stdout) == (
+            0,
+            "1 due, 1 asked, 1 settled, 0 running, 0 absent, 1 calls, 0 errors\n",
+        )
+        stand_in.options.account_error = "invalid_token"
+        Task.update(next_lookup_at="2026-01-01").execute()
+        ended = backstop.reconcile_once()
+        assert (ended.returncode, "invalid_token" in ended.stdout) == (1, True)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_signal_ends_it_with_exit_code_0(self, make_backstop, number):
+        backstop = make_backstop()
+        process = backstop.start_reconciler()
+        wait_until(lambda: "Asking" in backstop.log("reconcile"))
+        assert backstop.stop(process, number) == 0
+        assert "Traceback" not in backstop.log("reconcile")
+
+    def test_a_signal_awaits_the_calls_in_flight_and_gives_back_what_has_no_answer(
+        self, make_backstop, stand_in
+    ):
+        stand_in.options.rate_hang = 1.0
+        backstop = make_backstop()
+        Task.insert(
+            id="t1", created_at="2026-01-01", silent_since="2026-01-01", next_lookup_at="2026-01-01"
+        ).execute()
+        process = backstop.start_reconciler()
+        wait_until(lambda: stand_in.calls)
+        started = time.monotonic()
+        assert backstop.stop(process) == 0
+        assert time.monotonic() - started < 15
+        assert Task.get().next_lookup_at.year == time.gmtime().tm_year
+        assert backstop.database_url  # and it is due at once, not when the lease lapses
+        stand_in.options.rate_hang = 0.0
+        stand_in.add_record(finished_item("t1"))
+        assert backstop.reconcile_once().stdout.startswith("1 due, 1 asked, 1 settled")
+
+    def test_it_waits_for_a_database_that_is_away(self, tmp_path, stand_in):
+        url = f"postgresql://127.0.0.1:{free_port()}/x"
+        with Backstop(tmp_path, stand_in.url, DATABASE_URL=url) as backstop:
+            process = backstop.start_reconciler()
+            wait_until(lambda: "The database is away" in backstop.log("reconcile"))
+            assert backstop.stop(process) == 0
+
+    def test_it_also_runs_inside_the_web_process_when_told_to(self, make_backstop, stand_in):
+        stand_in.add_record(finished_item("t1"))
+        backstop = make_backstop(RECONCILE_IN_WEB="true", RECONCILE_GRACE=0, WEB_CONCURRENCY=2)
+        web = backstop.start_web()
+        backstop.request("POST", "/api/tasks", {"id": "t1"})
+        wait_until(lambda: backstop.request("GET", "/api/tasks/t1").json()["status"] == "succeeded")
+        assert backstop.stop(web) == 0
+        assert "Traceback" not in backstop.log("web")
+
+
+@pytest.mark.usefixtures("ledger")
+def test_500_tasks_with_half_of_the_callbacks_lost_all_end_in_upstreams_truth(ledger, tmp_path):
+    options = Options(
+        lost=0.5,
+        failing=0.15,
+        progress=0.2,
+        duplicated=0.1,
+        disordered=0.1,
+        work=(0.1, 2.0),
+        rate_429=0.05,
+        rate_500=0.05,
+    )
+    with (
+        StandIn(options) as stand_in,
+        Backstop(tmp_path, stand_in.url, DATABASE_URL=ledger, RECONCILE_GRACE=3) as backstop,
+    ):
+        backstop.start_web()
+        backstop.start_reconciler()
+        kinds = ("imagine", "edits", "videos", "describe")
+        ids = [
+            stand_in.submit(kinds[n % 4], {"prompt": f"p{n}", "callback_url": backstop.callback_url})
+            for n in range(500)
+        ]
+        assert backstop.request("POST", "/api/tasks", {"tasks": [{"id": i} for i in ids]}).status == 201
+        assert stand_in.wait_idle(60)
+        # A look-up that met an error is due again after 30 s; nobody needs to wait for that here.
+        wait_until(lambda: ask_about_the_rest() == 0, seconds=90, every=1)
+        truth = stand_in.truth()
+        kept = {task.id: task for task in Task.select()}
+        assert len(kept) == len(truth) == 500
+        wrong = [i for i in ids if kept[i].status != truth[i]["status"]]
+        assert wrong == []
+        lost = {i for i in ids if truth[i]["callback"] == "lost"}
+        assert {i for i in ids if kept[i].settled_by == "lookup"} >= lost
+        assert len(lost) > 200
+        differing = [i for i in lost if json.loads(kept[i].response) != truth[i]["response"]]
+        assert differing == []
+
+
+def ask_about_the_rest() -> int:
+    open_tasks = Task.status == "pending"
+    Task.update(next_lookup_at="2026-01-01").where(open_tasks, Task.attempts > 0).execute()
+    return Task.select().where(open_tasks).count()

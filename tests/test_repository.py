@@ -1,0 +1,97 @@
+"""What must stay true of the repository itself."""
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import requires, version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = [path for folder in ("receiver", "reconcile") for path in (ROOT / folder).rglob("*.py")]
+
+
+def imports_of(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+
+
+def test_the_receiver_never_imports_the_reconciler():
+    for path in (ROOT / "receiver").rglob("*.py"):
+        assert not {name for name in imports_of(path) if name.startswith("reconcile")}, path
+
+
+def test_the_ledger_imports_nothing_of_ours_but_itself():
+    for path in (ROOT / "receiver" / "ledger").rglob("*.py"):
+        ours = {name for name in imports_of(path) if name.startswith(("receiver", "reconcile", "tests"))}
+        assert all(name.startswith("receiver.ledger") for name in ours), path
+
+
+def test_the_reconciler_imports_no_pages_and_no_application():
+    for path in (ROOT / "reconcile").rglob("*.py"):
+        assert not {name for name in imports_of(path) if name.startswith(("receiver.web", "receiver.app"))}, (
+            path
+        )
+
+
+def test_nothing_but_tests_imports_tests():
+    for path in [*SOURCES, ROOT / "wsgi.py", ROOT / "gunicorn.conf.py"]:
+        assert not {name for name in imports_of(path) if name.split(".")[0] == "tests"}, path
+
+
+@pytest.mark.parametrize("module", ["reconcile.__main__", "receiver.ledger.store", "receiver.ledger.queries"])
+def test_it_loads_no_flask(module: str):
+    code = f"import {module}, sys; sys.exit('flask' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_importing_the_application_starts_nothing():
+    code = (
+        "import threading, receiver.app, reconcile.schedule\n"
+        "from receiver.config import Settings\n"
+        "receiver.app.create_app(Settings.from_env({'CALLBACK_TOKEN': 'a', 'API_KEY': 'b', 'DATABASE_URL': 'sqlite:////nowhere/x',"
+        " 'RECONCILE_IN_WEB': 'true'}))\n"
+        "assert threading.active_count() == 1, threading.enumerate()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_upstreams_service_is_named_in_one_place():
+    found = [path.name for path in SOURCES if "/midjourney" in path.read_text()]
+    assert found == ["upstream.py"]
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_requirement_is_pinned_and_installed(name: str):
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line and line[0] not in "#-"]
+    for requirement in map(Requirement, lines):
+        assert str(requirement.specifier) == f"=={version(requirement.name)}"
+
+
+def test_what_the_requirements_need_is_pinned_too():
+    pinned = {
+        Requirement(line).name.lower().replace("_", "-")
+        for name in ("requirements.txt", "requirements-dev.txt")
+        for line in (ROOT / name).read_text().splitlines()
+        if line and line[0] not in "#-"
+    }
+    for name in pinned:
+        for requirement in map(Requirement, requires(name) or []):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                assert requirement.name.lower().replace("_", "-") in pinned, f"{name} needs {requirement}"
+
+
+def test_the_migrations_are_numbered_without_gaps():
+    names = sorted(path.name for path in (ROOT / "receiver/ledger/migrations").glob("*.py"))
+    assert [name[:5] for name in names] == [f"{number:04}_" for number in range(1, len(names) + 1)]
+
+
+def test_procfile_and_platform_files_start_what_exists():
+    commands = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
+    assert commands["release"] == "flask --app wsgi migrate"
+    assert commands["web"].startswith("gunicorn --bind 0.0.0.0:${PORT:-8000}")
+    assert commands["web"].endswith("wsgi:app")
+    assert commands["reconcile"] == "python -m reconcile"

@@ -1,0 +1,7 @@
+"""A stand-in for Ace Data Cloud's Midjourney API: a real HTTP server, seeded, with faults on request."""
+
+from .lookups import Call
+from .options import Options
+from .stand_in import StandIn
+
+__all__ = ["Call", "Options", "StandIn"]

@@ -1,0 +1,40 @@
+"""What goes back over the wire: whole answers, and the ones that are cut short or never come."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+JSON_HEADERS = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer; `fate` says how much of it the caller gets to see."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=lambda: JSON_HEADERS)
+    fate: Literal["whole", "cut", "hang"] = "whole"
+
+    @property
+    def label(self) -> str:
+        """Name this answer in the statistics: its status, or what became of it."""
+        return str(self.status) if self.fate == "whole" else self.fate
+
+
+def json_answer(content: Any, status: int = 200) -> Answer:
+    """Answer with JSON."""
+    return Answer(status, json.dumps(content).encode())
+
+
+def error_answer(status: int, code: str, message: str, trace_id: str | None = None) -> Answer:
+    """Answer with the error body that every endpoint of upstream uses."""
+    return json_answer(
+        {"success": False, "error": {"code": code, "message": message}, "trace_id": trace_id}, status
+    )
+
+
+def bad_request(message: str) -> Answer:
+    """Answer that the request itself is wrong."""
+    return error_answer(400, "bad_request", message)

@@ -1,0 +1,132 @@
+"""The stand-in as a whole: submissions, callbacks and look-ups wired together, with or without HTTP."""
+
+import hmac
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Any, Self
+
+from .answers import Answer, error_answer
+from .callbacks import Sender
+from .lookups import Call, Lookups, account_error
+from .options import Options
+from .records import Records, Task
+from .scheduler import Scheduler
+from .server import Server
+from .tasks import TYPES, Json, Step, progress_body
+
+
+class StandIn:
+    """A running stand-in; use it as a context manager, or call `start` and `stop`."""
+
+    def __init__(self, options: Options | None = None, port: int = 0) -> None:
+        self.options = options or Options()
+        self.stopping = threading.Event()
+        self.records = Records(self.options)
+        self.lookups = Lookups(self.records, self.options, self.stopping)
+        self._scheduler = Scheduler()
+        self._sender = Sender(self.records)
+        self._server = Server(self, port)
+        self.port = self._server.port
+        self.url = self.records.base_url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._scheduler.start()
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop serving and sending; calls that are held and callbacks under way are broken off."""
+        self.stopping.set()
+        self._scheduler.stop()
+        self._sender.stop()
+        self._server.stop()
+
+    def submit(self, task_type: str, request: Json, *, streaming: bool = False) -> str:
+        """Submit a task without HTTP and return its id; `streaming` asks for progress callbacks."""
+        return self.open_task(task_type, request, streaming).plan.task_id
+
+    def open_task(self, task_type: str, request: Json, streaming: bool) -> Task:
+        """Take in a submission and set its future going."""
+        if task_type not in TYPES:
+            raise ValueError(f"{task_type!r} is none of {', '.join(TYPES)}")
+        task = self.records.open(task_type, request, streaming)
+        for step in task.plan.steps:
+            if step.kind == "final" or (task.callback_url and not task.plan.lost):
+                self._scheduler.at(task.submitted + step.after, partial(self._take, task, step))
+        return task
+
+    def add_record(self, record: Json) -> None:
+        """Plant a task object that look-ups return verbatim; it has an `id` and stays out of `truth`."""
+        self.records.add_record(record)
+
+    def respond_next(
+        self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"", times: int = 1
+    ) -> None:
+        """Answer the next look-up calls exactly so; a missing Content-Length is added."""
+        self.lookups.respond_next(Answer(status, body, headers or {}), times)
+
+    def change(self, **changes: Any) -> None:
+        """Change options while running, all or none; raise ValueError for a bad one."""
+        self.options.change(changes)
+
+    @property
+    def calls(self) -> list[Call]:
+        """Return the look-up calls received so far, oldest first."""
+        return list(self.lookups.calls)
+
+    def truth(self) -> dict[str, Json]:
+        """Return what really became of each task that has a record."""
+        return self.records.truth()
+
+    def stats(self) -> Json:
+        """Return counts of tasks, callbacks and look-up calls."""
+        counts = asdict(self.records.counts)
+        return counts | {"working": counts["submitted"] - counts["finished"]} | self.lookups.stats()
+
+    def wait_idle(self, seconds: float = 10) -> bool:
+        """Wait until all tasks have finished and all callbacks are out; return whether that came true."""
+        deadline = time.monotonic() + seconds
+        while self._scheduler.pending or self.records.counts.callbacks_waiting:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def refusal(self, authorization: str | None) -> Answer | None:
+        """Return what a call with these credentials is refused with, None if it is welcome."""
+        if (error := account_error(self.options)) is not None:
+            return error
+        if not authorization:
+            return error_answer(400, "no_token", "No token was given.")
+        scheme, _, token = authorization.partition(" ")
+        expected = self.options.token.encode()
+        if scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), expected):
+            return None
+        return error_answer(401, "invalid_token", "The token is not valid.")
+
+    def _take(self, task: Task, step: Step) -> None:
+        if step.kind == "progress":
+            self._call_back(task, step, progress_body(task.plan, step.progress, self.url))
+            return
+        if step.kind == "final":
+            lag = self.options.record_lag
+            self.records.finish(task, reveal=not lag)
+            if lag:
+                self._scheduler.at(time.monotonic() + lag, partial(self.records.reveal, task))
+            if not task.callback_url or task.plan.lost:
+                return
+        self._call_back(task, step, task.response or {})
+
+    def _call_back(self, task: Task, step: Step, body: Json) -> None:
+        if self.records.queue_callback(task, step.kind, body):
+            self._sender.send_from(task)
