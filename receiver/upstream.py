@@ -2,11 +2,15 @@
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import Enum
 from typing import Any
 
 import urllib3
 
 from receiver.config import Settings, SettingsError
+from receiver.ledger.clock import utcnow
 from receiver.ledger.results import parse_json
 
 # The only place that names the service: upstream's other services have the same contract.
@@ -14,20 +18,40 @@ TASKS_PATH = "/midjourney/tasks"
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
 _MAX_ANSWER_BYTES = 32 * 2**20  # a thousand tasks of 3 KB, ten times over
+_MOST_PAGES = 20
 _ACCOUNT_CODES = {403: {"used_up", "disabled"}, 404: {"no_api"}}
+# Codes of a 400 that no id provokes: the request is wrong whichever tasks it names.
+_NOT_AN_ID = {"token_mismatched", "api_not_implemented", "no_token"}
+
+
+class Concerns(Enum):
+    """Whom an error concerns."""
+
+    ACCOUNT = "account"  # every call, until a person mends it: a wrong token, no balance
+    CALL = "call"  # this call alone
+    ID = "id"  # one of the ids it names, which spoils the call for the others
 
 
 class UpstreamError(Exception):
     """A look-up call that brought no answer.
 
-    `permanent`: asking the same again cannot help. `account`: it concerns every call, not this one alone,
-    so that nobody need ask until a person has mended it (a wrong token, no balance).
+    `permanent`: asking the same again cannot help. `wait`: upstream wants no calls, for `retry_after` where
+    it said so.
     """
 
-    def __init__(self, message: str, permanent: bool, account: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        permanent: bool,
+        concerns: Concerns = Concerns.CALL,
+        wait: bool = False,
+        retry_after: timedelta | None = None,
+    ) -> None:
         super().__init__(message)
         self.permanent = permanent
-        self.account = account
+        self.concerns = concerns
+        self.wait = wait
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +81,22 @@ class Upstream:
     def retrieve_batch(self, ids: list[str]) -> list[Any]:
         """Ask about tasks and return upstream's task objects, in no promised order, unknown ids absent.
 
-        Raises UpstreamError.
+        Further pages are asked for while ids are missing and the last page was full. Raises UpstreamError.
         """
-        # Without a limit upstream returns 12 items, however many ids it was asked for.
-        return self._items({"action": "retrieve_batch", "ids": ids, "limit": len(ids), "offset": 0})
+        items: list[Any] = []
+        for _ in range(_MOST_PAGES):
+            # Without a limit upstream returns 12 items, however many ids it was asked for.
+            page = self._items({"ids": ids, "limit": len(ids), "offset": len(items)})
+            items += page
+            if len(page) < len(ids) or not set(ids) - _ids_of(items):
+                break
+        return items
 
     def _items(self, question: dict[str, Any]) -> list[Any]:
-        status, body = self._post(json.dumps(question).encode())
+        response, body = self._post(json.dumps({"action": "retrieve_batch"} | question).encode())
         answer = _parse(body)
-        if status != 200:
-            raise self._error(status, answer)
+        if response.status != 200:
+            raise self._error(response, answer)
         if not isinstance(answer, dict) or not isinstance(answer.get("items"), list):
             raise UpstreamError(
                 "upstream answered 200 with something that is not a list of tasks", permanent=False
@@ -74,7 +104,7 @@ class Upstream:
         items: list[Any] = answer["items"]
         return items
 
-    def _post(self, body: bytes) -> tuple[int, bytes]:
+    def _post(self, body: bytes) -> tuple[urllib3.BaseHTTPResponse, bytes]:
         try:
             response = self._pool.request(
                 "POST",
@@ -98,15 +128,44 @@ class Upstream:
             raise UpstreamError(f"no answer from upstream: {_reason(problem)}", permanent=False) from None
         if len(answer) > _MAX_ANSWER_BYTES:
             raise UpstreamError("upstream's answer is too large", permanent=False)
-        return response.status, answer
+        return response, answer
 
-    def _error(self, status: int, answer: Any) -> UpstreamError:
-        problem = _problem_of(answer)
-        account = status == 401 or problem.code in _ACCOUNT_CODES.get(status, ())
-        permanent = 400 <= status < 500 and status not in {408, 409, 429}
+    def _error(self, response: urllib3.BaseHTTPResponse, answer: Any) -> UpstreamError:
+        status, problem = response.status, _problem_of(answer)
+        retry_after = _read_retry_after(response.headers.get("Retry-After"), utcnow())
         code = f" {problem.code}" if problem.code else ""
         message = f"upstream answered {status}{code}: {problem.message}"
-        return UpstreamError(message.replace(self._token, "***"), permanent, account)
+        transient = status >= 500 or status in {408, 409, 429}
+        return UpstreamError(
+            message.replace(self._token, "***"),
+            permanent=not transient,
+            concerns=_concerns(status, problem.code),
+            wait=transient and (status == 429 or retry_after is not None),
+            retry_after=retry_after,
+        )
+
+
+def _concerns(status: int, code: str | None) -> Concerns:
+    if status == 401 or code in _ACCOUNT_CODES.get(status, ()):
+        return Concerns.ACCOUNT
+    return Concerns.ID if status == 400 and code not in _NOT_AN_ID else Concerns.CALL
+
+
+def _read_retry_after(text: str | None, now: datetime) -> timedelta | None:
+    """Read a Retry-After header, seconds or an HTTP date; None where there is none that makes sense."""
+    if text is None:
+        return None
+    try:
+        if text.strip().isdigit():
+            return timedelta(seconds=int(text[:9]))
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(moment.astimezone(UTC).replace(tzinfo=None) - now, timedelta(0))
+
+
+def _ids_of(items: list[Any]) -> set[str]:
+    return {item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)}
 
 
 def _parse(body: bytes) -> Any:

@@ -5,22 +5,24 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.config import Settings
-from receiver.ledger import store
+from receiver.ledger import pauses, runs, store
 from receiver.ledger.clock import utcnow
+from receiver.ledger.evidence import ABSENT, Answer, Patience
 from receiver.ledger.results import PENDING, Result, Unreadable, read_item
-from receiver.upstream import Upstream, UpstreamError
+from receiver.upstream import Concerns, Upstream, UpstreamError
 from reconcile.backoff import backoff
 
 log = logging.getLogger(__name__)
 
 STOP_WITHIN = timedelta(seconds=10)
-RECONCILER = f"{socket.gethostname()}:{os.getpid()}"
+DOUBT_AFTER_AT_LEAST = timedelta(seconds=60)
 
 
 @dataclass(slots=True)
@@ -48,39 +50,63 @@ class Reconciler:
         self._settings = settings
         self._upstream = upstream
         self._stop = stop
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._next_call_at = 0.0  # monotonic; kept across runs: the ceiling on calls is the process's
+        self._patience = Patience(
+            backoff=backoff,
+            give_up_after=settings.reconcile_give_up_after,
+            doubt_after=max(settings.reconcile_grace, DOUBT_AFTER_AT_LEAST),
+        )
 
     def run(self) -> Counts:
         """Ask about all tasks that are due now, each once, and return what came of it.
 
-        An error that concerns the whole account ends the run early, and so does `stop`: calls in flight are
-        awaited, what was claimed and has no answer is given back.
+        It ends early when upstream turns out to want no calls, and when `stop` is set: calls in flight are
+        awaited then, what was claimed and has no answer is given back.
         """
         started_at = utcnow()
-        waiting = self._claim(started_at)
-        run = _Run(self._settings, store.open_run(RECONCILER, started_at))
-        calls = ThreadPoolExecutor(self._settings.reconcile_concurrency, thread_name_prefix="upstream")
+        run = _Run(runs.open_run(self._name, started_at), self._patience)
+        if store.is_anything_due(started_at) and self._is_allowed(run, started_at):
+            self._converge(run, started_at)
+        runs.close_run(run.id, utcnow(), asdict(run.counts))
+        return run.counts
+
+    def _is_allowed(self, run: "_Run", now: datetime) -> bool:
+        """Tell whether to ask at all; while the account is paused, one reconciler may probe with one task."""
+        pause = pauses.current_pause(now)
+        if pause is None:
+            return True
+        if pause.account and pauses.take_probe(now):
+            run.probe(self._claim(now, limit=1, probing=True))
+            return True
+        run.counts.error = f"asking is paused: {pause.reason}"
+        return False
+
+    def _converge(self, run: "_Run", started_at: datetime) -> None:
+        concurrency = self._settings.reconcile_concurrency
+        calls = ThreadPoolExecutor(concurrency, thread_name_prefix="upstream")
         try:
-            while (waiting.tasks or run.in_flight) and not (run.halted or self._stop.is_set()):
-                if waiting.tasks and run.has_room and self._may_call():
-                    run.in_flight[calls.submit(_ask, self._upstream, waiting.ids)] = waiting
-                    waiting = self._claim(started_at)
+            while run.goes_on and not self._stop.is_set():
+                # One more than there are threads: the next call starts while this thread is busy writing.
+                has_room = len(run.in_flight) <= concurrency
+                if has_room and run.wants_tasks:
+                    run.take(self._claim(started_at, limit=self._settings.reconcile_batch_size))
+                elif has_room and run.waiting and self._may_call():
+                    claimed = run.waiting.popleft()
+                    run.in_flight[calls.submit(_ask, self._upstream, claimed.ids)] = claimed
                 else:
                     run.apply_finished(self._pause())
-            store.give_back(waiting, utcnow())
             run.finish()
         finally:
             # Without waiting: a call that still hangs after a stop ends with the process.
             calls.shutdown(wait=False, cancel_futures=True)
-        store.close_run(run.id, utcnow(), asdict(run.counts))
-        return run.counts
 
-    def _claim(self, due_at: datetime) -> store.Claim:
-        limit, lease = self._settings.reconcile_batch_size, self._settings.reconcile_lease
+    def _claim(self, due_at: datetime, limit: int, probing: bool = False) -> store.Claim:
         now = utcnow()
         # Not later than now: when the clock has jumped back, a lease lies before the run's beginning, and the
         # same tasks would be due again and again.
-        return store.claim(min(due_at, now), now, limit=limit, lease=lease)
+        due_at = min(due_at, now)
+        return store.claim(due_at, now, limit=limit, lease=self._settings.reconcile_lease, probing=probing)
 
     def _may_call(self) -> bool:
         """Take the next place under the ceiling on calls a second, if its time has come."""
@@ -98,17 +124,35 @@ class Reconciler:
 class _Run:
     """The calls of one run and what came of them; only the run's own thread touches it, and the ledger."""
 
-    def __init__(self, settings: Settings, run_id: int) -> None:
+    def __init__(self, run_id: int, patience: Patience) -> None:
         self.id = run_id
         self.counts = Counts()
-        self.halted = False
+        self.waiting: deque[store.Claim] = deque()
         self.in_flight: dict[Future[_Asked], store.Claim] = {}
-        self._settings = settings
+        self._patience = patience
+        self._probing = False
+        self._exhausted = False  # nothing more is due
+        self._halted = False  # upstream wants no more calls
 
     @property
-    def has_room(self) -> bool:
-        # One more than there are threads: the next call starts while this thread is busy writing.
-        return len(self.in_flight) <= self._settings.reconcile_concurrency
+    def goes_on(self) -> bool:
+        return not self._halted and bool(self.in_flight or self.waiting or not self._exhausted)
+
+    @property
+    def wants_tasks(self) -> bool:
+        return not self.waiting and not self._exhausted
+
+    def take(self, claimed: store.Claim) -> None:
+        """Take tasks to ask about; none means that no more are due."""
+        self._exhausted = not claimed.tasks
+        if claimed.tasks:
+            self.counts.due += len(claimed.tasks)
+            self.waiting.append(claimed)
+
+    def probe(self, claimed: store.Claim) -> None:
+        """Ask about these first; their answer tells whether there are more to ask about."""
+        self.take(claimed)
+        self._probing = self._exhausted = True
 
     def apply_finished(self, timeout: float) -> None:
         """Apply the answers that have come, or come within `timeout` seconds."""
@@ -120,43 +164,47 @@ class _Run:
     def finish(self) -> None:
         """Await the calls in flight for STOP_WITHIN; give back what has no answer by then."""
         for call in [call for call in self.in_flight if call.cancel()]:
-            store.give_back(self.in_flight.pop(call), utcnow())
+            self.waiting.append(self.in_flight.pop(call))
         deadline = time.monotonic() + STOP_WITHIN.total_seconds()
         while self.in_flight and time.monotonic() < deadline:
             self.apply_finished(timeout=0.1)
-        for claimed in self.in_flight.values():
+        for claimed in (*self.waiting, *self.in_flight.values()):
             store.give_back(claimed, utcnow())
-        self.in_flight.clear()
 
     def _apply(self, claimed: store.Claim, asked: "_Asked") -> None:
-        self.counts.due += len(claimed.tasks)
+        error, now = asked.error, utcnow()
         self.counts.calls += 1
-        if asked.error:
+        if error:
             self.counts.errors += 1
-            self.counts.error = str(asked.error)
-        if asked.error and asked.error.account:
-            self._halt(claimed, asked.error)
-            return
+            self.counts.error = str(error)
+        if error and (error.wait or error.concerns is Concerns.ACCOUNT):
+            store.give_back(claimed, now)
+            self._halt(error, now)
+        elif error and error.concerns is Concerns.ID and len(claimed.tasks) > 1:
+            self.waiting.extend(claimed.halves())  # until the id that spoils it stands alone
+        else:
+            self._join(claimed, asked, now)
+
+    def _join(self, claimed: store.Claim, asked: "_Asked", now: datetime) -> None:
+        if self._probing and not asked.error and pauses.resume(now):
+            log.info("Upstream answers again; asking goes on.")
+            self._exhausted = False
         answers = _answers(claimed.ids, asked)
         verdicts = [answer.verdict for answer in answers.values()]
         self.counts.asked += len(answers)
         self.counts.running += verdicts.count(PENDING)
         self.counts.absent += verdicts.count("absent")
-        self.counts.settled += store.apply(
-            claimed,
-            answers,
-            self.id,
-            asked.at,
-            utcnow(),
-            backoff=backoff,
-            give_up_after=self._settings.reconcile_give_up_after,
-        )
+        self.counts.settled += store.apply(claimed, answers, self.id, asked.at, now, self._patience)
 
-    def _halt(self, claimed: store.Claim, error: UpstreamError) -> None:
-        store.give_back(claimed, utcnow())
-        if not self.halted:
-            log.error("Stopped asking, this concerns the whole account: %s", error)
-        self.halted = True
+    def _halt(self, error: UpstreamError, now: datetime) -> None:
+        """Stop asking, this reconciler and all others."""
+        self._halted = True
+        if error.concerns is Concerns.ACCOUNT:
+            if pauses.pause_account(str(error), now):
+                log.error("Asking is paused until this is mended, it concerns the whole account: %s", error)
+        else:
+            waits = pauses.throttle(str(error), error.retry_after, now)
+            log.warning("Asking is paused for %.0f s: %s", waits.total_seconds(), error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +222,10 @@ def _ask(upstream: Upstream, ids: list[str]) -> _Asked:
         return _Asked(at, [], error)
 
 
-def _answers(ids: list[str], asked: _Asked) -> dict[str, store.Answer]:
+def _answers(ids: list[str], asked: _Asked) -> dict[str, Answer]:
     """Match upstream's items to the ids asked about: by id alone; what nobody asked for is left out."""
     if asked.error:
-        return {task_id: store.Answer(error=str(asked.error)) for task_id in ids}
+        return {task_id: Answer(error=str(asked.error)) for task_id in ids}
     results: dict[str, Result] = {}
     for item in asked.items:
         try:
@@ -188,6 +236,5 @@ def _answers(ids: list[str], asked: _Asked) -> dict[str, store.Answer]:
         if known is None or result.key > known.key:
             results[result.task_id] = result
     return {
-        task_id: store.Answer(results[task_id]) if task_id in results else store.Answer(error=store.ABSENT)
-        for task_id in ids
+        task_id: Answer(results[task_id]) if task_id in results else Answer(error=ABSENT) for task_id in ids
     }

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from receiver.config import Settings
-from receiver.ledger import store
+from receiver.ledger import runs
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import DATABASE_AWAY, describe
 from receiver.upstream import Upstream
@@ -49,11 +49,11 @@ def reconcile_due_tasks(reconciler: Reconciler) -> None:
 
 
 def prune_old_rows(retention: timedelta) -> None:
-    """Delete deliveries, look-ups and runs that are older than the retention time."""
+    """Delete what is older than the retention time, tasks excepted."""
     try:
-        deleted = store.prune(utcnow() - retention)
+        deleted = runs.prune(utcnow() - retention)
     except DATABASE_AWAY as problem:
         log.error("The database is away, pruning later: %s", describe(problem))
         return
     if deleted:
-        log.info("Pruned %d deliveries, look-ups and runs older than %d days.", deleted, retention.days)
+        log.info("Pruned %d rows older than %d days.", deleted, retention.days)

@@ -1,13 +1,14 @@
 """Makes what tests need, with few defaults: payloads as upstream sends them, rows through the real door."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from receiver.ledger import store
+from receiver.ledger import runs, store
 from receiver.ledger.clock import utcnow
+from receiver.ledger.evidence import ABSENT, Answer, Patience, Registration
 from receiver.ledger.results import read_item
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -55,7 +56,7 @@ def failed_item(task_id: str = "t1", code: str = "bad_request") -> dict[str, Any
 
 
 def register(*ids: str, now: datetime | None = None, grace: timedelta = GRACE, **fields: Any) -> int:
-    registrations = [store.Registration(task_id, **fields) for task_id in ids]
+    registrations = [Registration(task_id, **fields) for task_id in ids]
     return store.register(registrations, now or utcnow(), grace=grace)
 
 
@@ -80,7 +81,14 @@ def look_up(
     now = now or utcnow()
     claimed = claim(now)
     results = {result.task_id: result for result in map(read_item, items)}
-    missing = store.Answer(error=error or store.ABSENT)
-    answers = {i: store.Answer(results[i]) if i in results else missing for i in claimed.ids}
-    bounds = {"backoff": lambda attempts: timedelta(seconds=30), "give_up_after": DAY} | overrides
-    return store.apply(claimed, answers, store.open_run("test:1", now), now, now, **bounds)
+    missing = Answer(error=error or ABSENT)
+    answers = {i: Answer(results[i]) if i in results else missing for i in claimed.ids}
+    return apply(claimed, answers, now, **overrides)
+
+
+def apply(claimed: store.Claim, answers: Mapping[str, Answer], now: datetime, **overrides: Any) -> int:
+    """Apply answers, with a wait of 30 s, giving up after a day and doubting after three minutes."""
+    waits = {"backoff": lambda attempts: timedelta(seconds=30), "give_up_after": DAY, "doubt_after": GRACE}
+    return store.apply(
+        claimed, answers, runs.open_run("test:1", now), now, now, Patience(**waits | overrides)
+    )

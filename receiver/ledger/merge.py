@@ -6,19 +6,17 @@ repeating or reordering evidence changes nothing. The statement that writes does
 that learn of one task at the same moment cannot overwrite each other.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from peewee import EXCLUDED, SQL, Case, Insert, TextField
 
 from receiver.ledger.db import on_postgresql
+from receiver.ledger.evidence import Evidence
 from receiver.ledger.models import Task
-from receiver.ledger.results import EXPIRED, FINAL, PENDING, Result
+from receiver.ledger.results import EXPIRED, FINAL, PENDING
 
-REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
-
-Evidence = Mapping[str, Any]
 Assignments = dict[Any, Any]  # peewee fields and the expressions that become their values
 
 _CLAIM = (Task.claim_status, Task.claim_progress, Task.claim_response, Task.claim_error)
@@ -26,23 +24,6 @@ _LOOKUP = (Task.lookup_status, Task.lookup_progress, Task.lookup_response, Task.
 _FACTS = (Task.type, Task.ref, Task.trace_id, Task.request, Task.submitted_at)
 _EARLIEST = (Task.registered_at, Task.finished_at)
 _NOTHING_KNOWN = {name: field.default for name, field in Task._meta.fields.items()}
-
-
-def facts(source: int, **values: Any) -> dict[str, Any]:
-    """Return the columns of what `source` (REGISTRATION, LOOKUP, CALLBACK) says; None says nothing."""
-    known = {name: value for name, value in values.items() if value is not None}
-    return known | {f"{name}_source": source for name in known}
-
-
-def testimony(witness: str, result: Result) -> dict[str, Any]:
-    """Return the columns in which the witness ("claim" or "lookup") testifies `result`."""
-    return {
-        f"{witness}_key": result.key,
-        f"{witness}_status": result.status,
-        f"{witness}_progress": result.progress,
-        f"{witness}_response": result.response,
-        f"{witness}_error": result.error,
-    }
 
 
 def merge(rows: Iterable[Evidence], schedule: Assignments) -> Insert:
@@ -86,6 +67,7 @@ def schedule_of_lookup(leased_until: datetime) -> Assignments:
         Task.status: Case(
             None, [(gives_up & (Task.status == PENDING) & ~final, EXPIRED)], _settlement()[Task.status]
         ),
+        Task.doubted_at: _choose(leased & Task.doubted_at.is_null(), Task.doubted_at),
         Task.last_lookup_error: EXCLUDED.last_lookup_error,
         Task.lookup_count: Task.lookup_count + EXCLUDED.lookup_count,
     }

@@ -2,8 +2,10 @@
 
 from peewee import (
     SQL,
+    AutoField,
     BigAutoField,
     BlobField,
+    BooleanField,
     DatabaseProxy,
     DateTimeField,
     DoubleField,
@@ -64,6 +66,7 @@ class Task(_Row):
     settled_by = TextField(null=True)  # callback, lookup or submit
     settled_at = DateTimeField(null=True)
     gave_up_at = DateTimeField(null=True)
+    doubted_at = DateTimeField(null=True)  # upstream would not confirm in time what only a callback says
 
     silent_since = DateTimeField()  # the give-up clock: first heard of, or last progress
     next_lookup_at = DateTimeField(null=True)  # when it is due; while claimed, when the lease lapses
@@ -101,16 +104,27 @@ class Task(_Row):
 
     @property
     def disputed(self) -> bool:
-        return {self.claim_status, self.lookup_status} == {FAILED, SUCCEEDED}
+        """Whether a final callback contradicts upstream, or upstream does not confirm it in time."""
+        doubted = self.doubted_at is not None and self.lookup_status not in FINAL
+        return doubted or {self.claim_status, self.lookup_status} == {FAILED, SUCCEEDED}
 
 
 # The same as Task.disputed, in SQL; the text is the index's condition too, so that lists can use the index.
 DISPUTED = SQL(
     "((claim_status = 'failed' AND lookup_status = 'succeeded')"
-    " OR (claim_status = 'succeeded' AND lookup_status = 'failed'))"
+    " OR (claim_status = 'succeeded' AND lookup_status = 'failed')"
+    " OR (doubted_at IS NOT NULL AND COALESCE(lookup_status, 'pending') = 'pending'))"
 )
+# Tasks without a result and with one; literals, so that the planner sees which index serves.
+OPEN = SQL("status IN ('pending', 'expired')")
+SETTLED = SQL("status IN ('failed', 'succeeded')")
 
 Task.add_index(Task.index(Task.next_lookup_at, name="task_due", where=SQL("next_lookup_at IS NOT NULL")))
+Task.add_index(
+    Task.index(
+        Task.next_lookup_at, name="task_overdue", where=SQL(f"next_lookup_at IS NOT NULL AND {OPEN.sql}")
+    )
+)
 Task.add_index(Task.index(Task.created_at, Task.id, name="task_newest"))
 Task.add_index(Task.index(Task.status, Task.created_at, Task.id, name="task_status_newest"))
 Task.add_index(Task.index(Task.settled_at, Task.settled_by, name="task_settled"))
@@ -177,4 +191,26 @@ class Lookup(_Row):
         table_name = "lookup"
 
 
-MODELS = (Task, Delivery, ReconcileRun, Lookup)
+class Pause(_Row):
+    """A time in which upstream may not be asked, by any reconciler.
+
+    With `account` until a probe finds out that the account works again, then `ended_at` is set; otherwise,
+    as after a 429, until `ended_at`, which is known from the beginning.
+    """
+
+    id = AutoField()
+    reason = TextField()
+    account = BooleanField()
+    started_at = DateTimeField()
+    ended_at = DateTimeField(null=True, index=True)
+    next_probe_at = DateTimeField(null=True)
+    probes = IntegerField(default=0)
+
+    class Meta:
+        table_name = "pause"
+
+
+# At most one open pause of the account, however many reconcilers run into it at once.
+Pause.add_index(Pause.index(Pause.account, name="pause_open", unique=True, where=SQL("ended_at IS NULL")))
+
+MODELS = (Task, Delivery, ReconcileRun, Lookup, Pause)

@@ -9,6 +9,7 @@ from peewee import PeeweeException
 from receiver.ledger import queries
 from receiver.ledger.clock import to_iso, utcnow
 from receiver.ledger.db import pending_migrations
+from receiver.ledger.pauses import current_pause
 from receiver.web.settings import current_settings
 
 blueprint = Blueprint("health", __name__)
@@ -23,16 +24,22 @@ def healthz() -> ResponseReturnValue:
 @blueprint.get("/readyz")
 def readyz() -> ResponseReturnValue:
     """200 when the database is reachable and its schema current, else 503; tells of the reconciler too."""
-    report: dict[str, Any] = dict.fromkeys(("ready", "database", "schema", "last_good_run"))
+    report: dict[str, Any] = dict.fromkeys(("ready", "database", "schema", "last_good_run", "paused"))
     report |= {"ready": False, "database": "unreachable"}
     try:
         pending = pending_migrations()
         report |= {"database": "ok", "schema": "behind" if pending else "current"}
         if not pending:
-            report |= {"ready": True, "last_good_run": _last_good_run()}
+            report |= {"ready": True, "last_good_run": _last_good_run(), "paused": _paused()}
     except PeeweeException:
         report |= {"ready": False}
     return jsonify(report), 200 if report["ready"] else 503
+
+
+def _paused() -> dict[str, Any] | None:
+    """Return why and since when upstream may not be asked; None when it may."""
+    pause = current_pause(utcnow())
+    return {"since": to_iso(pause.started_at), "reason": pause.reason} if pause else None
 
 
 def _last_good_run() -> dict[str, Any] | None:

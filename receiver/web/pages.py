@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 from receiver.ledger import queries
 from receiver.ledger.clock import to_iso, utcnow
 from receiver.ledger.models import database
+from receiver.ledger.pauses import current_pause
 from receiver.ledger.results import STATUSES, is_storable
 from receiver.web import contents, wording
 from receiver.web.auth import require_api_key
@@ -126,6 +127,7 @@ def _facts(now: datetime, pending: int) -> Facts:
         last_run=runs[0] if runs else None,
         last_asking_run=queries.last_asking_run(now - _DAY),
         reconciler_seen_at=queries.reconciler_seen_at(),
+        pause=current_pause(now),
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from receiver.ledger.models import ReconcileRun
+from receiver.ledger.models import Pause, ReconcileRun
 from receiver.web.wording import ago, counted, exact, shown
 
 START_RECONCILER = "python -m reconcile"
@@ -27,6 +27,7 @@ class Facts:
     last_run: ReconcileRun | None = None
     last_asking_run: ReconcileRun | None = None  # the newest that called upstream
     reconciler_seen_at: datetime | None = None  # the latest thing a reconciler wrote
+    pause: Pause | None = None  # in which upstream may not be asked
 
     @property
     def silent(self) -> bool:
@@ -49,6 +50,7 @@ def summarise(facts: Facts) -> Summary:
     """Return how things stand: the worst that is the case."""
     summaries = (
         _reconciler_away(facts),
+        _paused(facts),
         _last_run_failed(facts),
         _nothing_yet(facts),
         _unsettled(facts),
@@ -92,6 +94,21 @@ def _reconciler_away(facts: Facts) -> Summary | None:
     return Summary("trouble", "Trouble", text, START_RECONCILER)
 
 
+def _paused(facts: Facts) -> Summary | None:
+    pause = facts.pause
+    if pause is None:
+        return None
+    waiting = f" {_are(facts.pending, 'waiting for a result')}." if facts.pending else ""
+    since = f"since {exact(pause.started_at)} ({ago(pause.started_at, facts.now)})"
+    why = f"“{shown(pause.reason).rstrip('.')}”"
+    if not pause.account:
+        return Summary("attention", "Attention", f"upstream wants no look-ups for a while: {why}.{waiting}")
+    probe_at = pause.next_probe_at or facts.now
+    probe = f"comes {ago(probe_at, facts.now)}" if probe_at > facts.now else "is due now"
+    mend = f"Mend the account or the token; the next probe {probe}. Callbacks are still taken in."
+    return Summary("trouble", "Trouble", f"upstream refuses look-ups {since}: {why}. {mend}{waiting}")
+
+
 def _last_run_failed(facts: Facts) -> Summary | None:
     # The newest run that called: the idle ones that follow a failure have nothing to fail at.
     run = facts.last_asking_run
@@ -121,8 +138,8 @@ def _unsettled(facts: Facts) -> Summary | None:
         expired = f"{counted(facts.expired, 'task')} {were} given up in the last 24 h"
         parts.append(f"{expired}: upstream gave no final answer.")
     if facts.disputed:
-        disputed = f"{_are(facts.disputed, 'disputed')}: a callback contradicts the Tasks API"
-        parts.append(f"{disputed}, whose word counts.")
+        disputed = f"{_are(facts.disputed, 'disputed')}: the Tasks API contradicts a callback"
+        parts.append(f"{disputed}, or has not confirmed it in time.")
     if not parts:
         return None
     if facts.pending:

@@ -12,6 +12,7 @@ from werkzeug.exceptions import NotFound
 
 from receiver.ledger import queries, store
 from receiver.ledger.clock import from_iso, from_unix, to_iso, utcnow
+from receiver.ledger.evidence import Registration
 from receiver.ledger.models import Delivery, Lookup, Task
 from receiver.ledger.results import MAX_ID_LENGTH, STATUSES, clean_text, is_storable, parse_json
 from receiver.web.auth import require_api_key
@@ -161,7 +162,7 @@ def _json_body() -> Any:
         raise BadInput("The body must be JSON in UTF-8.") from None
 
 
-def _registration(item: object, where: str) -> store.Registration:
+def _registration(item: object, where: str) -> Registration:
     if not isinstance(item, dict):
         raise BadInput(f'{where}A task must be an object like {{"id": "..."}}.')
     names = ("id", "type", "ref", "trace_id", "submitted_at")
@@ -170,7 +171,7 @@ def _registration(item: object, where: str) -> store.Registration:
     if item.get("id") is None:
         raise BadInput(f"{where}The id is missing.")
     texts = {name: _text(item, name, where) for name in names[:-1] if item.get(name) is not None}
-    return store.Registration(**texts, submitted_at=_moment(item.get("submitted_at"), where))
+    return Registration(**texts, submitted_at=_moment(item.get("submitted_at"), where))
 
 
 def _text(item: Mapping[str, Any], name: str, where: str) -> str:

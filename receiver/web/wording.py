@@ -72,6 +72,8 @@ def title(task: Task) -> str:
 
 def trust(task: Task) -> str:
     """Return what speaks for a task's status: callbacks are unsigned, the Tasks API's word counts."""
+    if task.disputed and task.confirmed is None:
+        return f"Disputed: a callback says {task.claim_status}, the Tasks API has not confirmed it in time."
     if task.disputed:
         return (
             f"Disputed: a callback says {task.claim_status}, the Tasks API says {task.lookup_status}."

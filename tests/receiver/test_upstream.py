@@ -1,10 +1,11 @@
 """The client against a real server: each line of upstream's error table, and the faults of the network."""
 
 import json
+from datetime import timedelta
 
 import pytest
 
-from receiver.upstream import Upstream, UpstreamError
+from receiver.upstream import Concerns, Upstream, UpstreamError
 from tests.factories import SAMPLES
 from tests.processes import free_port
 from tests.upstream import Options, StandIn
@@ -45,36 +46,37 @@ def test_unknown_ids_are_absent(upstream):
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "permanent", "account"),
+    ("status", "code", "permanent", "concerns"),
     [
-        (400, "bad_request", True, False),
-        (400, "token_mismatched", True, False),
-        (400, "api_not_implemented", True, False),
-        (400, "no_token", True, False),
-        (401, "invalid_token", True, True),
-        (401, "token_expired", True, True),
-        (401, "token_mismatched", True, True),
-        (403, "used_up", True, True),
-        (403, "disabled", True, True),
-        (403, "forbidden", True, False),
-        (404, "no_api", True, True),
-        (404, "not_found", True, False),
-        (408, "timeout", False, False),
-        (409, "conflict", False, False),
-        (429, "too_many_requests", False, False),
-        (500, "api_error", False, False),
-        (502, "bad_gateway", False, False),
-        (503, "unavailable", False, False),
-        (504, "timeout", False, False),
+        (400, "bad_request", True, "id"),
+        (400, "token_mismatched", True, "call"),
+        (400, "api_not_implemented", True, "call"),
+        (400, "no_token", True, "call"),
+        (401, "invalid_token", True, "account"),
+        (401, "token_expired", True, "account"),
+        (401, "token_mismatched", True, "account"),
+        (403, "used_up", True, "account"),
+        (403, "disabled", True, "account"),
+        (403, "forbidden", True, "call"),
+        (404, "no_api", True, "account"),
+        (404, "not_found", True, "call"),
+        (408, "timeout", False, "call"),
+        (409, "conflict", False, "call"),
+        (429, "too_many_requests", False, "call"),
+        (500, "api_error", False, "call"),
+        (502, "bad_gateway", False, "call"),
+        (503, "unavailable", False, "call"),
+        (504, "timeout", False, "call"),
     ],
 )
 def test_it_tells_permanent_from_transient_and_whom_it_concerns(
-    stand_in, upstream, status, code, permanent, account
+    stand_in, upstream, status, code, permanent, concerns
 ):
     answer = {"success": False, "error": {"code": code, "message": "what upstream says"}, "trace_id": "x"}
     stand_in.respond_next(status, body=json.dumps(answer).encode())
     error = error_of(upstream)
-    assert (error.permanent, error.account) == (permanent, account)
+    assert (error.permanent, error.concerns.value) == (permanent, concerns)
+    assert error.wait == (status == 429)
     assert str(error) == f"upstream answered {status} {code}: what upstream says"
 
 
@@ -112,11 +114,44 @@ def test_the_token_stays_out_of_its_errors(stand_in, upstream):
     assert TOKEN not in str(error_of(upstream))
 
 
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7), (" 0 ", 0), ("Fri, 01 Jan 2100 00:00:00 GMT", 10**8), ("Fri, 01 Jan 2010 00:00:00 GMT", 0),
+        ("soon", None), ("-5", None), ("1.5", None), ("", None), ("9" * 30, 10**8),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("status", [429, 503])
+def test_it_reads_when_to_come_back(stand_in, upstream, header, seconds, status):
+    stand_in.respond_next(status, {"Retry-After": header})
+    error = error_of(upstream)
+    assert error.wait == (status == 429 or seconds is not None)
+    if seconds is None:
+        assert error.retry_after is None
+    elif seconds < 10**8:
+        assert error.retry_after == timedelta(seconds=seconds)
+    else:
+        assert error.retry_after > timedelta(days=365)
+
+
+def test_it_follows_the_pages_while_ids_are_missing_and_pages_are_full(stand_in, upstream):
+    pages = [[{"id": "a"}, {"id": "a"}, {"id": "x"}], [{"id": "b"}, {"id": "x"}, {"id": "x"}], [{"id": "c"}]]
+    for page in pages:
+        stand_in.respond_next(200, body=json.dumps({"items": page, "count": 1}).encode())
+    assert [item["id"] for item in upstream.retrieve_batch(["a", "b", "c"])] == [*"aaxbxxc"]
+    assert [call.body["offset"] for call in stand_in.calls] == [0, 3, 6]
+
+
+def test_it_follows_no_page_for_ever(stand_in, upstream):
+    stand_in.respond_next(200, body=b'{"items": [{"id": "x"}]}', times=1000)
+    assert len(upstream.retrieve_batch(["a"])) == len(stand_in.calls) == 20
+
+
 def test_a_cut_connection_is_transient(stand_in, upstream):
     stand_in.options.rate_cut = 1.0
     stand_in.add_record({"id": "t1"})
     error = error_of(upstream)
-    assert (error.permanent, error.account) == (False, False)
+    assert (error.permanent, error.concerns) == (False, Concerns.CALL)
     assert "no answer from upstream" in str(error)
 
 

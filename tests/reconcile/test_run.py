@@ -4,13 +4,14 @@ import itertools
 import json
 import logging
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
-from receiver.ledger import queries
+from receiver.ledger import pauses, queries
 from receiver.ledger.clock import utcnow
-from receiver.ledger.models import Lookup, ReconcileRun, Task
+from receiver.ledger.models import Lookup, Pause, ReconcileRun, Task
 from receiver.upstream import Upstream
 from reconcile import run as run_module
 from reconcile.run import Reconciler
@@ -101,7 +102,7 @@ def test_it_keeps_to_the_ceiling_on_calls(ledger, make_settings, stand_in, stop)
     assert max(times) - min(times) >= 5 / 20 * 0.9
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503])
+@pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504])
 def test_an_error_is_recorded_and_loses_no_task(stand_in, reconciler, status):
     register("t1", grace=NOW_DUE)
     stand_in.respond_next(status, body=b"<html>")
@@ -131,12 +132,189 @@ def test_an_error_of_the_account_ends_the_run_with_one_line_and_leaves_the_tasks
             counts = make_reconciler(settings, stand_in, stop).run()
         assert 1 <= len(stand_in.calls) <= settings.reconcile_concurrency + 1
     assert code in counts.error
-    assert len([record for record in caplog.records if "whole account" in record.message]) == 1
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
     assert counts.asked == Lookup.select().count() == 0
-    assert sorted(claim().ids) == sorted(ids)
+    assert {task.next_lookup_at <= utcnow() for task in Task.select()} == {True}
     assert {(task.attempts, task.lookup_count, task.last_lookup_error) for task in Task.select()} == {
         (0, 0, None)
     }
+
+
+class TestPause:
+    """What one reconciler learns of upstream's wish for no calls holds for all of them."""
+
+    @pytest.fixture
+    def at(self, monkeypatch):
+        """Sets the clock: at(seconds) from the beginning of the test."""
+        began, shift = utcnow(), [1.0]
+        monkeypatch.setattr(run_module, "utcnow", lambda: began + timedelta(seconds=shift[0]))
+        return lambda seconds: shift.__setitem__(0, seconds)
+
+    @pytest.fixture
+    def other(self, make_settings, stand_in, stop):
+        return make_reconciler(make_settings(RECONCILE_MAX_RATE=0), stand_in, stop)
+
+    def test_an_account_wide_error_stops_all_and_one_probe_at_growing_intervals_ends_it(
+        self, stand_in, reconciler, other, at, caplog
+    ):
+        register("a", "b", grace=NOW_DUE)
+        for task_id in ("a", "b"):
+            stand_in.add_record(finished_item(task_id))
+        stand_in.options.account_error = "used_up"
+        at(1)
+        reconciler.run()
+        asked = []
+        for seconds in range(1, 400, 3):
+            at(seconds)
+            before = len(stand_in.calls)
+            assert {reconciler.run().settled, other.run().settled} == {0}
+            asked += [seconds] * (len(stand_in.calls) - before)
+        assert asked == [31, 91, 211]  # after 30 s, then 60, 120, 240
+        assert all(len(call.body["ids"]) == 1 for call in stand_in.calls[1:])
+        assert {(task.attempts, task.status) for task in Task.select()} == {(0, "pending")}
+        stand_in.options.account_error = None
+        at(452)
+        assert other.run().settled == 2
+        assert (Pause.select().count(), pauses.current_pause(run_module.utcnow())) == (1, None)
+        assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+
+    def test_a_probe_that_meets_another_error_does_not_end_it(self, stand_in, reconciler, at):
+        register("a", grace=NOW_DUE)
+        stand_in.options.account_error = "invalid_token"
+        at(1)
+        reconciler.run()
+        stand_in.options.account_error = None
+        stand_in.respond_next(500)
+        at(40)
+        reconciler.run()
+        assert pauses.current_pause(utcnow()) is not None
+
+    def test_a_run_while_paused_is_no_good_run(self, stand_in, reconciler):
+        register("a", grace=NOW_DUE)
+        stand_in.options.account_error = "invalid_token"
+        reconciler.run()
+        assert "paused" in reconciler.run().error
+        assert queries.last_good_run() is None
+
+    @pytest.mark.parametrize("header", ["5", "date"])
+    def test_retry_after_holds_for_all(self, stand_in, reconciler, other, at, header):
+        register("a", grace=NOW_DUE)
+        stand_in.add_record(finished_item("a"))
+        value = (
+            format_datetime(datetime.now(UTC) + timedelta(seconds=5), usegmt=True)
+            if header == "date"
+            else header
+        )
+        stand_in.respond_next(429, {"Retry-After": value})
+        reconciler.run()
+        assert Task.get().attempts == 0
+        for seconds in (2, 4):
+            at(seconds)
+            assert (other.run().calls, reconciler.run().calls) == (0, 0)
+        at(7.5)
+        assert other.run().settled == 1
+
+    def test_without_it_the_wait_doubles(self, stand_in, reconciler, at):
+        register("a", grace=NOW_DUE)
+        stand_in.respond_next(429, times=100)
+        waits = []
+        for _ in range(4):
+            reconciler.run()
+            pause = Pause.select().order_by(Pause.id.desc()).get()
+            waits.append((pause.ended_at - pause.started_at).total_seconds())
+            at(1 + sum(waits) + 0.5 * len(waits))
+        assert waits == [1, 2, 4, 8]
+
+    def test_the_give_up_clock_does_not_run_meanwhile(self, ledger, make_settings, stand_in, stop, at):
+        reconciler = make_reconciler(make_settings(RECONCILE_GIVE_UP_AFTER=100), stand_in, stop)
+        register("silent", grace=NOW_DUE)
+        stand_in.add_record(item("silent"))
+        stand_in.options.account_error = "disabled"
+        at(1)
+        reconciler.run()
+        stand_in.options.account_error = None
+        at(1000)
+        reconciler.run()
+        assert Task.get().status == "pending"
+        Task.update(next_lookup_at=utcnow()).execute()
+        at(1120)
+        reconciler.run()
+        assert Task.get().status == "expired"
+
+
+class TestPoison:
+    def test_one_bad_id_carries_the_error_and_the_others_are_answered_in_the_same_run(
+        self, stand_in, reconciler
+    ):
+        ids = [f"task-{n:02}" for n in range(50)]
+        register(*ids, grace=NOW_DUE)
+        for task_id in ids:
+            stand_in.add_record(finished_item(task_id))
+        stand_in.options.poison = ("task-17",)
+        counts = reconciler.run()
+        assert (counts.due, counts.asked, counts.settled) == (50, 50, 49)
+        assert counts.calls <= 13
+        assert "bad_request" in queries.find_task("task-17").last_lookup_error
+        assert [task.id for task in Task.select().where(Task.status == "pending")] == ["task-17"]
+
+    @pytest.mark.parametrize("code", ["token_mismatched", "no_token", "api_not_implemented"])
+    def test_a_400_that_no_id_provokes_is_not_bisected(self, stand_in, reconciler, code):
+        register("a", "b", "c", grace=NOW_DUE)
+        stand_in.respond_next(400, body=json.dumps({"error": {"code": code}}).encode(), times=10)
+        assert reconciler.run().calls == 1
+
+
+class TestConfirmation:
+    def test_overdue_tasks_go_before_confirmations(self, ledger, make_settings, stand_in, stop):
+        for n in range(3):
+            record(body(f"came-{n}"), utcnow() - timedelta(hours=1), confirm=True)
+        register("late-0", "late-1", "late-2", grace=NOW_DUE)
+        make_reconciler(make_settings(RECONCILE_BATCH_SIZE=4, RECONCILE_MAX_RATE=0), stand_in, stop).run()
+        first, second = (set(call.body["ids"]) for call in stand_in.calls)
+        assert {"late-0", "late-1", "late-2"} < first
+        assert len(second) == 2
+
+    def test_a_forged_success_does_not_survive_a_look_up(self, stand_in, reconciler):
+        record(body("t1"), confirm=True)
+        stand_in.add_record(item("t1", {"success": False, "error": {"code": "x"}}, state="failed"))
+        reconciler.run()
+        task = queries.find_task("t1")
+        assert (task.status, task.settled_by, task.confirmed, task.disputed) == (
+            "failed",
+            "lookup",
+            False,
+            True,
+        )
+
+    def test_an_answer_that_lags_is_asked_for_again_and_only_after_a_while_doubted(
+        self, ledger, make_settings, stand_in, stop
+    ):
+        reconciler = make_reconciler(make_settings(RECONCILE_GRACE=0, RECONCILE_MAX_RATE=0), stand_in, stop)
+        record(body("t1"), utcnow() - timedelta(seconds=50), confirm=True)
+        stand_in.add_record(item("t1"))
+        reconciler.run()
+        task = queries.find_task("t1")
+        assert (task.status, task.confirmed, task.disputed, task.next_lookup_at > utcnow()) == (
+            "succeeded",
+            None,
+            False,
+            True,
+        )
+        Task.update(next_lookup_at=utcnow(), settled_at=utcnow() - timedelta(seconds=61)).execute()
+        reconciler.run()
+        task = queries.find_task("t1")
+        assert (task.status, task.confirmed, task.disputed, task.next_lookup_at is None) == (
+            "succeeded",
+            None,
+            True,
+            False,
+        )
+        assert [t.id for t in queries.list_tasks(queries.TaskFilter(disputed=True), 10)] == ["t1"]
+        Task.update(next_lookup_at=utcnow()).execute()
+        stand_in.add_record(finished_item("t1"))
+        reconciler.run()
+        task = queries.find_task("t1")
+        assert (task.confirmed, task.disputed, task.next_lookup_at) == (True, False, None)
 
 
 def test_items_are_matched_by_id_alone(stand_in, reconciler):

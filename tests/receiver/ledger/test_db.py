@@ -15,7 +15,7 @@ from receiver.ledger.db import (
     pending_migrations,
     require_schema,
 )
-from receiver.ledger.models import MODELS, Task, database
+from receiver.ledger.models import DISPUTED, MODELS, OPEN, SETTLED, Task, database
 from tests.factories import record, register
 from tests.processes import REPOSITORY
 
@@ -60,7 +60,7 @@ def test_many_processes_may_migrate_at_once(empty_url):
     ]
     printed = sorted(process.communicate(timeout=60)[0] for process in processes)
     assert [process.returncode for process in processes] == [0] * 6
-    assert printed[:-1] == ["['0001_ledger']\n"] + ["[]\n"] * 4 or printed.count("[]\n") == 5
+    assert printed.count("[]\n") == 5
 
 
 @pytest.mark.usefixtures("ledger")
@@ -108,30 +108,48 @@ def test_an_unreachable_database_is_an_operational_error(tmp_path):
         register("t1")
 
 
-@pytest.mark.usefixtures("ledger")
+@pytest.fixture
+def full_ledger(ledger):
+    """A ledger of 20,000 tasks, all settled but for a few."""
+    moment, empty = "datetime('2026-01-01', '+' || i || ' seconds')", "x''"
+    if on_postgresql():
+        moment, empty = "TIMESTAMP '2026-01-01' + i * INTERVAL '1 second'", "''::bytea"
+    with database.connection_context():
+        database.execute_sql(
+            "INSERT INTO task (id, ref, trace_id, status, created_at, silent_since, settled_at, next_lookup_at,"
+            " claim_key, lookup_key, attempts, delivery_count, lookup_count)"
+            " WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
+            " SELECT 'task-' || i, 'ref-' || i, 'trace-' || i,"
+            " CASE WHEN i / 500 * 500 = i THEN 'pending' ELSE 'succeeded' END,"
+            f" {moment}, {moment}, {moment}, CASE WHEN i / 250 * 250 = i THEN {moment} END,"
+            f" {empty}, {empty}, 0, 0, 0 FROM n"
+        )
+        database.execute_sql("ANALYZE")
+
+
+@pytest.mark.usefixtures("full_ledger")
 @pytest.mark.parametrize(
     ("query", "index"),
     [
+        ("WHERE next_lookup_at <= '2026-01-01 01:00:00' LIMIT 1", "task_due"),
         (
-            "SELECT id FROM task WHERE next_lookup_at <= '2026-01-01' ORDER BY next_lookup_at LIMIT 50",
+            f"WHERE next_lookup_at <= '2026-01-01 01:00:00' AND {OPEN.sql} ORDER BY next_lookup_at LIMIT 50",
+            "task_overdue",
+        ),
+        (
+            f"WHERE next_lookup_at <= '2026-01-01 01:00:00' AND {SETTLED.sql} ORDER BY next_lookup_at LIMIT 50",
             "task_due",
         ),
-        ("SELECT id FROM task ORDER BY created_at DESC, id DESC LIMIT 50", "task_newest"),
-        (
-            "SELECT id FROM task WHERE status = 'failed' ORDER BY created_at DESC, id DESC LIMIT 50",
-            "task_status_newest",
-        ),
-        ("SELECT id FROM task WHERE settled_at >= '2026-01-01'", "task_settled"),
+        ("ORDER BY created_at DESC, id DESC LIMIT 50", "task_newest"),
+        ("WHERE status = 'failed' ORDER BY created_at DESC, id DESC LIMIT 50", "task_status_newest"),
+        ("WHERE settled_at >= '2026-01-01 05:00:00'", "task_settled"),
+        (f"WHERE {DISPUTED.sql} ORDER BY created_at DESC, id DESC LIMIT 50", "task_disputed"),
+        ("WHERE ref = 'x'", "task_ref"),
+        ("WHERE trace_id = 'x'", "task_trace_id"),
     ],
 )
 def test_the_queries_that_matter_use_an_index(query, index):
+    explain = "EXPLAIN" if on_postgresql() else "EXPLAIN QUERY PLAN"
     with database.connection_context():
-        if on_postgresql():
-            database.execute_sql(
-                "SET enable_seqscan TO off"
-            )  # an empty table is read faster without an index
-            plan = database.execute_sql(f"EXPLAIN {query}").fetchall()
-            database.execute_sql("RESET enable_seqscan")
-        else:
-            plan = database.execute_sql(f"EXPLAIN QUERY PLAN {query}").fetchall()
+        plan = database.execute_sql(f"{explain} SELECT id FROM task {query}").fetchall()
     assert index in str(plan)

@@ -3,12 +3,14 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.ledger import queries, store
+from receiver.ledger import queries, runs, store
 from receiver.ledger.clock import utcnow
+from receiver.ledger.evidence import ABSENT, Answer
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task, database
 from tests.factories import (
     DAY,
     GRACE,
+    apply,
     body,
     claim,
     failed_item,
@@ -240,7 +242,7 @@ class TestApply:
         register("t1", now=NOW, grace=timedelta(0))
         look_up([], NOW)
         assert (task().last_lookup_error, task().next_lookup_at) == (
-            store.ABSENT,
+            ABSENT,
             NOW + timedelta(seconds=30),
         )
         assert Lookup.get().verdict == "absent"
@@ -307,18 +309,16 @@ class TestApply:
         register("t1", now=NOW, grace=timedelta(0))
         stale = claim(NOW)
         assert claim(NOW + 5 * MINUTE).ids == ["t1"]
-        answers = {"t1": store.Answer(error=store.ABSENT)}
-        run_id = store.open_run("test:1", NOW)
-        store.apply(stale, answers, run_id, NOW, NOW + 9 * DAY, backoff=lambda _: MINUTE, give_up_after=DAY)
+        answers = {"t1": Answer(error=ABSENT)}
+        apply(stale, answers, NOW + 9 * DAY)
         assert (task().next_lookup_at, task().status) == (NOW + 7 * MINUTE, "pending")
 
     def test_asking_now_during_a_look_up_asks_once_more(self):
         register("t1", now=NOW, grace=timedelta(0))
         claimed = claim(NOW)
         store.ask_now("t1", NOW + SECOND)
-        answers = {"t1": store.Answer(error=store.ABSENT)}
-        run_id = store.open_run("test:1", NOW)
-        store.apply(claimed, answers, run_id, NOW, NOW + SECOND, backoff=lambda _: MINUTE, give_up_after=DAY)
+        answers = {"t1": Answer(error=ABSENT)}
+        apply(claimed, answers, NOW + SECOND)
         assert claim(NOW + SECOND).ids == ["t1"]
 
 
@@ -328,5 +328,5 @@ class TestPrune:
             record(body("settled"), NOW - age)
             register(f"silent-{age.days}", now=NOW - age, grace=timedelta(0))
             look_up([], NOW - age)
-        assert store.prune(NOW - 30 * DAY) == 3
+        assert runs.prune(NOW - 30 * DAY) == 3
         assert [model.select().count() for model in (Delivery, Lookup, ReconcileRun, Task)] == [1, 2, 1, 3]

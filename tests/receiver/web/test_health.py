@@ -1,6 +1,6 @@
 from datetime import timedelta
 
-from receiver.ledger import store
+from receiver.ledger import pauses, runs
 from receiver.ledger.clock import utcnow
 from receiver.ledger.models import database
 
@@ -20,8 +20,8 @@ def test_it_is_ready_with_a_current_schema_and_tells_of_the_last_good_run(client
     )
     now = utcnow()
     for age, error in ((60, None), (30, "upstream answered 500")):
-        run_id = store.open_run("test:1", now)
-        store.close_run(run_id, now - timedelta(seconds=age), {"error": error})
+        run_id = runs.open_run("test:1", now)
+        runs.close_run(run_id, now - timedelta(seconds=age), {"error": error})
     assert 60 <= client.get("/readyz").json["last_good_run"]["age_seconds"] < 90
 
 
@@ -35,3 +35,9 @@ def test_it_is_not_ready_when_the_database_is_away(client, tmp_path):
     database.obj.init(str(tmp_path / "nowhere" / "x"))
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json["database"]) == (503, "unreachable")
+
+
+def test_it_tells_that_upstream_may_not_be_asked_and_is_ready_all_the_same(client):
+    pauses.pause_account("upstream answered 403 used_up", utcnow())
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json["paused"]["reason"]) == (200, "upstream answered 403 used_up")

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from receiver.ledger import store
+from receiver.ledger import runs
 from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Task, database
 from receiver.ledger.results import STATUSES
@@ -43,7 +43,7 @@ def links(page):
 
 def run_now(ago=5, **counts):
     started_at = utcnow() - timedelta(seconds=ago)
-    store.close_run(store.open_run("test:1", started_at), started_at + timedelta(seconds=1), counts)
+    runs.close_run(runs.open_run("test:1", started_at), started_at + timedelta(seconds=1), counts)
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -165,7 +165,7 @@ def test_it_says_when_tasks_were_given_up(get):
 def test_it_says_when_a_task_is_disputed(get):
     factories.record(factories.body("t1"), confirm=True)
     factories.look_up([factories.failed_item("t1")])
-    assert "1 task is disputed: a callback contradicts the Tasks API" in words(get("/"))
+    assert "1 task is disputed: the Tasks API contradicts a callback" in words(get("/"))
     page = words(get("/tasks/t1"))
     assert "Disputed: a callback says succeeded, the Tasks API says failed." in page
     assert "bad_request: no" in page
@@ -291,7 +291,7 @@ def test_the_token_is_on_no_page(get):
 
 def test_it_lists_runs(get):
     run_now(ago=60, due=7, asked=6, settled=5, running=4, absent=3, calls=2, errors=1, error="HTTP 500")
-    store.open_run("test:2", utcnow())
+    runs.open_run("test:2", utcnow())
     page = words(get("/runs"))
     assert re.search(r"1\.0 s 7 6 5 4 3 2 1 HTTP 500 test:1", page)
     assert "unfinished" in page

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from receiver.ledger.models import ReconcileRun
+from receiver.ledger.models import Pause, ReconcileRun
 from receiver.web.summary import START_RECONCILER, Facts, next_run, summarise
 
 NOW = datetime(2026, 1, 31, 12, 0, 0)
@@ -61,7 +61,7 @@ def test_tasks_given_up_or_disputed_ask_for_attention():
     assert severity == "attention"
     assert text == (
         "Attention: 2 tasks were given up in the last 24 h: upstream gave no final answer."
-        " 1 task is disputed: a callback contradicts the Tasks API, whose word counts."
+        " 1 task is disputed: the Tasks API contradicts a callback, or has not confirmed it in time."
         " 1 task is waiting for a result."
     )
 
@@ -88,6 +88,19 @@ def test_a_long_run_that_still_notes_lookups_is_not_silent():
     known = facts(last_run=run(ago=1800, took=None), reconciler_seen_at=NOW - timedelta(seconds=20))
     assert summarise(known).severity == "well"
     assert next_run(known) == "A run is in progress."
+
+
+def test_upstream_that_may_not_be_asked_is_trouble_and_tells_since_when_and_why():
+    since, probe_at = NOW - timedelta(minutes=5), NOW + timedelta(seconds=40)
+    reason = "upstream answered 403 used_up: no balance"
+    pause = Pause(account=True, reason=reason, started_at=since, next_probe_at=probe_at)
+    severity, text = told(pause=pause, pending=3)
+    assert severity == "trouble"
+    assert f"since 2026-01-31 11:55:00 UTC (5 min ago): “{reason}”" in text
+    assert "the next probe comes in 40 s" in text
+    assert "3 tasks are waiting" in text
+    throttled = Pause(account=False, reason="upstream answered 429", started_at=NOW, ended_at=probe_at)
+    assert told(pause=throttled)[0] == "attention"
 
 
 @pytest.mark.parametrize(("pending", "severity"), [(3, "trouble"), (0, "attention")])

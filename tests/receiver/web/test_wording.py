@@ -84,6 +84,15 @@ def task(**fields):
             "The Tasks API says succeeded. The final callback never came.",
         ),
         (
+            {
+                "status": "succeeded",
+                "claim_status": "succeeded",
+                "lookup_status": "pending",
+                "doubted_at": NOW,
+            },
+            "Disputed: a callback says succeeded, the Tasks API has not confirmed it in time.",
+        ),
+        (
             {"status": "failed", "claim_status": "succeeded", "lookup_status": "failed"},
             "Disputed: a callback says succeeded, the Tasks API says failed."
             " The Tasks API's word counts; the callback may be forged.",

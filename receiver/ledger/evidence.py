@@ -1,0 +1,183 @@
+"""What a registration, a callback or a look-up says about a task, as a row for `merge`: pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from receiver.ledger.models import Pause, Task
+from receiver.ledger.pauses import paused_within
+from receiver.ledger.results import FINAL, Result, clean_text
+
+REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
+ABSENT = "upstream does not know this task"
+
+Evidence = Mapping[str, Any]
+
+_T = TypeVar("_T", str, datetime)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a caller says of a task it has submitted."""
+
+    id: str
+    type: str | None = None
+    ref: str | None = None
+    trace_id: str | None = None
+    submitted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one look-up brought: a result, or why there is none (ABSENT: upstream knew nothing of it)."""
+
+    result: Result | None = None
+    error: str | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Return the result's status, `absent` or `error`."""
+        if self.result:
+            return self.result.status
+        return "absent" if self.error == ABSENT else "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long upstream is waited for; time in which it could not be asked does not count.
+
+    `backoff` gives the wait after so many look-ups in silence. When upstream answers, without a final result,
+    later than `give_up_after` behind a task's last sign of life, the task is given up; later than
+    `doubt_after` behind a callback that settled it, what that callback says is in doubt.
+    """
+
+    backoff: Callable[[int], timedelta]
+    give_up_after: timedelta
+    doubt_after: timedelta
+
+
+def of_registrations(
+    registrations: Sequence[Registration], now: datetime, grace: timedelta
+) -> list[Evidence]:
+    """Return what registrations say, one row a task: of several values the smallest counts."""
+    return [
+        {
+            "id": registration.id,
+            "created_at": now,
+            "registered_at": now,
+            "silent_since": now,
+            "next_lookup_at": now + grace,
+            **_facts(
+                REGISTRATION,
+                type=registration.type,
+                ref=registration.ref,
+                trace_id=registration.trace_id,
+                submitted_at=registration.submitted_at,
+            ),
+        }
+        for registration in _fold(registrations)
+    ]
+
+
+def of_callback(result: Result, ref: str | None, now: datetime, grace: timedelta, confirm: bool) -> Evidence:
+    """Return what a callback says: after a final one a look-up comes at once or never, else after `grace`."""
+    is_final = result.status in FINAL
+    return {
+        "id": result.task_id,
+        "status": result.status,
+        "created_at": now,
+        "silent_since": now,
+        "next_lookup_at": (now if confirm else None) if is_final else now + grace,
+        "settled_by": "callback" if is_final else None,
+        "settled_at": now if is_final else None,
+        "delivery_count": 1,
+        **_testimony("claim", result),
+        **_facts(CALLBACK, ref=clean_text(ref), trace_id=result.trace_id),
+    }
+
+
+def of_lookup(
+    task: Task, answer: Answer, now: datetime, patience: Patience, pauses: Sequence[Pause]
+) -> Evidence:
+    """Return what a look-up says about a claimed task; `pauses` are those since its last sign of life."""
+    result = answer.result
+    evidence: dict[str, Any] = {
+        "id": task.id,
+        "created_at": now,
+        "silent_since": task.silent_since,
+        "attempts": task.attempts + 1,
+        "next_lookup_at": now + patience.backoff(task.attempts),
+        "last_lookup_error": answer.error,
+        "lookup_count": 1,
+    }
+    if result:
+        evidence |= _testimony("lookup", result) | _facts(
+            LOOKUP,
+            type=result.type,
+            trace_id=result.trace_id,
+            request=result.request,
+            submitted_at=result.submitted_at,
+        )
+        evidence |= {"prompt": result.prompt, "finished_at": result.finished_at, "status": result.status}
+        if result.status in FINAL:
+            return evidence | {"settled_by": "lookup", "settled_at": now}
+    if answer.verdict == "error":
+        return evidence
+    return {**evidence, **_without_a_final_answer(task, result, now, patience, pauses)}
+
+
+def _without_a_final_answer(
+    task: Task, result: Result | None, now: datetime, patience: Patience, pauses: Sequence[Pause]
+) -> Evidence:
+    if task.lookup_status in FINAL:
+        return {"next_lookup_at": None}  # somebody asked again; what upstream said before still counts
+    known = [value for value in (task.claim_progress, task.lookup_progress) if value is not None]
+    if result and result.progress is not None and all(result.progress > value for value in known):
+        return {"silent_since": now}  # progress restarts the give-up clock
+    changes: dict[str, Any] = {}
+    if _waited(task.silent_since, now, pauses) >= patience.give_up_after:
+        changes |= {"next_lookup_at": None, "gave_up_at": now}
+    if task.settled_at and _waited(task.settled_at, now, pauses) >= patience.doubt_after:
+        changes |= {"doubted_at": now}
+    return changes
+
+
+def _waited(since: datetime, now: datetime, pauses: Sequence[Pause]) -> timedelta:
+    return now - since - paused_within(pauses, since, now)
+
+
+def _facts(source: int, **values: Any) -> dict[str, Any]:
+    """Return the columns of what `source` says; None says nothing."""
+    known = {name: value for name, value in values.items() if value is not None}
+    return known | {f"{name}_source": source for name in known}
+
+
+def _testimony(witness: str, result: Result) -> dict[str, Any]:
+    """Return the columns in which the witness ("claim" or "lookup") testifies a result."""
+    return {
+        f"{witness}_key": result.key,
+        f"{witness}_status": result.status,
+        f"{witness}_progress": result.progress,
+        f"{witness}_response": result.response,
+        f"{witness}_error": result.error,
+    }
+
+
+def _fold(registrations: Sequence[Registration]) -> list[Registration]:
+    """Join registrations of one task, since one upsert cannot touch a row twice."""
+    folded: dict[str, Registration] = {}
+    for registration in registrations:
+        known = folded.get(registration.id, registration)
+        folded[registration.id] = Registration(
+            registration.id,
+            type=_smaller(known.type, registration.type),
+            ref=_smaller(known.ref, registration.ref),
+            trace_id=_smaller(known.trace_id, registration.trace_id),
+            submitted_at=_smaller(known.submitted_at, registration.submitted_at),
+        )
+    return list(folded.values())
+
+
+def _smaller(one: _T | None, other: _T | None) -> _T | None:
+    return min((value for value in (one, other) if value is not None), default=None)

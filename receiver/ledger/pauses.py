@@ -1,0 +1,89 @@
+"""When upstream may not be asked: state that all reconcilers share, and what it adds to a task's patience."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from receiver.ledger.models import Pause, database
+
+FIRST_PROBE = timedelta(seconds=30)
+LONGEST_PROBE = timedelta(minutes=15)
+LONGEST_THROTTLE = timedelta(hours=1)
+_THROTTLES_COUNT_FOR = timedelta(minutes=10)
+
+
+def in_force(now: datetime) -> Any:
+    """Return the condition that holds for the pauses in force at a moment."""
+    return Pause.ended_at.is_null() | (Pause.ended_at > now)
+
+
+def current_pause(now: datetime) -> Pause | None:
+    """Return the pause in force, the account's before others; None when upstream may be asked."""
+    query = Pause.select().where(in_force(now)).order_by(Pause.account.desc(), Pause.ended_at.desc())
+    with database.connection_context():
+        pause: Pause | None = query.first()
+        return pause
+
+
+def pause_account(reason: str, now: datetime) -> bool:
+    """Stop asking until a probe succeeds. Returns False where that is the case already."""
+    statement = Pause.insert(
+        reason=reason, account=True, started_at=now, next_probe_at=now + FIRST_PROBE
+    ).on_conflict_ignore()
+    with database.connection_context():
+        return bool(statement.as_rowcount().execute() == 1)
+
+
+def throttle(reason: str, retry_after: timedelta | None, now: datetime) -> timedelta:
+    """Stop asking for as long as upstream asked for, at most an hour, and return how long that is.
+
+    Where upstream did not say, for a time that doubles with each throttle of the last minutes.
+    """
+    recent = Pause.select().where(~Pause.account, Pause.started_at > now - _THROTTLES_COUNT_FOR)
+    with database.connection_context():
+        if retry_after is None:
+            retry_after = timedelta(seconds=2 ** min(recent.count(), 9))
+        wait = min(retry_after, LONGEST_THROTTLE)
+        Pause.insert(reason=reason, account=False, started_at=now, ended_at=now + wait).execute()
+    return wait
+
+
+def take_probe(now: datetime) -> bool:
+    """Claim the probe that is due, if one is; the next comes after twice the time, up to 15 min."""
+    with database.connection_context(), database.atomic():
+        due = Pause.ended_at.is_null() & (Pause.next_probe_at <= now)
+        probes: int | None = Pause.select(Pause.probes).where(due).scalar()
+        if probes is None:
+            return False
+        wait = min(FIRST_PROBE * 2 ** min(probes + 1, 10), LONGEST_PROBE)
+        # Of two who read the same number of probes, one finds it unchanged.
+        taken = (
+            Pause.update(probes=Pause.probes + 1, next_probe_at=now + wait)
+            .where(due, Pause.probes == probes)
+            .execute()
+        )
+        return bool(taken)
+
+
+def resume(now: datetime) -> bool:
+    """End the account's pause, since upstream answers again. Returns False when there was none."""
+    with database.connection_context():
+        return bool(Pause.update(ended_at=now).where(Pause.ended_at.is_null()).execute())
+
+
+def pauses_since(moment: datetime) -> list[Pause]:
+    """Return the pauses that were in force at some time after a moment."""
+    query = Pause.select().where(in_force(moment)).order_by(Pause.started_at)
+    with database.connection_context():
+        return list(query)
+
+
+def paused_within(pauses: Iterable[Pause], start: datetime, end: datetime) -> timedelta:
+    """Return for how long upstream could not be asked between two moments; `pauses` are in order of start."""
+    total, counted_to = timedelta(0), start
+    for pause in pauses:
+        began, ended = max(pause.started_at, counted_to), min(pause.ended_at or end, end)
+        if ended > began:
+            total += ended - began
+            counted_to = ended
+    return total
