@@ -6,6 +6,6 @@ RUN pip install --no-cache-dir -r requirements.txt
 COPY receiver receiver
 COPY reconcile reconcile
 COPY wsgi.py gunicorn.conf.py ./
-RUN useradd --create-home backstop
+RUN useradd --create-home backstop && chown backstop /app
 USER backstop
 CMD ["gunicorn", "--bind", "0.0.0.0:8000", "wsgi:app"]

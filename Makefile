@@ -15,13 +15,10 @@ demo: $(VENV)/installed-dev ## see callbacks arrive, get lost and be recovered, 
 
 .PHONY: run
 run: .env migrate ## run the receiver and the reconciler on this machine, with the settings in .env
-	@echo "The status page: http://127.0.0.1:$$(sed -n 's/^PORT=\([0-9]*\).*/\1/p' .env)/ (any user name; the password is API_KEY in .env)"
-	@grep -qE '^ACEDATACLOUD_API_TOKEN=[^ #]' .env || [ -n "$$ACEDATACLOUD_API_TOKEN" ] || \
-		echo "To be filled in in .env: ACEDATACLOUD_API_TOKEN. Until then callbacks are kept, but nobody asks for lost ones."
-	@grep -qE '^PUBLIC_URL=[^ #]' .env || [ -n "$$PUBLIC_URL" ] || \
-		echo "To be filled in in .env: PUBLIC_URL, the address under which Ace Data Cloud reaches this machine."
-	@$(BIN)/python -m reconcile & reconciler=$$!; trap 'kill $$reconciler 2>/dev/null; wait $$reconciler' EXIT; \
-		$(BIN)/gunicorn wsgi:app
+	@$(BIN)/flask --app wsgi next-steps
+	@$(BIN)/python -m reconcile & reconciler=$$!; $(BIN)/gunicorn wsgi:app & web=$$!; \
+		trap 'kill $$web $$reconciler 2>/dev/null' INT TERM; \
+		wait $$web; kill $$reconciler 2>/dev/null; wait
 
 .PHONY: test
 test: lint ## check style and types, then run all tests

@@ -2,16 +2,18 @@
 
 import logging
 import threading
+from functools import partial
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
-from peewee import PeeweeException
 
 from receiver.config import Settings
-from receiver.ledger.db import SchemaBehind, describe, require_schema
+from receiver.ledger.db import DATABASE_AWAY, SchemaBehind, describe, require_schema
 from receiver.logs import RedactingFormatter
+from receiver.spool import Spool, replay_while_running
 from receiver.upstream import Upstream
+from receiver.web.callbacks import keep
 from reconcile.schedule import start_scheduler
 
 # Read here too, so that bad settings stop the master: a worker that dies at its start is only started again.
@@ -51,8 +53,10 @@ def post_worker_init(worker: Worker) -> None:
     """
     try:
         require_schema()
-    except (PeeweeException, SchemaBehind) as problem:
-        logging.getLogger("receiver").error("Callbacks cannot be kept: %s", describe(problem))
+    except (*DATABASE_AWAY, SchemaBehind) as problem:
+        log = logging.getLogger("receiver")
+        log.error("Callbacks go to the spool until this is mended: %s", describe(problem))
+    replay_while_running(Spool(_settings.spool_dir), partial(keep, settings=_settings))
     if _settings.reconcile_in_web:
         worker.backstop_stop = threading.Event()
         upstream = Upstream.from_settings(_settings)

@@ -1,4 +1,4 @@
-"""The operator's commands: flask --app wsgi migrate | callback-url."""
+"""The operator's commands: flask --app wsgi migrate | callback-url | next-steps."""
 
 import click
 from flask import Flask
@@ -11,13 +11,14 @@ def add_commands(app: Flask) -> None:
     """Give the flask command of this application its commands."""
     app.cli.command("migrate")(_migrate)
     app.cli.command("callback-url")(_callback_url)
+    app.cli.command("next-steps")(_next_steps)
 
 
 def _migrate() -> None:
     """Bring the database's schema up to date."""
     try:
         applied = migrate()
-    except DATABASE_AWAY as problem:
+    except (*DATABASE_AWAY, OSError) as problem:
         raise click.ClickException(f"The database cannot be migrated: {describe(problem)}") from None
     for name in applied:
         click.echo(f"Applied {name}.")
@@ -31,3 +32,19 @@ def _callback_url() -> None:
     if settings.public_url is None:
         raise click.ClickException("PUBLIC_URL is not set, for example https://backstop.example.com")
     click.echo(f"{settings.public_url}/callbacks/{settings.callback_tokens[0]}")
+
+
+def _next_steps() -> None:
+    """Say where the page is on this machine, and what is still to be filled in."""
+    settings = current_settings()
+    click.echo(f"The status page: http://127.0.0.1:{settings.port}/ (any user name, the API_KEY as password)")
+    if settings.api_token is None:
+        click.echo(
+            "To be filled in in .env: ACEDATACLOUD_API_TOKEN, from https://platform.acedata.cloud;"
+            " until then callbacks are kept, but nobody asks for lost ones."
+        )
+    if settings.public_url is None:
+        click.echo(
+            "To be filled in in .env: PUBLIC_URL, the address under which Ace Data Cloud reaches this"
+            " machine; then `flask --app wsgi callback-url` prints the URL to submit with."
+        )

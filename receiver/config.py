@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -43,6 +44,7 @@ class Settings:
     confirm_callbacks: bool
     reconcile_in_web: bool
     max_body_bytes: int
+    spool_dir: Path
     port: int
     web_concurrency: int | None
     retention: timedelta
@@ -65,7 +67,7 @@ class Settings:
             public_url=reader.read("PUBLIC_URL", _http_url, None),
             reconcile_interval=reader.read("RECONCILE_INTERVAL", _seconds, timedelta(seconds=15)),
             reconcile_grace=reader.read("RECONCILE_GRACE", _seconds, timedelta(seconds=180)),
-            reconcile_batch_size=reader.read("RECONCILE_BATCH_SIZE", _whole(1, 1000), 50),
+            reconcile_batch_size=reader.read("RECONCILE_BATCH_SIZE", _whole(1, 200), 50),
             reconcile_concurrency=reader.read("RECONCILE_CONCURRENCY", _whole(1, 64), 4),
             reconcile_give_up_after=reader.read("RECONCILE_GIVE_UP_AFTER", _seconds, timedelta(days=1)),
             reconcile_lease=reader.read("RECONCILE_LEASE", _seconds, timedelta(seconds=120)),
@@ -73,10 +75,13 @@ class Settings:
             confirm_callbacks=reader.read("CONFIRM_CALLBACKS", _boolean, True),
             reconcile_in_web=reader.read("RECONCILE_IN_WEB", _boolean, False),
             max_body_bytes=reader.read("MAX_BODY_BYTES", _whole(1, 2**30), 2**20),
+            spool_dir=reader.read("SPOOL_DIR", Path, Path("spool")),
             port=reader.read("PORT", _whole(0, 65535), 8000),
             web_concurrency=reader.read("WEB_CONCURRENCY", _whole(1, 256), None),
             retention=timedelta(days=reader.read("RETENTION_DAYS", _whole(1, 36500), 30)),
         )
+        if settings.reconcile_in_web and settings.api_token is None:
+            reader.complain("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")
         reader.raise_for_problems()
         return settings
 
@@ -99,6 +104,9 @@ class _Reader:
         except ValueError as problem:
             self._problems.append(f"{name} {problem}")
             return default
+
+    def complain(self, problem: str) -> None:
+        self._problems.append(problem)
 
     def raise_for_problems(self) -> None:
         if self._problems:

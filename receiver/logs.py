@@ -18,6 +18,7 @@ def configure_logging() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # They tell of every job and migration that starts and ends; what came of it, our own log says.
+    # They tell of every job and migration that starts, ends or waits for the one before; what came of it, our
+    # own log says.
     for name in ("apscheduler", "peewee.migrations"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,6 +1,7 @@
 """The HTTP client of Ace Data Cloud's Tasks API. It asks once: whoever calls decides about trying again."""
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -11,6 +12,7 @@ import urllib3
 
 from receiver.config import Settings, SettingsError
 from receiver.ledger.clock import utcnow
+from receiver.ledger.redact import MASK, mask_tokens
 from receiver.ledger.results import parse_json
 
 # The only place that names the service: upstream's other services have the same contract.
@@ -18,6 +20,9 @@ TASKS_PATH = "/midjourney/tasks"
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
 _MAX_ANSWER_BYTES = 32 * 2**20  # a thousand tasks of 3 KB, ten times over
+_READ_WITHIN_SECONDS = 20
+_CHUNK = 65536
+_MOST_WORDS = 400
 _MOST_PAGES = 20
 _ACCOUNT_CODES = {403: {"used_up", "disabled"}, 404: {"no_api"}}
 # Codes of a 400 that no id provokes: the request is wrong whichever tasks it names.
@@ -120,15 +125,10 @@ class Upstream:
                 redirect=False,  # the token goes to no other address
                 preload_content=False,
             )
-            try:
-                answer = response.read(_MAX_ANSWER_BYTES + 1)
-            finally:
-                response.release_conn()
+            return response, _read(response)
         except (urllib3.exceptions.HTTPError, OSError) as problem:
-            raise UpstreamError(f"no answer from upstream: {_reason(problem)}", permanent=False) from None
-        if len(answer) > _MAX_ANSWER_BYTES:
-            raise UpstreamError("upstream's answer is too large", permanent=False)
-        return response, answer
+            reason = _one_line(_reason(problem), self._token)
+            raise UpstreamError(f"no answer from upstream: {reason}", permanent=False) from None
 
     def _error(self, response: urllib3.BaseHTTPResponse, answer: Any) -> UpstreamError:
         status, problem = response.status, _problem_of(answer)
@@ -137,12 +137,29 @@ class Upstream:
         message = f"upstream answered {status}{code}: {problem.message}"
         transient = status >= 500 or status in {408, 409, 429}
         return UpstreamError(
-            message.replace(self._token, "***"),
+            _one_line(message, self._token),
             permanent=not transient,
             concerns=_concerns(status, problem.code),
             wait=transient and (status == 429 or retry_after is not None),
             retry_after=retry_after,
         )
+
+
+def _read(response: urllib3.BaseHTTPResponse) -> bytes:
+    """Read an answer whole. A time-out of the socket alone would bear a server that sends a byte a second."""
+    answer, deadline = bytearray(), time.monotonic() + _READ_WITHIN_SECONDS
+    try:
+        while chunk := response.read1(_CHUNK):
+            answer += chunk
+            if len(answer) > _MAX_ANSWER_BYTES:
+                raise UpstreamError("upstream's answer is too large", permanent=False)
+            if time.monotonic() > deadline:
+                raise UpstreamError("upstream's answer takes too long to read", permanent=False)
+    except BaseException:
+        response.close()  # what is left of it must not be taken for the next answer
+        raise
+    response.release_conn()
+    return bytes(answer)
 
 
 def _concerns(status: int, code: str | None) -> Concerns:
@@ -179,12 +196,19 @@ def _problem_of(answer: Any) -> _Problem:
     error = answer.get("error") if isinstance(answer, dict) else None
     if isinstance(error, dict):
         code, message = error.get("code"), error.get("message")
-        return _Problem(str(code)[:100] if code else None, str(message or "no message")[:300])
+        return _Problem(str(code) if code else None, str(message or "no message"))
     if isinstance(error, str) and error:
-        return _Problem(None, error[:300])
+        return _Problem(None, error)
     return _Problem(None, "no error that could be read")
+
+
+def _one_line(text: str, secret: str) -> str:
+    """Return upstream's words as every log and database can hold them: masked, in one line, not too long."""
+    masked = mask_tokens(text.replace(secret, MASK))
+    storable = masked.encode(errors="backslashreplace").decode().replace("\0", " ")
+    return " ".join(storable.split())[:_MOST_WORDS]
 
 
 def _reason(problem: Exception) -> str:
     # The last words of urllib3's messages; what stands before them is the connection's memory address.
-    return str(problem).rpartition(": ")[2][:300] or type(problem).__name__
+    return str(problem).rpartition(": ")[2] or type(problem).__name__

@@ -12,7 +12,7 @@ from receiver.ledger.db import DATABASE_AWAY, SchemaBehind, describe, init_datab
 from receiver.logs import configure_logging
 from receiver.upstream import Upstream
 from reconcile.run import Reconciler
-from reconcile.schedule import start_scheduler
+from reconcile.schedule import prune_old_rows, start_scheduler
 
 log = logging.getLogger("reconcile")
 
@@ -39,12 +39,13 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _run_once(settings: Settings, upstream: Upstream) -> int:
-    stop = threading.Event()
+    stop = threading.Event()  # only ever looked at, so that a handler may set it
     for number in SIGNALS:
         signal.signal(number, lambda *_: stop.set())
     try:
         require_schema()
         counts = Reconciler(settings, upstream, stop).run()
+        prune_old_rows(settings.retention)
     except (*DATABASE_AWAY, SchemaBehind) as problem:
         print(f"No run: {describe(problem)}", file=sys.stderr)
         return 1

@@ -14,6 +14,7 @@ from typing import Any
 from receiver.config import Settings
 from receiver.ledger import pauses, runs, store
 from receiver.ledger.clock import utcnow
+from receiver.ledger.db import describe
 from receiver.ledger.evidence import ABSENT, Answer, Patience
 from receiver.ledger.results import PENDING, Result, Unreadable, read_item
 from receiver.upstream import Concerns, Upstream, UpstreamError
@@ -22,6 +23,8 @@ from reconcile.backoff import backoff
 log = logging.getLogger(__name__)
 
 STOP_WITHIN = timedelta(seconds=10)
+# Far above what a call may take, and below the default lease: only a server that drips reaches it.
+_CALL_WITHIN_SECONDS = 60
 DOUBT_AFTER_AT_LEAST = timedelta(seconds=60)
 
 
@@ -41,6 +44,20 @@ class Counts:
     def __str__(self) -> str:
         line = ", ".join(f"{value} {name}" for name, value in asdict(self).items() if name != "error")
         return f"{line}; last error: {self.error}" if self.error else line
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    at: datetime
+    items: list[Any]
+    error: UpstreamError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    claimed: store.Claim
+    at: datetime
+    deadline: float  # monotonic
 
 
 class Reconciler:
@@ -66,9 +83,14 @@ class Reconciler:
         """
         started_at = utcnow()
         run = _Run(runs.open_run(self._name, started_at), self._patience)
-        if store.is_anything_due(started_at) and self._is_allowed(run, started_at):
-            self._converge(run, started_at)
-        runs.close_run(run.id, utcnow(), asdict(run.counts))
+        try:
+            if store.is_anything_due(started_at) and self._is_allowed(run, started_at):
+                self._converge(run, started_at)
+        except Exception as problem:
+            run.counts.error = f"{type(problem).__name__}: {describe(problem)}"
+            raise
+        finally:
+            runs.close_run(run.id, utcnow(), asdict(run.counts))
         return run.counts
 
     def _is_allowed(self, run: "_Run", now: datetime) -> bool:
@@ -88,12 +110,11 @@ class Reconciler:
         try:
             while run.goes_on and not self._stop.is_set():
                 # One more than there are threads: the next call starts while this thread is busy writing.
-                has_room = len(run.in_flight) <= concurrency
-                if has_room and run.wants_tasks:
-                    run.take(self._claim(started_at, limit=self._settings.reconcile_batch_size))
-                elif has_room and run.waiting and self._may_call():
-                    claimed = run.waiting.popleft()
-                    run.in_flight[calls.submit(_ask, self._upstream, claimed.ids)] = claimed
+                if run.has_more and len(run.in_flight) <= concurrency and self._may_call():
+                    if not run.waiting:
+                        run.take(self._claim(started_at, limit=self._settings.reconcile_batch_size))
+                    if run.waiting:
+                        run.ask(self._upstream, calls)
                 else:
                     run.apply_finished(self._pause())
             run.finish()
@@ -128,7 +149,7 @@ class _Run:
         self.id = run_id
         self.counts = Counts()
         self.waiting: deque[store.Claim] = deque()
-        self.in_flight: dict[Future[_Asked], store.Claim] = {}
+        self.in_flight: dict[Future[_Asked], _Call] = {}
         self._patience = patience
         self._probing = False
         self._exhausted = False  # nothing more is due
@@ -136,11 +157,11 @@ class _Run:
 
     @property
     def goes_on(self) -> bool:
-        return not self._halted and bool(self.in_flight or self.waiting or not self._exhausted)
+        return not self._halted and bool(self.in_flight or self.has_more)
 
     @property
-    def wants_tasks(self) -> bool:
-        return not self.waiting and not self._exhausted
+    def has_more(self) -> bool:
+        return bool(self.waiting) or not self._exhausted
 
     def take(self, claimed: store.Claim) -> None:
         """Take tasks to ask about; none means that no more are due."""
@@ -154,24 +175,34 @@ class _Run:
         self.take(claimed)
         self._probing = self._exhausted = True
 
+    def ask(self, upstream: Upstream, calls: ThreadPoolExecutor) -> None:
+        """Ask about the tasks that have waited longest."""
+        claimed = self.waiting.popleft()
+        call = calls.submit(_ask, upstream, claimed.ids)
+        self.in_flight[call] = _Call(claimed, utcnow(), time.monotonic() + _CALL_WITHIN_SECONDS)
+
     def apply_finished(self, timeout: float) -> None:
-        """Apply the answers that have come, or come within `timeout` seconds."""
+        """Apply the answers that have come, or come within `timeout` seconds; drop calls that never end."""
         if not self.in_flight:
             time.sleep(timeout)
-        for call in wait(self.in_flight, timeout, FIRST_COMPLETED).done:
-            self._apply(self.in_flight.pop(call), call.result())
+        for future in wait(self.in_flight, timeout, FIRST_COMPLETED).done:
+            self._apply(self.in_flight.pop(future).claimed, future.result())
+        for future in [f for f, call in self.in_flight.items() if time.monotonic() > call.deadline]:
+            call = self.in_flight.pop(future)
+            error = UpstreamError(f"no answer within {_CALL_WITHIN_SECONDS} s", permanent=False)
+            self._apply(call.claimed, _Asked(call.at, [], error))
 
     def finish(self) -> None:
         """Await the calls in flight for STOP_WITHIN; give back what has no answer by then."""
         for call in [call for call in self.in_flight if call.cancel()]:
-            self.waiting.append(self.in_flight.pop(call))
+            self.waiting.append(self.in_flight.pop(call).claimed)
         deadline = time.monotonic() + STOP_WITHIN.total_seconds()
         while self.in_flight and time.monotonic() < deadline:
             self.apply_finished(timeout=0.1)
-        for claimed in (*self.waiting, *self.in_flight.values()):
+        for claimed in (*self.waiting, *(call.claimed for call in self.in_flight.values())):
             store.give_back(claimed, utcnow())
 
-    def _apply(self, claimed: store.Claim, asked: "_Asked") -> None:
+    def _apply(self, claimed: store.Claim, asked: _Asked) -> None:
         error, now = asked.error, utcnow()
         self.counts.calls += 1
         if error:
@@ -185,7 +216,7 @@ class _Run:
         else:
             self._join(claimed, asked, now)
 
-    def _join(self, claimed: store.Claim, asked: "_Asked", now: datetime) -> None:
+    def _join(self, claimed: store.Claim, asked: _Asked, now: datetime) -> None:
         if self._probing and not asked.error and pauses.resume(now):
             log.info("Upstream answers again; asking goes on.")
             self._exhausted = False
@@ -205,13 +236,6 @@ class _Run:
         else:
             waits = pauses.throttle(str(error), error.retry_after, now)
             log.warning("Asking is paused for %.0f s: %s", waits.total_seconds(), error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    at: datetime
-    items: list[Any]
-    error: UpstreamError | None = None
 
 
 def _ask(upstream: Upstream, ids: list[str]) -> _Asked:

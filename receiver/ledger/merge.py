@@ -61,6 +61,7 @@ def schedule_of_lookup(leased_until: datetime) -> Assignments:
         Task.next_lookup_at: Case(
             None, [(final, SQL("NULL")), (leased, EXCLUDED.next_lookup_at)], Task.next_lookup_at
         ),
+        Task.leased_until: _end_of_lease(leased_until),
         Task.attempts: _choose(leased, Task.attempts),
         Task.silent_since: _choose(EXCLUDED.silent_since > Task.silent_since, Task.silent_since),
         Task.gave_up_at: _choose(gives_up & Task.gave_up_at.is_null(), Task.gave_up_at),
@@ -71,6 +72,11 @@ def schedule_of_lookup(leased_until: datetime) -> Assignments:
         Task.last_lookup_error: EXCLUDED.last_lookup_error,
         Task.lookup_count: Task.lookup_count + EXCLUDED.lookup_count,
     }
+
+
+def _end_of_lease(leased_until: datetime) -> Any:
+    # Only of our own lease: who comes late must not end that of another.
+    return Case(None, [(Task.leased_until == leased_until, SQL("NULL"))], Task.leased_until)
 
 
 def _complete(rows: Iterable[Evidence]) -> list[Evidence]:

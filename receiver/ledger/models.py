@@ -69,7 +69,8 @@ class Task(_Row):
     doubted_at = DateTimeField(null=True)  # upstream would not confirm in time what only a callback says
 
     silent_since = DateTimeField()  # the give-up clock: first heard of, or last progress
-    next_lookup_at = DateTimeField(null=True)  # when it is due; while claimed, when the lease lapses
+    next_lookup_at = DateTimeField(null=True)  # when it is due; a claim moves it to when the lease lapses
+    leased_until = DateTimeField(null=True)  # until then only who claimed it asks about it
     attempts = IntegerField(default=0)  # look-ups since the last sign of life; paces the backoff
     last_lookup_error = TextField(null=True)
     delivery_count = IntegerField(default=0)
@@ -137,6 +138,7 @@ class Delivery(_Row):
     """One callback as it came, kept whatever came of it. `task` is None where the body named none."""
 
     id = BigAutoField()
+    uid = TextField(null=True, unique=True)  # ours; a delivery is kept once, whichever way it came here
     task = ForeignKeyField(Task, null=True, backref="+")
     received_at = DateTimeField(index=True)
     verdict = TextField()  # a status, or unreadable

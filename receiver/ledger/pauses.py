@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from receiver.ledger.db import writing
 from receiver.ledger.models import Pause, database
 
 FIRST_PROBE = timedelta(seconds=30)
@@ -30,7 +31,7 @@ def pause_account(reason: str, now: datetime) -> bool:
     statement = Pause.insert(
         reason=reason, account=True, started_at=now, next_probe_at=now + FIRST_PROBE
     ).on_conflict_ignore()
-    with database.connection_context():
+    with writing():
         return bool(statement.as_rowcount().execute() == 1)
 
 
@@ -40,7 +41,7 @@ def throttle(reason: str, retry_after: timedelta | None, now: datetime) -> timed
     Where upstream did not say, for a time that doubles with each throttle of the last minutes.
     """
     recent = Pause.select().where(~Pause.account, Pause.started_at > now - _THROTTLES_COUNT_FOR)
-    with database.connection_context():
+    with writing():
         if retry_after is None:
             retry_after = timedelta(seconds=2 ** min(recent.count(), 9))
         wait = min(retry_after, LONGEST_THROTTLE)
@@ -50,7 +51,7 @@ def throttle(reason: str, retry_after: timedelta | None, now: datetime) -> timed
 
 def take_probe(now: datetime) -> bool:
     """Claim the probe that is due, if one is; the next comes after twice the time, up to 15 min."""
-    with database.connection_context(), database.atomic():
+    with writing():
         due = Pause.ended_at.is_null() & (Pause.next_probe_at <= now)
         probes: int | None = Pause.select(Pause.probes).where(due).scalar()
         if probes is None:
@@ -67,7 +68,7 @@ def take_probe(now: datetime) -> bool:
 
 def resume(now: datetime) -> bool:
     """End the account's pause, since upstream answers again. Returns False when there was none."""
-    with database.connection_context():
+    with writing():
         return bool(Pause.update(ended_at=now).where(Pause.ended_at.is_null()).execute())
 
 

@@ -10,6 +10,9 @@ from peewee import SQL, Case, chunked, fn
 from receiver.ledger.models import DISPUTED, Delivery, Lookup, ReconcileRun, Task, database
 from receiver.ledger.results import EXPIRED, FINAL, PENDING, STATUSES
 
+# A body may be large, and lists show none.
+_WITHOUT_BODY = [field for field in Delivery._meta.sorted_fields if field is not Delivery.body]
+
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
@@ -74,16 +77,21 @@ def find_tasks(task_ids: Sequence[str]) -> dict[str, Task]:
 
 
 def deliveries_of(task_id: str, limit: int = 100) -> list[Delivery]:
-    """Return a task's newest deliveries, each with `duplicate`: whether an earlier one had the same bytes."""
-    first = (
-        Delivery.select(Delivery.digest, fn.MIN(Delivery.id).alias("id"))
+    """Return a task's newest deliveries without their bodies; `duplicate` where an earlier one was equal."""
+    query = (
+        Delivery.select(*_WITHOUT_BODY)
         .where(Delivery.task == task_id)
-        .group_by(Delivery.digest)
+        .order_by(Delivery.id.desc())
+        .limit(limit)
     )
-    query = Delivery.select().where(Delivery.task == task_id).order_by(Delivery.id.desc()).limit(limit)
     with database.connection_context():
-        originals = {bytes(row.digest): row.id for row in first}
         deliveries = list(query)
+        first = (
+            Delivery.select(Delivery.digest, fn.MIN(Delivery.id).alias("id"))
+            .where(Delivery.task == task_id, Delivery.digest.in_({bytes(d.digest) for d in deliveries}))
+            .group_by(Delivery.digest)
+        )
+        originals = {bytes(row.digest): row.id for row in first}
     for delivery in deliveries:
         delivery.duplicate = delivery.id > originals.get(bytes(delivery.digest), delivery.id)
     return deliveries
@@ -168,7 +176,12 @@ def list_missed(since: datetime, limit: int) -> list[Task]:
 
 def list_unreadable(limit: int) -> list[Delivery]:
     """Return the newest deliveries that named no task."""
-    query = Delivery.select().where(Delivery.task.is_null()).order_by(Delivery.id.desc()).limit(limit)
+    query = (
+        Delivery.select(*_WITHOUT_BODY)
+        .where(Delivery.task.is_null())
+        .order_by(Delivery.id.desc())
+        .limit(limit)
+    )
     with database.connection_context():
         return list(query)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 MASK = "***"
 _SLASH = "(?:/|%2[fF])"
-_TOKEN_IN_URL = re.compile(rf"({_SLASH}callbacks{_SLASH})(?:(?!{_SLASH})[^\s?#\"'\\<>])+")
+_TOKEN_IN_URL = re.compile(rf"({_SLASH}callbacks{_SLASH}+)(?:(?!{_SLASH})[^\s?#\"'\\<>])+")
 
 
 def mask_tokens(text: str) -> str:

@@ -4,20 +4,21 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from receiver.ledger.models import Delivery, Lookup, Pause, ReconcileRun, database
+from receiver.ledger.db import writing
+from receiver.ledger.models import Delivery, Lookup, Pause, ReconcileRun
 
 _PRUNE_AT_ONCE = 1000
 
 
 def open_run(reconciler: str, now: datetime) -> int:
     """Note that a run has begun and return its id. `reconciler` names the process, as host:pid."""
-    with database.connection_context():
+    with writing():
         return int(ReconcileRun.insert(reconciler=reconciler, started_at=now).execute())
 
 
 def close_run(run_id: int, now: datetime, counts: Mapping[str, Any]) -> None:
     """Note that a run is over, with what it counted (the columns of ReconcileRun)."""
-    with database.connection_context():
+    with writing():
         ReconcileRun.update(finished_at=now, **counts).where(ReconcileRun.id == run_id).execute()
 
 
@@ -33,7 +34,7 @@ def prune(before: datetime) -> int:
         old = model.select(model.id).where(time < before).order_by(time).limit(_PRUNE_AT_ONCE)
         gone = _PRUNE_AT_ONCE
         while gone == _PRUNE_AT_ONCE:  # in portions: a long transaction would keep callbacks waiting
-            with database.connection_context(), database.atomic():
+            with writing():
                 gone = model.delete().where(model.id.in_(old)).execute()
             deleted += gone
     return deleted

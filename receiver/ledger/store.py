@@ -5,15 +5,17 @@ Every function that writes does so in one transaction of its own, durable when t
 
 import hashlib
 import json
+import secrets
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from peewee import SQL, chunked, fn
+from peewee import SQL, Case, IntegrityError, chunked, fn
 
 from receiver.ledger import evidence
-from receiver.ledger.db import on_postgresql
+from receiver.ledger.db import on_postgresql, writing
 from receiver.ledger.evidence import Answer, Patience, Registration
 from receiver.ledger.merge import insert_new, merge, schedule_of_callback, schedule_of_lookup
 from receiver.ledger.models import OPEN, SETTLED, Delivery, Lookup, Pause, Task, database
@@ -23,9 +25,17 @@ from receiver.ledger.results import Unreadable, read_callback
 _ROWS_AT_ONCE = 500  # SQLite takes 32,766 parameters in a statement
 
 
+def _new_uid() -> str:
+    # The time first: an index of names that grow is appended to, one of random names is written all over.
+    return f"{time.time_ns():016x}{secrets.token_hex(8)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """A callback as it came, `size` bytes long; `cut` says why `body` is not all of it, if so."""
+    """A callback as it came, `size` bytes long; `cut` says why `body` is not all of it, if so.
+
+    `uid` names it wherever it goes: recording it again changes nothing.
+    """
 
     body: bytes
     size: int
@@ -33,11 +43,15 @@ class Callback:
     remote_addr: str | None = None
     headers: Sequence[tuple[str, str]] = ()
     cut: Unreadable | None = None
+    uid: str = field(default_factory=_new_uid)
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of a callback: its task with that task's status, or why it is no result."""
+    """What became of a callback: its task with that task's status, or why it is no result.
+
+    Nothing of it when it had been recorded before.
+    """
 
     task_id: str | None
     status: str | None
@@ -64,24 +78,18 @@ class Claim:
 def record(callback: Callback, now: datetime, *, grace: timedelta, confirm: bool) -> Recorded:
     """Keep a callback and join what it says of its task. After progress a look-up waits for `grace`."""
     try:
-        if callback.cut:
-            raise callback.cut
-        result = read_callback(callback.body)
-    except Unreadable as problem:
+        return _record(callback, now, grace, confirm)
+    except IntegrityError:
         with database.connection_context():
-            _insert_delivery(callback, now, "unreadable", problem=problem)
-        return Recorded(None, None, problem)
-    said = evidence.of_callback(result, callback.ref, now, grace, confirm)
-    with database.connection_context(), database.atomic():
-        (task,) = merge([said], schedule_of_callback()).returning(Task.status).execute()
-        _insert_delivery(callback, now, result.status, task_id=result.task_id)
-    return Recorded(result.task_id, task.status)
+            if not Delivery.select().where(Delivery.uid == callback.uid).exists():
+                raise
+        return Recorded(None, None)
 
 
 def register(registrations: Sequence[Registration], now: datetime, *, grace: timedelta) -> int:
     """Take note of submitted tasks and return how many are new. Repeating it fills only what was empty."""
     created = 0
-    with database.connection_context(), database.atomic():
+    with writing():
         for rows in chunked(evidence.of_registrations(registrations, now, grace), _ROWS_AT_ONCE):
             created += insert_new(rows).as_rowcount().execute()
             merge(rows, {}).execute()
@@ -101,23 +109,22 @@ def claim(due_at: datetime, now: datetime, *, limit: int, lease: timedelta, prob
     Tasks without a result come before those to be confirmed, and the longest due first. While asking is
     paused nothing is claimed, unless for the probe that finds out whether that is over.
     """
-    leased_until = now + lease
     allowed = [] if probing else [~fn.EXISTS(Pause.select(SQL("1")).where(in_force(now)))]
-    with database.connection_context(), database.atomic():
-        tasks = _claim_some(due_at, leased_until, limit, OPEN, *allowed)
+    with writing():
+        tasks = _claim_some(due_at, now, lease, limit, OPEN, *allowed)
         if len(tasks) < limit:
-            tasks += _claim_some(due_at, leased_until, limit - len(tasks), SETTLED, *allowed)
-    return Claim(tuple(tasks), leased_until)
+            tasks += _claim_some(due_at, now, lease, limit - len(tasks), SETTLED, *allowed)
+    return Claim(tuple(tasks), now + lease)
 
 
 def give_back(claimed: Claim, now: datetime) -> None:
     """Return tasks that were claimed and not asked about: they are due again at once, and charged nothing."""
-    with database.connection_context(), database.atomic():
-        (
-            Task.update(next_lookup_at=now)
-            .where(Task.id.in_(sorted(claimed.ids)), Task.next_lookup_at == claimed.leased_until)
-            .execute()
-        )
+    ours = Task.select(Task.id).where(Task.id.in_(claimed.ids), Task.leased_until == claimed.leased_until)
+    if on_postgresql():
+        ours = ours.order_by(Task.id).for_update()  # as all who lock several rows, or two could deadlock
+    due_at = Case(None, [(Task.next_lookup_at == claimed.leased_until, now)], Task.next_lookup_at)
+    with writing():
+        Task.update(next_lookup_at=due_at, leased_until=None).where(Task.id.in_(ours)).execute()
 
 
 def apply(
@@ -143,7 +150,7 @@ def apply(
         }
         for task_id in sorted(claimed.ids)
     ]
-    with database.connection_context(), database.atomic():
+    with writing():
         joined = (
             merge(said, schedule_of_lookup(claimed.leased_until))
             .returning(Task.settled_by, Task.settled_at)
@@ -156,21 +163,41 @@ def apply(
 
 def ask_now(task_id: str, now: datetime) -> bool:
     """Make a task due at once, whatever its status. Returns False for a task we never heard of."""
-    with database.connection_context():
+    with writing():
         return bool(Task.update(next_lookup_at=now).where(Task.id == task_id).execute())
 
 
-def _claim_some(due_at: datetime, leased_until: datetime, limit: int, *conditions: Any) -> list[Task]:
+def _record(callback: Callback, now: datetime, grace: timedelta, confirm: bool) -> Recorded:
+    try:
+        if callback.cut:
+            raise callback.cut
+        result = read_callback(callback.body)
+    except Unreadable as problem:
+        with writing():
+            _insert_delivery(callback, now, "unreadable", problem=problem)
+        return Recorded(None, None, problem)
+    said = evidence.of_callback(result, callback.ref, now, grace, confirm)
+    with writing():
+        (task,) = merge([said], schedule_of_callback()).returning(Task.status).execute()
+        _insert_delivery(callback, now, result.status, task_id=result.task_id)
+    return Recorded(result.task_id, task.status)
+
+
+def _claim_some(
+    due_at: datetime, now: datetime, lease: timedelta, limit: int, *conditions: Any
+) -> list[Task]:
+    # A task may be due while somebody asks about it: a callback came, or a person wants to know now.
+    unleased = Task.leased_until.is_null() | (Task.leased_until <= now)
     due = (
         Task.select(Task.id)
-        .where(Task.next_lookup_at <= due_at, *conditions)
+        .where(Task.next_lookup_at <= due_at, unleased, *conditions)
         .order_by(Task.next_lookup_at)
         .limit(limit)
     )
     if on_postgresql():
         due = due.for_update("FOR UPDATE SKIP LOCKED")  # type: ignore[arg-type]  # the stubs know bool only
     return list(
-        Task.update(next_lookup_at=leased_until)
+        Task.update(next_lookup_at=now + lease, leased_until=now + lease)
         .where(Task.id.in_(due))
         .returning(
             Task.id,
@@ -193,6 +220,7 @@ def _insert_delivery(
     problem: Unreadable | None = None,
 ) -> None:
     Delivery.insert(
+        uid=callback.uid,
         task=task_id,
         received_at=now,
         verdict=verdict,

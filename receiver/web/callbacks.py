@@ -1,17 +1,20 @@
 """POST /callbacks/<token>[/<ref>]: upstream's one and only delivery of a result. Keep it, then judge it."""
 
 import logging
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
-from peewee import PeeweeException
 from werkzeug.exceptions import NotFound
 
+from receiver.config import Settings
 from receiver.ledger import store
 from receiver.ledger.clock import utcnow
+from receiver.ledger.db import DATABASE_AWAY
 from receiver.ledger.redact import MASK, mask_tokens
 from receiver.ledger.results import Unreadable
+from receiver.spool import Spool
 from receiver.web.auth import is_same_secret
 from receiver.web.errors import database_away
 from receiver.web.settings import current_settings
@@ -24,6 +27,7 @@ blueprint = Blueprint("callbacks", __name__)
 _READ_OVER_LIMIT = 8
 _KEPT_OF_TOO_LARGE = 4096
 _CHUNK = 65536
+_LARGEST_SIZE = 2**31 - 1  # what the column holds; a header may claim any number
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
@@ -33,21 +37,39 @@ _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     """Keep a delivery and answer when it is on disk.
 
-    200: it was readable, the task has the status given. 202: kept, but not readable as a result.
-    404: not our token. 413: too large, only its beginning is kept. 503: the database is away.
+    200: it was readable, the task has the status given. 202: kept, but not readable as a result, or spooled
+    because the database is away.
+    404: not our token. 413: too large, only its beginning is kept. 503: neither database nor spool took it.
     """
     settings = current_settings()
     # A list: each comparison is made, so that the time tells nothing about which token came close.
     if not any([is_same_secret(token, ours) for ours in settings.callback_tokens]):  # noqa: C419
-        raise NotFound
-    callback = _read(settings.max_body_bytes, ref)
+        raise NotFound("No callbacks are taken in here: the token in the URL is none of ours.")
+    callback, now = _read(settings.max_body_bytes, ref), utcnow()
     try:
-        recorded = store.record(
-            callback, utcnow(), grace=settings.reconcile_grace, confirm=settings.confirm_callbacks
-        )
-    except PeeweeException as problem:
-        raise database_away(problem) from None
+        recorded = keep(callback, now, settings)
+    except DATABASE_AWAY as problem:
+        return _spool(callback, now, problem)
     return _answer(recorded)
+
+
+def keep(callback: store.Callback, received_at: datetime, settings: Settings) -> store.Recorded:
+    """Record a callback in the ledger, whether it comes from the network or from the spool."""
+    return store.record(
+        callback, received_at, grace=settings.reconcile_grace, confirm=settings.confirm_callbacks
+    )
+
+
+def _spool(callback: store.Callback, received_at: datetime, problem: Exception) -> ResponseReturnValue:
+    away = database_away(problem)
+    try:
+        Spool(current_settings().spool_dir).append(callback, received_at)
+    except OSError as full:
+        log.error("The spool could not take a delivery either, it is lost: %s", full)
+        raise away from None
+    if callback.cut and callback.cut.code == "too_large":
+        return _answer(store.Recorded(None, None, callback.cut))
+    return jsonify({"received": True, "spooled": True}), 202
 
 
 def _answer(recorded: store.Recorded) -> ResponseReturnValue:
@@ -64,7 +86,7 @@ def _read(limit: int, ref: str | None) -> store.Callback:
     body, size, cut = _read_body(limit)
     if size > limit:
         body = body[:_KEPT_OF_TOO_LARGE]
-        size = max(size, request.content_length or 0)
+        size = min(max(size, request.content_length or 0), _LARGEST_SIZE)
         cut = Unreadable("too_large", f"The body is larger than {limit} bytes; only its beginning was kept.")
     return store.Callback(
         body=body,

@@ -3,7 +3,6 @@
 import logging
 
 from flask import Flask, Response, jsonify, make_response, render_template, request
-from peewee import PeeweeException
 from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable
 
 from receiver.ledger.db import DATABASE_AWAY, describe
@@ -32,7 +31,7 @@ def error_body(code: str, message: str) -> Response:
 
 def database_away(problem: Exception) -> ServiceUnavailable:
     """Log why the database did not do its work, and return the error that says so without details."""
-    log.error("%s %s: the database did not take it: %s", request.method, request.path, describe(problem))
+    log.error("%s %r: the database did not take it: %s", request.method, request.path, describe(problem))
     return ServiceUnavailable("The database cannot be used right now; try again in a moment.", retry_after=10)
 
 
@@ -51,7 +50,7 @@ def _answer(problem: HTTPException) -> Response:
 
 
 def _answer_unexpected(problem: Exception) -> Response:
-    if isinstance(problem, (*DATABASE_AWAY, PeeweeException)):
+    if isinstance(problem, DATABASE_AWAY):
         return _answer(database_away(problem))
-    log.exception("%s %s failed", request.method, request.path)
+    log.exception("%s %r failed", request.method, request.path)
     return _answer(InternalServerError())

@@ -4,12 +4,12 @@ from typing import Any
 
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
-from peewee import PeeweeException
 
 from receiver.ledger import queries
 from receiver.ledger.clock import to_iso, utcnow
-from receiver.ledger.db import pending_migrations
+from receiver.ledger.db import DATABASE_AWAY, pending_migrations
 from receiver.ledger.pauses import current_pause
+from receiver.spool import Spool
 from receiver.web.settings import current_settings
 
 blueprint = Blueprint("health", __name__)
@@ -24,16 +24,26 @@ def healthz() -> ResponseReturnValue:
 @blueprint.get("/readyz")
 def readyz() -> ResponseReturnValue:
     """200 when the database is reachable and its schema current, else 503; tells of the reconciler too."""
-    report: dict[str, Any] = dict.fromkeys(("ready", "database", "schema", "last_good_run", "paused"))
-    report |= {"ready": False, "database": "unreachable"}
+    report: dict[str, Any] = dict.fromkeys(
+        ("ready", "database", "schema", "spooled", "last_good_run", "paused")
+    )
+    report |= {"ready": False, "database": "unreachable", "spooled": _spooled()}
     try:
         pending = pending_migrations()
         report |= {"database": "ok", "schema": "behind" if pending else "current"}
         if not pending:
             report |= {"ready": True, "last_good_run": _last_good_run(), "paused": _paused()}
-    except PeeweeException:
+    except DATABASE_AWAY:
         report |= {"ready": False}
     return jsonify(report), 200 if report["ready"] else 503
+
+
+def _spooled() -> int | None:
+    """Return how many deliveries wait for the database; None when the spool cannot be read."""
+    try:
+        return Spool(current_settings().spool_dir).depth()
+    except OSError:
+        return None
 
 
 def _paused() -> dict[str, Any] | None:

@@ -28,9 +28,11 @@ _MOST_MISSED = 5
 _MOST_UNREADABLE = 5
 _MOST_RUNS = 100
 
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self' https: http:;"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' https: http:;"
-    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -96,8 +98,10 @@ def list_runs() -> ResponseReturnValue:
 
 @blueprint.after_app_request
 def protect(response: Response) -> Response:
-    """Let a browser that shows a page of ours, error pages included, load and do nothing beyond it."""
+    """Let a browser that shows an answer of ours load and do nothing beyond it, and keep no copy."""
     if response.mimetype == "text/html":
+        response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
+    if request.endpoint != "static":
         response.headers.update(_HEADERS)
     return response
 

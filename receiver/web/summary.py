@@ -71,9 +71,8 @@ def next_run(facts: Facts) -> str:
     if run.finished_at is None:
         return "A run is in progress."
     due_at = run.started_at + facts.interval
-    return (
-        f"The next run is due {ago(due_at, facts.now)}." if due_at > facts.now else "The next run is due now."
-    )
+    soon = due_at - facts.now < timedelta(seconds=2)
+    return "The next run is due now." if soon else f"The next run is due {ago(due_at, facts.now)}."
 
 
 def _reconciler_away(facts: Facts) -> Summary | None:

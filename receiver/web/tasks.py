@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -26,6 +27,7 @@ blueprint.before_request(require_api_key)
 _MOST_TASKS = 1000
 _MOST_LISTED = 200
 _SETTLERS = ("callback", "lookup", "submit")
+_NO_CURSOR = "before must be a cursor as `next` gave it."
 _TRUTHS = {"true": True, "false": False, None: None}
 
 
@@ -203,7 +205,7 @@ def _one_of(arguments: Mapping[str, str], name: str, words: tuple[str, ...]) -> 
 
 
 def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST_LISTED):
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= _MOST_LISTED:
         raise BadInput(f"limit must be a whole number from 1 to {_MOST_LISTED}.")
     return int(text)
 
@@ -217,9 +219,12 @@ def _read_cursor(cursor: str | None) -> tuple[datetime, str] | None:
         return None
     try:
         created_at, task_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return from_iso(created_at), str(task_id)
-    except (ValueError, TypeError):
-        raise BadInput("before must be a cursor as `next` gave it.") from None
+        moment = from_iso(created_at)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise BadInput(_NO_CURSOR) from None
+    if clean_text(task_id) is None:
+        raise BadInput(_NO_CURSOR)
+    return moment, task_id
 
 
 def _loads(text: str | None) -> Any:

@@ -41,7 +41,7 @@ def test_it_reports_every_problem_at_once_and_no_value():
     message = str(stopped.value)
     for name in ("CALLBACK_TOKEN", "API_KEY", "DATABASE_URL", "PUBLIC_URL", "RECONCILE_GRACE", "PORT"):
         assert message.count(f"  - {name} ") == 1
-    assert "RECONCILE_BATCH_SIZE must be a whole number from 1 to 1000" in message
+    assert "RECONCILE_BATCH_SIZE must be a whole number from 1 to 200" in message
     assert "CONFIRM_CALLBACKS must be true or false" in message
     assert "hidden" not in message
 
@@ -94,6 +94,11 @@ def test_tokens_are_separated_by_commas_while_rotating():
 def test_a_callback_token_must_fit_into_a_url(token: str):
     with pytest.raises(SettingsError, match="CALLBACK_TOKEN"):
         read(CALLBACK_TOKEN=token)
+
+
+def test_reconciling_in_the_web_process_needs_the_token():
+    with pytest.raises(SettingsError, match="RECONCILE_IN_WEB=true needs it"):
+        read(RECONCILE_IN_WEB="true")
 
 
 def test_a_blank_variable_counts_as_not_set():

@@ -1,10 +1,16 @@
 """The client against a real server: each line of upstream's error table, and the faults of the network."""
 
+import contextlib
 import json
+import socket
+import threading
+import time
 from datetime import timedelta
 
 import pytest
 
+from receiver import upstream as upstream_module
+from receiver.ledger.results import is_storable
 from receiver.upstream import Concerns, Upstream, UpstreamError
 from tests.factories import SAMPLES
 from tests.processes import free_port
@@ -107,6 +113,39 @@ def test_it_tells_permanent_from_transient_and_whom_it_concerns(
 def test_whatever_upstream_answers_is_items_or_an_error(stand_in, upstream, status, body, said):
     stand_in.respond_next(status, {"Location": "/elsewhere"}, body)
     assert str(error_of(upstream)) == said
+
+
+@pytest.mark.parametrize(
+    "words", ["a\0b", "\ud800", "two\nlines\r\n", "x" * 9999, "see https://x/callbacks/s3cret/1"]
+)
+def test_whatever_upstream_says_is_one_line_that_a_database_can_hold(stand_in, upstream, words):
+    stand_in.respond_next(500, body=json.dumps({"error": {"code": words, "message": words}}).encode())
+    said = str(error_of(upstream))
+    assert is_storable(said)
+    assert said.isprintable()
+    assert len(said) <= 400
+    assert "s3cret" not in said
+
+
+def test_an_answer_that_drips_is_given_up(monkeypatch):
+    monkeypatch.setattr(upstream_module, "_READ_WITHIN_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip():
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                while True:
+                    connection.sendall(b" ")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        error = error_of(Upstream(f"http://127.0.0.1:{server.getsockname()[1]}", TOKEN, connections=1))
+        thread.join(10)
+    assert "too long" in str(error)
+    assert not thread.is_alive()
 
 
 def test_the_token_stays_out_of_its_errors(stand_in, upstream):

@@ -9,7 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from receiver.ledger import pauses, queries
+from receiver.ledger import pauses, queries, store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Lookup, Pause, ReconcileRun, Task
 from receiver.upstream import Upstream
@@ -369,6 +369,25 @@ def test_a_stop_awaits_the_calls_in_flight_and_gives_the_rest_back(ledger, make_
     assert list(statuses().values()).count("succeeded") == 2
     assert len(claim().ids) == 6
     assert ReconcileRun.get().finished_at is not None
+
+
+def test_a_call_that_never_ends_is_dropped(ledger, make_settings, stop, monkeypatch):
+    monkeypatch.setattr(run_module, "_CALL_WITHIN_SECONDS", 0.3)
+    register("t1", grace=NOW_DUE)
+    with StandIn(Options(rate_hang=1.0, hang_seconds=3)) as stand_in:
+        counts = make_reconciler(make_settings(), stand_in, stop).run()
+    assert (counts.calls, counts.error) == (1, "no answer within 0.3 s")
+    assert queries.find_task("t1").attempts == 1
+
+
+def test_a_run_that_breaks_off_is_closed_with_its_error(reconciler, monkeypatch):
+    register("t1", grace=NOW_DUE)
+    monkeypatch.setattr(store, "apply", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        reconciler.run()
+    row = ReconcileRun.get()
+    assert row.finished_at is not None
+    assert "ZeroDivisionError" in row.error
 
 
 def test_a_stop_does_not_wait_for_a_call_that_hangs(ledger, make_settings, stop, monkeypatch):

@@ -69,8 +69,11 @@ def test_commits_are_durable():
         if on_postgresql():
             assert database.execute_sql("SHOW synchronous_commit").fetchone() == ("on",)
         else:
-            settings = [database.obj.pragma(name) for name in ("journal_mode", "synchronous", "foreign_keys")]
-            assert settings == ["wal", 2, 1]
+            settings = [
+                database.obj.pragma(name)
+                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            ]
+            assert settings == ["wal", 2, 1, 10_000]
 
 
 def test_synchronous_commit_is_on_even_where_the_database_has_it_off(postgresql_server):

@@ -8,6 +8,7 @@ from receiver.ledger.redact import mask_tokens, mask_tokens_within
     [
         ("POST /callbacks/s3cret HTTP/1.1", "POST /callbacks/*** HTTP/1.1"),
         ("https://x.example/callbacks/s3cret/order/7?a=1", "https://x.example/callbacks/***/order/7?a=1"),
+        ("/callbacks//s3cret/a", "/callbacks//***/a"),
         ("'/callbacks/s3cret'", "'/callbacks/***'"),
         ("?next=%2Fcallbacks%2Fs3cret%2Fa", "?next=%2Fcallbacks%2F***%2Fa"),
         ("/callbacks/a /callbacks/b", "/callbacks/*** /callbacks/***"),

@@ -103,6 +103,12 @@ class TestRecord:
         record(body("t2"), NOW, confirm=False)
         assert (task("t1").next_lookup_at, task("t2").next_lookup_at) == (NOW, None)
 
+    def test_a_delivery_is_kept_once_whichever_way_it_comes(self):
+        callback = store.Callback(body=body(), size=len(body()))
+        for _ in range(2):
+            store.record(callback, NOW, grace=GRACE, confirm=False)
+        assert (Delivery.select().count(), task().delivery_count) == (1, 1)
+
     def test_simultaneous_deliveries_for_one_task_all_arrive(self):
         bodies = [progress_body(progress=p) for p in range(1, 20)] + [body(progress=100)] * 5
         threads = [threading.Thread(target=record, args=(raw,)) for raw in bodies]
@@ -155,7 +161,7 @@ class TestRegister:
         assert register(*(f"task-{n}" for n in range(1000))) == 0
 
     def test_simultaneous_registrations_of_the_same_tasks_do_not_hurt(self):
-        ids = [f"task-{n}" for n in range(100)]
+        ids = [f"task-{n}" for n in range(1000)]  # more than one statement takes
         created: list[int] = []
         threads = [
             threading.Thread(target=lambda order: created.append(register(*order)), args=(ids[::step],))
@@ -165,7 +171,7 @@ class TestRegister:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sum(created) == 100
+        assert sum(created) == 1000
 
 
 class TestClaim:
@@ -192,6 +198,15 @@ class TestClaim:
         for thread in threads:
             thread.join()
         assert sorted(i for claimed in claims for i in claimed.ids) == [f"task-{n:03}" for n in range(200)]
+
+    def test_a_task_that_becomes_due_while_it_is_asked_about_is_asked_about_by_nobody_else(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        claimed = claim(NOW)
+        record(body(), NOW, confirm=True)
+        store.ask_now("t1", NOW)
+        assert claim(NOW + SECOND).ids == []
+        apply(claimed, {"t1": Answer(error=ABSENT)}, NOW + SECOND)
+        assert claim(NOW + SECOND).ids == ["t1"]
 
     def test_what_is_given_back_is_due_again_and_charged_nothing(self):
         register("t1", now=NOW, grace=timedelta(0))
@@ -277,6 +292,15 @@ class TestApply:
         assert (task().status, task().progress) == ("pending", 10)
         look_up([item("t1", {"progress": 10})], NOW + 4 * DAY)
         assert task().status == "expired"
+
+    def test_progress_that_a_look_up_sees_restarts_the_backoff(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        waits = []
+        for progress in (None, None, 10, 10, 20):
+            asked_at = task().next_lookup_at
+            look_up([item("t1", {"progress": progress})], asked_at, backoff=lambda n: 2**n * MINUTE)
+            waits.append((task().next_lookup_at - asked_at) // MINUTE)
+        assert waits == [1, 2, 1, 2, 1]
 
     def test_progress_of_zero_restarts_it_only_once(self):
         register("t1", now=NOW, grace=timedelta(0))

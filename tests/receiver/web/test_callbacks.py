@@ -1,12 +1,16 @@
 import json
-import logging
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.ledger import queries
-from receiver.ledger.models import Delivery, Task
+from receiver.ledger.db import on_postgresql
+from receiver.ledger.models import Delivery, Task, database
+from receiver.logs import RedactingFormatter
+from receiver.spool import Spool
+from receiver.web.callbacks import keep
 from tests.conftest import CALLBACK_TOKEN
 from tests.factories import SAMPLES, body, progress_body, sample_lines
 
@@ -130,20 +134,68 @@ def test_it_keeps_who_sent_it_without_secrets(client):
     assert CALLBACK_TOKEN not in kept.headers
 
 
-def test_a_database_that_is_away_is_a_503_and_the_log_keeps_the_token_secret(
-    client, monkeypatch, caplog, tmp_path
-):
-    from receiver.ledger.models import database
+@pytest.fixture
+def away(tmp_path):
+    """Takes the database away: away(); and gives it back: away.back()."""
+    known = database.obj.database, dict(database.obj.connect_params)
 
-    database.obj.init(
-        str(tmp_path / "nowhere" / "x"),
-        **({"host": "/nowhere"} if "Post" in type(database.obj).__name__ else {}),
-    )
-    with caplog.at_level(logging.ERROR):
-        answer = client.post(URL, data=body())
+    def away() -> None:
+        elsewhere = {"host": "/nowhere"} if on_postgresql() else {}
+        database.obj.init(str(tmp_path / "nowhere" / "x"), **elsewhere)
+
+    def back() -> None:
+        database.obj._refuses_until = 0.0
+        database.obj.connect_params.clear()
+        database.obj.init(known[0], **known[1])
+
+    away.back = back
+    return away
+
+
+def test_while_the_database_is_away_deliveries_wait_in_the_spool(client, away, caplog, make_settings):
+    settings = make_settings()
+    away()
+    for n in range(3):
+        answer = client.post(f"{URL}/order-{n}", data=body(f"t{n}"))
+        assert (answer.status_code, answer.json) == (202, {"received": True, "spooled": True})
+    assert client.post(URL, data=b"{").status_code == 202
+    assert client.get("/readyz").json["spooled"] == 4
+    assert "the database did not take it" in caplog.text
+    assert CALLBACK_TOKEN not in "".join(RedactingFormatter().format(record) for record in caplog.records)
+    away.back()
+    assert Spool(settings.spool_dir).replay(partial(keep, settings=settings)) == 4
+    assert [(row.verdict, row.ref) for row in deliveries()] == [
+        ("succeeded", "order-0"),
+        ("succeeded", "order-1"),
+        ("succeeded", "order-2"),
+        ("unreadable", None),
+    ]
+    assert queries.find_task("t0").settled_at == deliveries()[0].received_at
+    assert client.get("/readyz").json["spooled"] == 0
+
+
+def test_a_body_over_the_limit_is_a_413_also_while_the_database_is_away(make_client, away):
+    client = make_client(MAX_BODY_BYTES=10)
+    away()
+    assert client.post(URL, data=b"x" * 20).status_code == 413
+    assert client.get("/readyz").json["spooled"] == 1
+
+
+def test_with_neither_database_nor_spool_it_is_a_503(make_client, away, tmp_path, caplog):
+    (tmp_path / "file").write_text("not a directory")
+    client = make_client(SPOOL_DIR=tmp_path / "file" / "spool")
+    away()
+    answer = client.post(URL, data=body())
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "service_unavailable")
     assert answer.headers["Retry-After"] == "10"
-    assert "the database did not take it" in caplog.text
+    assert "it is lost" in caplog.text
+
+
+def test_a_claimed_size_that_no_column_holds_loses_nothing(make_client):
+    client = make_client(MAX_BODY_BYTES=10)
+    answer = client.post(URL, data=b"x" * 100, environ_overrides={"CONTENT_LENGTH": "9" * 20})
+    assert answer.status_code == 413
+    assert deliveries()[0].size == 2**31 - 1
 
 
 @given(

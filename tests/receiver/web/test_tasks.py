@@ -1,4 +1,5 @@
 import base64
+import json
 from datetime import timedelta
 
 import pytest
@@ -23,6 +24,10 @@ TASK_FIELDS = [
     "error", "registered_at", "submitted_at", "settled_at", "finished_at", "deliveries", "lookups", "next_lookup_at",
     "last_lookup_error",
 ]  # fmt: skip
+
+
+def cursor(*parts: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode()
 
 
 @pytest.fixture
@@ -187,7 +192,9 @@ class TestList:
     @pytest.mark.parametrize(
         "query",
         ["status=done", "settled_by=me", "disputed=1", "limit=0", "limit=201", "limit=x", "limit=-1", "limit=²", "before=x",
-         "before=%FF", "before=bnVsbA==", "before=WzEsMl0=", "stauts=failed", "q=%00", "type=%00"],
+         "before=%FF", "before=bnVsbA==", "before=WzEsMl0=", "limit=0000000010000", "limit=" + "1" * 5000, "before=" + cursor("2026-01-01T00:00:00Z", "a\0"),
+            "before=" + cursor("2026-01-01T00:00:00Z", "\ud800"), "before=" + cursor("0001-01-01T00:00:00+14:00", "a"),
+            "before=" + base64.urlsafe_b64encode(b"[" * 5000).decode(), "stauts=failed", "q=%00", "type=%00"],
     )  # fmt: skip
     def test_a_bad_parameter_is_a_400_that_names_it(self, api, query):
         answer = api.get(f"/api/tasks?{query}")
