@@ -24,6 +24,10 @@ run: .env migrate ## run the receiver and the reconciler on this machine, with t
 test: lint ## check style and types, then run all tests
 	$(BIN)/python -m pytest
 
+.PHONY: chaos
+chaos: $(VENV)/installed-dev ## faults, kills and forgeries for 10 min; ARGS="--database sqlite --tasks 2000 --minutes 2 --seed 7"
+	$(BIN)/python -m tests.chaos $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/installed-dev ## check style and types
 	$(BIN)/ruff format --check .

@@ -328,7 +328,7 @@ class TestDatabaseOutage:
             wait_until(lambda: backstop.request("GET", "/api/tasks/during-7").json()["confirmed"])
             assert reconciler.poll() is None
             assert "Traceback" not in backstop.log("web") + backstop.log("reconcile")
-        server.stop()
+        server.cleanup()
 
     def test_sqlite_that_another_program_has_locked(self, tmp_path, stand_in):
         with Backstop(tmp_path, stand_in.url) as backstop:
