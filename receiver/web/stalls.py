@@ -1,0 +1,53 @@
+"""Gives a thread back whose client has stopped in the middle of a body.
+
+The server reads with a blocking socket and no time-out, so that such a client would hold its thread for
+ever. A time-out of the socket would not help against one that sends a byte now and then; therefore one thread
+of the process looks after all bodies that are being read, and ends the reading of those that take too long.
+"""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+READ_WITHIN_SECONDS = 8.0
+_LOOK_EVERY_SECONDS = 1.0
+
+
+class StallGuard:
+    """Ends the reading of bodies that take longer than READ_WITHIN_SECONDS."""
+
+    def __init__(self) -> None:
+        self._deadlines: dict[socket.socket, float] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def reading_from(self, connection: socket.socket | None) -> Iterator[None]:
+        """Guard the reading of a body from a connection; None is a server that tells of none."""
+        if connection is None:
+            yield
+            return
+        with self._lock:
+            self._deadlines[connection] = time.monotonic() + READ_WITHIN_SECONDS
+            if self._thread is None:  # not before: a thread does not survive the server's fork
+                self._thread = threading.Thread(target=self._watch, name="stalls", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._deadlines.pop(connection, None)
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_LOOK_EVERY_SECONDS)
+            now = time.monotonic()
+            with self._lock:
+                for connection in [c for c, deadline in self._deadlines.items() if deadline < now]:
+                    del self._deadlines[connection]
+                    # Of reading alone: the reader sees the end of the body, and can still answer.
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_RD)
