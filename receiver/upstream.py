@@ -1,6 +1,7 @@
 """The HTTP client of Ace Data Cloud's Tasks API. It asks once: whoever calls decides about trying again."""
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from typing import Any
 import urllib3
 
 from receiver.config import Settings, SettingsError
-from receiver.ledger.clock import utcnow
+from receiver.ledger.clock import to_unix, utcnow
 from receiver.ledger.redact import MASK, mask_tokens
 from receiver.ledger.results import parse_json
 
@@ -96,6 +97,22 @@ class Upstream:
             if len(page) < len(ids) or not set(ids) - _ids_of(items):
                 break
         return items
+
+    def list_recent(self, *, since: datetime, until: datetime | None, limit: int, offset: int) -> list[Any]:
+        """Return one page of the account's tasks submitted between two moments, newest first.
+
+        The moments are rounded outwards to whole seconds, and upstream may ignore them: whoever calls checks
+        each item's `created_at`. A page may hold fewer than `limit` though more follow: only an empty one is
+        the end. Raises UpstreamError.
+        """
+        question: dict[str, Any] = {
+            "limit": limit,
+            "offset": offset,
+            "created_at_min": math.floor(to_unix(since)),
+        }
+        if until is not None:
+            question["created_at_max"] = math.ceil(to_unix(until))
+        return self._items(question)
 
     def _items(self, question: dict[str, Any]) -> list[Any]:
         response, body = self._post(json.dumps({"action": "retrieve_batch"} | question).encode())

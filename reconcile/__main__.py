@@ -1,4 +1,4 @@
-"""python -m reconcile [--once]: asks upstream about the tasks whose callbacks never came."""
+"""python -m reconcile [--once | --discover SINCE]: asks upstream about tasks whose callbacks never came."""
 
 import argparse
 import logging
@@ -6,13 +6,17 @@ import os
 import signal
 import sys
 import threading
+from datetime import datetime
 
 from receiver.config import Settings
+from receiver.ledger.clock import to_iso, utcnow
 from receiver.ledger.db import DATABASE_AWAY, SchemaBehind, describe, init_database, require_schema
 from receiver.logs import configure_logging
 from receiver.upstream import Upstream
+from reconcile.discover import Discoverer, Found
 from reconcile.run import Reconciler
 from reconcile.schedule import prune_old_rows, start_scheduler
+from reconcile.since import parse_since
 
 log = logging.getLogger("reconcile")
 
@@ -27,21 +31,36 @@ def main() -> int:
     upstream = Upstream.from_settings(settings)
     configure_logging()
     init_database(settings.database_url)
+    if arguments.discover:
+        return _discover(settings, upstream, arguments.discover)
     return _run_once(settings, upstream) if arguments.once else _serve(settings, upstream)
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m reconcile", description=__doc__.partition(": ")[2])
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--once", action="store_true", help="do one run, print what came of it, and end (for cron)"
+    )
+    instead.add_argument(
+        "--discover",
+        type=_since,
+        metavar="SINCE",
+        help="adopt the tasks submitted since then (90m, 2h, 3d, or an ISO 8601 moment) whose callback_url"
+        " points at PUBLIC_URL, print what came of it, and end",
     )
     return parser.parse_args()
 
 
+def _since(text: str) -> datetime:
+    try:
+        return parse_since(text, utcnow())
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
+
+
 def _run_once(settings: Settings, upstream: Upstream) -> int:
-    stop = threading.Event()  # only ever looked at, so that a handler may set it
-    for number in SIGNALS:
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stop_on_signal()
     try:
         require_schema()
         counts = Reconciler(settings, upstream, stop).run()
@@ -51,6 +70,29 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
         return 1
     print(counts)
     return 1 if counts.error else 0
+
+
+def _discover(settings: Settings, upstream: Upstream, since: datetime) -> int:
+    discoverer = Discoverer(settings, upstream, _stop_on_signal())
+    try:
+        require_schema()
+        found = discoverer.run_since(since, _print_progress)
+    except (*DATABASE_AWAY, SchemaBehind) as problem:
+        print(f"No discovery: {describe(problem)}", file=sys.stderr)
+        return 1
+    print(found)
+    return 1 if found.error else 0
+
+
+def _print_progress(found: Found) -> None:
+    print(f"page {found.pages}, down to {to_iso(found.reached)}: {found}", file=sys.stderr)
+
+
+def _stop_on_signal() -> threading.Event:
+    stop = threading.Event()  # only ever looked at, so that a handler may set it
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def _serve(settings: Settings, upstream: Upstream) -> int:

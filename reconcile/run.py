@@ -19,12 +19,14 @@ from receiver.ledger.evidence import ABSENT, Answer, Patience
 from receiver.ledger.results import PENDING, Result, Unreadable, read_item
 from receiver.upstream import Concerns, Upstream, UpstreamError
 from reconcile.backoff import backoff
+from reconcile.ceiling import Ceiling
+from reconcile.halt import pause_asking, wants_no_calls
 
 log = logging.getLogger(__name__)
 
 STOP_WITHIN = timedelta(seconds=10)
 # Far above what a call may take, and below the default lease: only a server that drips reaches it.
-_CALL_WITHIN_SECONDS = 60
+CALL_WITHIN = timedelta(seconds=60)
 DOUBT_AFTER_AT_LEAST = timedelta(seconds=60)
 
 
@@ -63,12 +65,14 @@ class _Call:
 class Reconciler:
     """Asks upstream about due tasks until `stop` is set. One thread at a time may run it."""
 
-    def __init__(self, settings: Settings, upstream: Upstream, stop: threading.Event) -> None:
+    def __init__(
+        self, settings: Settings, upstream: Upstream, stop: threading.Event, ceiling: Ceiling | None = None
+    ) -> None:
         self._settings = settings
         self._upstream = upstream
         self._stop = stop
         self._name = f"{socket.gethostname()}:{os.getpid()}"
-        self._next_call_at = 0.0  # monotonic; kept across runs: the ceiling on calls is the process's
+        self._ceiling = ceiling or Ceiling(settings.reconcile_max_rate)
         self._patience = Patience(
             backoff=backoff,
             give_up_after=settings.reconcile_give_up_after,
@@ -110,13 +114,13 @@ class Reconciler:
         try:
             while run.goes_on and not self._stop.is_set():
                 # One more than there are threads: the next call starts while this thread is busy writing.
-                if run.has_more and len(run.in_flight) <= concurrency and self._may_call():
+                if run.has_more and len(run.in_flight) <= concurrency and self._ceiling.take():
                     if not run.waiting:
                         run.take(self._claim(started_at, limit=self._settings.reconcile_batch_size))
                     if run.waiting:
                         run.ask(self._upstream, calls)
                 else:
-                    run.apply_finished(self._pause())
+                    run.apply_finished(self._ceiling.seconds_left())
             run.finish()
         finally:
             # Without waiting: a call that still hangs after a stop ends with the process.
@@ -128,18 +132,6 @@ class Reconciler:
         # same tasks would be due again and again.
         due_at = min(due_at, now)
         return store.claim(due_at, now, limit=limit, lease=self._settings.reconcile_lease, probing=probing)
-
-    def _may_call(self) -> bool:
-        """Take the next place under the ceiling on calls a second, if its time has come."""
-        now, rate = time.monotonic(), self._settings.reconcile_max_rate
-        if now < self._next_call_at:
-            return False
-        self._next_call_at = now + (1 / rate if rate else 0)
-        return True
-
-    def _pause(self) -> float:
-        """Return how many seconds to wait for an answer before looking whether to call or to stop."""
-        return min(max(self._next_call_at - time.monotonic(), 0.01), 0.25)
 
 
 class _Run:
@@ -179,7 +171,7 @@ class _Run:
         """Ask about the tasks that have waited longest."""
         claimed = self.waiting.popleft()
         call = calls.submit(_ask, upstream, claimed.ids)
-        self.in_flight[call] = _Call(claimed, utcnow(), time.monotonic() + _CALL_WITHIN_SECONDS)
+        self.in_flight[call] = _Call(claimed, utcnow(), time.monotonic() + CALL_WITHIN.total_seconds())
 
     def apply_finished(self, timeout: float) -> None:
         """Apply the answers that have come, or come within `timeout` seconds; drop calls that never end."""
@@ -189,7 +181,7 @@ class _Run:
             self._apply(self.in_flight.pop(future).claimed, future.result())
         for future in [f for f, call in self.in_flight.items() if time.monotonic() > call.deadline]:
             call = self.in_flight.pop(future)
-            error = UpstreamError(f"no answer within {_CALL_WITHIN_SECONDS} s", permanent=False)
+            error = UpstreamError(f"no answer within {CALL_WITHIN.total_seconds():g} s", permanent=False)
             self._apply(call.claimed, _Asked(call.at, [], error))
 
     def finish(self) -> None:
@@ -208,9 +200,10 @@ class _Run:
         if error:
             self.counts.errors += 1
             self.counts.error = str(error)
-        if error and (error.wait or error.concerns is Concerns.ACCOUNT):
+        if error and wants_no_calls(error):
             store.give_back(claimed, now)
-            self._halt(error, now)
+            self._halted = True
+            pause_asking(error, now)
         elif error and error.concerns is Concerns.ID and len(claimed.tasks) > 1:
             self.waiting.extend(claimed.halves())  # until the id that spoils it stands alone
         else:
@@ -226,16 +219,6 @@ class _Run:
         self.counts.running += verdicts.count(PENDING)
         self.counts.absent += verdicts.count("absent")
         self.counts.settled += store.apply(claimed, answers, self.id, asked.at, now, self._patience)
-
-    def _halt(self, error: UpstreamError, now: datetime) -> None:
-        """Stop asking, this reconciler and all others."""
-        self._halted = True
-        if error.concerns is Concerns.ACCOUNT:
-            if pauses.pause_account(str(error), now):
-                log.error("Asking is paused until this is mended, it concerns the whole account: %s", error)
-        else:
-            waits = pauses.throttle(str(error), error.retry_after, now)
-            log.warning("Asking is paused for %.0f s: %s", waits.total_seconds(), error)
 
 
 def _ask(upstream: Upstream, ids: list[str]) -> _Asked:

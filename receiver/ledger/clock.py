@@ -17,6 +17,11 @@ def from_unix(seconds: object) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
 
 
+def to_unix(moment: datetime) -> float:
+    """Return a moment as a Unix time in seconds."""
+    return moment.replace(tzinfo=UTC).timestamp()
+
+
 def from_iso(text: str) -> datetime:
     """Return the UTC moment of an ISO 8601 text, taken as UTC where it names no zone. Raises ValueError."""
     moment = datetime.fromisoformat(text)

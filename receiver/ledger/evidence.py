@@ -1,4 +1,4 @@
-"""What a registration, a callback or a look-up says about a task, as a row for `merge`: pure."""
+"""What a registration, a callback, a look-up or a discovery says about a task, as a row for `merge`: pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from receiver.ledger.results import FINAL, Result, clean_text
 
 REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
 ABSENT = "upstream does not know this task"
+LONGEST_WAIT_AFTER_ERROR = timedelta(minutes=5)
 
 Evidence = Mapping[str, Any]
 
@@ -26,6 +27,14 @@ class Registration:
     ref: str | None = None
     trace_id: str | None = None
     submitted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """A task of ours in upstream's list; `ref` is the one in its callback URL."""
+
+    result: Result
+    ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,26 @@ def of_callback(result: Result, ref: str | None, now: datetime, grace: timedelta
     }
 
 
+def of_discovered(discovered: Discovered, now: datetime, grace: timedelta) -> Evidence:
+    """Return what upstream's list says about a task we had not heard of: a look-up that nobody had to make.
+
+    A final one is settled by it and never asked about, another is asked about after `grace`.
+    """
+    result = discovered.result
+    is_final = result.status in FINAL
+    return {
+        "id": result.task_id,
+        "created_at": now,
+        "silent_since": now,
+        "next_lookup_at": None if is_final else now + grace,
+        "settled_by": "lookup" if is_final else None,
+        "settled_at": now if is_final else None,
+        "lookup_count": 1,
+        **_of_result(result),
+        **_facts(LOOKUP, ref=clean_text(discovered.ref)),
+    }
+
+
 def of_lookup(
     task: Task, answer: Answer, now: datetime, patience: Patience, pauses: Sequence[Pause]
 ) -> Evidence:
@@ -112,18 +141,13 @@ def of_lookup(
         "lookup_count": 1,
     }
     if result:
-        evidence |= _testimony("lookup", result) | _facts(
-            LOOKUP,
-            type=result.type,
-            trace_id=result.trace_id,
-            request=result.request,
-            submitted_at=result.submitted_at,
-        )
-        evidence |= {"prompt": result.prompt, "finished_at": result.finished_at, "status": result.status}
+        evidence |= _of_result(result)
         if result.status in FINAL:
             return evidence | {"settled_by": "lookup", "settled_at": now}
     if answer.verdict == "error":
-        return evidence
+        # It says nothing about the task, which must not wait an hour for upstream's having been down.
+        wait = min(patience.backoff(task.attempts), LONGEST_WAIT_AFTER_ERROR)
+        return {**evidence, "next_lookup_at": now + wait}
     return {**evidence, **_without_a_final_answer(task, result, now, patience, pauses)}
 
 
@@ -142,6 +166,18 @@ def _without_a_final_answer(
     if task.settled_at and _waited(task.settled_at, now, pauses) >= patience.doubt_after:
         changes |= {"doubted_at": now}
     return changes
+
+
+def _of_result(result: Result) -> dict[str, Any]:
+    facts = _facts(
+        LOOKUP,
+        type=result.type,
+        trace_id=result.trace_id,
+        request=result.request,
+        submitted_at=result.submitted_at,
+    )
+    rest = {"prompt": result.prompt, "finished_at": result.finished_at, "status": result.status}
+    return _testimony("lookup", result) | facts | rest
 
 
 def _waited(since: datetime, now: datetime, pauses: Sequence[Pause]) -> timedelta:

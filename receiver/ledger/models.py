@@ -1,4 +1,7 @@
-"""The rows: Task, Delivery, Lookup, ReconcileRun. Times are UTC without a zone, JSON is strict text."""
+"""The rows: Task, Delivery, Lookup, ReconcileRun, Pause, Discovery.
+
+Times are UTC without a zone, JSON is strict text.
+"""
 
 from peewee import (
     SQL,
@@ -215,4 +218,23 @@ class Pause(_Row):
 # At most one open pause of the account, however many reconcilers run into it at once.
 Pause.add_index(Pause.index(Pause.account, name="pause_open", unique=True, where=SQL("ended_at IS NULL")))
 
-MODELS = (Task, Delivery, ReconcileRun, Lookup, Pause)
+
+class Discovery(_Row):
+    """How far upstream's list of recent tasks has been searched for ours: one row, with the id 1.
+
+    A discovery lists, newest first, the tasks submitted since `covered_to`. While one is in progress
+    `window_end` is where it began, by upstream's clock, and `listed` how many tasks it is past.
+    """
+
+    id = AutoField()
+    covered_to = DateTimeField()  # everything submitted before it has been seen
+    window_end = DateTimeField(null=True)
+    listed = IntegerField(default=0)
+    leased_until = DateTimeField(null=True)  # until then only who leased it goes on with it
+    finished_at = DateTimeField(null=True)  # when a discovery last came to its end
+
+    class Meta:
+        table_name = "discovery"
+
+
+MODELS = (Task, Delivery, ReconcileRun, Lookup, Pause, Discovery)

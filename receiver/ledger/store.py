@@ -1,6 +1,7 @@
-"""The one door for state: record, register, claim, apply. Callback routes and reconciler both go through it.
+"""The one door for state: record, register, adopt, claim, apply.
 
-Every function that writes does so in one transaction of its own, durable when the function returns.
+Callback routes and reconciler both go through it. Every function that writes does so in one transaction of
+its own, durable when the function returns.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from peewee import SQL, Case, IntegrityError, chunked, fn
 
 from receiver.ledger import evidence
 from receiver.ledger.db import on_postgresql, writing
-from receiver.ledger.evidence import Answer, Patience, Registration
+from receiver.ledger.evidence import Answer, Discovered, Patience, Registration
 from receiver.ledger.merge import insert_new, merge, schedule_of_callback, schedule_of_lookup
 from receiver.ledger.models import OPEN, SETTLED, Delivery, Lookup, Pause, Task, database
 from receiver.ledger.pauses import in_force, pauses_since
@@ -96,6 +97,26 @@ def register(registrations: Sequence[Registration], now: datetime, *, grace: tim
     return created
 
 
+def adopt(discovered: Sequence[Discovered], now: datetime, *, grace: timedelta) -> int:
+    """Take in those of our tasks in upstream's list that we have not heard of, and return how many they are.
+
+    What we have heard of stays as it is. Of several items of one task the one that says most counts.
+    """
+    best: dict[str, Discovered] = {}
+    for one in sorted(discovered, key=lambda one: one.result.key):
+        best[one.result.task_id] = one
+    adopted = 0
+    with writing():
+        for some in chunked(sorted(best), _ROWS_AT_ONCE):
+            rows = [evidence.of_discovered(best[task_id], now, grace) for task_id in some]
+            new = [task.id for task in insert_new(rows).returning(Task.id).execute()]
+            adopted += len(new)
+            lookups = [_lookup(task_id, Answer(best[task_id].result), None, now, now) for task_id in new]
+            if lookups:
+                Lookup.insert_many(lookups).execute()
+    return adopted
+
+
 def is_anything_due(now: datetime) -> bool:
     """Tell whether any task is due: one look into an index, however many tasks there are."""
     query = Task.select(SQL("1")).where(Task.next_lookup_at <= now).limit(1).tuples()
@@ -138,18 +159,7 @@ def apply(
     """Join what look-ups brought about claimed tasks, and return how many of them it settled."""
     pauses = pauses_since(min(task.silent_since for task in claimed.tasks))
     said = [evidence.of_lookup(task, answers[task.id], now, patience, pauses) for task in claimed.tasks]
-    lookups = [
-        {
-            "task": task_id,
-            "run": run_id,
-            "asked_at": asked_at,
-            "answered_at": now,
-            "verdict": answers[task_id].verdict,
-            "progress": result.progress if (result := answers[task_id].result) else None,
-            "error": answers[task_id].error,
-        }
-        for task_id in sorted(claimed.ids)
-    ]
+    lookups = [_lookup(task_id, answers[task_id], run_id, asked_at, now) for task_id in sorted(claimed.ids)]
     with writing():
         joined = (
             merge(said, schedule_of_lookup(claimed.leased_until))
@@ -210,6 +220,20 @@ def _claim_some(
         )
         .execute()
     )
+
+
+def _lookup(
+    task_id: str, answer: Answer, run_id: int | None, asked_at: datetime, now: datetime
+) -> dict[str, Any]:
+    return {
+        "task": task_id,
+        "run": run_id,
+        "asked_at": asked_at,
+        "answered_at": now,
+        "verdict": answer.verdict,
+        "progress": answer.result.progress if answer.result else None,
+        "error": answer.error,
+    }
 
 
 def _insert_delivery(

@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -45,6 +45,30 @@ def test_it_asks_for_as_many_items_as_it_has_ids(stand_in, upstream):
     assert call.body == {"action": "retrieve_batch", "ids": ids, "limit": 50, "offset": 0}
     assert call.headers["authorization"] == f"Bearer {TOKEN}"
     assert call.headers["x-record-exempt"] == "true"
+
+
+def test_it_lists_what_is_recent_between_two_moments_newest_first(stand_in, upstream):
+    for second in range(10):
+        stand_in.add_record({"id": f"task-{second}", "created_at": 1767225600 + second + 0.5})
+    since, until = datetime(2026, 1, 1, 0, 0, 3, 900_000), datetime(2026, 1, 1, 0, 0, 7, 100_000)
+    page = upstream.list_recent(since=since, until=until, limit=3, offset=1)
+    assert [item["id"] for item in page] == ["task-6", "task-5", "task-4"]
+    upstream.list_recent(since=since, until=None, limit=50, offset=0)
+    first, second = stand_in.calls
+    assert first.body == {
+        "action": "retrieve_batch",
+        "limit": 3,
+        "offset": 1,
+        "created_at_min": 1767225603,
+        "created_at_max": 1767225608,
+    }
+    assert second.body.keys() == {"action", "limit", "offset", "created_at_min"}
+
+
+def test_an_error_of_a_list_is_an_error(stand_in, upstream):
+    stand_in.respond_next(200, body=b'{"items": {}}')
+    with pytest.raises(UpstreamError, match="not a list of tasks"):
+        upstream.list_recent(since=datetime(2026, 1, 1), until=None, limit=50, offset=0)
 
 
 def test_unknown_ids_are_absent(upstream):

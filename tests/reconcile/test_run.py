@@ -372,7 +372,7 @@ def test_a_stop_awaits_the_calls_in_flight_and_gives_the_rest_back(ledger, make_
 
 
 def test_a_call_that_never_ends_is_dropped(ledger, make_settings, stop, monkeypatch):
-    monkeypatch.setattr(run_module, "_CALL_WITHIN_SECONDS", 0.3)
+    monkeypatch.setattr(run_module, "CALL_WITHIN", timedelta(seconds=0.3))
     register("t1", grace=NOW_DUE)
     with StandIn(Options(rate_hang=1.0, hang_seconds=3)) as stand_in:
         counts = make_reconciler(make_settings(), stand_in, stop).run()

@@ -5,8 +5,9 @@ import pytest
 
 from receiver.ledger import queries, runs, store
 from receiver.ledger.clock import utcnow
-from receiver.ledger.evidence import ABSENT, Answer
+from receiver.ledger.evidence import ABSENT, Answer, Discovered
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task, database
+from receiver.ledger.results import read_item
 from tests.factories import (
     DAY,
     GRACE,
@@ -174,6 +175,71 @@ class TestRegister:
         assert sum(created) == 1000
 
 
+class TestAdopt:
+    def adopt(self, *items, ref=None):
+        return store.adopt([Discovered(read_item(one), ref) for one in items], NOW, grace=GRACE)
+
+    def test_it_takes_in_what_is_new_and_counts_it(self):
+        register("known", now=NOW - MINUTE)
+        assert self.adopt(finished_item("b"), finished_item("known"), item("a")) == 2
+        assert self.adopt(finished_item("b"), item("a")) == 0
+        assert (task("a").status, task("a").next_lookup_at, task("a").lookup_count) == (
+            "pending",
+            NOW + GRACE,
+            1,
+        )
+        assert (task("b").status, task("b").settled_at, task("b").next_lookup_at) == ("succeeded", NOW, None)
+        assert (task("known").status, task("known").created_at) == ("pending", NOW - MINUTE)
+        assert sorted((row.task_id, row.verdict, row.run_id) for row in Lookup.select()) == [
+            ("a", "pending", None),
+            ("b", "succeeded", None),
+        ]
+
+    def test_nothing_to_adopt_is_no_trouble(self):
+        assert self.adopt() == 0
+
+    def test_of_several_items_of_one_task_the_one_that_says_most_counts(self):
+        running = item("t1", {"success": True, "progress": 40})
+        assert self.adopt(finished_item("t1"), running) == 1
+        assert task().status == "succeeded"
+
+    def test_more_than_a_statement_takes(self):
+        assert self.adopt(*(finished_item(f"task-{n}") for n in range(1200))) == 1200
+
+    def test_a_registration_afterwards_knows_better(self):
+        self.adopt(item("t1", type="edits"), ref="in-the-url")
+        assert (task().ref, task().registered_at) == ("in-the-url", None)
+        register("t1", ref="registered", type="imagine")
+        assert (task().ref, task().type) == ("registered", "imagine")
+
+    @pytest.mark.parametrize(("ref", "kept"), [("", None), ("x" * 201, None), ("a\0b", None), ("a/b", "a/b")])
+    def test_a_ref_that_no_database_can_hold_is_none(self, ref, kept):
+        self.adopt(item("t1"), ref=ref)
+        assert task().ref == kept
+
+    def test_a_callback_afterwards_confirms_and_is_not_missed(self):
+        self.adopt(finished_item("t1"))
+        assert record(body("t1"), now=NOW, confirm=True).status == "succeeded"
+        assert (task().settled_by, task().confirmed, task().next_lookup_at) == ("lookup", True, None)
+        assert queries.count_settled(NOW - MINUTE).missed == 0
+
+    def test_a_look_up_goes_on_from_it(self):
+        self.adopt(item("t1"))
+        assert look_up([finished_item("t1")], now=NOW + GRACE) == 1
+        assert (task().status, task().lookup_count) == ("succeeded", 2)
+
+    def test_adopting_and_registering_at_once_do_not_hurt(self):
+        names = [f"task-{n:03}" for n in range(200)]
+        items, created = [finished_item(name) for name in names], []
+        work = [lambda: self.adopt(*reversed(items)), lambda: register(*names)] * 4
+        threads = [threading.Thread(target=lambda one=one: created.append(one())) for one in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(created), sum(created), Task.select().count()) == (8, 200, 200)
+
+
 class TestClaim:
     def test_a_claimed_task_is_claimed_by_nobody_else_until_the_lease_lapses(self):
         register("t1", now=NOW, grace=timedelta(0))
@@ -274,6 +340,11 @@ class TestApply:
         look_up([], NOW + 9 * DAY, error="upstream answered 500")
         assert (task().status, task().last_lookup_error) == ("pending", "upstream answered 500")
         assert task().next_lookup_at == NOW + 9 * DAY + timedelta(seconds=30)
+
+    def test_after_an_error_of_upstreams_no_task_waits_an_hour(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        look_up([], NOW, error="upstream answered 500", backoff=lambda attempts: timedelta(hours=1))
+        assert task().next_lookup_at == NOW + 5 * MINUTE
 
     @pytest.mark.parametrize("late", [body(), None])
     def test_a_late_result_settles_an_expired_task(self, late):

@@ -1,0 +1,66 @@
+"""The one row of how far discovery has come: any number of reconcilers share it, one at a time goes on."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from receiver.ledger.db import writing
+from receiver.ledger.models import Discovery
+
+LEASE = timedelta(minutes=2)
+# Tasks may appear in upstream's list a little later than they were submitted.
+OVERLAP = timedelta(minutes=5)
+_ROW = 1
+
+
+@dataclass(slots=True)
+class Turn:
+    """The discovery, ours to go on with until `leased_until`; the other fields are those of the row."""
+
+    covered_to: datetime
+    window_end: datetime | None
+    listed: int
+    leased_until: datetime
+
+
+def take_turn(now: datetime, look_back: timedelta) -> Turn | None:
+    """Lease the discovery; None while somebody else has it. The first ever begins `look_back` ago."""
+    lapsed = Discovery.leased_until <= now
+    # No lease is so long: the clock stood wrong when it was taken, and it would never end.
+    absurd = Discovery.leased_until > now + 2 * LEASE
+    with writing():
+        Discovery.insert(id=_ROW, covered_to=now - look_back).on_conflict_ignore().execute()
+        taken = list(
+            Discovery.update(leased_until=now + LEASE)
+            .where(Discovery.id == _ROW, Discovery.leased_until.is_null() | lapsed | absurd)
+            .returning(Discovery)
+            .execute()
+        )
+    return next((Turn(row.covered_to, row.window_end, row.listed, row.leased_until) for row in taken), None)
+
+
+def note_progress(turn: Turn, window_end: datetime, listed: int, now: datetime) -> bool:
+    """Keep how far a discovery has come and renew its lease. Returns False when somebody else has it."""
+    if not _change(turn, window_end=window_end, listed=listed, leased_until=now + LEASE):
+        return False
+    turn.leased_until = now + LEASE
+    return True
+
+
+def finish(turn: Turn, window_end: datetime | None, now: datetime) -> None:
+    """Note that all is seen that was submitted up to `window_end`, and give the turn back.
+
+    With None nothing was there to be seen, and the next discovery begins where this one did.
+    """
+    covered_to = max(turn.covered_to, window_end - OVERLAP) if window_end else turn.covered_to
+    _change(turn, covered_to=covered_to, window_end=None, listed=0, leased_until=None, finished_at=now)
+
+
+def give_back(turn: Turn) -> None:
+    """Let others go on where this discovery has come to; after `finish` it does nothing."""
+    _change(turn, leased_until=None)
+
+
+def _change(turn: Turn, **changes: object) -> bool:
+    ours = Discovery.leased_until == turn.leased_until
+    with writing():
+        return bool(Discovery.update(**changes).where(Discovery.id == _ROW, ours).execute())

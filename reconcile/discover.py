@@ -1,0 +1,215 @@
+"""One discovery: list the account's recent tasks at upstream and adopt ours, which nobody need register."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from receiver.config import Settings, SettingsError
+from receiver.ledger import discoveries, pauses, store
+from receiver.ledger.clock import from_unix, utcnow
+from receiver.ledger.evidence import Discovered
+from receiver.ledger.results import Unreadable, read_item
+from receiver.upstream import Upstream, UpstreamError
+from reconcile.ceiling import Ceiling
+from reconcile.halt import pause_asking, wants_no_calls
+from reconcile.ours import Deployment
+from reconcile.run import CALL_WITHIN, STOP_WITHIN
+
+log = logging.getLogger(__name__)
+
+PAGE_SIZE = 50
+PAGES_PER_RUN = 20
+# From run to run: tasks that were deleted meanwhile have moved the others up. Fewer than there are pages, or
+# a discovery would not get on where upstream gives one task a page.
+_STEP_BACK = 10
+_SECOND = timedelta(seconds=1)
+# Upstream's clock and ours may differ; by more than this a task's time is wrong.
+_CREDIBLE = timedelta(days=1)
+
+
+@dataclass(slots=True)
+class Found:
+    """What a discovery counted: tasks, but for `pages`. `reached` is when the oldest was submitted."""
+
+    seen: int = 0
+    ours: int = 0
+    adopted: int = 0
+    pages: int = 0
+    reached: datetime | None = None
+    finished: bool = False  # all is seen
+    stopped: bool = False
+    error: str | None = None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether it ended for having asked enough, so that the next one need not wait."""
+        return self.pages >= PAGES_PER_RUN and not (self.finished or self.stopped or self.error)
+
+    def __str__(self) -> str:
+        line = f"{self.seen} seen, {self.ours} ours, {self.adopted} adopted"
+        line += "; stopped before the end" if self.stopped else ""
+        return f"{line}; last error: {self.error}" if self.error else line
+
+
+@dataclass(slots=True)
+class _Window:
+    """The part of upstream's list that is gone through: tasks submitted since `since` and up to `end`.
+
+    Where it ends is known from its first page, and by upstream's clock: ours may be wrong. It stays there,
+    so that what is submitted meanwhile does not move the pages behind the offset.
+    """
+
+    since: datetime
+    end: datetime | None = None
+    listed: int = 0
+
+    def advance(self, page: list[Any], now: datetime) -> list[datetime]:
+        """Go past a page; return when its tasks were submitted, as far as upstream tells, newest first."""
+        moments = (from_unix(item.get("created_at")) for item in page if isinstance(item, dict))
+        submitted = sorted((moment for moment in moments if moment), reverse=True)
+        self.listed += len(page)
+        if self.end is None and page:
+            self.end = next((moment for moment in submitted if moment < now + _CREDIBLE), now)
+        return submitted
+
+
+class Discoverer:
+    """Finds our tasks in upstream's list until `stop` is set. One thread at a time may run it."""
+
+    def __init__(
+        self, settings: Settings, upstream: Upstream, stop: threading.Event, ceiling: Ceiling | None = None
+    ) -> None:
+        if settings.public_url is None:
+            raise SettingsError(
+                "No tasks can be discovered: PUBLIC_URL is missing. It is this deployment's address, like"
+                " https://backstop.example.com; tasks whose callback_url points there are ours."
+            )
+        self._settings = settings
+        self._upstream = upstream
+        self._stop = stop
+        self._ceiling = ceiling or Ceiling(settings.reconcile_max_rate)
+        self._deployment = Deployment(settings.public_url)
+
+    def run(self) -> Found:
+        """Go on where the last run ended, for PAGES_PER_RUN pages at most, and return what came of it."""
+        now, found = utcnow(), Found()
+        turn = discoveries.take_turn(now, self._settings.reconcile_give_up_after)
+        if turn is None:
+            return found
+        window = _Window(turn.covered_to, turn.window_end, max(turn.listed - _STEP_BACK, 0))
+        try:
+            for end in self._walk(window, found):
+                goes_on = discoveries.note_progress(turn, end, window.listed, utcnow())
+                if not goes_on or found.pages >= PAGES_PER_RUN:
+                    break
+            if found.finished:
+                discoveries.finish(turn, window.end, utcnow())
+        finally:
+            discoveries.give_back(turn)
+        return found
+
+    def run_since(self, since: datetime, on_page: Callable[[Found], None]) -> Found:
+        """Go through everything submitted since a moment; what `run` goes by stays as it is."""
+        found = Found()
+        for _ in self._walk(_Window(since), found):
+            on_page(found)
+        return found
+
+    def _walk(self, window: _Window, found: Found) -> Iterator[datetime]:
+        """Adopt page after page; yield the window's end after each that is not the last."""
+        before: list[Any] = []
+        while (page := self._ask(window, found)) is not None:
+            submitted = self._adopt(page, window, found)
+            # Not a page that is not full: upstream may give fewer than it is asked for. And it may not heed
+            # our limits in time: then all that is left is older.
+            if not page or (submitted and submitted[0] < window.since):
+                found.finished = True
+                return
+            if (names := _names(page)) == before:
+                found.error = "upstream gives the same page again"
+                log.warning("Discovery ends early: %s", found.error)
+                return
+            before = names
+            assert window.end is not None  # there was a page
+            yield window.end
+
+    def _ask(self, window: _Window, found: Found) -> list[Any] | None:
+        """Return the next page; None when there is none to be had now, `found` says why."""
+        while not self._stop.is_set() and not self._ceiling.take():
+            time.sleep(self._ceiling.seconds_left())
+        if self._stop.is_set():
+            found.stopped = True
+            return None
+        now = utcnow()
+        pause = pauses.current_pause(now)
+        # With nothing due no run would probe: then it is up to us to find out that the account works again.
+        if pause and not (pause.account and pauses.take_probe(now)):
+            found.error = f"asking is paused: {pause.reason}"
+            return None
+        try:
+            page = self._call(window)
+        except UpstreamError as error:
+            self._note_error(error, found)
+            return None
+        if pause and pauses.resume(utcnow()):
+            log.info("Upstream answers again; asking goes on.")
+        return page
+
+    def _call(self, window: _Window) -> list[Any]:
+        # A thread of its own: a call that still hangs after a stop ends with the process.
+        calls = ThreadPoolExecutor(1, thread_name_prefix="upstream")
+        call = calls.submit(
+            self._upstream.list_recent,
+            since=window.since,
+            until=window.end + _SECOND if window.end else None,
+            limit=PAGE_SIZE,
+            offset=window.listed,
+        )
+        calls.shutdown(wait=False)
+        deadline = time.monotonic() + CALL_WITHIN.total_seconds()
+        while not wait([call], timeout=0.1).done:
+            if self._stop.is_set():
+                deadline = min(deadline, time.monotonic() + STOP_WITHIN.total_seconds())
+            if time.monotonic() > deadline:
+                raise UpstreamError("no answer in time", permanent=False)
+        return call.result()
+
+    def _adopt(self, page: list[Any], window: _Window, found: Found) -> list[datetime]:
+        now = utcnow()
+        submitted = window.advance(page, now)
+        ours = [one for item in page if (one := self._read(item, window.since))]
+        found.pages += 1
+        found.seen += len(page)
+        found.ours += len({one.result.task_id for one in ours})
+        if submitted:
+            found.reached = submitted[-1]
+        if ours:
+            found.adopted += store.adopt(ours, now, grace=self._settings.reconcile_grace)
+        return submitted
+
+    def _read(self, item: Any, since: datetime) -> Discovered | None:
+        ref = self._deployment.ref_in(item)
+        if ref is None:
+            return None
+        try:
+            result = read_item(item)  # it masks the token that the callback URL holds
+        except Unreadable:
+            return None
+        is_older = result.submitted_at is not None and result.submitted_at < since
+        return None if is_older else Discovered(result, ref)
+
+    def _note_error(self, error: UpstreamError, found: Found) -> None:
+        found.error = str(error)
+        if wants_no_calls(error):
+            pause_asking(error, utcnow())
+        else:
+            log.warning("Discovery goes on later: %s", error)
+
+
+def _names(page: list[Any]) -> list[Any]:
+    return [item.get("id") if isinstance(item, dict) else item for item in page]
