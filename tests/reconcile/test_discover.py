@@ -421,6 +421,13 @@ class TestTurns:
         row = Discovery.get()
         assert (row.leased_until, row.listed, row.finished_at) == (turn.leased_until, 0, None)
 
+    def test_what_is_covered_never_shrinks(self, ledger):
+        now, covered_to = utcnow(), utcnow() - timedelta(days=1)
+        for window_end in (covered_to + MINUTE, None):
+            turn = discoveries.take_turn(now, now - covered_to)
+            discoveries.finish(turn, window_end, now)
+            assert Discovery.get().covered_to == covered_to
+
     @pytest.mark.usefixtures("small_pages")
     def test_who_lost_its_turn_asks_no_more(self, stand_in, discoverer):
         plant(stand_in, 25)
