@@ -81,6 +81,20 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without a schema."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/empty.db"
+    else:
+        server = request.getfixturevalue("postgresql_server")
+        name = f"empty_{tmp_path.name}".lower()
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+            yield server.replace("/postgres?", f"/{name}?")
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
 @pytest.fixture
 def ledger(database_url: str) -> Iterator[str]:
     """An empty ledger to which this process is bound; yields its URL."""

@@ -1,3 +1,5 @@
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -6,6 +8,8 @@ from peewee import OperationalError
 
 from reconcile import schedule
 from reconcile.discover import PAGES_PER_RUN, Found
+from reconcile.run import Counts
+from tests.processes import wait_until
 
 
 class Scheduler:
@@ -67,3 +71,43 @@ def test_nothing_is_discovered_without_the_public_url(ledger, make_settings, mon
     assert schedule.discover_tasks not in jobs
     schedule.start_scheduler(make_settings(PUBLIC_URL="https://backstop.example.com"), None, None)
     assert schedule.discover_tasks in jobs
+
+
+def test_the_first_run_begins_at_once_and_runs_never_overlap(ledger, make_settings, monkeypatch):
+    running, most, runs = threading.Semaphore(1), [], []
+
+    class SlowReconciler:
+        def __init__(self, *_):
+            pass
+
+        def run(self):
+            most.append(running.acquire(blocking=False))
+            runs.append(time.monotonic())
+            time.sleep(0.3)  # six intervals
+            running.release()
+            return Counts()
+
+    monkeypatch.setattr(schedule, "Reconciler", SlowReconciler)
+    settings = make_settings(RECONCILE_INTERVAL=0.05)
+    began = time.monotonic()
+    scheduler = schedule.start_scheduler(settings, None, threading.Event())
+    try:
+        wait_until(lambda: len(runs) >= 4)
+    finally:
+        scheduler.shutdown()
+    assert runs[0] - began < 5
+    assert all(most)
+
+
+def test_no_job_is_skipped_for_being_late_and_none_runs_twice_at_once(ledger, make_settings):
+    scheduler = schedule.start_scheduler(make_settings(PUBLIC_URL="https://b.example"), None, stopped())
+    jobs = scheduler.get_jobs()
+    scheduler.shutdown()
+    assert len(jobs) == 3
+    assert {(job.misfire_grace_time, job.max_instances, job.coalesce) for job in jobs} == {(None, 1, True)}
+
+
+def stopped() -> threading.Event:
+    stop = threading.Event()
+    stop.set()
+    return stop

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,20 +17,6 @@ from receiver.ledger.db import (
 from receiver.ledger.models import DISPUTED, MODELS, OPEN, SETTLED, Task, database
 from tests.factories import record, register
 from tests.processes import REPOSITORY
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_url(request, tmp_path: Path):
-    """The URL of a database without a schema."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/empty.db"
-    else:
-        server = request.getfixturevalue("postgresql_server")
-        name = f"empty_{tmp_path.name}".lower()
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-            yield server.replace("/postgres?", f"/{name}?")
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.mark.usefixtures("ledger")
