@@ -9,6 +9,7 @@ that nothing is appended to a file that is being read. Each line is a checksum a
 """
 
 import base64
+import contextlib
 import errno
 import fcntl
 import json
@@ -68,7 +69,7 @@ class Spool:
         """Return how many deliveries wait."""
         total = 0
         for path in (*self._directory.glob(_APPENDED), *self._directory.glob(f"{_REPLAYED}*")):
-            with open(path, "rb") as file:
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:  # replayed meanwhile
                 total += sum(1 for _ in file)
         return total
 

@@ -25,6 +25,7 @@ import urllib3
 from receiver.ledger.db import DATABASE_AWAY, init_database
 from receiver.ledger.models import Delivery, Task, database
 from receiver.ledger.results import FINAL
+from receiver.spool import Spool
 from tests.processes import Backstop
 from tests.upstream import Options, StandIn
 
@@ -118,6 +119,7 @@ class Chaos:
         self._backstop = backstop
         self._upstream = upstream
         self._server = server
+        self._spool = Spool(backstop.directory / "spool")
         self._rng = random.Random(plan.seed)
         self._http = urllib3.PoolManager(maxsize=4, retries=False, timeout=10)
         self._ids: list[str] = []
@@ -166,7 +168,9 @@ class Chaos:
             self._register()
             self._revive()
             self._say(began)
-            if not self._unregistered and self._upstream.wait_idle(1) and self._unsettled() == 0:
+            settled = not self._unregistered and self._upstream.wait_idle(1) and self._unsettled() == 0
+            # What was acknowledged while the database was away may still wait for it.
+            if settled and self._spool.depth() == 0:
                 break
             time.sleep(2)
         self.report.seconds_to_settle = time.monotonic() - calm_since
