@@ -133,6 +133,9 @@ def replay_while_running(spool: Spool, take: Callable[[Callback, datetime], Any]
                     log.info("The database took %d deliveries from the spool.", taken)
             except (*DATABASE_AWAY, OSError) as problem:
                 log.warning("Deliveries wait in the spool: %s", describe(problem))
+            except Exception:
+                # Whatever a record provokes: without this thread no delivery would leave the spool again.
+                log.exception("The spool cannot be replayed.")
             time.sleep(REPLAY_EVERY_SECONDS)
 
     threading.Thread(target=work, name="spool", daemon=True).start()
