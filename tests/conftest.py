@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from receiver.app import create_app
 from receiver.config import Settings
 from receiver.ledger.db import init_database, migrate
 from receiver.ledger.models import database
+from tests.upstream import Options, StandIn
 
 # A shared machine may be slow at any moment; that is no failure of a property.
 hypothesis.settings.register_profile(
@@ -129,6 +131,19 @@ def make_client(ledger: str, make_settings: Callable[..., Settings]) -> Callable
 @pytest.fixture
 def client(make_client: Callable[..., FlaskClient]) -> FlaskClient:
     return make_client()
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    """Upstream's stand-in, which answers at once and has no faults unless the test sets them."""
+    with StandIn(Options(latency=0)) as server:
+        yield server
+
+
+@pytest.fixture
+def stop() -> threading.Event:
+    """What ends a reconciler's run or a discovery when it is set."""
+    return threading.Event()
 
 
 @pytest.fixture

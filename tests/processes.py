@@ -60,6 +60,7 @@ class Backstop:
             **{name: str(value) for name, value in variables.items()},
         }
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.handicap: Callable[[], None] | None = None  # what each process does to itself as it starts
         self._http = urllib3.PoolManager(maxsize=16, retries=False, timeout=30)
 
     def __enter__(self) -> "Backstop":
@@ -115,7 +116,12 @@ class Backstop:
         """Start a Python process whose output is appended to the log `name`."""
         with open(self.directory / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, *arguments], cwd=self.directory, env=self._environ(), stdout=log, stderr=log
+                [sys.executable, *arguments],
+                cwd=self.directory,
+                env=self._environ(),
+                stdout=log,
+                stderr=log,
+                preexec_fn=self.handicap,
             )
         self.processes.append(process)
         return process

@@ -1,7 +1,9 @@
 """The real processes over real sockets: what only they can show."""
 
 import contextlib
+import ctypes
 import json
+import resource
 import signal
 import socket
 import sqlite3
@@ -15,18 +17,13 @@ import pytest
 import urllib3
 
 from receiver.ledger.clock import utcnow
-from receiver.ledger.models import Delivery, Task
+from receiver.ledger.db import init_database
+from receiver.ledger.models import Delivery, Lookup, Task, database
 from receiver.ledger.store import Callback
 from receiver.spool import Spool
-from tests.factories import body, finished_item
+from tests.factories import body, finished_item, item
 from tests.processes import API_KEY, CALLBACK_TOKEN, REPOSITORY, Backstop, free_port, wait_until
 from tests.upstream import Options, StandIn
-
-
-@pytest.fixture
-def stand_in():
-    with StandIn(Options(latency=0)) as server:
-        yield server
 
 
 @pytest.fixture
@@ -285,6 +282,18 @@ class TestReconcilerProcess:
         assert backstop.stop(web) == 0
         assert "Traceback" not in backstop.log("web")
 
+    def test_callbacks_are_answered_while_it_waits_for_upstream_inside_the_web_process(
+        self, make_backstop, stand_in
+    ):
+        stand_in.options.change({"rate_hang": 1.0, "hang_seconds": 15})
+        backstop = make_backstop(RECONCILE_IN_WEB="true", RECONCILE_GRACE=0, WEB_CONCURRENCY=1)
+        web = backstop.start_web()
+        backstop.request("POST", "/api/tasks", {"id": "t1"})
+        wait_until(lambda: stand_in.calls)
+        assert backstop.post_callback(body("t1")).json()["status"] == "succeeded"
+        assert len(stand_in.calls) == 1  # it has no answer still
+        assert backstop.stop(web) == 0
+
 
 @pytest.mark.usefixtures("ledger")
 def test_500_tasks_with_half_of_the_callbacks_lost_all_end_in_upstreams_truth(ledger, tmp_path):
@@ -331,6 +340,12 @@ def ask_about_the_rest() -> int:
     return Task.select().where(open_tasks).count()
 
 
+def without_power_over_permissions() -> None:
+    """Give up what lets root write where nobody may (CAP_DAC_OVERRIDE), so that a file can be read-only."""
+    drop_from_bounding_set, dac_override = 24, 1
+    ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override)
+
+
 class TestDatabaseOutage:
     """The receiver answers all the same, and nothing that it answered is missing afterwards."""
 
@@ -374,6 +389,55 @@ class TestDatabaseOutage:
             wait_until(lambda: backstop.request("GET", "/api/tasks/t1").status == 200)
             assert backstop.request("GET", "/api/tasks/t1").json()["status"] == "succeeded"
 
+    def test_a_disk_that_is_full(self, tmp_path, stand_in):
+        with Backstop(tmp_path, stand_in.url) as backstop:
+            backstop.migrate()
+            limit = 400_000  # bytes a file may have: what a full disk refuses, this refuses as well
+            backstop.handicap = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            web = backstop.start_web()
+            answers = {}
+            for n in range(200):
+                answer = backstop.post_callback(body(f"t{n}", image_url="x" * 20_000))
+                answers[f"t{n}"] = (answer.status, answer.json().get("spooled", False))
+            # First the database is full, then the spool is too.
+            assert {(200, False), (202, True), (503, False)} == set(answers.values())
+            assert backstop.request("GET", "/readyz").json()["spooled"] > 0
+            assert "The spool could not take a delivery either" in backstop.log("web")
+            assert backstop.stop(web) == 0
+            assert backstop.log("web").count("Booting worker") == 1
+            backstop.handicap = None
+            backstop.start_web()
+            wait_until(lambda: backstop.request("GET", "/readyz").json()["spooled"] == 0)
+            init_database(backstop.database_url)
+            kept = {task.id: task.delivery_count for task in Task.select()}
+            assert kept == {task_id: 1 for task_id, (status, _) in answers.items() if status != 503}
+            assert {row.task_id for row in Delivery.select(Delivery.task)} == kept.keys()
+            database.obj.close_all()
+
+    def test_sqlite_on_a_disk_that_is_read_only(self, tmp_path, stand_in):
+        directory = tmp_path / "data"
+        directory.mkdir()
+        path = directory / "backstop.db"
+        with Backstop(tmp_path, stand_in.url, DATABASE_URL=f"sqlite:///{path}") as backstop:
+            backstop.migrate()
+            (tmp_path / "spool").mkdir()
+            backstop.handicap = without_power_over_permissions
+            for one in (path, directory):
+                one.chmod(one.stat().st_mode & ~0o222)
+            web = backstop.start_web()
+            answer = backstop.post_callback(body("t1"))
+            assert (answer.status, answer.json()) == (202, {"received": True, "spooled": True})
+            (tmp_path / "spool" / "deliveries").chmod(0o400)
+            (tmp_path / "spool").chmod(0o500)
+            wait_until(lambda: backstop.post_callback(body("t2")).status == 503)
+            assert backstop.stop(web) == 0
+            assert backstop.log("web").count("Booting worker") == 1
+            for one in (directory, path, tmp_path / "spool", *(tmp_path / "spool").iterdir()):
+                one.chmod(one.stat().st_mode | 0o200)
+            backstop.start_web()
+            wait_until(lambda: backstop.request("GET", "/api/tasks/t1").status == 200)
+            assert backstop.request("GET", "/api/tasks/t2").status == 404
+
     def test_a_spool_is_replayed_at_start(self, tmp_path, stand_in):
         callback = Callback(body=body("t1"), size=len(body("t1")))
         Spool(tmp_path / "spool").append(callback, utcnow())
@@ -406,3 +470,26 @@ class TestManyReconcilers:
         # Only what the victim had asked about when it was killed is asked about again.
         assert sum(asked.values()) - 300 <= 3 * 10
         assert Task.select().where(Task.lookup_count > 1).count() == 0
+
+    def test_one_that_was_stopped_past_its_lease_does_no_harm_when_it_applies_late(
+        self, make_backstop, stand_in
+    ):
+        backstop = make_backstop(RECONCILE_LEASE=1, RECONCILE_GRACE=0)
+        stand_in.options.latency = 1.0
+        stand_in.respond_next(200, body=json.dumps({"items": [item("t1", {"progress": 10})]}).encode())
+        stand_in.add_record(finished_item("t1"))
+        backstop.start_web()
+        backstop.request("POST", "/api/tasks", {"id": "t1"})
+        sleeper = backstop.start_reconciler()
+        wait_until(lambda: stand_in.calls)
+        sleeper.send_signal(signal.SIGSTOP)
+        wait_until(lambda: backstop.reconcile_once().stdout.startswith("1 due, 1 asked, 1 settled"))
+        before = Task.get()
+        sleeper.send_signal(signal.SIGCONT)
+        wait_until(lambda: Task.get().lookup_count == 2)
+        after = Task.get()
+        for name in ("status", "response", "error", "progress", "settled_by", "settled_at", "next_lookup_at"):
+            assert getattr(after, name) == getattr(before, name), name
+        assert (after.status, after.settled_by, after.next_lookup_at) == ("succeeded", "lookup", None)
+        assert sorted(lookup.verdict for lookup in Lookup.select()) == ["pending", "succeeded"]
+        assert backstop.stop(sleeper) == 0

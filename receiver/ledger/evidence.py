@@ -156,15 +156,15 @@ def _without_a_final_answer(
 ) -> Evidence:
     if task.lookup_status in FINAL:
         return {"next_lookup_at": None}  # somebody asked again; what upstream said before still counts
+    changes: dict[str, Any] = {}
+    if task.settled_at and _waited(task.settled_at, now, pauses) >= patience.doubt_after:
+        changes["doubted_at"] = now
     known = [value for value in (task.claim_progress, task.lookup_progress) if value is not None]
     if result and result.progress is not None and all(result.progress > value for value in known):
         # Progress restarts the give-up clock, and the backoff with it.
-        return {"silent_since": now, "attempts": 1, "next_lookup_at": now + patience.backoff(0)}
-    changes: dict[str, Any] = {}
-    if _waited(task.silent_since, now, pauses) >= patience.give_up_after:
+        changes |= {"silent_since": now, "attempts": 1, "next_lookup_at": now + patience.backoff(0)}
+    elif _waited(task.silent_since, now, pauses) >= patience.give_up_after:
         changes |= {"next_lookup_at": None, "gave_up_at": now}
-    if task.settled_at and _waited(task.settled_at, now, pauses) >= patience.doubt_after:
-        changes |= {"doubted_at": now}
     return changes
 
 

@@ -17,7 +17,7 @@ from receiver.web.errors import BadInput
 from receiver.web.settings import current_settings
 from receiver.web.summary import Facts, next_run, summarise
 from receiver.web.tasks import find_or_404
-from receiver.web.timeline import timeline
+from receiver.web.timeline import timeline, versions
 
 blueprint = Blueprint("pages", __name__)
 blueprint.before_request(require_api_key)
@@ -41,6 +41,7 @@ _HEADERS = {
 for _filter in (
     *(wording.exact, wording.ago, wording.took, wording.size, wording.counted, wording.shown, to_iso),
     *(wording.title, wording.trust, wording.next_lookup, contents.image_of, contents.problem_of),
+    contents.printed,
 ):
     blueprint.add_app_template_filter(_filter)
 
@@ -87,6 +88,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
         deliveries=deliveries,
         lookups=lookups,
         events=timeline(task, deliveries, lookups),
+        versions=versions(task),
     )
 
 

@@ -19,7 +19,7 @@ from receiver.ledger.results import MAX_ID_LENGTH, STATUSES, clean_text, is_stor
 from receiver.web.auth import require_api_key
 from receiver.web.errors import BadInput
 from receiver.web.settings import current_settings
-from receiver.web.timeline import timeline
+from receiver.web.timeline import timeline, versions
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 blueprint.before_request(require_api_key)
@@ -78,11 +78,16 @@ def show_task(task_id: str) -> ResponseReturnValue:
     """Show one task with its newest deliveries and look-ups and its timeline; 404 when there is none."""
     task = find_or_404(task_id)
     deliveries, lookups = queries.deliveries_of(task.id), queries.lookups_of(task.id)
+    disputed = {
+        version.witness: {"status": version.status, "response": _loads(version.response)}
+        for version in versions(task)
+    }
     shown = {
         "deliveries": [_delivery_json(delivery) for delivery in deliveries],
         "lookups": [_lookup_json(lookup) for lookup in lookups],
         "timeline": [
             {"at": to_iso(event.at), "event": event.name, "detail": event.detail}
+            | ({"versions": disputed} if event.name == "disputed" else {})
             for event in timeline(task, deliveries, lookups)
         ],
     }

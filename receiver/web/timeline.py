@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from receiver.ledger.models import Delivery, Lookup, Task
-from receiver.ledger.results import PENDING
+from receiver.ledger.results import FINAL, PENDING
 
+_CONSEQUENCES = {"settled", "gave_up", "disputed"}  # they follow what happened at the same moment
 _WITNESSES = {"callback": "a callback", "lookup": "a look-up"}
 
 
@@ -17,6 +18,25 @@ class Event:
     at: datetime
     name: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What one witness, `callback` or `upstream`, says became of a task; `response` is JSON text."""
+
+    witness: str
+    status: str | None
+    response: str | None
+
+
+def versions(task: Task) -> list[Version]:
+    """Return what callbacks and what upstream say of a disputed task; nothing of one that is not."""
+    if not task.disputed:
+        return []
+    return [
+        Version("callback", task.claim_status, task.claim_response),
+        Version("upstream", task.lookup_status, task.lookup_response),
+    ]
 
 
 def timeline(task: Task, deliveries: Sequence[Delivery], lookups: Sequence[Lookup]) -> list[Event]:
@@ -32,7 +52,21 @@ def timeline(task: Task, deliveries: Sequence[Delivery], lookups: Sequence[Looku
         events.append(Event(task.settled_at, "settled", f"settled as {task.status} by {witness}"))
     if task.gave_up_at:
         events.append(Event(task.gave_up_at, "gave_up", "gave up asking; a late result may still settle it"))
-    return sorted(events, key=lambda event: (event.at, event.name in {"settled", "gave_up"}))
+    if task.disputed:
+        events.append(_dispute_event(task, deliveries, lookups))
+    return sorted(events, key=lambda event: (event.at, event.name in _CONSEQUENCES))
+
+
+def _dispute_event(task: Task, deliveries: Sequence[Delivery], lookups: Sequence[Lookup]) -> Event:
+    if task.lookup_status not in FINAL:
+        doubt = f"disputed: a callback says {task.claim_status}, upstream did not confirm it in time"
+        return Event(task.doubted_at or task.created_at, "disputed", doubt)
+    told = [delivery.received_at for delivery in deliveries if delivery.verdict == task.claim_status]
+    answered = [lookup.answered_at for lookup in lookups if lookup.verdict == task.lookup_status]
+    # When the later of the two was first heard; rows of long ago are pruned.
+    heard = [min(times) for times in (told, answered) if times]
+    detail = f"disputed: a callback says {task.claim_status}, upstream says {task.lookup_status}"
+    return Event(max(heard, default=task.settled_at or task.created_at), "disputed", detail)
 
 
 def _delivery_event(delivery: Delivery) -> Event:

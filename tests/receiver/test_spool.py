@@ -5,10 +5,12 @@ from datetime import timedelta
 
 import pytest
 
+from receiver import spool as spool_module
 from receiver.ledger.clock import utcnow
 from receiver.ledger.results import Unreadable
 from receiver.ledger.store import Callback
-from receiver.spool import Spool
+from receiver.spool import Spool, replay_while_running
+from tests.processes import wait_until
 
 NOW = utcnow()
 
@@ -94,6 +96,24 @@ def test_a_record_whose_bytes_changed_is_not_believed(spool, tmp_path, caplog):
     path.write_bytes(path.read_bytes().replace(b"order-0", b"order-9"))
     assert [one.ref for one in replay(spool)] == ["order-1"]
     assert "damaged" in caplog.text
+
+
+def test_the_replaying_thread_survives_whatever_a_record_provokes(spool, monkeypatch, caplog):
+    monkeypatch.setattr(spool_module, "REPLAY_EVERY_SECONDS", 0.01)
+    taken, provoked = [], threading.Event()
+
+    def take(one, _):
+        if not provoked.is_set():
+            provoked.set()
+            raise ZeroDivisionError
+        taken.append(one.ref)
+
+    for n in range(2):
+        spool.append(callback(n), NOW)
+    replay_while_running(spool, take)
+    wait_until(lambda: len(taken) == 2)
+    assert taken == ["order-0", "order-1"]
+    assert "cannot be replayed" in caplog.text
 
 
 def test_a_full_disk_is_an_error_and_spoils_nothing(spool):

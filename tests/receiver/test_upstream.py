@@ -8,21 +8,15 @@ import time
 from datetime import datetime, timedelta
 
 import pytest
+import urllib3
 
 from receiver import upstream as upstream_module
 from receiver.ledger.results import is_storable
 from receiver.upstream import Concerns, Upstream, UpstreamError
 from tests.factories import SAMPLES
 from tests.processes import free_port
-from tests.upstream import Options, StandIn
 
 TOKEN = "test-token"
-
-
-@pytest.fixture
-def stand_in():
-    with StandIn(Options(latency=0)) as server:
-        yield server
 
 
 @pytest.fixture
@@ -170,6 +164,14 @@ def test_an_answer_that_drips_is_given_up(monkeypatch):
         thread.join(10)
     assert "too long" in str(error)
     assert not thread.is_alive()
+
+
+def test_an_answer_that_never_comes_is_given_up(stand_in, monkeypatch):
+    monkeypatch.setattr(upstream_module, "_TIMEOUT", urllib3.Timeout(connect=5, read=0.3))
+    stand_in.options.change({"rate_hang": 1.0, "hang_seconds": 2})
+    error = error_of(Upstream(stand_in.url, TOKEN, connections=1))
+    assert (error.permanent, error.concerns) == (False, Concerns.CALL)
+    assert "timed out" in str(error)
 
 
 def test_the_token_stays_out_of_its_errors(stand_in, upstream):

@@ -24,17 +24,6 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-def stand_in():
-    with StandIn(Options(latency=0)) as server:
-        yield server
-
-
-@pytest.fixture
-def stop():
-    return threading.Event()
-
-
-@pytest.fixture
 def make_discoverer(ledger, make_settings, stand_in, stop):
     def make(**variables):
         settings = make_settings(**{"PUBLIC_URL": HERE, "RECONCILE_MAX_RATE": 0} | variables)

@@ -23,17 +23,6 @@ NOW_DUE = timedelta(0)
 
 
 @pytest.fixture
-def stand_in():
-    with StandIn(Options(latency=0)) as server:
-        yield server
-
-
-@pytest.fixture
-def stop():
-    return threading.Event()
-
-
-@pytest.fixture
 def reconciler(ledger, make_settings, stand_in, stop):
     return make_reconciler(make_settings(RECONCILE_MAX_RATE=0), stand_in, stop)
 
@@ -350,6 +339,33 @@ def test_a_clock_that_jumps_back_an_hour_does_not_make_it_loop(stand_in, reconci
     monkeypatch.setattr(run_module, "utcnow", lambda: next(times))
     reconciler.run()
     assert len(stand_in.calls) <= 1
+
+
+def test_a_clock_that_jumps_an_hour_ahead_and_back_loses_nothing_and_does_not_make_it_loop(
+    stand_in, reconciler, monkeypatch
+):
+    register("t1", "t2", grace=NOW_DUE)
+    record(body("t3"), confirm=True)
+    for task_id in ("t1", "t2", "t3"):
+        stand_in.add_record(item(task_id))
+    now, jump = utcnow(), [timedelta(0)]
+    monkeypatch.setattr(run_module, "utcnow", lambda: now + jump[0])
+    claim(now + timedelta(seconds=1), limit=1)  # by somebody whose clock has not jumped
+    jump[0] = timedelta(hours=1)
+    for _ in range(3):
+        reconciler.run()
+    assert len(stand_in.calls) == 1
+    jump[0] = timedelta(0)
+    for _ in range(3):
+        reconciler.run()
+    assert len(stand_in.calls) == 1
+    assert statuses() == {"t1": "pending", "t2": "pending", "t3": "succeeded"}
+    for task_id in ("t1", "t2", "t3"):
+        stand_in.add_record(finished_item(task_id))
+    jump[0] = timedelta(hours=1, minutes=2)
+    reconciler.run()
+    assert set(statuses().values()) == {"succeeded"}
+    assert {(task.confirmed, task.disputed) for task in Task.select()} == {(True, False)}
 
 
 def test_a_stop_awaits_the_calls_in_flight_and_gives_the_rest_back(ledger, make_settings, stop):

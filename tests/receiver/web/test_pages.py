@@ -162,6 +162,16 @@ def test_it_says_when_tasks_were_given_up(get):
     assert "Attention: 1 task was given up in the last 24 h: upstream gave no final answer." in page
 
 
+def test_a_disputed_task_shows_both_versions_side_by_side(get):
+    factories.record(factories.failure_body("t1", "forged"), confirm=True)
+    factories.look_up([factories.finished_item("t1")])
+    page = words(get("/tasks/t1"))
+    assert "The callback says failed" in page
+    assert "Upstream says succeeded" in page
+    factories.record(factories.body("t2"))
+    assert "Two versions" not in words(get("/tasks/t2"))
+
+
 def test_it_says_when_a_task_is_disputed(get):
     factories.record(factories.body("t1"), confirm=True)
     factories.look_up([factories.failed_item("t1")])

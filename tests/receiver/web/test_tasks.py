@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.ledger.clock import utcnow
+from receiver.ledger.clock import to_iso, utcnow
 from receiver.ledger.models import Task
 from tests.conftest import API_KEY
 from tests.factories import (
@@ -12,6 +12,7 @@ from tests.factories import (
     failed_item,
     failure_body,
     finished_item,
+    item,
     look_up,
     progress_body,
     record,
@@ -217,11 +218,30 @@ class TestShow:
         shown = api.get("/api/tasks/t1").json
         assert set(shown) == {*TASK_FIELDS, "timeline"}
         assert [event["event"] for event in shown["timeline"]] == [
-            "submitted", "registered", "delivery", "delivery", "delivery", "lookup", "settled",
+            "submitted", "registered", "delivery", "delivery", "delivery", "lookup", "settled", "disputed",
         ]  # fmt: skip
         assert [row["duplicate"] for row in shown["deliveries"]] == [True, False, False]
         assert [row["verdict"] for row in shown["lookups"]] == ["succeeded"]
         assert (shown["status"], shown["settled_by"], shown["disputed"]) == ("succeeded", "lookup", True)
+
+    def test_a_dispute_tells_both_versions(self, api):
+        record(failure_body("t1", "forged"), NOW - timedelta(seconds=9), confirm=True)
+        look_up([finished_item("t1")], NOW - timedelta(seconds=5))
+        record(failure_body("t1", "forged"), NOW, confirm=True)
+        (event,) = [e for e in api.get("/api/tasks/t1").json["timeline"] if e["event"] == "disputed"]
+        assert event["at"] == to_iso(NOW - timedelta(seconds=5))
+        assert event["versions"]["callback"]["status"] == "failed"
+        assert event["versions"]["callback"]["response"]["error"]["code"] == "forged"
+        assert event["versions"]["upstream"]["status"] == "succeeded"
+        assert event["versions"]["upstream"]["response"]["image_url"] == "https://x/1.png"
+
+    def test_a_claim_in_doubt_is_a_dispute_with_an_unfinished_version(self, api):
+        record(body("t1"), NOW - timedelta(hours=1), confirm=True)
+        look_up([item("t1", {"progress": 20})], NOW)
+        (event,) = [e for e in api.get("/api/tasks/t1").json["timeline"] if e["event"] == "disputed"]
+        assert event["at"] == to_iso(NOW)
+        assert event["versions"]["callback"]["status"] == "succeeded"
+        assert event["versions"]["upstream"] == {"status": "pending", "response": {"progress": 20}}
 
     def test_it_shows_the_newest_100_deliveries_and_counts_all(self, api):
         for n in range(103):
