@@ -1,15 +1,22 @@
 """Where the ledger lives: a URL becomes a peewee database with its durability settings and its schema."""
 
 import fcntl
+import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from peewee import Database, OperationalError, PeeweeException, PostgresqlDatabase
+from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrapper out
+    Database,
+    OperationalError,
+    PeeweeException,
+    PostgresqlDatabase,
+    __exception_wrapper__,
+)
 from playhouse.db_url import parse
 from playhouse.migrations import Runner
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase, PooledSqliteDatabase
@@ -28,7 +35,7 @@ _SQLITE_OLDEST = (3, 35, 0)  # the first with RETURNING
 _POSTGRESQL_CONNECTIONS = 8
 _CONNECTION_WAIT_SECONDS = 10
 _REFUSE_AFTER_FAILURE_SECONDS = 2.0
-_sqlite_turn = threading.Lock()
+_sqlite_thread = threading.Lock()  # of this process
 # For locks and servers that hang: but for migrations nothing of ours takes so long.
 _BOUNDS = (
     "SET lock_timeout TO '8s'; SET statement_timeout TO '30s';"
@@ -108,17 +115,56 @@ def init_database(url: str) -> Database:
 def writing() -> Iterator[None]:
     """Open a transaction that writes; it is durable when the block ends.
 
-    SQLite has one writer at a time, and its busy handler lets some of many waiters starve: therefore the
-    threads of this process take turns before they ask for its lock.
+    SQLite has one writer at a time, and its busy handler lets some of many waiters starve: therefore all
+    who write take turns before they ask for its lock.
     """
-    turn = nullcontext() if on_postgresql() else _sqlite_turn
+    turn = nullcontext() if on_postgresql() else _sqlite_turn()
     with turn, database.connection_context(), database.atomic():
         yield
+
+
+def execute_all(statements: Iterable[tuple[str, Sequence[Any]]]) -> list[Any]:
+    """Execute statements in their order and return the first row of each, None where it returns none.
+
+    PostgreSQL gets them all before it is waited for, so that they take one round trip.
+    """
+    if not on_postgresql():
+        return [database.execute_sql(sql, values).fetchone() for sql, values in statements]
+    with __exception_wrapper__, database.connection().pipeline():
+        cursors = [database.execute_sql(sql, values) for sql, values in statements]
+    return [cursor.fetchone() if cursor.description else None for cursor in cursors]
 
 
 def on_postgresql() -> bool:
     """Tell whether the ledger lives in PostgreSQL; otherwise it is SQLite."""
     return isinstance(database.obj, PostgresqlDatabase)
+
+
+@contextmanager
+def _sqlite_turn() -> Iterator[None]:
+    # Of each process one thread waits for the others' turn to end, however long a process that was stopped
+    # keeps its own; all other threads wait for that thread, and not for ever.
+    if not _sqlite_thread.acquire(timeout=_SQLITE_BUSY_TIMEOUT_MS / 1000):
+        raise OperationalError("database is locked: others have been writing for too long")
+    try:
+        with _sqlite_lock():
+            yield
+    finally:
+        _sqlite_thread.release()
+
+
+@contextmanager
+def _sqlite_lock() -> Iterator[None]:
+    try:
+        # Opened anew each time: a descriptor that a fork has shared would lock nobody out.
+        lock = os.open(f"{database.obj.database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    except OSError as problem:
+        raise OperationalError(f"the lock beside the database cannot be opened: {problem}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def migrate() -> list[str]:
@@ -161,6 +207,5 @@ def _migrating_alone() -> Iterator[None]:
             database.execute_sql(_BOUNDS, None)
     else:
         # Not a transaction: a migration that rebuilds a table must switch foreign keys off outside of one.
-        with open(f"{database.obj.database}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _sqlite_lock():
             yield

@@ -11,7 +11,7 @@ from receiver.ledger.results import FINAL, Result, clean_text
 
 REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
 ABSENT = "upstream does not know this task"
-LONGEST_WAIT_AFTER_ERROR = timedelta(minutes=5)
+LONGEST_WAIT_AFTER_ERROR = timedelta(minutes=2)
 
 Evidence = Mapping[str, Any]
 
@@ -185,9 +185,9 @@ def _waited(since: datetime, now: datetime, pauses: Sequence[Pause]) -> timedelt
 
 
 def _facts(source: int, **values: Any) -> dict[str, Any]:
-    """Return the columns of what `source` says; None says nothing."""
-    known = {name: value for name, value in values.items() if value is not None}
-    return known | {f"{name}_source": source for name in known}
+    """Return the columns of what `source` says; None says nothing, and has no source."""
+    sources = {f"{name}_source": None if value is None else source for name, value in values.items()}
+    return values | sources
 
 
 def _testimony(witness: str, result: Result) -> dict[str, Any]:

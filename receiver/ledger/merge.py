@@ -6,7 +6,7 @@ repeating or reordering evidence changes nothing. The statement that writes does
 that learn of one task at the same moment cannot overwrite each other.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -18,12 +18,13 @@ from receiver.ledger.models import Task
 from receiver.ledger.results import EXPIRED, FINAL, PENDING
 
 Assignments = dict[Any, Any]  # peewee fields and the expressions that become their values
+Told = Collection[str]  # the columns that some row of evidence tells of; the others cannot change
 
 _CLAIM = (Task.claim_status, Task.claim_progress, Task.claim_response, Task.claim_error)
 _LOOKUP = (Task.lookup_status, Task.lookup_progress, Task.lookup_response, Task.lookup_error)
 _FACTS = (Task.type, Task.ref, Task.trace_id, Task.request, Task.submitted_at)
 _EARLIEST = (Task.registered_at, Task.finished_at)
-_NOTHING_KNOWN = {name: field.default for name, field in Task._meta.fields.items()}
+_REQUIRED = {name: field.default for name, field in Task._meta.fields.items() if field.default is not None}
 
 
 def merge(rows: Iterable[Evidence], schedule: Assignments) -> Insert:
@@ -31,8 +32,11 @@ def merge(rows: Iterable[Evidence], schedule: Assignments) -> Insert:
 
     `schedule` says how the columns join that time the next look-up; those it leaves out stay as they are.
     """
-    return Task.insert_many(_complete(rows)).on_conflict(
-        conflict_target=[Task.id], update={**_witnesses(), **_facts(), **_settlement(), **schedule}
+    complete = _complete(rows)
+    told = complete[0].keys()
+    return Task.insert_many(complete).on_conflict(
+        conflict_target=[Task.id],
+        update={**_witnesses(told), **_facts(told), **_settlement(told), **schedule},
     )
 
 
@@ -66,7 +70,7 @@ def schedule_of_lookup(leased_until: datetime) -> Assignments:
         Task.silent_since: _choose(EXCLUDED.silent_since > Task.silent_since, Task.silent_since),
         Task.gave_up_at: _choose(gives_up & Task.gave_up_at.is_null(), Task.gave_up_at),
         Task.status: Case(
-            None, [(gives_up & (Task.status == PENDING) & ~final, EXPIRED)], _settlement()[Task.status]
+            None, [(gives_up & (Task.status == PENDING) & ~final, EXPIRED)], _choose(_settles(), Task.status)
         ),
         Task.doubted_at: _choose(leased & Task.doubted_at.is_null(), Task.doubted_at),
         Task.last_lookup_error: EXCLUDED.last_lookup_error,
@@ -80,38 +84,45 @@ def _end_of_lease(leased_until: datetime) -> Any:
 
 
 def _complete(rows: Iterable[Evidence]) -> list[Evidence]:
+    rows = list(rows)
+    told: Evidence = {name: None for row in rows for name in row}
     # In the order of their ids: batches that lock rows in one order cannot deadlock.
-    return [{**_NOTHING_KNOWN, **row} for row in sorted(rows, key=lambda row: str(row["id"]))]
+    return [{**told, **_REQUIRED, **row} for row in sorted(rows, key=lambda row: str(row["id"]))]
 
 
-def _witnesses() -> Assignments:
-    claim = {column: _choose(_raises_claim(), column) for column in (Task.claim_key, *_CLAIM)}
-    return claim | {column: _choose(_raises_lookup(), column) for column in (Task.lookup_key, *_LOOKUP)}
-
-
-def _facts() -> Assignments:
+def _witnesses(told: Told) -> Assignments:
     assignments: Assignments = {}
-    for fact in _FACTS:
+    if _CLAIM[0].name in told:
+        assignments |= {column: _choose(_raises_claim(), column) for column in (Task.claim_key, *_CLAIM)}
+    if _LOOKUP[0].name in told:
+        assignments |= {column: _choose(_raises_lookup(), column) for column in (Task.lookup_key, *_LOOKUP)}
+    return assignments
+
+
+def _facts(told: Told) -> Assignments:
+    assignments: Assignments = {}
+    for fact in (fact for fact in _FACTS if fact.name in told):
         source = getattr(Task, f"{fact.name}_source")
         told_source = getattr(EXCLUDED, source.name)
         # Where nothing is told its source is NULL, and no comparison with NULL is true.
         better = source.is_null() | (told_source < source) | ((told_source == source) & _precedes(fact))
         for column in (fact, source, *((Task.prompt,) if fact is Task.request else ())):
             assignments[column] = _choose(told_source.is_null(False) & better, column)
-    for time in _EARLIEST:
+    for time in (time for time in _EARLIEST if time.name in told):
         assignments[time] = _choose(time.is_null() | _precedes(time), time)
     return assignments
 
 
-def _settlement() -> Assignments:
+def _settlement(told: Told) -> Assignments:
+    if Task.settled_by.name not in told:
+        return {}
+    return {column: _choose(_settles(), column) for column in (Task.status, Task.settled_by, Task.settled_at)}
+
+
+def _settles() -> Any:
     by_lookup = _raises_lookup() & _is_final(EXCLUDED.lookup_status)
     by_claim = _raises_claim() & _is_final(EXCLUDED.claim_status) & ~_is_final(Task.lookup_status)
-    changes = (by_lookup | by_claim) & (EXCLUDED.status != Task.status)
-    return {
-        Task.status: _choose(changes, Task.status),
-        Task.settled_by: _choose(changes, Task.settled_by),
-        Task.settled_at: _choose(changes, Task.settled_at),
-    }
+    return (by_lookup | by_claim) & (EXCLUDED.status != Task.status)
 
 
 def _raises_claim() -> Any:

@@ -10,6 +10,8 @@ _TOKEN_IN_URL = re.compile(rf"({_SLASH}callbacks{_SLASH}+)(?:(?!{_SLASH})[^\s?#\
 
 def mask_tokens(text: str) -> str:
     """Return `text` with the segment behind every `/callbacks/` masked, whoever's token it is."""
+    if "callbacks" not in text:  # nearly always, and found out much faster than by the pattern
+        return text
     return _TOKEN_IN_URL.sub(rf"\1{MASK}", text)
 
 

@@ -111,7 +111,8 @@ def parse_json(text: str) -> Any:
         value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
     except RecursionError:
         raise Unreadable("nested_too_deeply", "The body is nested too deeply.") from None
-    if _depth_exceeds(value, _MAX_DEPTH):
+    # What opens no more brackets than that cannot be nested deeper.
+    if text.count("[") + text.count("{") > _MAX_DEPTH and _depth_exceeds(value, _MAX_DEPTH):
         raise Unreadable("nested_too_deeply", f"The body is nested more than {_MAX_DEPTH} levels deep.")
     return value
 

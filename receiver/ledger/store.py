@@ -4,59 +4,36 @@ Callback routes and reconciler both go through it. Every function that writes do
 its own, durable when the function returns.
 """
 
-import hashlib
-import json
-import secrets
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from peewee import SQL, Case, IntegrityError, chunked, fn
+from peewee import SQL, Case, chunked, fn
 
 from receiver.ledger import evidence
 from receiver.ledger.db import on_postgresql, writing
 from receiver.ledger.evidence import Answer, Discovered, Patience, Registration
-from receiver.ledger.merge import insert_new, merge, schedule_of_callback, schedule_of_lookup
-from receiver.ledger.models import OPEN, SETTLED, Delivery, Lookup, Pause, Task, database
+from receiver.ledger.merge import insert_new, merge, schedule_of_lookup
+from receiver.ledger.models import OPEN, SETTLED, Lookup, Pause, Task, database
 from receiver.ledger.pauses import in_force, pauses_since
-from receiver.ledger.results import Unreadable, read_callback
+from receiver.ledger.record import Callback, Recorded, record
+
+__all__ = [
+    "Callback",
+    "Claim",
+    "Recorded",
+    "adopt",
+    "apply",
+    "ask_now",
+    "claim",
+    "give_back",
+    "is_anything_due",
+    "record",
+    "register",
+]
 
 _ROWS_AT_ONCE = 500  # SQLite takes 32,766 parameters in a statement
-
-
-def _new_uid() -> str:
-    # The time first: an index of names that grow is appended to, one of random names is written all over.
-    return f"{time.time_ns():016x}{secrets.token_hex(8)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Callback:
-    """A callback as it came, `size` bytes long; `cut` says why `body` is not all of it, if so.
-
-    `uid` names it wherever it goes: recording it again changes nothing.
-    """
-
-    body: bytes
-    size: int
-    ref: str | None = None
-    remote_addr: str | None = None
-    headers: Sequence[tuple[str, str]] = ()
-    cut: Unreadable | None = None
-    uid: str = field(default_factory=_new_uid)
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What became of a callback: its task with that task's status, or why it is no result.
-
-    Nothing of it when it had been recorded before.
-    """
-
-    task_id: str | None
-    status: str | None
-    problem: Unreadable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +51,6 @@ class Claim:
         """Split the tasks in two, under the same lease."""
         middle = len(self.tasks) // 2
         return Claim(self.tasks[:middle], self.leased_until), Claim(self.tasks[middle:], self.leased_until)
-
-
-def record(callback: Callback, now: datetime, *, grace: timedelta, confirm: bool) -> Recorded:
-    """Keep a callback and join what it says of its task. After progress a look-up waits for `grace`."""
-    try:
-        return _record(callback, now, grace, confirm)
-    except IntegrityError:
-        with database.connection_context():
-            if not Delivery.select().where(Delivery.uid == callback.uid).exists():
-                raise
-        return Recorded(None, None)
 
 
 def register(registrations: Sequence[Registration], now: datetime, *, grace: timedelta) -> int:
@@ -177,22 +143,6 @@ def ask_now(task_id: str, now: datetime) -> bool:
         return bool(Task.update(next_lookup_at=now).where(Task.id == task_id).execute())
 
 
-def _record(callback: Callback, now: datetime, grace: timedelta, confirm: bool) -> Recorded:
-    try:
-        if callback.cut:
-            raise callback.cut
-        result = read_callback(callback.body)
-    except Unreadable as problem:
-        with writing():
-            _insert_delivery(callback, now, "unreadable", problem=problem)
-        return Recorded(None, None, problem)
-    said = evidence.of_callback(result, callback.ref, now, grace, confirm)
-    with writing():
-        (task,) = merge([said], schedule_of_callback()).returning(Task.status).execute()
-        _insert_delivery(callback, now, result.status, task_id=result.task_id)
-    return Recorded(result.task_id, task.status)
-
-
 def _claim_some(
     due_at: datetime, now: datetime, lease: timedelta, limit: int, *conditions: Any
 ) -> list[Task]:
@@ -234,25 +184,3 @@ def _lookup(
         "progress": answer.result.progress if answer.result else None,
         "error": answer.error,
     }
-
-
-def _insert_delivery(
-    callback: Callback,
-    now: datetime,
-    verdict: str,
-    task_id: str | None = None,
-    problem: Unreadable | None = None,
-) -> None:
-    Delivery.insert(
-        uid=callback.uid,
-        task=task_id,
-        received_at=now,
-        verdict=verdict,
-        problem=problem and json.dumps({"code": problem.code, "message": str(problem)}),
-        ref=callback.ref and callback.ref.encode(errors="replace").decode().replace("\0", "\ufffd"),
-        remote_addr=callback.remote_addr,
-        headers=json.dumps(list(callback.headers)),
-        body=callback.body,
-        size=callback.size,
-        digest=hashlib.sha256(callback.body).digest(),
-    ).execute()

@@ -145,5 +145,5 @@ def test_within_one_source_the_bytewise_smallest_counts():
 
 
 def test_postgresql_compares_facts_as_sqlite_does_whatever_its_locale():
-    statement, _ = merge([{"id": "t1"}], {}).sql()
+    statement, _ = merge([{"id": "t1", "type": "imagine"}], {}).sql()
     assert ('"type" COLLATE "C"' in statement) == on_postgresql()

@@ -1,0 +1,146 @@
+"""Group commit alone, over a `write` of the test's own: who is answered when, and with what."""
+
+import threading
+import time
+
+import pytest
+from peewee import OperationalError
+
+from receiver.ledger.group_commit import MOST_TOGETHER, GroupCommit
+from tests.processes import wait_until
+
+
+class Writer:
+    """Keeps the groups it was given; while `gate` is closed it writes nothing."""
+
+    def __init__(self):
+        self.groups = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, items):
+        self.groups.append(list(items))
+        assert self.gate.wait(30)
+        for item in items:
+            if isinstance(item, BaseException):
+                raise item
+        return [f"wrote {item}" for item in items]
+
+
+@pytest.fixture
+def writer():
+    return Writer()
+
+
+class Committer(threading.Thread):
+    """A request: commits an item and keeps what came of it."""
+
+    def __init__(self, commits, item):
+        super().__init__()
+        self.commits, self.item = commits, item
+        self.result = self.problem = None
+        self.start()
+
+    def run(self):
+        try:
+            self.result = self.commits.commit(self.item)
+        except BaseException as problem:  # noqa: BLE001 - SystemExit too
+            self.problem = problem
+
+
+def commit_behind(commits, writer, items):
+    """Let a first item be written while the others wait, and return all requests when they are answered."""
+    writer.gate.clear()
+    requests = [Committer(commits, "first")]
+    wait_until(lambda: writer.groups)
+    for number, item in enumerate(items, start=1):
+        requests.append(Committer(commits, item))
+        wait_until(lambda number=number: len(commits._waiting) == number)
+    writer.gate.set()
+    for request in requests:
+        request.join(30)
+        assert not request.is_alive()
+    return requests
+
+
+def test_one_alone_is_written_at_once(writer):
+    assert GroupCommit(writer, within=10).commit("a") == "wrote a"
+    assert writer.groups == [["a"]]
+
+
+def test_what_waits_is_written_together_in_its_order_and_each_gets_its_own_result(writer):
+    requests = commit_behind(GroupCommit(writer, within=30), writer, ["a", "b", "c"])
+    assert writer.groups == [["first"], ["a", "b", "c"]]
+    assert [request.result for request in requests] == ["wrote first", "wrote a", "wrote b", "wrote c"]
+
+
+def test_a_group_has_its_bound_and_the_rest_follows(writer):
+    items = [f"item {n}" for n in range(MOST_TOGETHER + 5)]
+    requests = commit_behind(GroupCommit(writer, within=30), writer, items)
+    assert [len(group) for group in writer.groups] == [1, MOST_TOGETHER, 5]
+    assert [request.result for request in requests[1:]] == [f"wrote {item}" for item in items]
+
+
+def test_one_that_cannot_be_written_fails_alone(writer):
+    requests = commit_behind(GroupCommit(writer, within=30), writer, ["a", ValueError("bad"), "c"])
+    assert [request.result for request in requests] == ["wrote first", "wrote a", None, "wrote c"]
+    assert [str(request.problem) for request in requests if request.problem] == ["bad"]
+
+
+def test_when_the_database_is_away_all_fail_and_it_is_asked_once(writer):
+    requests = commit_behind(GroupCommit(writer, within=30), writer, ["a", OperationalError("away"), "c"])
+    assert [str(request.problem) for request in requests[1:]] == ["away"] * 3
+    assert len(writer.groups) == 2
+
+
+def test_the_next_is_written_after_a_failure(writer):
+    commits = GroupCommit(writer, within=10)
+    with pytest.raises(OperationalError):
+        commits.commit(OperationalError("away"))
+    assert commits.commit("a") == "wrote a"
+
+
+def test_nobody_waits_longer_than_told_and_who_comes_then_does_not_wait_at_all(writer):
+    commits = GroupCommit(writer, within=0.2)
+    writer.gate.clear()
+    leader = Committer(commits, "stuck")
+    wait_until(lambda: writer.groups)
+    with pytest.raises(OperationalError, match="within"):
+        commits.commit("gives up")
+    began = time.monotonic()
+    with pytest.raises(OperationalError, match="busy"):
+        commits.commit("is refused")
+    assert time.monotonic() - began < 0.2  # it did not wait its own time out
+    writer.gate.set()
+    leader.join(30)
+    assert leader.result == "wrote stuck"
+    assert commits.commit("a") == "wrote a"
+    assert writer.groups == [["stuck"], ["a"]]  # what was given up was taken out of the queue
+
+
+def test_a_leader_that_is_ended_leaves_nobody_waiting(writer):
+    requests = commit_behind(GroupCommit(writer, within=30), writer, ["a", SystemExit(), "c"])
+    assert isinstance(requests[1].problem, SystemExit)  # the one that led
+    assert [type(request.problem) for request in requests[2:]] == [OperationalError] * 2
+    assert requests[0].commits.commit("d") == "wrote d"
+
+
+def test_many_threads_that_commit_for_a_while_all_get_their_own(writer):
+    commits = GroupCommit(writer, within=30)
+    wrong = []
+
+    def work(worker):
+        for n in range(200):
+            item = f"{worker}-{n}"
+            if commits.commit(item) != f"wrote {item}":
+                wrong.append(item)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert wrong == []
+    written = [item for group in writer.groups for item in group]
+    assert len(written) == len(set(written)) == 3200

@@ -1,0 +1,62 @@
+from datetime import datetime
+
+import pytest
+
+from receiver.ledger.db import execute_all, writing
+from receiver.ledger.models import Task, database
+from receiver.ledger.prepared import Prepared
+
+pytestmark = pytest.mark.usefixtures("ledger")
+
+NOW = datetime(2026, 1, 31, 12, 0, 0, 250_000)
+
+
+def row(task_id, **columns):
+    return {
+        "id": task_id,
+        "created_at": NOW,
+        "silent_since": NOW,
+        "claim_key": b"\0\xff",
+        "ref": None,
+    } | columns
+
+
+def test_it_writes_what_the_query_builder_would_and_builds_the_statement_once():
+    built = []
+
+    def build(slots):
+        built.append(slots)
+        return Task.insert(slots).returning(Task.id)
+
+    insert = Prepared(build)
+    with writing():
+        rows = execute_all(insert.fill(row(f"t{n}", ref=f"order-{n}")) for n in range(3))
+    Task.insert(row("t9", ref="order-9")).execute()
+    assert rows == [("t0",), ("t1",), ("t2",)]
+    assert len(built) == 1
+    kept = {task.id: task for task in Task.select()}
+    for name in ("created_at", "silent_since", "status", "attempts", "lookup_key", "type"):
+        assert getattr(kept["t1"], name) == getattr(kept["t9"], name)
+    assert (kept["t1"].ref, bytes(kept["t1"].claim_key), kept["t1"].created_at) == ("order-1", b"\0\xff", NOW)
+
+
+def test_a_text_that_looks_like_sql_stays_a_text():
+    insert = Prepared(Task.insert)
+    with writing():
+        execute_all([insert.fill(row("t1", ref="'); DROP TABLE task; --"))])
+    assert Task.get().ref == "'); DROP TABLE task; --"
+
+
+def test_executing_several_returns_the_first_row_of_each():
+    with database.connection_context():
+        assert execute_all([("SELECT 1", []), ("SELECT 2", [])]) == [(1,), (2,)]
+
+
+def test_one_that_fails_undoes_them_all_and_the_connection_goes_on():
+    insert = Prepared(Task.insert)
+    with pytest.raises(Exception, match=r"(?i)unique"), writing():
+        execute_all(insert.fill(row(task_id)) for task_id in ("a", "b", "a", "c"))
+    assert Task.select().count() == 0
+    with writing():
+        execute_all([insert.fill(row("a"))])
+    assert Task.select().count() == 1
