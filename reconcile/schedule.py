@@ -9,7 +9,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from receiver.config import Settings
-from receiver.ledger import runs
+from receiver.ledger import runs, tally
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import DATABASE_AWAY, describe
 from receiver.upstream import Upstream
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 PRUNE_EVERY = timedelta(hours=1)
 FIRST_PRUNE_AFTER = timedelta(minutes=1)
+TOTALS_BY_HOUR_FOR = timedelta(days=31)
+TOTALS_BY_SHARD_FOR = timedelta(hours=2)
 DISCOVER_EVERY = timedelta(minutes=10)
 FIRST_DISCOVERY_AFTER = timedelta(seconds=5)
 # When upstream's list holds more than one discovery may ask for.
@@ -89,9 +91,11 @@ def discover_tasks(discoverer: Discoverer, scheduler: BackgroundScheduler) -> No
 
 
 def prune_old_rows(retention: timedelta) -> None:
-    """Delete what is older than the retention time, tasks excepted."""
+    """Delete what is older than the retention time, tasks excepted, and join old totals."""
+    now = utcnow()
     try:
-        deleted = runs.prune(utcnow() - retention)
+        deleted = runs.prune(now - retention)
+        tally.fold(now - TOTALS_BY_HOUR_FOR, now - TOTALS_BY_SHARD_FOR)
     except DATABASE_AWAY as problem:
         log.error("The database is away, pruning later: %s", describe(problem))
         return

@@ -14,8 +14,7 @@ from typing import Any
 
 import urllib3
 
-from receiver.ledger import queries
-from receiver.ledger.clock import utcnow
+from receiver.ledger import tally
 from receiver.ledger.db import init_database
 from receiver.ledger.results import FAILED, PENDING
 from tests.processes import Backstop, free_port
@@ -96,8 +95,8 @@ def _submit(
 
 
 def _report(submitted: int) -> None:
-    settled = queries.count_settled(utcnow().replace(year=2000))
-    by_status = queries.count_by_status()
+    settled = tally.count_outcomes()
+    by_status = tally.count_by_status()
     line = (
         f"submitted {submitted}   by callback {settled.by_callback}   recovered {settled.by_lookup}"
         f"   (failed upstream {by_status[FAILED]})   waiting {by_status[PENDING]}"

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -123,16 +123,10 @@ def writing() -> Iterator[None]:
         yield
 
 
-def execute_all(statements: Iterable[tuple[str, Sequence[Any]]]) -> list[Any]:
-    """Execute statements in their order and return the first row of each, None where it returns none.
-
-    PostgreSQL gets them all before it is waited for, so that they take one round trip.
-    """
-    if not on_postgresql():
-        return [database.execute_sql(sql, values).fetchone() for sql, values in statements]
-    with __exception_wrapper__, database.connection().pipeline():
-        cursors = [database.execute_sql(sql, values) for sql, values in statements]
-    return [cursor.fetchone() if cursor.description else None for cursor in cursors]
+def execute_many(sql: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Execute a statement once for each row of parameters, in their order, in one round trip."""
+    with __exception_wrapper__:
+        database.cursor().executemany(sql, rows)
 
 
 def on_postgresql() -> bool:

@@ -1,4 +1,4 @@
-"""The rows: Task, Delivery, Lookup, ReconcileRun, Pause, Discovery.
+"""The rows: Task, Tally, Delivery, Lookup, ReconcileRun, Pause, Discovery.
 
 Times are UTC without a zone, JSON is strict text.
 """
@@ -7,6 +7,7 @@ from peewee import (
     SQL,
     AutoField,
     BigAutoField,
+    BigIntegerField,
     BlobField,
     BooleanField,
     DatabaseProxy,
@@ -123,18 +124,48 @@ DISPUTED = SQL(
 OPEN = SQL("status IN ('pending', 'expired')")
 SETTLED = SQL("status IN ('failed', 'succeeded')")
 
-Task.add_index(Task.index(Task.next_lookup_at, name="task_due", where=SQL("next_lookup_at IS NOT NULL")))
-Task.add_index(
-    Task.index(
-        Task.next_lookup_at, name="task_overdue", where=SQL(f"next_lookup_at IS NOT NULL AND {OPEN.sql}")
-    )
-)
+# Its final callback never came; a look-up found the result.
+MISSED = SQL("settled_by = 'lookup' AND COALESCE(claim_status, 'pending') = 'pending'")
+
+for _name, _kind in (("task_overdue", OPEN), ("task_unconfirmed", SETTLED)):
+    _due = SQL(f"next_lookup_at IS NOT NULL AND {_kind.sql}")
+    Task.add_index(Task.index(Task.next_lookup_at, name=_name, where=_due))
 Task.add_index(Task.index(Task.created_at, Task.id, name="task_newest"))
 Task.add_index(Task.index(Task.status, Task.created_at, Task.id, name="task_status_newest"))
-Task.add_index(Task.index(Task.settled_at, Task.settled_by, name="task_settled"))
+Task.add_index(Task.index(Task.settled_at, name="task_missed", where=MISSED))
 Task.add_index(Task.index(Task.ref, name="task_ref"))
 Task.add_index(Task.index(Task.trace_id, name="task_trace_id"))
 Task.add_index(Task.index(Task.created_at, Task.id, name="task_disputed", where=DISPUTED))
+
+
+class Tally(_Row):
+    """How many tasks of one kind were first heard of in one hour; see `ledger.tally`. Triggers write it."""
+
+    id = BigAutoField()
+    hour = TextField()  # of Task.created_at, like 2026-01-31 12
+    shard = IntegerField()  # which connection added to it; 0 on SQLite
+    status = TextField()
+    settled_by = TextField()  # empty where it is not settled
+    missed = BooleanField()
+    disputed = BooleanField()
+    tasks = BigIntegerField()
+
+    class Meta:
+        table_name = "tally"
+
+
+Tally.add_index(
+    Tally.index(
+        Tally.hour,
+        Tally.status,
+        Tally.settled_by,
+        Tally.missed,
+        Tally.disputed,
+        Tally.shard,
+        name="tally_key",
+        unique=True,
+    )
+)
 
 
 class Delivery(_Row):
@@ -237,4 +268,4 @@ class Discovery(_Row):
         table_name = "discovery"
 
 
-MODELS = (Task, Delivery, ReconcileRun, Lookup, Pause, Discovery)
+MODELS = (Task, Tally, Delivery, ReconcileRun, Lookup, Pause, Discovery)

@@ -4,15 +4,16 @@ To build the upsert of one callback takes peewee a hundred times as long as to e
 and all that changes from one execution to the next are the values in its row.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from peewee import Value
 
+from receiver.ledger.db import execute_many
 from receiver.ledger.models import database
 
 Row = Mapping[str, Any]  # columns and their values, as the database's driver takes them
-Statement = tuple[str, list[Any]]
+Parameters = list[Any]
 
 
 class Prepared:
@@ -25,14 +26,19 @@ class Prepared:
         self._build = build
         self._built: dict[type, _Text] = {}
 
-    def fill(self, row: Row) -> Statement:
-        """Return the statement and its parameters that write `row`; each time a row of the same columns."""
+    def fill(self, row: Row) -> Parameters:
+        """Return the parameters with which the statement writes `row`, each time one of the same columns."""
         # By the kind of the database: the same query reads otherwise on another.
         text = self._built.get(type(database.obj)) or self._make(row)
-        values = text.values.copy()
+        parameters = text.values.copy()
         for at, column in text.places:
-            values[at] = row[column]
-        return text.sql, values
+            parameters[at] = row[column]
+        return parameters
+
+    def execute(self, rows: Sequence[Parameters]) -> None:
+        """Write the rows that were filled in, in their order."""
+        if rows:
+            execute_many(self._built[type(database.obj)].sql, rows)
 
     def _make(self, row: Row) -> "_Text":
         # No converter: peewee would convert the name as if it were the value.

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from peewee import SQL, Case, chunked, fn
+from peewee import SQL, chunked, fn
 
-from receiver.ledger.models import DISPUTED, Delivery, Lookup, ReconcileRun, Task, database
-from receiver.ledger.results import EXPIRED, FINAL, PENDING, STATUSES
+from receiver.ledger.models import DISPUTED, MISSED, Delivery, Lookup, ReconcileRun, Task, database
+from receiver.ledger.results import EXPIRED, PENDING
 
 # A body may be large, and lists show none.
 _WITHOUT_BODY = [field for field in Delivery._meta.sorted_fields if field is not Delivery.body]
@@ -23,15 +23,6 @@ class TaskFilter:
     settled_by: str | None = None
     disputed: bool | None = None
     text: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """How tasks were settled in a span of time; `missed` had no final callback and were recovered."""
-
-    by_callback: int = 0
-    by_lookup: int = 0
-    missed: int = 0
 
 
 def list_tasks(wanted: TaskFilter, limit: int, before: tuple[datetime, str] | None = None) -> list[Task]:
@@ -103,26 +94,6 @@ def lookups_of(task_id: str, limit: int = 100) -> list[Lookup]:
         return list(Lookup.select().where(Lookup.task == task_id).order_by(Lookup.id.desc()).limit(limit))
 
 
-def count_by_status() -> dict[str, int]:
-    """Return how many tasks have each status, zero included."""
-    query = Task.select(Task.status, fn.COUNT(SQL("*"))).group_by(Task.status).tuples()
-    with database.connection_context():
-        counts: list[Any] = list(query)
-    return dict.fromkeys(STATUSES, 0) | dict(counts)
-
-
-def count_disputed() -> int:
-    """Return how many tasks' callbacks contradict what upstream says."""
-    with database.connection_context():
-        return int(Task.select().where(DISPUTED).count())
-
-
-def count_newly_disputed(since: datetime) -> int:
-    """Return how many of the tasks first heard of since a moment are disputed."""
-    with database.connection_context():
-        return int(Task.select().where(DISPUTED, Task.created_at >= since).count())
-
-
 def count_given_up(since: datetime, newest: int = 1000) -> int:
     """Return how many tasks were given up since a moment, among the `newest` of those that still are."""
     expired = (
@@ -145,30 +116,10 @@ def oldest_pending() -> Task | None:
         return task
 
 
-def count_settled(since: datetime) -> Settled:
-    """Return how the tasks settled since a moment were settled."""
-    missed = (Task.settled_by == "lookup") & (Task.claim_status.is_null() | Task.claim_status.not_in(FINAL))
-    query = Task.select(
-        fn.COALESCE(fn.SUM(Case(None, [(Task.settled_by == "callback", 1)], 0)), 0),
-        fn.COALESCE(fn.SUM(Case(None, [(Task.settled_by == "lookup", 1)], 0)), 0),
-        fn.COALESCE(fn.SUM(Case(None, [(missed, 1)], 0)), 0),
-    ).where(Task.settled_at >= since)
-    with database.connection_context():
-        counts: list[Any] = list(query.tuples())
-    return Settled(*map(int, counts[0]))
-
-
 def list_missed(since: datetime, limit: int) -> list[Task]:
     """Return the tasks settled since a moment whose final callback never came, newest first."""
     query = (
-        Task.select()
-        .where(
-            Task.settled_at >= since,
-            Task.settled_by == "lookup",
-            Task.claim_status.is_null() | Task.claim_status.not_in(FINAL),
-        )
-        .order_by(Task.settled_at.desc())
-        .limit(limit)
+        Task.select().where(Task.settled_at >= since, MISSED).order_by(Task.settled_at.desc()).limit(limit)
     )
     with database.connection_context():
         return list(query)

@@ -12,11 +12,11 @@ from typing import Any
 from peewee import IntegrityError
 
 from receiver.ledger import evidence
-from receiver.ledger.db import execute_all, writing
+from receiver.ledger.db import on_postgresql, writing
 from receiver.ledger.group_commit import GroupCommit
 from receiver.ledger.merge import merge, schedule_of_callback
-from receiver.ledger.models import Delivery, Task, database
-from receiver.ledger.prepared import Prepared, Row
+from receiver.ledger.models import Delivery, database
+from receiver.ledger.prepared import Parameters, Prepared
 from receiver.ledger.results import Unreadable, read_callback
 
 # Longer than a healthy database ever takes. The sender does not mind, but each that waits holds a thread.
@@ -58,10 +58,11 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """The rows of one callback: its delivery, and what it says of its task, if it names one."""
+    """One callback, as parameters: of its delivery, and of what it says of its task if it names one."""
 
-    delivery: Row
-    said: Row | None = None
+    task_id: str | None
+    keep: Parameters
+    join: Parameters | None = None
 
 
 def record(callback: Callback, now: datetime, *, grace: timedelta, confirm: bool) -> Recorded:
@@ -84,22 +85,34 @@ def _record(callback: Callback, now: datetime, grace: timedelta, confirm: bool) 
             raise callback.cut
         result = read_callback(callback.body)
     except Unreadable as problem:
-        _commits.commit(_Entry(_delivery(callback, now, "unreadable", problem=problem)))
+        _commits.commit(_Entry(None, _keep.fill(_delivery(callback, now, "unreadable", problem=problem))))
         return Recorded(None, None, problem)
     said = evidence.of_callback(result, callback.ref, now, grace, confirm)
-    entry = _Entry(_delivery(callback, now, result.status, task_id=result.task_id), said)
+    delivery = _delivery(callback, now, result.status, task_id=result.task_id)
+    entry = _Entry(result.task_id, _keep.fill(delivery), _join.fill(said))
     return Recorded(result.task_id, _commits.commit(entry))
 
 
 def _write(entries: Sequence[_Entry]) -> list[str | None]:
     """Write the entries in one transaction and return the status of each one's task, if it names one."""
     # In the order of their tasks' ids: two groups that lock rows in one order cannot deadlock.
-    ordered = sorted(entries, key=lambda entry: entry.delivery["task"] or "")
+    ordered = sorted(entries, key=lambda entry: entry.task_id or "")
     with writing():
-        joined = execute_all(_join.fill(entry.said) for entry in ordered if entry.said)
-        execute_all(_keep.fill(entry.delivery) for entry in ordered)
-    statuses: dict[str, str] = dict(joined)
-    return [statuses.get(entry.delivery["task"]) for entry in entries]
+        _join.execute([entry.join for entry in ordered if entry.join])
+        _keep.execute([entry.keep for entry in ordered])
+        statuses = _statuses([entry.task_id for entry in ordered if entry.task_id])
+    return [statuses.get(entry.task_id) if entry.task_id else None for entry in entries]
+
+
+def _statuses(task_ids: list[str]) -> dict[str, str]:
+    if not task_ids:
+        return {}
+    if on_postgresql():
+        return dict(database.execute_sql("SELECT id, status FROM task WHERE id = ANY(%s)", (task_ids,)))
+    # All in one row: for each row that SQLite returns, Python gives other threads their turn.
+    query = "SELECT json_group_object(id, status) FROM task WHERE id IN (SELECT value FROM json_each(?))"
+    statuses: dict[str, str] = json.loads(database.execute_sql(query, (json.dumps(task_ids),)).fetchone()[0])
+    return statuses
 
 
 def _delivery(
@@ -124,6 +137,6 @@ def _delivery(
     }
 
 
-_join = Prepared(lambda row: merge([row], schedule_of_callback()).returning(Task.id, Task.status))
+_join = Prepared(lambda row: merge([row], schedule_of_callback()))
 _keep = Prepared(Delivery.insert)
 _commits = GroupCommit(_write, within=COMMIT_WITHIN_SECONDS)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from peewee import SQL, Case, chunked, fn
+from peewee import SQL, Case, Select, chunked, fn
 
 from receiver.ledger import evidence
 from receiver.ledger.db import on_postgresql, writing
@@ -84,10 +84,14 @@ def adopt(discovered: Sequence[Discovered], now: datetime, *, grace: timedelta) 
 
 
 def is_anything_due(now: datetime) -> bool:
-    """Tell whether any task is due: one look into an index, however many tasks there are."""
-    query = Task.select(SQL("1")).where(Task.next_lookup_at <= now).limit(1).tuples()
+    """Tell whether any task is due: one query that looks into two indexes, however many tasks there are."""
     with database.connection_context():
-        return query.first() is not None
+        return bool(_anything_due(now).execute(database)[0])
+
+
+def _anything_due(now: datetime) -> Any:
+    due = [Task.select(SQL("1")).where(Task.next_lookup_at <= now, kind) for kind in (OPEN, SETTLED)]
+    return Select([], [fn.EXISTS(due[0]) | fn.EXISTS(due[1])]).tuples()
 
 
 def claim(due_at: datetime, now: datetime, *, limit: int, lease: timedelta, probing: bool = False) -> Claim:

@@ -6,7 +6,7 @@ from typing import Any
 from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
 
-from receiver.ledger import queries
+from receiver.ledger import queries, tally
 from receiver.ledger.clock import to_iso, utcnow
 from receiver.ledger.models import database
 from receiver.ledger.pauses import current_pause
@@ -54,12 +54,12 @@ def overview() -> ResponseReturnValue:
     """
     now, wanted = utcnow(), _wanted()
     with database.connection_context():
-        counts = queries.count_by_status()
+        counts = tally.count_by_status()
         facts = _facts(now, counts["pending"])
         shown = {
             "counts": counts,
-            "disputed": queries.count_disputed(),
-            "today": queries.count_settled(now.replace(hour=0, minute=0, second=0, microsecond=0)),
+            "disputed": tally.count_outcomes().disputed,
+            "today": tally.count_outcomes(now.replace(hour=0)),
             "missed": queries.list_missed(now - _DAY, _MOST_MISSED),
             "tasks": queries.list_tasks(wanted, _MOST_TASKS),
             "unreadable": [
@@ -120,7 +120,7 @@ def _wanted() -> queries.TaskFilter:
 
 def _facts(now: datetime, pending: int) -> Facts:
     newest, oldest = queries.list_tasks(queries.TaskFilter(), 1), queries.oldest_pending()
-    runs = queries.list_runs(1)
+    runs, last_day = queries.list_runs(1), tally.count_outcomes(now - _DAY)
     return Facts(
         now=now,
         interval=current_settings().reconcile_interval,
@@ -128,8 +128,8 @@ def _facts(now: datetime, pending: int) -> Facts:
         pending=pending,
         oldest_pending_at=oldest.created_at if oldest else None,
         expired=queries.count_given_up(now - _DAY),
-        disputed=queries.count_newly_disputed(now - _DAY),
-        missed=queries.count_settled(now - _DAY).missed,
+        disputed=last_day.disputed,
+        missed=last_day.missed,
         last_run=runs[0] if runs else None,
         last_asking_run=queries.last_asking_run(now - _DAY),
         reconciler_seen_at=queries.reconciler_seen_at(),

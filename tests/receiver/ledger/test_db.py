@@ -14,7 +14,7 @@ from receiver.ledger.db import (
     pending_migrations,
     require_schema,
 )
-from receiver.ledger.models import DISPUTED, MODELS, OPEN, SETTLED, Task, database
+from receiver.ledger.models import DISPUTED, MISSED, MODELS, OPEN, SETTLED, Task, database
 from tests.factories import record, register
 from tests.processes import REPOSITORY
 
@@ -119,18 +119,17 @@ def full_ledger(ledger):
 @pytest.mark.parametrize(
     ("query", "index"),
     [
-        ("WHERE next_lookup_at <= '2026-01-01 01:00:00' LIMIT 1", "task_due"),
         (
             f"WHERE next_lookup_at <= '2026-01-01 01:00:00' AND {OPEN.sql} ORDER BY next_lookup_at LIMIT 50",
             "task_overdue",
         ),
         (
             f"WHERE next_lookup_at <= '2026-01-01 01:00:00' AND {SETTLED.sql} ORDER BY next_lookup_at LIMIT 50",
-            "task_due",
+            "task_unconfirmed",
         ),
         ("ORDER BY created_at DESC, id DESC LIMIT 50", "task_newest"),
         ("WHERE status = 'failed' ORDER BY created_at DESC, id DESC LIMIT 50", "task_status_newest"),
-        ("WHERE settled_at >= '2026-01-01 05:00:00'", "task_settled"),
+        (f"WHERE settled_at >= '2026-01-01 05:00:00' AND {MISSED.sql}", "task_missed"),
         (f"WHERE {DISPUTED.sql} ORDER BY created_at DESC, id DESC LIMIT 50", "task_disputed"),
         ("WHERE ref = 'x'", "task_ref"),
         ("WHERE trace_id = 'x'", "task_trace_id"),

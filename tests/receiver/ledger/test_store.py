@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 from peewee import IntegrityError
 
-from receiver.ledger import queries, runs, store
+from receiver.ledger import queries, runs, store, tally
 from receiver.ledger import record as record_module
 from receiver.ledger.clock import utcnow
 from receiver.ledger.evidence import ABSENT, Answer, Discovered
@@ -225,7 +225,7 @@ class TestAdopt:
         self.adopt(finished_item("t1"))
         assert record(body("t1"), now=NOW, confirm=True).status == "succeeded"
         assert (task().settled_by, task().confirmed, task().next_lookup_at) == ("lookup", True, None)
-        assert queries.count_settled(NOW - MINUTE).missed == 0
+        assert tally.count_outcomes(NOW - MINUTE).missed == 0
 
     def test_a_look_up_goes_on_from_it(self):
         self.adopt(item("t1"))
