@@ -33,6 +33,7 @@ __all__ = [
     "register",
 ]
 
+_NEVER = datetime(9999, 12, 31)
 _ROWS_AT_ONCE = 500  # SQLite takes 32,766 parameters in a statement
 
 
@@ -86,12 +87,19 @@ def adopt(discovered: Sequence[Discovered], now: datetime, *, grace: timedelta) 
 def is_anything_due(now: datetime) -> bool:
     """Tell whether any task is due: one query that looks into two indexes, however many tasks there are."""
     with database.connection_context():
-        return bool(_anything_due(now).execute(database)[0])
+        return bool(_anything_due(now).scalar())
 
 
 def _anything_due(now: datetime) -> Any:
-    due = [Task.select(SQL("1")).where(Task.next_lookup_at <= now, kind) for kind in (OPEN, SETTLED)]
-    return Select([], [fn.EXISTS(due[0]) | fn.EXISTS(due[1])]).tuples()
+    # The earliest of each kind, rather than whether any is due: PostgreSQL's plan for any moment expects to
+    # meet one that is due soon when it reads all tasks.
+    overdue, unconfirmed = (
+        fn.COALESCE(
+            Task.select(fn.MIN(Task.next_lookup_at)).where(Task.next_lookup_at.is_null(False), kind), _NEVER
+        )
+        for kind in (OPEN, SETTLED)
+    )
+    return Select([], [(overdue <= now) | (unconfirmed <= now)]).bind(database)
 
 
 def claim(due_at: datetime, now: datetime, *, limit: int, lease: timedelta, probing: bool = False) -> Claim:

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -6,6 +7,8 @@ import pytest
 from peewee import OperationalError
 from playhouse.schema_diff import diff_models
 
+from receiver.ledger import store
+from receiver.ledger.clock import utcnow
 from receiver.ledger.db import (
     SchemaBehind,
     init_database,
@@ -113,6 +116,17 @@ def full_ledger(ledger):
             f" {empty}, {empty}, 0, 0, 0 FROM n"
         )
         database.execute_sql("ANALYZE")
+
+
+@pytest.mark.usefixtures("full_ledger")
+def test_a_run_with_nothing_due_costs_one_indexed_query():
+    explain = "EXPLAIN" if on_postgresql() else "EXPLAIN QUERY PLAN"
+    sql, values = store._anything_due(utcnow()).sql()
+    with database.connection_context():
+        plan = str(database.execute_sql(f"{explain} {sql}", values).fetchall())
+    assert "task_overdue" in plan
+    assert "task_unconfirmed" in plan
+    assert not re.search(r"SCAN t|Seq Scan", plan), plan
 
 
 @pytest.mark.usefixtures("full_ledger")

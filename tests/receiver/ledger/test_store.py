@@ -133,6 +133,18 @@ class TestRecord:
         assert (Task.select().count(), Delivery.select().count()) == (0, 0)
 
 
+class TestDue:
+    def test_it_tells_whether_anything_is_due_of_either_kind(self):
+        assert not store.is_anything_due(NOW)
+        register("open", now=NOW, grace=MINUTE)
+        assert [store.is_anything_due(NOW + n * SECOND) for n in (0, 59, 60)] == [False, False, True]
+        Task.delete().execute()
+        record(body("to-be-confirmed"), NOW, confirm=True)
+        assert [store.is_anything_due(NOW + n * SECOND) for n in (-1, 0)] == [False, True]
+        look_up([finished_item("to-be-confirmed")], NOW)
+        assert not store.is_anything_due(NOW + DAY)
+
+
 class TestRegister:
     def test_it_counts_the_new_ones(self):
         assert register("a", "b", "a") == 2
