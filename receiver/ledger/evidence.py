@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from receiver.ledger.models import Pause, Task
 from receiver.ledger.pauses import paused_within
-from receiver.ledger.results import FINAL, Result, clean_text
+from receiver.ledger.results import FINAL, PENDING, Result, clean_text
 
 REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
 ABSENT = "upstream does not know this task"
@@ -132,6 +132,7 @@ def of_lookup(
     """Return what a look-up says about a claimed task; `pauses` are those since its last sign of life."""
     result = answer.result
     evidence: dict[str, Any] = {
+        **_NOTHING_SAID,
         "id": task.id,
         "created_at": now,
         "silent_since": task.silent_since,
@@ -219,3 +220,13 @@ def _fold(registrations: Sequence[Registration]) -> list[Registration]:
 
 def _smaller(one: _T | None, other: _T | None) -> _T | None:
     return min((value for value in (one, other) if value is not None), default=None)
+
+
+# The columns of which a look-up may say something: so each look-up's row has all of them.
+_NOTHING_SAID: Evidence = {
+    **_facts(LOOKUP, type=None, trace_id=None, request=None, submitted_at=None),
+    **dict.fromkeys(("prompt", "finished_at", "settled_by", "settled_at", "gave_up_at", "doubted_at")),
+    **dict.fromkeys(("lookup_status", "lookup_progress", "lookup_response", "lookup_error")),
+    "lookup_key": b"",
+    "status": PENDING,
+}

@@ -7,7 +7,6 @@ that learn of one task at the same moment cannot overwrite each other.
 """
 
 from collections.abc import Collection, Iterable
-from datetime import datetime
 from typing import Any
 
 from peewee import EXCLUDED, SQL, Case, Insert, TextField
@@ -56,7 +55,7 @@ def schedule_of_callback() -> Assignments:
     }
 
 
-def schedule_of_lookup(leased_until: datetime) -> Assignments:
+def schedule_of_lookup(leased_until: Any) -> Assignments:
     """A look-up times the next one, unless somebody has timed it anew since the lease was taken."""
     leased = Task.next_lookup_at == leased_until
     gives_up = leased & EXCLUDED.gave_up_at.is_null(False)
@@ -78,7 +77,7 @@ def schedule_of_lookup(leased_until: datetime) -> Assignments:
     }
 
 
-def _end_of_lease(leased_until: datetime) -> Any:
+def _end_of_lease(leased_until: Any) -> Any:
     # Only of our own lease: who comes late must not end that of another.
     return Case(None, [(Task.leased_until == leased_until, SQL("NULL"))], Task.leased_until)
 

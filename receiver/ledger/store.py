@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from peewee import SQL, Case, Select, chunked, fn
+from peewee import SQL, Case, Insert, Select, chunked, fn
 
 from receiver.ledger import evidence
 from receiver.ledger.db import on_postgresql, writing
@@ -17,6 +17,7 @@ from receiver.ledger.evidence import Answer, Discovered, Patience, Registration
 from receiver.ledger.merge import insert_new, merge, schedule_of_lookup
 from receiver.ledger.models import OPEN, SETTLED, Lookup, Pause, Task, database
 from receiver.ledger.pauses import in_force, pauses_since
+from receiver.ledger.prepared import Prepared, Row
 from receiver.ledger.record import Callback, Recorded, record
 
 __all__ = [
@@ -136,17 +137,17 @@ def apply(
 ) -> int:
     """Join what look-ups brought about claimed tasks, and return how many of them it settled."""
     pauses = pauses_since(min(task.silent_since for task in claimed.tasks))
-    said = [evidence.of_lookup(task, answers[task.id], now, patience, pauses) for task in claimed.tasks]
-    lookups = [_lookup(task_id, answers[task_id], run_id, asked_at, now) for task_id in sorted(claimed.ids)]
+    # In the order of their ids, as all who lock several rows, or two could deadlock.
+    tasks = sorted(claimed.tasks, key=lambda task: task.id)
+    said = [evidence.of_lookup(task, answers[task.id], now, patience, pauses) for task in tasks]
+    lookups = [_lookup(task.id, answers[task.id], run_id, asked_at, now) for task in tasks]
+    settled = Task.select().where(
+        Task.id.in_(claimed.ids), Task.settled_by == "lookup", Task.settled_at == now
+    )
     with writing():
-        joined = (
-            merge(said, schedule_of_lookup(claimed.leased_until))
-            .returning(Task.settled_by, Task.settled_at)
-            .execute()
-        )
-        settled = sum(1 for task in joined if (task.settled_by, task.settled_at) == ("lookup", now))
-        Lookup.insert_many(lookups).execute()
-    return settled
+        _join.execute([_join.fill({**row, _LEASE: claimed.leased_until}) for row in said])
+        _note.execute([_note.fill(lookup) for lookup in lookups])
+        return int(settled.count())
 
 
 def ask_now(task_id: str, now: datetime) -> bool:
@@ -196,3 +197,13 @@ def _lookup(
         "progress": answer.result.progress if answer.result else None,
         "error": answer.error,
     }
+
+
+def _merge_under_lease(row: Row) -> Insert:
+    said = {column: value for column, value in row.items() if column != _LEASE}
+    return merge([said], schedule_of_lookup(row[_LEASE]))
+
+
+_LEASE = "lease"  # beside the columns of the evidence: until when the task was claimed
+_join = Prepared(_merge_under_lease)
+_note = Prepared(Lookup.insert)
