@@ -9,7 +9,7 @@ that learn of one task at the same moment cannot overwrite each other.
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from peewee import EXCLUDED, SQL, Case, Insert, TextField
+from peewee import EXCLUDED, SQL, Case, Insert, TextField, fn
 
 from receiver.ledger.db import on_postgresql
 from receiver.ledger.evidence import Evidence
@@ -27,7 +27,7 @@ _REQUIRED = {name: field.default for name, field in Task._meta.fields.items() if
 
 
 def merge(rows: Iterable[Evidence], schedule: Assignments) -> Insert:
-    """Return the upsert that joins `rows`, at most one a task, with what is known.
+    """Return the upsert that joins `rows`, at most one a task and all of one kind, with what is known.
 
     `schedule` says how the columns join that time the next look-up; those it leaves out stay as they are.
     """
@@ -69,7 +69,9 @@ def schedule_of_lookup(leased_until: Any) -> Assignments:
         Task.silent_since: _choose(EXCLUDED.silent_since > Task.silent_since, Task.silent_since),
         Task.gave_up_at: _choose(gives_up & Task.gave_up_at.is_null(), Task.gave_up_at),
         Task.status: Case(
-            None, [(gives_up & (Task.status == PENDING) & ~final, EXPIRED)], _choose(_settles(), Task.status)
+            None,
+            [(gives_up & (Task.status == PENDING) & ~final, EXPIRED)],
+            _settlement({Task.lookup_status.name})[Task.status],
         ),
         Task.doubted_at: _choose(leased & Task.doubted_at.is_null(), Task.doubted_at),
         Task.last_lookup_error: EXCLUDED.last_lookup_error,
@@ -113,15 +115,14 @@ def _facts(told: Told) -> Assignments:
 
 
 def _settlement(told: Told) -> Assignments:
-    if Task.settled_by.name not in told:
+    if Task.claim_status.name in told:
+        settles = _raises_claim() & _is_final(EXCLUDED.claim_status) & ~_is_final(Task.lookup_status)
+    elif Task.lookup_status.name in told:
+        settles = _raises_lookup() & _is_final(EXCLUDED.lookup_status)
+    else:
         return {}
-    return {column: _choose(_settles(), column) for column in (Task.status, Task.settled_by, Task.settled_at)}
-
-
-def _settles() -> Any:
-    by_lookup = _raises_lookup() & _is_final(EXCLUDED.lookup_status)
-    by_claim = _raises_claim() & _is_final(EXCLUDED.claim_status) & ~_is_final(Task.lookup_status)
-    return (by_lookup | by_claim) & (EXCLUDED.status != Task.status)
+    changes = settles & (EXCLUDED.status != Task.status)
+    return {column: _choose(changes, column) for column in (Task.status, Task.settled_by, Task.settled_at)}
 
 
 def _raises_claim() -> Any:
@@ -134,7 +135,7 @@ def _raises_lookup() -> Any:
 
 def _is_final(status: Any) -> Any:
     # Not IN alone: with NULL it is NULL, and so is its negation.
-    return status.is_null(False) & status.in_(FINAL)
+    return fn.COALESCE(status, PENDING).in_(FINAL)
 
 
 def _choose(condition: Any, column: Any) -> Any:
