@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import resource
 import signal
@@ -388,6 +389,28 @@ class TestDatabaseOutage:
                 other.execute("ROLLBACK")
             wait_until(lambda: backstop.request("GET", "/api/tasks/t1").status == 200)
             assert backstop.request("GET", "/api/tasks/t1").json()["status"] == "succeeded"
+
+    def test_a_process_that_is_stopped_while_it_has_the_turn_to_write(self, tmp_path, stand_in):
+        with Backstop(tmp_path, stand_in.url) as backstop:
+            backstop.migrate()
+            backstop.start_web()
+            assert backstop.post_callback(body("before")).status == 200
+            answers = {}
+
+            def call(task_id):
+                answers[task_id] = backstop.post_callback(body(task_id)).status
+
+            threads = [threading.Thread(target=call, args=(f"t{n}",)) for n in range(3)]
+            with open(tmp_path / "backstop.db.lock") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join(30)
+            assert answers == {"t0": 202, "t1": 202, "t2": 202}
+            wait_until(lambda: backstop.request("GET", "/readyz").json()["spooled"] == 0)
+            for task_id in answers:
+                assert backstop.request("GET", f"/api/tasks/{task_id}").json()["status"] == "succeeded"
 
     def test_a_disk_that_is_full(self, tmp_path, stand_in):
         with Backstop(tmp_path, stand_in.url) as backstop:

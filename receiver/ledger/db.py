@@ -1,6 +1,7 @@
 """Where the ledger lives: a URL becomes a peewee database with its durability settings and its schema."""
 
 import fcntl
+import math
 import os
 import sqlite3
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrapper out
     Database,
+    InterfaceError,
     OperationalError,
     PeeweeException,
     PostgresqlDatabase,
@@ -36,9 +38,12 @@ _POSTGRESQL_CONNECTIONS = 8
 _CONNECTION_WAIT_SECONDS = 10
 _REFUSE_AFTER_FAILURE_SECONDS = 2.0
 _sqlite_thread = threading.Lock()  # of this process
+_LOOK_AGAIN_SECONDS = 0.0005
+# Deadlock, lock not available, query cancelled: in PostgreSQL's words the row's trouble, not the database's.
+_OF_SOME_ROWS = {"40P01", "55P03", "57014"}
 # For locks and servers that hang: but for migrations nothing of ours takes so long.
 _BOUNDS = (
-    "SET lock_timeout TO '8s'; SET statement_timeout TO '30s';"
+    "SET lock_timeout TO '3s'; SET statement_timeout TO '30s';"
     " SET idle_in_transaction_session_timeout TO '60s'"
 )
 
@@ -48,6 +53,14 @@ def describe(problem: Exception) -> str:
     if "cannot rollback" in str(problem) and isinstance(problem.__context__, Exception):
         problem = problem.__context__  # SQLite has rolled back by itself, as it does when the disk is full
     return " ".join(str(problem).split()) or type(problem).__name__
+
+
+def is_away(problem: Exception) -> bool:
+    """Tell whether a database cannot do its work at all, rather than with the rows that it was given."""
+    if not isinstance(problem, OperationalError | InterfaceError | MaxConnectionsExceeded):
+        return False
+    cause = getattr(problem, "orig", None)  # what the driver raised
+    return getattr(cause, "sqlstate", None) not in _OF_SOME_ROWS
 
 
 class SchemaBehind(RuntimeError):
@@ -115,8 +128,8 @@ def init_database(url: str) -> Database:
 def writing() -> Iterator[None]:
     """Open a transaction that writes; it is durable when the block ends.
 
-    SQLite has one writer at a time, and its busy handler lets some of many waiters starve: therefore all
-    who write take turns before they ask for its lock.
+    SQLite has one writer at a time, and its busy handler lets some of many waiters starve: therefore our
+    threads and processes take turns before they ask for its lock. OperationalError when that takes too long.
     """
     turn = nullcontext() if on_postgresql() else _sqlite_turn()
     with turn, database.connection_context(), database.atomic():
@@ -136,29 +149,43 @@ def on_postgresql() -> bool:
 
 @contextmanager
 def _sqlite_turn() -> Iterator[None]:
-    # Of each process one thread waits for the others' turn to end, however long a process that was stopped
-    # keeps its own; all other threads wait for that thread, and not for ever.
+    deadline = time.monotonic() + _SQLITE_BUSY_TIMEOUT_MS / 1000
     if not _sqlite_thread.acquire(timeout=_SQLITE_BUSY_TIMEOUT_MS / 1000):
-        raise OperationalError("database is locked: others have been writing for too long")
+        raise OperationalError("database is locked: another thread has been writing for too long")
     try:
-        with _sqlite_lock():
+        with _sqlite_lock(deadline):
             yield
     finally:
         _sqlite_thread.release()
 
 
 @contextmanager
-def _sqlite_lock() -> Iterator[None]:
+def _sqlite_lock(deadline: float = math.inf) -> Iterator[None]:
+    """Hold the lock beside the database, which one process has at a time."""
     try:
         # Opened anew each time: a descriptor that a fork has shared would lock nobody out.
-        lock = os.open(f"{database.obj.database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        lock = os.open(f"{database.obj.database}.lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as problem:
         raise OperationalError(f"the lock beside the database cannot be opened: {problem}") from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _lock_until(lock, deadline)
         yield
     finally:
         os.close(lock)
+
+
+def _lock_until(lock: int, deadline: float) -> None:
+    # A lock of a file can be waited for without a bound or not at all, and who holds it may be stopped.
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise OperationalError("database is locked: another process is writing") from None
+        except OSError as problem:
+            raise OperationalError(f"the lock beside the database cannot be taken: {problem}") from None
+        time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def migrate() -> list[str]:

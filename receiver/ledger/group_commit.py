@@ -20,15 +20,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from peewee import InterfaceError, OperationalError
-from playhouse.pool import MaxConnectionsExceeded
+from peewee import OperationalError
+
+from receiver.ledger.db import is_away
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Few enough that the last of them does not wait long for the first.
 MOST_TOGETHER = 64
-_AWAY = (OperationalError, InterfaceError, MaxConnectionsExceeded)
 
 
 class GroupCommit(Generic[Item, Result]):
@@ -49,9 +49,13 @@ class GroupCommit(Generic[Item, Result]):
             self._wait(waiter)
         if not waiter.is_done:
             self._lead()
-        if waiter.problem:
-            raise waiter.problem
-        return waiter.result
+        problem, waiter.problem = waiter.problem, None
+        if problem is None:
+            return waiter.result
+        try:
+            raise problem
+        finally:
+            del problem  # its traceback holds this frame: what was not written would stay in memory
 
     def _join(self, waiter: "_Waiter[Item, Result]") -> bool:
         """Put the waiter in the queue and tell whether it leads."""
@@ -97,15 +101,22 @@ class GroupCommit(Generic[Item, Result]):
         try:
             results = self._write([waiter.item for waiter in group])
         except Exception as problem:  # noqa: BLE001 - whatever it is, it is raised in the thread it concerns
-            if len(group) > 1 and not isinstance(problem, _AWAY):
-                for waiter in group:
-                    self._write_group([waiter])
+            if len(group) > 1 and not is_away(problem):
+                self._write_each(group)
             else:
                 for waiter in group:
                     waiter.fail(problem)
         else:
             for waiter, result in zip(group, results, strict=True):
                 waiter.succeed(result)
+
+    def _write_each(self, group: list["_Waiter[Item, Result]"]) -> None:
+        for number, waiter in enumerate(group):
+            self._write_group([waiter])
+            if waiter.problem and is_away(waiter.problem):
+                for left in group[number + 1 :]:
+                    left.fail(waiter.problem)
+                return
 
 
 class _Waiter(Generic[Item, Result]):

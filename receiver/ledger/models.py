@@ -132,7 +132,7 @@ for _name, _kind in (("task_overdue", OPEN), ("task_unconfirmed", SETTLED)):
     Task.add_index(Task.index(Task.next_lookup_at, name=_name, where=_due))
 Task.add_index(Task.index(Task.created_at, Task.id, name="task_newest"))
 Task.add_index(Task.index(Task.status, Task.created_at, Task.id, name="task_status_newest"))
-Task.add_index(Task.index(Task.settled_at, name="task_missed", where=MISSED))
+Task.add_index(Task.index(Task.created_at, name="task_missed", where=MISSED))
 Task.add_index(Task.index(Task.ref, name="task_ref"))
 Task.add_index(Task.index(Task.trace_id, name="task_trace_id"))
 Task.add_index(Task.index(Task.created_at, Task.id, name="task_disputed", where=DISPUTED))

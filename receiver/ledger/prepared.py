@@ -4,7 +4,7 @@ To build the upsert of one callback takes peewee a hundred times as long as to e
 and all that changes from one execution to the next are the values in its row.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from peewee import Value
@@ -30,6 +30,8 @@ class Prepared:
         """Return the parameters with which the statement writes `row`, each time one of the same columns."""
         # By the kind of the database: the same query reads otherwise on another.
         text = self._built.get(type(database.obj)) or self._make(row)
+        if row.keys() != text.columns:
+            raise ValueError(f"the statement was built for other columns than {', '.join(row)}")
         parameters = text.values.copy()
         for at, column in text.places:
             parameters[at] = row[column]
@@ -45,7 +47,7 @@ class Prepared:
         slots = {column: Value(_Name(column), converter=False, unpack=False) for column in row}
         sql, values = self._build(slots).sql()
         places = [(at, value.column) for at, value in enumerate(values) if isinstance(value, _Name)]
-        self._built[type(database.obj)] = _Text(sql, values, places)
+        self._built[type(database.obj)] = _Text(sql, values, places, row.keys())
         return self._built[type(database.obj)]
 
 
@@ -57,7 +59,10 @@ class _Name:
 
 
 class _Text:
-    def __init__(self, sql: str, values: list[Any], places: list[tuple[int, str]]) -> None:
+    def __init__(
+        self, sql: str, values: list[Any], places: list[tuple[int, str]], columns: Collection[str]
+    ) -> None:
         self.sql = sql
         self.values = values
         self.places = places
+        self.columns = set(columns)

@@ -117,9 +117,9 @@ def oldest_pending() -> Task | None:
 
 
 def list_missed(since: datetime, limit: int) -> list[Task]:
-    """Return the tasks settled since a moment whose final callback never came, newest first."""
+    """Return the tasks first heard of since a moment whose final callback never came, newest first."""
     query = (
-        Task.select().where(Task.settled_at >= since, MISSED).order_by(Task.settled_at.desc()).limit(limit)
+        Task.select().where(Task.created_at >= since, MISSED).order_by(Task.created_at.desc()).limit(limit)
     )
     with database.connection_context():
         return list(query)

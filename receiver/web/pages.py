@@ -60,7 +60,7 @@ def overview() -> ResponseReturnValue:
             "counts": counts,
             "disputed": tally.count_outcomes().disputed,
             "today": tally.count_outcomes(now.replace(hour=0)),
-            "missed": queries.list_missed(now - _DAY, _MOST_MISSED),
+            "missed": queries.list_missed(_a_day_before(now), _MOST_MISSED),
             "tasks": queries.list_tasks(wanted, _MOST_TASKS),
             "unreadable": [
                 delivery
@@ -120,7 +120,7 @@ def _wanted() -> queries.TaskFilter:
 
 def _facts(now: datetime, pending: int) -> Facts:
     newest, oldest = queries.list_tasks(queries.TaskFilter(), 1), queries.oldest_pending()
-    runs, last_day = queries.list_runs(1), tally.count_outcomes(now - _DAY)
+    runs, last_day = queries.list_runs(1), tally.count_outcomes(_a_day_before(now))
     return Facts(
         now=now,
         interval=current_settings().reconcile_interval,
@@ -135,6 +135,11 @@ def _facts(now: datetime, pending: int) -> Facts:
         reconciler_seen_at=queries.reconciler_seen_at(),
         pause=current_pause(now),
     )
+
+
+def _a_day_before(now: datetime) -> datetime:
+    # At the full hour, as the totals are kept: lists and totals must not contradict each other.
+    return (now - _DAY).replace(minute=0, second=0, microsecond=0)
 
 
 def _in_words(facts: Facts) -> dict[str, Any]:

@@ -143,7 +143,10 @@ def test_a_run_with_nothing_due_costs_one_indexed_query():
         ),
         ("ORDER BY created_at DESC, id DESC LIMIT 50", "task_newest"),
         ("WHERE status = 'failed' ORDER BY created_at DESC, id DESC LIMIT 50", "task_status_newest"),
-        (f"WHERE settled_at >= '2026-01-01 05:00:00' AND {MISSED.sql}", "task_missed"),
+        (
+            f"WHERE created_at >= '2026-01-01 05:00:00' AND {MISSED.sql} ORDER BY created_at DESC",
+            "task_missed",
+        ),
         (f"WHERE {DISPUTED.sql} ORDER BY created_at DESC, id DESC LIMIT 50", "task_disputed"),
         ("WHERE ref = 'x'", "task_ref"),
         ("WHERE trace_id = 'x'", "task_trace_id"),

@@ -2,7 +2,9 @@
 
 import threading
 import time
+import weakref
 
+import psycopg
 import pytest
 from peewee import OperationalError
 
@@ -91,6 +93,34 @@ def test_when_the_database_is_away_all_fail_and_it_is_asked_once(writer):
     requests = commit_behind(GroupCommit(writer, within=30), writer, ["a", OperationalError("away"), "c"])
     assert [str(request.problem) for request in requests[1:]] == ["away"] * 3
     assert len(writer.groups) == 2
+
+
+def test_once_it_is_away_the_rest_of_a_group_is_not_tried(writer):
+    items = ["a", ValueError("bad"), OperationalError("away"), "d", "e"]
+    requests = commit_behind(GroupCommit(writer, within=30), writer, items)
+    assert [str(request.problem) for request in requests[1:]] == ["None", "bad", "away", "away", "away"]
+    assert writer.groups[2:] == [["a"], [items[1]], [items[2]]]
+
+
+def test_a_lock_on_a_row_is_the_trouble_of_that_row(writer):
+    locked = OperationalError(psycopg.errors.LockNotAvailable("canceling statement due to lock timeout"))
+    requests = commit_behind(GroupCommit(writer, within=30), writer, ["a", locked, "c"])
+    assert [request.result for request in requests] == ["wrote first", "wrote a", None, "wrote c"]
+
+
+def test_what_could_not_be_written_does_not_stay_in_memory():
+    class Item:
+        pass
+
+    def fail(items):
+        raise OperationalError("away")
+
+    commits, item = GroupCommit(fail, within=10), Item()
+    kept = weakref.ref(item)
+    with pytest.raises(OperationalError):
+        commits.commit(item)
+    del item
+    assert kept() is None
 
 
 def test_the_next_is_written_after_a_failure(writer):

@@ -54,3 +54,10 @@ def test_one_that_fails_undoes_them_all_and_the_connection_goes_on():
     with writing():
         insert.execute([insert.fill(row("a"))])
     assert Task.select().count() == 1
+
+
+def test_a_row_of_other_columns_is_refused():
+    insert = Prepared(Task.insert)
+    insert.fill(row("t1"))
+    with pytest.raises(ValueError, match="other columns"):
+        insert.fill(row("t2", type="imagine"))

@@ -1,8 +1,9 @@
 import threading
 from datetime import timedelta
 
+import psycopg
 import pytest
-from peewee import IntegrityError
+from peewee import IntegrityError, OperationalError
 
 from receiver.ledger import queries, runs, store, tally
 from receiver.ledger import record as record_module
@@ -131,6 +132,49 @@ class TestRecord:
             record(body())
         assert database.is_closed()
         assert (Task.select().count(), Delivery.select().count()) == (0, 0)
+
+    @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite locks no rows
+    def test_callbacks_do_not_wait_for_a_task_that_somebody_has_locked(self, ledger):
+        register("locked")
+        outcomes = {}
+
+        def call(task_id):
+            try:
+                outcomes[task_id] = record(body(task_id)).status
+            except OperationalError as problem:
+                outcomes[task_id] = str(problem)
+
+        with psycopg.connect(ledger) as other:
+            other.execute("SELECT * FROM task WHERE id = 'locked' FOR UPDATE")
+            threads = [threading.Thread(target=call, args=(i,)) for i in ("locked", "a", "b", "c")]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert "lock timeout" in outcomes.pop("locked")
+        assert outcomes == dict.fromkeys("abc", "succeeded")
+
+    def test_registering_and_recording_the_same_tasks_at_once_never_deadlocks(self):
+        problems = []
+
+        def work(write):
+            try:
+                for n in range(30):
+                    write(n)
+            except OperationalError as problem:
+                problems.append(problem)
+
+        def register_some(n):
+            register(*(f"task-{n:02}-{k}" for k in range(5)))
+
+        writers = [register_some] * 3 + [lambda n, k=k: record(body(f"task-{n:02}-{k}")) for k in range(5)]
+        threads = [threading.Thread(target=work, args=(write,)) for write in writers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert problems == []
+        assert Task.select().where(Task.status == "succeeded").count() == 150
 
 
 class TestDue:

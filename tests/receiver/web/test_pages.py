@@ -118,7 +118,7 @@ def test_it_says_which_callbacks_never_came(get):
     assert (
         "All is well: every task heard of in the last 24 h is settled. 1 callback never came; it was" in page
     )
-    assert re.search(r"1 in the last 24 h\. Each was recovered .* a lighthouse", page)
+    assert re.search(r"1 of those of the last 24 h\. Each was recovered .* a lighthouse", page)
     assert "ref order-7" in page
 
 
