@@ -113,14 +113,17 @@ class Reconciler:
         calls = ThreadPoolExecutor(concurrency, thread_name_prefix="upstream")
         try:
             while run.goes_on and not self._stop.is_set():
-                # One more than there are threads: the next call starts while this thread is busy writing.
-                if run.has_more and len(run.in_flight) <= concurrency and self._ceiling.take():
+                run.collect()
+                # Asking goes before writing: upstream works while this thread is busy with the database.
+                if run.has_more and run.has_room(concurrency) and self._ceiling.take():
                     if not run.waiting:
                         run.take(self._claim(started_at, limit=self._settings.reconcile_batch_size))
                     if run.waiting:
                         run.ask(self._upstream, calls)
+                elif run.answered:
+                    run.apply_next()
                 else:
-                    run.apply_finished(self._ceiling.seconds_left())
+                    run.await_answer(self._ceiling.seconds_left())
             run.finish()
         finally:
             # Without waiting: a call that still hangs after a stop ends with the process.
@@ -142,6 +145,7 @@ class _Run:
         self.counts = Counts()
         self.waiting: deque[store.Claim] = deque()
         self.in_flight: dict[Future[_Asked], _Call] = {}
+        self.answered: deque[tuple[store.Claim, _Asked]] = deque()
         self._patience = patience
         self._probing = False
         self._exhausted = False  # nothing more is due
@@ -149,11 +153,15 @@ class _Run:
 
     @property
     def goes_on(self) -> bool:
-        return not self._halted and bool(self.in_flight or self.has_more)
+        return not self._halted and bool(self.in_flight or self.answered or self.has_more)
 
     @property
     def has_more(self) -> bool:
         return bool(self.waiting) or not self._exhausted
+
+    def has_room(self, concurrency: int) -> bool:
+        """Tell whether another call may be made: one more than there are threads waits for one of them."""
+        return len(self.in_flight) <= concurrency and len(self.answered) <= concurrency
 
     def take(self, claimed: store.Claim) -> None:
         """Take tasks to ask about; none means that no more are due."""
@@ -173,16 +181,29 @@ class _Run:
         call = calls.submit(_ask, upstream, claimed.ids)
         self.in_flight[call] = _Call(claimed, utcnow(), time.monotonic() + CALL_WITHIN.total_seconds())
 
-    def apply_finished(self, timeout: float) -> None:
-        """Apply the answers that have come, or come within `timeout` seconds; drop calls that never end."""
-        if not self.in_flight:
-            time.sleep(timeout)
-        for future in wait(self.in_flight, timeout, FIRST_COMPLETED).done:
-            self._apply(self.in_flight.pop(future).claimed, future.result())
+    def collect(self) -> None:
+        """Take the answers that have come; errors at once, since upstream may want no more calls."""
+        for future in [future for future in self.in_flight if future.done()]:
+            claimed, asked = self.in_flight.pop(future).claimed, future.result()
+            if asked.error:
+                self._apply(claimed, asked)
+            else:
+                self.answered.append((claimed, asked))
         for future in [f for f, call in self.in_flight.items() if time.monotonic() > call.deadline]:
             call = self.in_flight.pop(future)
             error = UpstreamError(f"no answer within {CALL_WITHIN.total_seconds():g} s", permanent=False)
             self._apply(call.claimed, _Asked(call.at, [], error))
+
+    def apply_next(self) -> None:
+        """Apply the answer that has waited longest."""
+        self._apply(*self.answered.popleft())
+
+    def await_answer(self, timeout: float) -> None:
+        """Wait until a call ends, for `timeout` seconds at most."""
+        if self.in_flight:
+            wait(self.in_flight, timeout, FIRST_COMPLETED)
+        else:
+            time.sleep(timeout)
 
     def finish(self) -> None:
         """Await the calls in flight for STOP_WITHIN; give back what has no answer by then."""
@@ -190,7 +211,10 @@ class _Run:
             self.waiting.append(self.in_flight.pop(call).claimed)
         deadline = time.monotonic() + STOP_WITHIN.total_seconds()
         while self.in_flight and time.monotonic() < deadline:
-            self.apply_finished(timeout=0.1)
+            self.await_answer(timeout=0.1)
+            self.collect()
+        while self.answered:
+            self.apply_next()
         for claimed in (*self.waiting, *(call.claimed for call in self.in_flight.values())):
             store.give_back(claimed, utcnow())
 
