@@ -52,7 +52,8 @@ def up(migrator, db):
     columns = [getattr(Tally, name) for name in KEY]
     Tally.add_index(Tally.index(*columns, name="tally_key", unique=True))
     db.create_tables([Tally], safe=False)
-    settled = SQL("next_lookup_at IS NOT NULL AND status IN ('failed', 'succeeded')")
+    overdue = SQL("next_lookup_at IS NOT NULL AND status NOT IN ('failed', 'succeeded')")
+    settled = SQL("next_lookup_at IS NOT NULL AND status NOT IN ('pending', 'expired')")
     missed = SQL("settled_by = 'lookup' AND COALESCE(claim_status, 'pending') = 'pending'")
     db.execute(Task.index(Task.next_lookup_at, name="task_unconfirmed", where=settled))
     db.execute(Task.index(Task.created_at, name="task_missed", where=missed))
@@ -64,8 +65,9 @@ def up(migrator, db):
         f" SELECT {_key('task', kind, '0')}, COUNT(*) FROM task GROUP BY 1, 2, 3, 4, 5"
     )
     # Last, because who drops an index keeps readers out too.
-    for name in ("task_due", "task_settled"):
+    for name in ("task_due", "task_settled", "task_overdue"):
         migrator.migrate(migrator.drop_index("task", name))
+    db.execute(Task.index(Task.next_lookup_at, name="task_overdue", where=overdue))
 
 
 def _key(row, kind, shard=None):
