@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 
@@ -27,6 +28,10 @@ test: lint ## check style and types, then run all tests
 .PHONY: chaos
 chaos: $(VENV)/installed-dev ## faults, kills and forgeries for 10 min; ARGS="--database sqlite --tasks 2000 --minutes 2 --seed 7"
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+.PHONY: bench
+bench: $(BENCH)/installed ## measure it beside others, half an hour, into bench/results; ARGS="--only hot-path --quick"
+	$(BENCH)/bin/python -m bench $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/installed-dev ## check style and types
@@ -55,3 +60,9 @@ $(VENV)/installed: requirements.txt | $(VENV)/bin/pip
 $(VENV)/installed-dev: requirements.txt requirements-dev.txt | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/installed
+
+# Apart from the others: what the benchmark compares with is no part of Backstop.
+$(BENCH)/installed: requirements.txt requirements-dev.txt bench/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""The benchmark: how fast Backstop is beside others, and whether it keeps what it acknowledges."""
