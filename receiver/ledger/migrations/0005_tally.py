@@ -8,6 +8,7 @@ from peewee import (
     DateTimeField,
     IntegerField,
     Model,
+    SqliteDatabase,
     TextField,
 )
 
@@ -57,7 +58,7 @@ def up(migrator, db):
     missed = SQL("settled_by = 'lookup' AND COALESCE(claim_status, 'pending') = 'pending'")
     db.execute(Task.index(Task.next_lookup_at, name="task_unconfirmed", where=settled))
     db.execute(Task.index(Task.created_at, name="task_missed", where=missed))
-    kind = "sqlite" if "sqlite" in type(db).__name__.lower() else "postgresql"
+    kind = "sqlite" if isinstance(db, SqliteDatabase) else "postgresql"
     for statement in _triggers(kind):
         db.execute_sql(statement)
     db.execute_sql(
@@ -91,13 +92,12 @@ def _add(row, kind, number):
 
 def _triggers(kind):
     old, new = _add("OLD", kind, -1), _add("NEW", kind, 1)
-    differs = f"({_key('OLD', kind)}) {{}} ({_key('NEW', kind)})"
+    differs = f"({_key('OLD', kind)}) <> ({_key('NEW', kind)})"
     if kind == "sqlite":
         return [
             f"CREATE TRIGGER task_tally_insert AFTER INSERT ON task BEGIN {new} END",
             f"CREATE TRIGGER task_tally_delete AFTER DELETE ON task BEGIN {old} END",
-            f"CREATE TRIGGER task_tally_update AFTER UPDATE ON task"
-            f" WHEN {differs.format('<>')} BEGIN {old} {new} END",
+            f"CREATE TRIGGER task_tally_update AFTER UPDATE ON task WHEN {differs} BEGIN {old} {new} END",
         ]
     return [
         "CREATE FUNCTION tally_task() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
@@ -106,5 +106,5 @@ def _triggers(kind):
         " RETURN NULL; END $$",
         "CREATE TRIGGER task_tally AFTER INSERT OR DELETE ON task FOR EACH ROW EXECUTE FUNCTION tally_task()",
         "CREATE TRIGGER task_tally_update AFTER UPDATE ON task FOR EACH ROW"
-        f" WHEN ({differs.format('<>')}) EXECUTE FUNCTION tally_task()",
+        f" WHEN ({differs}) EXECUTE FUNCTION tally_task()",
     ]
