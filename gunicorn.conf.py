@@ -1,4 +1,14 @@
-"""How gunicorn serves the receiver. Flags of the command line beat what stands here."""
+"""How gunicorn serves the receiver. Flags of the command line beat what stands here.
+
+Each request is a greenlet. A client that stalls holds some memory and no thread, so that hundreds of them
+stop nobody; and a callback takes half the time that it takes where threads contend for the interpreter's
+lock (docs/performance.md). What waits for the network, for another request or for a lock lets others run;
+SQLite does not, but what we ask of it takes milliseconds.
+"""
+
+from gevent import monkey
+
+monkey.patch_all()  # before anything else is imported, which would keep what it found
 
 import logging
 import threading
@@ -22,10 +32,10 @@ _settings = Settings.from_env()
 # This machine alone; a platform's command adds --bind 0.0.0.0:$PORT.
 bind = f"127.0.0.1:{_settings.port}"
 
-# SQLite has one writer at a time, so that more processes only wait for each other.
-workers = _settings.web_concurrency or (1 if _settings.database_url.startswith("sqlite:") else 2)
-worker_class = "gthread"
-threads = 32
+# Most of a callback's time is Python's; two processes wait for each other's turn to write to SQLite little.
+workers = _settings.web_concurrency
+worker_class = "gevent"
+keepalive = 10  # seconds for a request's line and headers, and between two requests of a connection
 timeout = 60
 graceful_timeout = 20  # platforms kill after 30 s
 limit_request_line = 8190  # a ref is part of the path

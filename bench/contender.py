@@ -1,42 +1,39 @@
-"""Who is measured: Backstop on both databases, and the applications beside it, all served in the same way."""
+"""Who is measured: Backstop on both databases, and the applications beside it, all with as many workers."""
 
-import json
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal
-
-from bench.processes import REPOSITORY, environment, run_python
+from typing import Literal
 
 Kind = Literal["sqlite", "postgresql"]
 
 _OURS = "gunicorn.conf.py"
-_SHARED = "bench/contenders/gunicorn.conf.py"
+_LIKE_OURS = "bench/contenders/gunicorn.conf.py"
+_THREADS = "bench/contenders/threads.conf.py"
 
 
 @dataclass(frozen=True)
 class Contender:
-    """An application, the database whose gunicorn settings it is served with, and the ledger it keeps."""
+    """An application, how gunicorn serves it, and the ledger it keeps."""
 
     name: str
     title: str
     database: Kind
     ledger: Literal["backstop", "textbook"] | None
     app: str
-    config: str = _SHARED
+    config: str = _LIKE_OURS
     options: tuple[str, ...] = ()
+    served_by: str = "greenlets"
 
 
-NOTHING = Contender(
-    "nothing", "Flask that does nothing, as for SQLite", "sqlite", None, "bench.contenders.nothing:app"
-)
-# Beside Backstop on PostgreSQL, where its settings are others.
-NOTHING_POSTGRESQL = Contender(
-    "nothing-postgresql",
-    "Flask that does nothing, as for PostgreSQL",
-    "postgresql",
+NOTHING = Contender("nothing", "Flask that does nothing", "sqlite", None, "bench.contenders.nothing:app")
+# The same in gunicorn's worker of threads: where Backstop would start if it used that.
+NOTHING_THREADS = Contender(
+    "nothing-threads",
+    "Flask that does nothing, on threads",
+    "sqlite",
     None,
     "bench.contenders.nothing:app",
+    _THREADS,
+    served_by="32 threads",
 )
 SQLITE = Contender("backstop-sqlite", "Backstop on SQLite", "sqlite", "backstop", "wsgi:app", _OURS)
 POSTGRESQL = Contender(
@@ -55,25 +52,8 @@ TEXTBOOK_FASTAPI = Contender(
     "sqlite",
     "textbook",
     "bench.contenders.textbook_fastapi:app",
-    options=("--worker-class", "uvicorn_worker.UvicornWorker"),
+    _THREADS,
+    ("--worker-class", "uvicorn_worker.UvicornWorker"),
+    "uvicorn",
 )
-CONTENDERS = (NOTHING, SQLITE, TEXTBOOK, TEXTBOOK_FASTAPI, NOTHING_POSTGRESQL, POSTGRESQL)
-
-
-def ceiling_of(contender: Contender) -> Contender:
-    """Return the one that does nothing on the same gunicorn settings."""
-    return NOTHING if contender.database == "sqlite" else NOTHING_POSTGRESQL
-
-
-@cache
-def served_with(kind: Kind) -> dict[str, Any]:
-    """Return the gunicorn settings that Backstop picks for a database when nothing is set."""
-    url = {"sqlite": "sqlite:///backstop.db", "postgresql": "postgresql://host/backstop"}[kind]
-    code = (
-        "import json, runpy, sys; ours = runpy.run_path(sys.argv[1]);"
-        "print(json.dumps({name: ours[name] for name in ('workers', 'threads')}))"
-    )
-    # Not in the repository: somebody's .env would be read there.
-    printed = run_python(Path("/"), environment(url), "-c", code, str(REPOSITORY / _OURS))
-    settings: dict[str, Any] = json.loads(printed)
-    return settings
+CONTENDERS = (NOTHING, NOTHING_THREADS, SQLITE, POSTGRESQL, TEXTBOOK, TEXTBOOK_FASTAPI)

@@ -4,9 +4,9 @@ import os
 from contextlib import ExitStack
 from typing import Any
 
-from bench.contender import CONTENDERS, NOTHING, SQLITE, TEXTBOOK, TEXTBOOK_FASTAPI, Contender, served_with
+from bench.contender import CONTENDERS, NOTHING, SQLITE, TEXTBOOK, TEXTBOOK_FASTAPI, Contender
 from bench.fsyncs import Fsyncs
-from bench.serving import Server
+from bench.serving import WORKERS, Server
 from bench.workbench import Workbench
 
 CONNECTIONS = (1, 16, 64)
@@ -21,8 +21,7 @@ def run(bench: Workbench) -> dict[str, Any]:
     rows: list[Row] = []
     for number in range(bench.plan.rounds):
         rows += _round(bench, number, CONTENDERS, CONNECTIONS, {})
-    settings = {kind: served_with(kind) for kind in ("sqlite", "postgresql")}
-    return {"rounds": rows, "settings": settings}
+    return {"rounds": rows, "workers": WORKERS}
 
 
 def run_slow(bench: Workbench) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from receiver.spool import Spool
 from tests.processes import free_port, wait_until
 
 START_WITHIN_SECONDS = 60
+WORKERS = 2  # of each contender: what Backstop starts when nothing is set
 CALLBACK_PATH = f"/callbacks/{CALLBACK_TOKEN}"
 
 
@@ -30,7 +31,7 @@ class Server:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._directory = directory
-        self._environ = environment(database_url, PORT=self.port) | (preload or {})
+        self._environ = environment(database_url, PORT=self.port, WEB_CONCURRENCY=WORKERS) | (preload or {})
         self._running: Running | None = None
 
     def __enter__(self) -> "Server":

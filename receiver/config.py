@@ -46,7 +46,7 @@ class Settings:
     max_body_bytes: int
     spool_dir: Path
     port: int
-    web_concurrency: int | None
+    web_concurrency: int
     retention: timedelta
 
     @classmethod
@@ -77,7 +77,7 @@ class Settings:
             max_body_bytes=reader.read("MAX_BODY_BYTES", _whole(1, 2**30), 2**20),
             spool_dir=reader.read("SPOOL_DIR", Path, Path("spool")),
             port=reader.read("PORT", _whole(0, 65535), 8000),
-            web_concurrency=reader.read("WEB_CONCURRENCY", _whole(1, 256), None),
+            web_concurrency=reader.read("WEB_CONCURRENCY", _whole(1, 256), 2),
             retention=timedelta(days=reader.read("RETENTION_DAYS", _whole(1, 36500), 30)),
         )
         if settings.reconcile_in_web and settings.api_token is None:

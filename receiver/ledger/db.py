@@ -3,11 +3,13 @@
 import fcntl
 import math
 import os
+import re
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrappe
 from playhouse.db_url import parse
 from playhouse.migrations import Runner
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase, PooledSqliteDatabase
+from psycopg import RawCursor
 
 from receiver.ledger.models import database
 
@@ -31,7 +34,9 @@ DATABASE_AWAY = (PeeweeException, MaxConnectionsExceeded)
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATE_LOCK = 0x6261636B  # any number that no other program uses in the same PostgreSQL database
-_SQLITE_BUSY_TIMEOUT_MS = 10_000
+_SQLITE_BUSY_TIMEOUT_MS = 10_000  # while a connection is set up
+_SQLITE_BLOCKED_MS = 50
+_WRITE_WITHIN_SECONDS = 10.0
 _SQLITE_OLDEST = (3, 35, 0)  # the first with RETURNING
 # Platforms' small databases allow about 20 connections, for all processes together.
 _POSTGRESQL_CONNECTIONS = 8
@@ -74,14 +79,34 @@ class _DurableSqlite(PooledSqliteDatabase):
             max_connections=None,  # the threads are bounded, and each holds one at most
             check_same_thread=False,  # the pool hands a connection to one thread at a time
             lock_type="IMMEDIATE",  # a transaction that reads before it writes must not have to give way
-            pragmas={
+            pragmas=[
                 # First, since switching to WAL may have to wait for others too.
-                "busy_timeout": _SQLITE_BUSY_TIMEOUT_MS,
-                "journal_mode": "wal",
-                "synchronous": "full",
-                "foreign_keys": 1,
-            },
+                ("busy_timeout", _SQLITE_BUSY_TIMEOUT_MS),
+                ("journal_mode", "wal"),
+                ("synchronous", "full"),
+                ("foreign_keys", 1),
+                # Pages. What was changed often between two checkpoints is written back once.
+                ("wal_autocheckpoint", 4000),
+                # What it takes to undo half a statement of many rows; a file would cost more than it saves.
+                ("temp_store", "memory"),
+                ("busy_timeout", _SQLITE_BLOCKED_MS),
+            ],
         )
+
+    def begin(self, lock_type: str | None = None) -> None:
+        """Begin a transaction, and wait for another program that holds the file's lock.
+
+        Not in SQLite, whose waiting would stop all greenlets of the process.
+        """
+        deadline = time.monotonic() + _WRITE_WITHIN_SECONDS
+        while True:
+            try:
+                super().begin(lock_type)
+                return
+            except OperationalError as problem:
+                if "locked" not in str(problem) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_SQLITE_BLOCKED_MS / 1000)
 
 
 class _DurablePostgresql(PostgresqlDatabase):
@@ -136,10 +161,35 @@ def writing() -> Iterator[None]:
         yield
 
 
-def execute_many(sql: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Execute a statement once for each row of parameters, in their order, in one round trip."""
-    with __exception_wrapper__:
-        database.cursor().executemany(sql, rows)
+@contextmanager
+def in_one_trip() -> Iterator[None]:
+    """Send the block's statements to PostgreSQL together. What is wrong with one is raised by the end."""
+    if not on_postgresql():
+        yield
+        return
+    with __exception_wrapper__, database.connection().pipeline():
+        yield
+
+
+def number_placeholders(sql: str) -> str:
+    """Return a statement of the query builder as `execute_built` takes it."""
+    if not on_postgresql():
+        return sql
+    numbers = count(1)
+    return re.sub("%s", lambda _: f"${next(numbers)}", sql)
+
+
+def execute_built(sql: str, parameters: Sequence[Any]) -> None:
+    """Execute a statement that is executed often.
+
+    PostgreSQL numbers its placeholders. Those of the query builder psycopg would have to find and to number
+    each time: a long statement is not kept in its cache.
+    """
+    if not on_postgresql():
+        database.execute_sql(sql, parameters)
+        return
+    with __exception_wrapper__, RawCursor(database.connection()) as cursor:
+        cursor.execute(sql, parameters)
 
 
 def on_postgresql() -> bool:
@@ -149,8 +199,8 @@ def on_postgresql() -> bool:
 
 @contextmanager
 def _sqlite_turn() -> Iterator[None]:
-    deadline = time.monotonic() + _SQLITE_BUSY_TIMEOUT_MS / 1000
-    if not _sqlite_thread.acquire(timeout=_SQLITE_BUSY_TIMEOUT_MS / 1000):
+    deadline = time.monotonic() + _WRITE_WITHIN_SECONDS
+    if not _sqlite_thread.acquire(timeout=_WRITE_WITHIN_SECONDS):
         raise OperationalError("database is locked: another thread has been writing for too long")
     try:
         with _sqlite_lock(deadline):

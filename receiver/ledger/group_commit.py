@@ -1,22 +1,23 @@
-"""Group commit: what the threads of a process want to write at one moment becomes durable together.
+"""Group commit: what the requests of a process want to write at one moment becomes durable together.
 
 A commit waits for the disk, milliseconds on a platform's volume, and SQLite takes one writer at a time: with
-a transaction for each request a burst of callbacks would wait for itself. Therefore the first thread that
-wants to write leads: it writes what all have brought by then in one transaction, while the others wait for
-it. What has come meanwhile goes into the next transaction, which the first of those that wait leads.
+a transaction for each request a burst of callbacks would wait for itself. Therefore requests gather in a
+group, and the first of them leads: when it is its turn it writes what all have brought by then in one
+transaction, while the others wait for it. Who comes meanwhile gathers in the next group.
 
 What it guarantees:
 
 - `commit` returns when the transaction that holds the item is durable, with what came of that item.
 - An item that cannot be written fails alone: when a transaction of several fails, each is tried by itself.
   Only when the database is away do all of them fail.
-- Who waits for a leader does so for `within` seconds at most. An item that was given up may still be written
-  a little later: who brings it again must be able to tell that it is the same, as a delivery is by its uid.
+- Who waits does so for `within` seconds at most. An item that was given up may still be written a little
+  later: who brings it again must be able to tell that it is the same, as a delivery is by its uid.
+
+Requests are threads or greenlets, whichever the server makes of them.
 """
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -37,103 +38,103 @@ class GroupCommit(Generic[Item, Result]):
     def __init__(self, write: Callable[[Sequence[Item]], Sequence[Result]], within: float) -> None:
         self._write = write
         self._within = within  # seconds
+        self._turn = threading.Lock()  # to write
+        self._writing_since: float | None = None  # monotonic; None while nobody writes
         self._lock = threading.Lock()  # for what follows
-        self._waiting: deque[_Waiter[Item, Result]] = deque()
-        self._led_since: float | None = None  # monotonic; None while nobody leads
+        self._gathering: _Group[Item, Result] | None = None
 
     def commit(self, item: Item) -> Result:
         """Return what came of the item, once that is durable. Raises what writing it raised, and
         OperationalError when it takes too long."""
-        waiter: _Waiter[Item, Result] = _Waiter(item)
-        if not self._join(waiter):
-            self._wait(waiter)
-        if not waiter.is_done:
-            self._lead()
-        problem, waiter.problem = waiter.problem, None
+        group, place = self._join(item)
+        if place == 0:
+            self._lead(group)
+        elif not group.is_done.wait(self._within):
+            raise OperationalError(f"the database did not take it within {self._within:g} s")
+        return group.take(place)
+
+    def _join(self, item: Item) -> "tuple[_Group[Item, Result], int]":
+        """Put the item into the group that gathers, and return that with the item's place; 0 leads."""
+        since = self._writing_since
+        if since is not None and time.monotonic() - since > self._within:
+            # Who has waited so long has given up; whoever comes now need not wait to find that out.
+            raise OperationalError("the database has been busy for too long")
+        with self._lock:
+            if self._gathering is None:
+                self._gathering = _Group()
+            group, place = self._gathering, self._gathering.add(item)
+            if place == MOST_TOGETHER - 1:
+                self._gathering = None
+            return group, place
+
+    def _lead(self, group: "_Group[Item, Result]") -> None:
+        problem = OperationalError("the request that was to write it was ended")
+        try:
+            if self._turn.acquire(timeout=self._within):
+                try:
+                    # Let those who are ready bring theirs too: of greenlets none runs while this one writes.
+                    time.sleep(0)
+                    self._close(group)
+                    self._writing_since = time.monotonic()
+                    self._write_places(group, range(len(group.items)))
+                finally:
+                    self._writing_since = None
+                    self._turn.release()
+            else:
+                problem = OperationalError(f"the database did not take it within {self._within:g} s")
+        finally:
+            self._close(group)
+            group.fail_rest(problem)
+            group.is_done.set()
+
+    def _close(self, group: "_Group[Item, Result]") -> None:
+        """Let nobody join the group any more."""
+        with self._lock:
+            if self._gathering is group:
+                self._gathering = None
+
+    def _write_places(self, group: "_Group[Item, Result]", places: Sequence[int]) -> None:
+        try:
+            results = self._write([group.items[place] for place in places])
+        except Exception as problem:  # noqa: BLE001 - whatever it is, it is raised in the request it concerns
+            if is_away(problem):
+                group.fail_rest(problem)
+            elif len(places) == 1:
+                group.problems[places[0]] = problem
+            else:
+                for place in places:
+                    if place not in group.problems:  # once the database is away the rest is not tried
+                        self._write_places(group, [place])
+        else:
+            group.results.update(zip(places, results, strict=True))
+
+
+class _Group(Generic[Item, Result]):
+    """Items that are written together, and what came of each, by its place."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.results: dict[int, Result] = {}
+        self.problems: dict[int, Exception] = {}
+        self.is_done = threading.Event()
+
+    def add(self, item: Item) -> int:
+        """Return the item's place."""
+        self.items.append(item)
+        return len(self.items) - 1
+
+    def fail_rest(self, problem: Exception) -> None:
+        """Let the problem be that of all items of which nothing is known yet."""
+        for place in range(len(self.items)):
+            if place not in self.results:
+                self.problems.setdefault(place, problem)
+
+    def take(self, place: int) -> Result:
+        """Return what came of an item, or raise it."""
+        problem = self.problems.pop(place, None)
         if problem is None:
-            return waiter.result
+            return self.results[place]
         try:
             raise problem
         finally:
             del problem  # its traceback holds this frame: what was not written would stay in memory
-
-    def _join(self, waiter: "_Waiter[Item, Result]") -> bool:
-        """Put the waiter in the queue and tell whether it leads."""
-        with self._lock:
-            now = time.monotonic()
-            if self._led_since is not None and now - self._led_since > self._within:
-                # Who has waited so long has given up; whoever comes now need not wait to find that out.
-                raise OperationalError("the database has been busy for too long")
-            self._waiting.append(waiter)
-            leads = self._led_since is None
-            if leads:
-                self._led_since = now
-            return leads
-
-    def _wait(self, waiter: "_Waiter[Item, Result]") -> None:
-        """Wait until the waiter is done, or is to lead."""
-        if waiter.woken.acquire(timeout=self._within):
-            return
-        with self._lock:
-            if waiter.woken.acquire(blocking=False):
-                return  # at the last moment
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-        raise OperationalError(f"the database did not take it within {self._within:g} s")
-
-    def _lead(self) -> None:
-        with self._lock:
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
-        try:
-            self._write_group(group)
-        finally:
-            for waiter in group:
-                if not waiter.is_done:  # this thread is being ended
-                    waiter.fail(OperationalError("the thread that wrote it was ended"))
-            with self._lock:
-                self._led_since = time.monotonic() if self._waiting else None
-                if self._waiting:
-                    self._waiting[0].woken.release()
-            for waiter in group:
-                waiter.woken.release()
-
-    def _write_group(self, group: list["_Waiter[Item, Result]"]) -> None:
-        try:
-            results = self._write([waiter.item for waiter in group])
-        except Exception as problem:  # noqa: BLE001 - whatever it is, it is raised in the thread it concerns
-            if len(group) > 1 and not is_away(problem):
-                self._write_each(group)
-            else:
-                for waiter in group:
-                    waiter.fail(problem)
-        else:
-            for waiter, result in zip(group, results, strict=True):
-                waiter.succeed(result)
-
-    def _write_each(self, group: list["_Waiter[Item, Result]"]) -> None:
-        for number, waiter in enumerate(group):
-            self._write_group([waiter])
-            if waiter.problem and is_away(waiter.problem):
-                for left in group[number + 1 :]:
-                    left.fail(waiter.problem)
-                return
-
-
-class _Waiter(Generic[Item, Result]):
-    """An item, and the thread that waits for what comes of it."""
-
-    __slots__ = ("is_done", "item", "problem", "result", "woken")
-
-    def __init__(self, item: Item) -> None:
-        self.item = item
-        self.is_done = False
-        self.result: Result
-        self.problem: Exception | None = None
-        self.woken = threading.Lock()  # a lock is the fastest thing to wait for
-        self.woken.acquire()
-
-    def succeed(self, result: Result) -> None:
-        self.result, self.is_done = result, True
-
-    def fail(self, problem: Exception) -> None:
-        self.problem, self.is_done = problem, True

@@ -134,8 +134,9 @@ for _name, _kind in (("task_overdue", OPEN), ("task_unconfirmed", SETTLED)):
 Task.add_index(Task.index(Task.created_at, Task.id, name="task_newest"))
 Task.add_index(Task.index(Task.status, Task.created_at, Task.id, name="task_status_newest"))
 Task.add_index(Task.index(Task.created_at, name="task_missed", where=MISSED))
-Task.add_index(Task.index(Task.ref, name="task_ref"))
-Task.add_index(Task.index(Task.trace_id, name="task_trace_id"))
+# Only where there is one: SQLite writes the entry of a column anew when a statement could change it.
+Task.add_index(Task.index(Task.ref, name="task_ref", where=Task.ref.is_null(False)))
+Task.add_index(Task.index(Task.trace_id, name="task_trace_id", where=Task.trace_id.is_null(False)))
 Task.add_index(Task.index(Task.created_at, Task.id, name="task_disputed", where=DISPUTED))
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,11 +13,11 @@ from typing import Any
 from peewee import IntegrityError
 
 from receiver.ledger import evidence
-from receiver.ledger.db import on_postgresql, writing
+from receiver.ledger.db import in_one_trip, on_postgresql, writing
 from receiver.ledger.group_commit import GroupCommit
 from receiver.ledger.merge import merge, schedule_of_callback
 from receiver.ledger.models import Delivery, database
-from receiver.ledger.prepared import Parameters, Prepared
+from receiver.ledger.prepared import Prepared, Row
 from receiver.ledger.results import Unreadable, read_callback
 
 # Longer than a healthy database ever takes. The sender does not mind, but each that waits holds a thread.
@@ -58,11 +59,11 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One callback, as parameters: of its delivery, and of what it says of its task if it names one."""
+    """One callback, as rows: its delivery, and what it says of its task if it names one."""
 
     task_id: str | None
-    keep: Parameters
-    join: Parameters | None = None
+    delivery: Row
+    said: Row | None = None
 
 
 def record(callback: Callback, now: datetime, *, grace: timedelta, confirm: bool) -> Recorded:
@@ -85,23 +86,35 @@ def _record(callback: Callback, now: datetime, grace: timedelta, confirm: bool) 
             raise callback.cut
         result = read_callback(callback.body)
     except Unreadable as problem:
-        _commits.commit(_Entry(None, _keep.fill(_delivery(callback, now, "unreadable", problem=problem))))
+        _commits.commit(_Entry(None, _delivery(callback, now, "unreadable", problem=problem)))
         return Recorded(None, None, problem)
     said = evidence.of_callback(result, callback.ref, now, grace, confirm)
     delivery = _delivery(callback, now, result.status, task_id=result.task_id)
-    entry = _Entry(result.task_id, _keep.fill(delivery), _join.fill(said))
-    return Recorded(result.task_id, _commits.commit(entry))
+    return Recorded(result.task_id, _commits.commit(_Entry(result.task_id, delivery, said)))
 
 
 def _write(entries: Sequence[_Entry]) -> list[str | None]:
     """Write the entries in one transaction and return the status of each one's task, if it names one."""
     # In the order of their tasks' ids: two groups that lock rows in one order cannot deadlock.
     ordered = sorted(entries, key=lambda entry: entry.task_id or "")
-    with writing():
-        _join.execute([entry.join for entry in ordered if entry.join])
-        _keep.execute([entry.keep for entry in ordered])
+    with writing(), in_one_trip():
+        for some in _apart([entry.said for entry in ordered if entry.said]):
+            _join.execute(some)
+        _keep.execute([entry.delivery for entry in ordered])
         statuses = _statuses([entry.task_id for entry in ordered if entry.task_id])
     return [statuses.get(entry.task_id) if entry.task_id else None for entry in entries]
+
+
+def _apart(rows: Sequence[Row]) -> list[list[Row]]:
+    """Divide the rows so that none of the parts has two of one task: PostgreSQL's upsert refuses that."""
+    parts: list[list[Row]] = []
+    times: Counter[str] = Counter()
+    for row in rows:
+        if times[row["id"]] == len(parts):
+            parts.append([])
+        parts[times[row["id"]]].append(row)
+        times[row["id"]] += 1
+    return parts
 
 
 def _statuses(task_ids: list[str]) -> dict[str, str]:
@@ -137,6 +150,6 @@ def _delivery(
     }
 
 
-_join = Prepared(lambda row: merge([row], schedule_of_callback()))
-_keep = Prepared(Delivery.insert)
+_join = Prepared(lambda rows: merge(rows, schedule_of_callback()))
+_keep = Prepared(Delivery.insert_many)
 _commits = GroupCommit(_write, within=COMMIT_WITHIN_SECONDS)

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from receiver.ledger.clock import from_unix
-from receiver.ledger.redact import mask_tokens_within
+from receiver.ledger.redact import mask_tokens_within, may_hold_token
 
 PENDING, FAILED, SUCCEEDED, EXPIRED = "pending", "failed", "succeeded", "expired"
 FINAL = (FAILED, SUCCEEDED)
@@ -62,9 +62,11 @@ class Result:
 
 def read_callback(body: bytes) -> Result:
     """Read a callback's body. Raises Unreadable when it is not a result of some task."""
-    response = _parse_object(body)
+    text = _decode(body)
+    response = _parse_object(text)
     task_id = _read_id(response.get("task_id"), "task_id")
-    response = mask_tokens_within(response)
+    if may_hold_token(text):
+        response = mask_tokens_within(response)
     status, progress = judge(response, {})
     return Result(
         task_id=task_id,
@@ -108,7 +110,7 @@ def parse_json(text: str) -> Any:
     Raises ValueError, also for what is nested too deeply to be handled safely.
     """
     try:
-        value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
+        value = _DECODER.decode(text)
     except RecursionError:
         raise Unreadable("nested_too_deeply", "The body is nested too deeply.") from None
     # What opens no more brackets than that cannot be nested deeper.
@@ -165,13 +167,18 @@ def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _parse_object(body: bytes) -> dict[str, Any]:
+def _decode(body: bytes) -> str:
     if not body.strip():
         raise Unreadable("empty", "The body is empty.")
     try:
-        value = parse_json(body.decode("utf-8-sig"))
+        return body.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Unreadable("bad_utf8", "The body is not UTF-8.") from None
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    try:
+        value = parse_json(text)
     except json.JSONDecodeError as problem:
         raise Unreadable("bad_json", f"The body is not JSON (line {problem.lineno}).") from None
     if not isinstance(value, dict):
@@ -218,7 +225,7 @@ def _key(status: str, progress: float | None, content: bytes) -> bytes:
 
 def _dump(value: Any) -> str:
     # ASCII: a NUL or a lone surrogate stays an escape that every database can hold.
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def _finite(text: str) -> float | None:
@@ -243,3 +250,8 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
         if not level:
             return False
     return True
+
+
+# Made once: that takes as long as to read or write a callback's body.
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))

@@ -58,8 +58,9 @@ class Claim:
 def register(registrations: Sequence[Registration], now: datetime, *, grace: timedelta) -> int:
     """Take note of submitted tasks and return how many are new. Repeating it fills only what was empty."""
     created = 0
+    told = sorted(evidence.of_registrations(registrations, now, grace), key=lambda row: str(row["id"]))
     with writing():
-        for rows in chunked(evidence.of_registrations(registrations, now, grace), _ROWS_AT_ONCE):
+        for rows in chunked(told, _ROWS_AT_ONCE):
             # In one statement: to go over the ids twice could deadlock with who writes them once in order.
             written = merge(rows, {}).returning(Task.created_at).execute()
             created += sum(1 for task in written if task.created_at == now)
@@ -147,8 +148,8 @@ def apply(
         Task.id.in_(claimed.ids), Task.settled_by == "lookup", Task.settled_at == now
     )
     with writing():
-        _join.execute([_join.fill({**row, _LEASE: claimed.leased_until}) for row in said])
-        _note.execute([_note.fill(lookup) for lookup in lookups])
+        _join.execute([{**row, _LEASE: claimed.leased_until} for row in said])
+        _note.execute(lookups)
         return int(settled.count())
 
 
@@ -201,11 +202,11 @@ def _lookup(
     }
 
 
-def _merge_under_lease(row: Row) -> Insert:
-    said = {column: value for column, value in row.items() if column != _LEASE}
-    return merge([said], schedule_of_lookup(row[_LEASE]))
+def _merge_under_lease(rows: Sequence[Row]) -> Insert:
+    said = [{column: value for column, value in row.items() if column != _LEASE} for row in rows]
+    return merge(said, schedule_of_lookup(rows[0][_LEASE]))
 
 
 _LEASE = "lease"  # beside the columns of the evidence: until when the task was claimed
 _join = Prepared(_merge_under_lease)
-_note = Prepared(Lookup.insert)
+_note = Prepared(Lookup.insert_many)

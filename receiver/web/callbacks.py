@@ -18,11 +18,10 @@ from receiver.spool import Spool
 from receiver.web.auth import is_same_secret
 from receiver.web.errors import database_away
 from receiver.web.settings import current_settings
-from receiver.web.stalls import StallGuard
+from receiver.web.stalls import stall_guard
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("callbacks", __name__)
-_stall_guard = StallGuard()
 
 # Of a body over the limit so much more is read and thrown away: a sender that is cut off while it
 # is still sending sees a broken connection instead of the answer.
@@ -47,7 +46,7 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     # A list: each comparison is made, so that the time tells nothing about which token came close.
     if not any([is_same_secret(token, ours) for ours in settings.callback_tokens]):  # noqa: C419
         raise NotFound("No callbacks are taken in here: the token in the URL is none of ours.")
-    with _stall_guard.reading_from(request.environ.get("gunicorn.socket")):
+    with stall_guard.reading():
         callback, now = _read(settings.max_body_bytes, ref), utcnow()
     try:
         recorded = keep(callback, now, settings)

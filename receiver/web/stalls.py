@@ -1,8 +1,8 @@
-"""Gives a thread back whose client has stopped in the middle of a body.
+"""Ends the requests of clients that have stopped in the middle of a body.
 
-The server reads with a blocking socket and no time-out, so that such a client would hold its thread for
-ever. A time-out of the socket would not help against one that sends a byte now and then; therefore one thread
-of the process looks after all bodies that are being read, and ends the reading of those that take too long.
+The server reads bodies without a time-out, so that such clients would pile up for ever. A time-out of the
+socket would not help against one that sends a byte now and then; therefore one thread of the process looks
+after all bodies that are being read, and ends the reading of those that take too long.
 """
 
 import contextlib
@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from flask import request
 
 READ_WITHIN_SECONDS = 8.0
 _LOOK_EVERY_SECONDS = 1.0
@@ -25,9 +27,10 @@ class StallGuard:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def reading_from(self, connection: socket.socket | None) -> Iterator[None]:
-        """Guard the reading of a body from a connection; None is a server that tells of none."""
-        if connection is None:
+    def reading(self) -> Iterator[None]:
+        """Guard the reading of the present request's body: when it takes too long, that is its end."""
+        connection: socket.socket | None = request.environ.get("gunicorn.socket")
+        if connection is None:  # another server
             yield
             return
         with self._lock:
@@ -51,3 +54,6 @@ class StallGuard:
                     # Of reading alone: the reader sees the end of the body, and can still answer.
                     with contextlib.suppress(OSError):
                         connection.shutdown(socket.SHUT_RD)
+
+
+stall_guard = StallGuard()

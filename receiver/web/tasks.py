@@ -19,6 +19,7 @@ from receiver.ledger.results import MAX_ID_LENGTH, STATUSES, clean_text, is_stor
 from receiver.web.auth import require_api_key
 from receiver.web.errors import BadInput
 from receiver.web.settings import current_settings
+from receiver.web.stalls import stall_guard
 from receiver.web.timeline import timeline, versions
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
@@ -163,8 +164,10 @@ def _lookup_json(lookup: Lookup) -> dict[str, Any]:
 
 
 def _json_body() -> Any:
+    with stall_guard.reading():
+        body = request.get_data()
     try:
-        return parse_json(request.get_data().decode())
+        return parse_json(body.decode())
     except ValueError:
         raise BadInput("The body must be JSON in UTF-8.") from None
 

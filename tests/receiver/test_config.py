@@ -20,7 +20,7 @@ def test_it_needs_only_the_two_secrets():
     assert settings.database_url == "sqlite:///backstop.db"
     assert settings.callback_tokens == ("callback-secret",)
     assert settings.reconcile_grace == timedelta(seconds=180)
-    assert settings.web_concurrency is None
+    assert settings.web_concurrency == 2
     assert settings.confirm_callbacks is True
 
 

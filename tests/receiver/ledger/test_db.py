@@ -1,6 +1,8 @@
 import re
+import sqlite3
 import subprocess
 import sys
+import threading
 
 import psycopg
 import pytest
@@ -57,11 +59,20 @@ def test_commits_are_durable():
         if on_postgresql():
             assert database.execute_sql("SHOW synchronous_commit").fetchone() == ("on",)
         else:
-            settings = [
-                database.obj.pragma(name)
-                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-            ]
-            assert settings == ["wal", 2, 1, 10_000]
+            settings = [database.obj.pragma(name) for name in ("journal_mode", "synchronous", "foreign_keys")]
+            assert settings == ["wal", 2, 1]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # PostgreSQL has no such lock
+def test_a_write_waits_while_another_program_holds_the_file(ledger):
+    other = sqlite3.connect(database.obj.database, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.5, other.execute, ("COMMIT",))
+    release.start()
+    register("t1")
+    release.join()
+    other.close()
+    assert Task.get().id == "t1"
 
 
 def test_synchronous_commit_is_on_even_where_the_database_has_it_off(postgresql_server):

@@ -50,6 +50,10 @@ class Committer(threading.Thread):
             self.problem = problem
 
 
+def gathered(commits):
+    return len(commits._gathering.items) if commits._gathering else 0
+
+
 def commit_behind(commits, writer, items):
     """Let a first item be written while the others wait, and return all requests when they are answered."""
     writer.gate.clear()
@@ -57,7 +61,7 @@ def commit_behind(commits, writer, items):
     wait_until(lambda: writer.groups)
     for number, item in enumerate(items, start=1):
         requests.append(Committer(commits, item))
-        wait_until(lambda number=number: len(commits._waiting) == number)
+        wait_until(lambda number=number: gathered(commits) == number % MOST_TOGETHER)
     writer.gate.set()
     for request in requests:
         request.join(30)
@@ -145,7 +149,7 @@ def test_nobody_waits_longer_than_told_and_who_comes_then_does_not_wait_at_all(w
     leader.join(30)
     assert leader.result == "wrote stuck"
     assert commits.commit("a") == "wrote a"
-    assert writer.groups == [["stuck"], ["a"]]  # what was given up was taken out of the queue
+    assert writer.groups == [["stuck"], ["a"]]  # what was given up is not written any more
 
 
 def test_a_leader_that_is_ended_leaves_nobody_waiting(writer):

@@ -26,11 +26,12 @@ def test_it_writes_what_the_query_builder_would_and_builds_the_statement_once():
 
     def build(slots):
         built.append(slots)
-        return Task.insert(slots)
+        return Task.insert_many(slots)
 
     insert = Prepared(build)
-    with writing():
-        insert.execute([insert.fill(row(f"t{n}", ref=f"order-{n}")) for n in range(3)])
+    for n in range(3):
+        with writing():
+            insert.execute([row(f"t{n}", ref=f"order-{n}")])
     Task.insert(row("t9", ref="order-9")).execute()
     assert len(built) == 1
     kept = {task.id: task for task in Task.select()}
@@ -39,25 +40,44 @@ def test_it_writes_what_the_query_builder_would_and_builds_the_statement_once():
     assert (kept["t1"].ref, bytes(kept["t1"].claim_key), kept["t1"].created_at) == ("order-1", b"\0\xff", NOW)
 
 
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 63, 64, 65, 200])
+def test_any_number_of_rows_is_written_by_statements_of_few_sizes(rows):
+    sizes = []
+
+    def build(slots):
+        sizes.append(len(slots))
+        return Task.insert_many(slots)
+
+    insert = Prepared(build)
+    for batch in ("a", "b"):
+        with writing():
+            insert.execute([row(f"{batch}{n:03}", ref=f"{batch}{n:03}") for n in range(rows)])
+    assert [(task.id, task.ref) for task in Task.select().order_by(Task.id)] == [
+        (f"{batch}{n:03}", f"{batch}{n:03}") for batch in ("a", "b") for n in range(rows)
+    ]
+    assert len(sizes) == len(set(sizes)) <= 7
+
+
 def test_a_text_that_looks_like_sql_stays_a_text():
-    insert = Prepared(Task.insert)
+    insert = Prepared(Task.insert_many)
     with writing():
-        insert.execute([insert.fill(row("t1", ref="'); DROP TABLE task; --"))])
+        insert.execute([row("t1", ref="'); DROP TABLE task; --")])
     assert Task.get().ref == "'); DROP TABLE task; --"
 
 
 def test_one_that_fails_undoes_them_all_and_the_connection_goes_on():
-    insert = Prepared(Task.insert)
+    insert = Prepared(Task.insert_many)
     with pytest.raises(Exception, match=r"(?i)unique"), writing():
-        insert.execute([insert.fill(row(task_id)) for task_id in ("a", "b", "a", "c")])
+        insert.execute([row(task_id) for task_id in ("a", "b", "a", "c")])
     assert Task.select().count() == 0
     with writing():
-        insert.execute([insert.fill(row("a"))])
+        insert.execute([row("a")])
     assert Task.select().count() == 1
 
 
 def test_a_row_of_other_columns_is_refused():
-    insert = Prepared(Task.insert)
-    insert.fill(row("t1"))
-    with pytest.raises(ValueError, match="other columns"):
-        insert.fill(row("t2", type="imagine"))
+    insert = Prepared(Task.insert_many)
+    with writing():
+        insert.execute([row("t1")])
+    with pytest.raises(ValueError, match="other columns"), writing():
+        insert.execute([row("t2", type="imagine")])

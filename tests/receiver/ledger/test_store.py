@@ -126,7 +126,7 @@ class TestRecord:
         assert sum(row.duplicate for row in queries.deliveries_of("t1")) == 4
 
     def test_a_failure_in_the_middle_leaves_neither_delivery_nor_task(self, monkeypatch):
-        broken = Prepared(lambda row: Delivery.insert({**row, "received_at": None}))
+        broken = Prepared(lambda rows: Delivery.insert_many([{**row, "received_at": None} for row in rows]))
         monkeypatch.setattr(record_module, "_keep", broken)
         with pytest.raises(IntegrityError):
             record(body())
