@@ -64,7 +64,9 @@ def is_away(problem: Exception) -> bool:
     """Tell whether a database cannot do its work at all, rather than with the rows that it was given."""
     if not isinstance(problem, OperationalError | InterfaceError | MaxConnectionsExceeded):
         return False
-    cause = getattr(problem, "orig", None)  # what the driver raised
+    cause: object = problem
+    while isinstance(cause, PeeweeException) and hasattr(cause, "orig"):
+        cause = cause.orig  # down to what the driver raised: one may be wrapped twice
     return getattr(cause, "sqlstate", None) not in _OF_SOME_ROWS
 
 
@@ -179,17 +181,18 @@ def number_placeholders(sql: str) -> str:
     return re.sub("%s", lambda _: f"${next(numbers)}", sql)
 
 
-def execute_built(sql: str, parameters: Sequence[Any]) -> None:
-    """Execute a statement that is executed often.
+def execute_built(sql: str, parameters: Sequence[Any]) -> Any:
+    """Execute a statement that is executed often, and return its cursor.
 
     PostgreSQL numbers its placeholders. Those of the query builder psycopg would have to find and to number
     each time: a long statement is not kept in its cache.
     """
     if not on_postgresql():
-        database.execute_sql(sql, parameters)
-        return
-    with __exception_wrapper__, RawCursor(database.connection()) as cursor:
-        cursor.execute(sql, parameters)
+        return database.execute_sql(sql, parameters)
+    with __exception_wrapper__:
+        # Prepared at its first use: one that psycopg decides to prepare later it would take for prepared even
+        # when it was skipped, because an earlier one of the same trip had failed.
+        return RawCursor(database.connection()).execute(sql, parameters, prepare=True)
 
 
 def on_postgresql() -> bool:

@@ -50,7 +50,7 @@ class _Text:
     """The text of a statement, and which of its parameters is which value of which row."""
 
     def __init__(self, build: Callable[[Sequence[Row]], Any], rows: Sequence[Row]) -> None:
-        self._columns = rows[0].keys()
+        self._columns = frozenset(rows[0])
         # No converter: peewee would convert the place as if it were the value.
         slots = [
             {column: Value(_Place(at, column), converter=False, unpack=False) for column in self._columns}

@@ -13,7 +13,7 @@ from typing import Any
 from peewee import IntegrityError
 
 from receiver.ledger import evidence
-from receiver.ledger.db import in_one_trip, on_postgresql, writing
+from receiver.ledger.db import execute_built, in_one_trip, on_postgresql, writing
 from receiver.ledger.group_commit import GroupCommit
 from receiver.ledger.merge import merge, schedule_of_callback
 from receiver.ledger.models import Delivery, database
@@ -121,7 +121,7 @@ def _statuses(task_ids: list[str]) -> dict[str, str]:
     if not task_ids:
         return {}
     if on_postgresql():
-        return dict(database.execute_sql("SELECT id, status FROM task WHERE id = ANY(%s)", (task_ids,)))
+        return dict(execute_built("SELECT id, status FROM task WHERE id = ANY($1)", (task_ids,)))
     # All in one row: for each row that SQLite returns, Python gives other threads their turn.
     query = "SELECT json_group_object(id, status) FROM task WHERE id IN (SELECT value FROM json_each(?))"
     statuses: dict[str, str] = json.loads(database.execute_sql(query, (json.dumps(task_ids),)).fetchone()[0])

@@ -114,6 +114,14 @@ class TestRecord:
             store.record(callback, NOW, grace=GRACE, confirm=False)
         assert (Delivery.select().count(), task().delivery_count) == (1, 1)
 
+    def test_deliveries_are_taken_however_many_were_kept_before(self):
+        # On one connection, where a failure must leave nothing behind that spoils the next.
+        kept = store.Callback(body=body("t1"), size=len(body("t1")))
+        for n, again in enumerate([kept] * 3 + [None] + [kept] * 6 + [None, None, *[kept] * 9, None]):
+            callback = again or store.Callback(body=body(f"n{n}"), size=len(body(f"n{n}")))
+            store.record(callback, NOW, grace=GRACE, confirm=False)
+        assert Delivery.select().count() == Task.select().count() == 5
+
     def test_simultaneous_deliveries_for_one_task_all_arrive(self):
         bodies = [progress_body(progress=p) for p in range(1, 20)] + [body(progress=100)] * 5
         threads = [threading.Thread(target=record, args=(raw,)) for raw in bodies]
