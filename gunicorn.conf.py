@@ -3,15 +3,16 @@
 Each request is a greenlet. A client that stalls holds some memory and no thread, so that hundreds of them
 stop nobody; and a callback takes half the time that it takes where threads contend for the interpreter's
 lock (docs/performance.md). What waits for the network, for another request or for a lock lets others run;
-SQLite does not, but what we ask of it takes milliseconds.
+SQLite does not, but what we ask of it takes milliseconds, or is asked in a thread (receiver/web/reading.py).
 """
 
 from gevent import monkey
 
-monkey.patch_all()  # before anything else is imported, which would keep what it found
+monkey.patch_all()  # before anything of ours is imported, which would keep what it found
 
 import logging
 import threading
+import time
 from functools import partial
 
 from gunicorn.arbiter import Arbiter
@@ -35,6 +36,7 @@ bind = f"127.0.0.1:{_settings.port}"
 # Most of a callback's time is Python's; two processes wait for each other's turn to write to SQLite little.
 workers = _settings.web_concurrency
 worker_class = "gevent"
+worker_connections = 400  # each may hold a body, and needs a file descriptor of the 1,024 that are usual
 keepalive = 10  # seconds for a request's line and headers, and between two requests of a connection
 timeout = 60
 graceful_timeout = 20  # platforms kill after 30 s
@@ -71,6 +73,14 @@ def post_worker_init(worker: Worker) -> None:
         worker.backstop_stop = threading.Event()
         upstream = Upstream.from_settings(_settings)
         worker.backstop_scheduler = start_scheduler(_settings, upstream, worker.backstop_stop)
+        threading.Thread(target=_stop_with, args=(worker,), daemon=True).start()
+
+
+def _stop_with(worker: Worker) -> None:
+    """Let the run in progress end while the worker still serves its last requests."""
+    while worker.alive:
+        time.sleep(0.5)
+    worker.backstop_stop.set()
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:

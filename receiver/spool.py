@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from peewee import DataError, IntegrityError
 
@@ -34,6 +34,8 @@ from receiver.ledger.store import Callback
 log = logging.getLogger(__name__)
 
 REPLAY_EVERY_SECONDS = 5.0
+_LOCK_WITHIN_SECONDS = 5.0  # an append takes as long as the disk does to sync
+_LOOK_AGAIN_SECONDS = 0.005
 _APPENDED, _REPLAYED, _DAMAGED = "deliveries", "replay-", "damaged-"
 
 
@@ -47,8 +49,10 @@ class Spool:
         """Keep a delivery on disk; it is there when this returns. Raises OSError when the disk cannot."""
         line = _encode(callback, received_at)
         self._directory.mkdir(parents=True, exist_ok=True)
-        with self._locked_for_appending() as file:
+        with self._locked("a+b") as file:
             size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                _sync_directory(self._directory)
             try:
                 _write(file, line if _ends_a_line(file, size) else b"\n" + line)
                 os.fsync(file.fileno())
@@ -74,34 +78,28 @@ class Spool:
         return total
 
     @contextmanager
-    def _locked_for_appending(self) -> Iterator[BinaryIO]:
-        path = self._directory / _APPENDED
-        while True:
-            with open(path, "a+b", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                if not _is_same_file(file, path):
-                    continue  # it was renamed for a replay while we waited for it
-                if os.fstat(file.fileno()).st_size == 0:
-                    _sync_directory(self._directory)
-                yield file
-                return
+    def _locked(self, mode: Literal["a+b", "rb"]) -> Iterator[BinaryIO]:
+        """Hold the file that is appended to; OSError when somebody else does for too long."""
+        path, deadline = self._directory / _APPENDED, time.monotonic() + _LOCK_WITHIN_SECONDS
+        while time.monotonic() < deadline:
+            with open(path, mode, buffering=0) as file:
+                # Opened anew each time: it may be renamed for a replay, which holds it much longer.
+                if _try_lock(file) and _is_same_file(file, path):
+                    yield file
+                    return
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        raise OSError(errno.EBUSY, "the spool is held by another process")
 
     def _set_aside(self) -> None:
-        path = self._directory / _APPENDED
-        try:
-            with open(path, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                if _is_same_file(file, path):
-                    path.rename(self._directory / f"{_REPLAYED}{time.time_ns():020}")
-        except FileNotFoundError:
-            pass
+        with contextlib.suppress(FileNotFoundError), self._locked("rb"):
+            path = self._directory / _APPENDED
+            path.rename(self._directory / f"{_REPLAYED}{time.time_ns():020}")
 
     def _replay_file(self, path: Path, take: Callable[[Callback, datetime], Any]) -> int:
         try:
             with open(path, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not _is_same_file(file, path):
-                    return 0  # another process finished it before it was ours
+                if not _try_lock(file) or not _is_same_file(file, path):
+                    return 0  # another process has it, or finished it before it was ours
                 taken, damaged = 0, 0
                 for line in file:
                     if _take_line(line, take):
@@ -110,8 +108,8 @@ class Spool:
                         damaged += 1
                 self._dispose(path, damaged)
                 return taken
-        except (FileNotFoundError, BlockingIOError):
-            return 0  # another process has it, or has finished it
+        except FileNotFoundError:
+            return 0  # another process has finished it
 
     def _dispose(self, path: Path, damaged: int) -> None:
         if not damaged:
@@ -190,6 +188,15 @@ def _write(file: BinaryIO, line: bytes) -> None:
 def _ends_a_line(file: BinaryIO, size: int) -> bool:
     """Tell whether a record can follow: a crash leaves a torn one, without the end of its line."""
     return size == 0 or os.pread(file.fileno(), 1, size - 1) == b"\n"
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    # Without waiting: that would stop all other requests of the process.
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_same_file(file: BinaryIO, path: Path) -> bool:

@@ -373,6 +373,49 @@ def without_power_over_permissions() -> None:
     ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override)
 
 
+class TestNobodyIsStopped:
+    """By a request that waits, on SQLite and in the only worker."""
+
+    @pytest.fixture
+    def backstop(self, tmp_path, stand_in):
+        with Backstop(tmp_path, stand_in.url, WEB_CONCURRENCY=1) as backstop:
+            backstop.migrate()
+            init_database(backstop.database_url)
+            backstop.start_web()
+            yield backstop
+            database.obj.close_all()
+
+    @staticmethod
+    def answers_beside(backstop, request):
+        """Return how many others were answered before the request was, up to 20, and its thread."""
+        waits = threading.Thread(target=request)
+        waits.start()
+        answered = 0
+        while answered < 20:
+            assert backstop.request("GET", "/healthz").status == 200
+            if not waits.is_alive():
+                break
+            answered += 1
+        return answered, waits
+
+    def test_while_a_callback_waits_for_another_program_to_let_go_of_the_file(self, backstop):
+        with contextlib.closing(sqlite3.connect(database.obj.database, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            answered, waits = self.answers_beside(backstop, lambda: backstop.post_callback(body("t1")))
+            other.execute("COMMIT")
+        waits.join()
+        assert answered == 20
+        assert Task.get().id == "t1"
+
+    def test_while_a_search_takes_long(self, backstop):
+        Task.create(id="t1", created_at=utcnow(), silent_since=utcnow(), prompt="a" * 400_000)
+        answered, waits = self.answers_beside(
+            backstop, lambda: backstop.request("GET", f"/api/tasks?q={'a' * 3000}b")
+        )
+        waits.join()
+        assert answered == 20
+
+
 class TestDatabaseOutage:
     """The receiver answers all the same, and nothing that it answered is missing afterwards."""
 

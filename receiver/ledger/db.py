@@ -35,8 +35,11 @@ DATABASE_AWAY = (PeeweeException, MaxConnectionsExceeded)
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATE_LOCK = 0x6261636B  # any number that no other program uses in the same PostgreSQL database
 _SQLITE_BUSY_TIMEOUT_MS = 10_000  # while a connection is set up
-_SQLITE_BLOCKED_MS = 50
-_WRITE_WITHIN_SECONDS = 10.0
+_SQLITE_BLOCKED_MS = 5
+# Together with what a group waits for its leader less than gunicorn gives a request to end.
+_TURN_WITHIN_SECONDS = 5.0
+_BEGIN_WITHIN_SECONDS = 3.0
+_BEGIN_AGAIN_SECONDS = 0.05
 _SQLITE_OLDEST = (3, 35, 0)  # the first with RETURNING
 # Platforms' small databases allow about 20 connections, for all processes together.
 _POSTGRESQL_CONNECTIONS = 8
@@ -78,7 +81,7 @@ class _DurableSqlite(PooledSqliteDatabase):
     def __init__(self, path: str) -> None:
         super().__init__(  # type: ignore[no-untyped-call]  # playhouse has no type hints
             path,
-            max_connections=None,  # the threads are bounded, and each holds one at most
+            max_connections=None,  # writers take turns, and readers do not wait for anything meanwhile
             check_same_thread=False,  # the pool hands a connection to one thread at a time
             lock_type="IMMEDIATE",  # a transaction that reads before it writes must not have to give way
             pragmas=[
@@ -100,7 +103,7 @@ class _DurableSqlite(PooledSqliteDatabase):
 
         Not in SQLite, whose waiting would stop all greenlets of the process.
         """
-        deadline = time.monotonic() + _WRITE_WITHIN_SECONDS
+        deadline = time.monotonic() + _BEGIN_WITHIN_SECONDS
         while True:
             try:
                 super().begin(lock_type)
@@ -108,7 +111,7 @@ class _DurableSqlite(PooledSqliteDatabase):
             except OperationalError as problem:
                 if "locked" not in str(problem) or time.monotonic() > deadline:
                     raise
-            time.sleep(_SQLITE_BLOCKED_MS / 1000)
+            time.sleep(_BEGIN_AGAIN_SECONDS)
 
 
 class _DurablePostgresql(PostgresqlDatabase):
@@ -202,9 +205,9 @@ def on_postgresql() -> bool:
 
 @contextmanager
 def _sqlite_turn() -> Iterator[None]:
-    deadline = time.monotonic() + _WRITE_WITHIN_SECONDS
-    if not _sqlite_thread.acquire(timeout=_WRITE_WITHIN_SECONDS):
-        raise OperationalError("database is locked: another thread has been writing for too long")
+    deadline = time.monotonic() + _TURN_WITHIN_SECONDS
+    if not _sqlite_thread.acquire(timeout=_TURN_WITHIN_SECONDS):
+        raise OperationalError("database is locked: another request has been writing for too long")
     try:
         with _sqlite_lock(deadline):
             yield
@@ -280,6 +283,8 @@ def _migrating_alone() -> Iterator[None]:
             database.execute_sql("SELECT pg_advisory_unlock(%s)", (_MIGRATE_LOCK,))
             database.execute_sql(_BOUNDS, None)
     else:
+        # To sort a large table for an index takes as much of it as there is.
+        database.obj.pragma("temp_store", "default")
         # Not a transaction: a migration that rebuilds a table must switch foreign keys off outside of one.
         with _sqlite_lock():
             yield

@@ -10,8 +10,9 @@ What it guarantees:
 - `commit` returns when the transaction that holds the item is durable, with what came of that item.
 - An item that cannot be written fails alone: when a transaction of several fails, each is tried by itself.
   Only when the database is away do all of them fail.
-- Who waits does so for `within` seconds at most. An item that was given up may still be written a little
-  later: who brings it again must be able to tell that it is the same, as a delivery is by its uid.
+- Who waits for another does so for `within` seconds at most; writing has its own bounds. An item that was
+  given up may still be written a little later: who brings it again must be able to tell that it is the same,
+  as a delivery is by its uid.
 
 Requests are threads or greenlets, whichever the server makes of them.
 """
@@ -72,7 +73,7 @@ class GroupCommit(Generic[Item, Result]):
         try:
             if self._turn.acquire(timeout=self._within):
                 try:
-                    # Let those who are ready bring theirs too: of greenlets none runs while this one writes.
+                    # Let some of those who are ready bring theirs too: of greenlets none runs during a write.
                     time.sleep(0)
                     self._close(group)
                     self._writing_since = time.monotonic()

@@ -21,8 +21,8 @@ _SIZES = (64, 32, 16, 8, 4, 2, 1)
 class Prepared:
     """A statement that writes rows. `build` makes it for the rows that it is given, in their order.
 
-    Many rows a statement: each time that SQLite executes one, this thread gives up the interpreter's lock and
-    has to wait for it again, in a line with all threads that have something to do.
+    Many rows a statement: each costs a round trip on PostgreSQL, and on SQLite the interpreter's lock, which
+    is given up meanwhile and has to be waited for where other threads are busy.
     """
 
     def __init__(self, build: Callable[[Sequence[Row]], Any]) -> None:

@@ -20,7 +20,7 @@ from receiver.ledger.models import Delivery, database
 from receiver.ledger.prepared import Prepared, Row
 from receiver.ledger.results import Unreadable, read_callback
 
-# Longer than a healthy database ever takes. The sender does not mind, but each that waits holds a thread.
+# Longer than a healthy database ever takes. The sender does not mind, but those that wait pile up.
 COMMIT_WITHIN_SECONDS = 10.0
 
 
@@ -69,7 +69,7 @@ class _Entry:
 def record(callback: Callback, now: datetime, *, grace: timedelta, confirm: bool) -> Recorded:
     """Keep a callback and join what it says of its task. After progress a look-up waits for `grace`.
 
-    What other threads record at the same moment is committed together with it.
+    What other requests record at the same moment is committed together with it.
     """
     try:
         return _record(callback, now, grace, confirm)
@@ -122,7 +122,7 @@ def _statuses(task_ids: list[str]) -> dict[str, str]:
         return {}
     if on_postgresql():
         return dict(execute_built("SELECT id, status FROM task WHERE id = ANY($1)", (task_ids,)))
-    # All in one row: for each row that SQLite returns, Python gives other threads their turn.
+    # All in one row: each row that SQLite returns costs as much as a statement.
     query = "SELECT json_group_object(id, status) FROM task WHERE id IN (SELECT value FROM json_each(?))"
     statuses: dict[str, str] = json.loads(database.execute_sql(query, (json.dumps(task_ids),)).fetchone()[0])
     return statuses

@@ -14,6 +14,7 @@ from receiver.ledger.results import STATUSES, is_storable
 from receiver.web import contents, wording
 from receiver.web.auth import require_api_key
 from receiver.web.errors import BadInput
+from receiver.web.reading import read
 from receiver.web.settings import current_settings
 from receiver.web.summary import Facts, next_run, summarise
 from receiver.web.tasks import find_or_404
@@ -61,7 +62,7 @@ def overview() -> ResponseReturnValue:
             "disputed": tally.count_outcomes().disputed,
             "today": tally.count_outcomes(now.replace(hour=0)),
             "missed": queries.list_missed(_a_day_before(now), _MOST_MISSED),
-            "tasks": queries.list_tasks(wanted, _MOST_TASKS),
+            "tasks": read(queries.list_tasks, wanted, _MOST_TASKS),
             "unreadable": [
                 delivery
                 for delivery in queries.list_unreadable(_MOST_UNREADABLE)

@@ -18,6 +18,7 @@ from receiver.ledger.models import Delivery, Lookup, Task
 from receiver.ledger.results import MAX_ID_LENGTH, STATUSES, clean_text, is_storable, parse_json
 from receiver.web.auth import require_api_key
 from receiver.web.errors import BadInput
+from receiver.web.reading import read
 from receiver.web.settings import current_settings
 from receiver.web.stalls import stall_guard
 from receiver.web.timeline import timeline, versions
@@ -69,7 +70,7 @@ def list_tasks() -> ResponseReturnValue:
     if not all(is_storable(text) for text in (wanted.type or "", wanted.text or "")):
         raise BadInput("The parameters hold a NUL or bytes that are not UTF-8.")
     limit, before = _limit(arguments.get("limit", "50")), _read_cursor(arguments.get("before"))
-    tasks = queries.list_tasks(wanted, limit + 1, before)
+    tasks = read(queries.list_tasks, wanted, limit + 1, before)
     page, more = tasks[:limit], len(tasks) > limit
     return jsonify({"items": [task_json(task) for task in page], "next": _cursor(page[-1]) if more else None})
 

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import resource
 import threading
@@ -151,3 +152,25 @@ def test_many_may_append_while_others_replay(spool):
         thread.join()
     taken += [one.ref for one in replay(spool)]
     assert sorted(taken) == sorted(f"order-{worker * 1000 + n}" for worker in range(4) for n in range(40))
+
+
+def test_whoever_finds_it_held_looks_again_and_gives_up_in_the_end(spool, tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_module, "_LOCK_WITHIN_SECONDS", 0.2)
+    spool.append(callback(0), NOW)
+    with open(tmp_path / "spool" / "deliveries", "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        problems = []
+
+        def append():
+            try:
+                spool.append(callback(1), NOW)
+            except OSError as problem:
+                problems.append(problem)
+
+        appending = threading.Thread(target=append, daemon=True)
+        appending.start()
+        appending.join(10)
+        assert not appending.is_alive()
+        assert "held by another process" in str(problems)
+    spool.append(callback(2), NOW)
+    assert [one.ref for one in replay(spool)] == ["order-0", "order-2"]

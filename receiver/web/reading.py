@@ -1,0 +1,22 @@
+"""Asks the ledger what may take long, so that other requests are served meanwhile."""
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from gevent import get_hub, monkey
+
+from receiver.ledger.db import on_postgresql
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+
+def read(query: Callable[Arguments, Answer], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+    """Return what a query of `ledger.queries` returns.
+
+    Where requests are greenlets, SQLite would stop them all while it searches: a thread of its own does not.
+    """
+    if on_postgresql() or not monkey.is_module_patched("threading"):
+        return query(*args, **kwargs)
+    answer: Answer = get_hub().threadpool.apply(query, args, kwargs)
+    return answer
