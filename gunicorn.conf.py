@@ -20,7 +20,9 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
 from receiver.config import Settings
+from receiver.ledger.checkpoints import checkpoint_while_running
 from receiver.ledger.db import DATABASE_AWAY, SchemaBehind, describe, require_schema
+from receiver.ledger.models import database
 from receiver.logs import RedactingFormatter
 from receiver.spool import Spool, replay_while_running
 from receiver.upstream import Upstream
@@ -68,6 +70,11 @@ def post_worker_init(worker: Worker) -> None:
     except (*DATABASE_AWAY, SchemaBehind) as problem:
         log = logging.getLogger("receiver")
         log.error("Callbacks go to the spool until this is mended: %s", describe(problem))
+    if _settings.database_url.startswith("sqlite:"):
+        # A thread of the system, with its sleep: not a greenlet, which would stop all others meanwhile.
+        start_new_thread = monkey.get_original("_thread", "start_new_thread")
+        sleep = monkey.get_original("time", "sleep")
+        start_new_thread(checkpoint_while_running, (database.obj.database, sleep))
     replay_while_running(Spool(_settings.spool_dir), partial(keep, settings=_settings))
     if _settings.reconcile_in_web:
         worker.backstop_stop = threading.Event()

@@ -373,6 +373,18 @@ def without_power_over_permissions() -> None:
     ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_sqlites_log_moves_into_the_database_while_the_web_process_runs(backstop):
+    assert backstop.post_callback(body("t1")).status == 200
+    file = f"file:{database.obj.database}?immutable=1"  # read without the log
+
+    def tasks():
+        with contextlib.closing(sqlite3.connect(file, uri=True)) as connection:
+            return connection.execute("SELECT COUNT(*) FROM task").fetchone()[0]
+
+    wait_until(lambda: tasks() == 1)
+
+
 class TestNobodyIsStopped:
     """By a request that waits, on SQLite and in the only worker."""
 

@@ -90,8 +90,8 @@ class _DurableSqlite(PooledSqliteDatabase):
                 ("journal_mode", "wal"),
                 ("synchronous", "full"),
                 ("foreign_keys", 1),
-                # Pages. What was changed often between two checkpoints is written back once.
-                ("wal_autocheckpoint", 4000),
+                # Pages. The web process moves them earlier (checkpoints.py).
+                ("wal_autocheckpoint", 16_000),
                 # What it takes to undo half a statement of many rows; a file would cost more than it saves.
                 ("temp_store", "memory"),
                 ("busy_timeout", _SQLITE_BLOCKED_MS),
