@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 log = logging.getLogger(__name__)
 
-EVERY_SECONDS = 0.2
+EVERY_SECONDS = 0.1
 
 
 class Checkpoints:

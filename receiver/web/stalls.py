@@ -33,24 +33,27 @@ class StallGuard:
         if connection is None:  # another server
             yield
             return
-        with self._lock:
-            self._deadlines[connection] = time.monotonic() + READ_WITHIN_SECONDS
-            if self._thread is None:  # not before: a thread does not survive the server's fork
-                self._thread = threading.Thread(target=self._watch, name="stalls", daemon=True)
-                self._thread.start()
+        if self._thread is None:  # not before: a thread does not survive the server's fork
+            self._start()
+        # Without a lock, as each step of it is one of the dictionary's: a lock would cost every callback.
+        self._deadlines[connection] = time.monotonic() + READ_WITHIN_SECONDS
         try:
             yield
         finally:
-            with self._lock:
-                self._deadlines.pop(connection, None)
+            self._deadlines.pop(connection, None)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="stalls", daemon=True)
+                self._thread.start()
 
     def _watch(self) -> None:
         while True:
             time.sleep(_LOOK_EVERY_SECONDS)
             now = time.monotonic()
-            with self._lock:
-                for connection in [c for c, deadline in self._deadlines.items() if deadline < now]:
-                    del self._deadlines[connection]
+            for connection, deadline in list(self._deadlines.items()):
+                if deadline < now and self._deadlines.pop(connection, None) is not None:
                     # Of reading alone: the reader sees the end of the body, and can still answer.
                     with contextlib.suppress(OSError):
                         connection.shutdown(socket.SHUT_RD)
