@@ -14,7 +14,6 @@ _STEP_NAMES = {
     "nothing_due": "see that nothing is due",
     "claim": "claim 50",
     "apply": "apply 50 answers",
-    "status_page": "the status page",
     "first_page": "first page of the list",
     "deep_page": "a page in its middle",
 }
@@ -55,13 +54,18 @@ def scale(part: Part) -> str:
         (_STEP_NAMES[step], *(_ms(row, step) for kind in _DATABASES for row in ledgers(part, kind)))
         for step in STEPS
     ]
+    pages = [
+        (name, *(number(row["pages"][name]) for kind in _DATABASES for row in ledgers(part, kind)))
+        for name in ledgers(part, "sqlite")[0]["pages"]
+    ]
     plans = "\n\n".join(
         f"{_DATABASES[kind]}, whether anything is due:\n\n```\n{chr(10).join(plan['plan'])}\n```"
         for kind, plan in part["plans"].items()
     )
     return (
         "Medians, by the number of tasks, a tenth of which are due. What stands in a list takes time too: an"
-        f" empty ledger has nothing to show.\n\n{table(head, rows)}\n\n{plans}"
+        f" empty ledger has nothing to show.\n\n{table(head, rows)}\n\n{table(['page, ms', *head[1:]], pages)}"
+        f"\n\n{plans}"
     )
 
 

@@ -44,15 +44,17 @@ def _bound(bench: Workbench, kind: Kind, tasks: int) -> Iterator[str]:
         bench.ledgers.drop(url)
 
 
-def _measure(bench: Workbench, url: str, tasks: int) -> dict[str, float]:
+def _measure(bench: Workbench, url: str, tasks: int) -> Row:
     """Return the median of each step in ms; there is nothing to claim in an empty ledger."""
     settings = Settings.from_env(environment(url, SPOOL_DIR=bench.directory / "spool"))
     client = create_app(settings).test_client()
     run_id = steps.settle_down()
-    medians = steps.measure_pages(client, tasks, bench.plan.repeats)
-    return medians | steps.measure_reconciling(run_id, bench.plan.repeats) if tasks else medians
+    measured: Row = {"pages": steps.measure_page_times(client, tasks, bench.plan.repeats)}
+    measured |= steps.measure_reads(client, tasks, bench.plan.repeats)
+    return measured | (steps.measure_reconciling(run_id, bench.plan.repeats) if tasks else {})
 
 
 def _say(bench: Workbench, row: Row) -> None:
-    medians = "   ".join(f"{name} {value:.2f}" for name, value in row.items() if isinstance(value, float))
+    times = row | row["pages"]
+    medians = "   ".join(f"{name} {value:.2f}" for name, value in times.items() if isinstance(value, float))
     bench.say(f"{row['database']:10} {row['tasks']:7} tasks, ms: {medians}")

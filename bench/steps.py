@@ -6,13 +6,15 @@ import logging
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from flask.testing import FlaskClient
 
 from bench.filling import item, task_id
+from bench.pages import addresses
 from bench.processes import API_KEY
 from receiver.ledger import queries, runs, store
 from receiver.ledger.clock import to_iso, utcnow
@@ -42,14 +44,22 @@ def settle_down() -> int:
     return run_id
 
 
-def measure_pages(client: FlaskClient, tasks: int, repeats: int) -> dict[str, float]:
-    """Return the median times of what only reads, in ms."""
+def measure_reads(client: FlaskClient, tasks: int, repeats: int) -> dict[str, float]:
+    """Return the median times of what only reads, but for the pages, in ms."""
     deep = f"/api/tasks?before={_cursor(tasks // 2)}"
     return {
         "nothing_due": _median(lambda: store.is_anything_due(_BEFORE_ANY_IS_DUE), repeats),
-        "status_page": _median(lambda: _get(client, "/"), repeats),
         "first_page": _median(lambda: _get(client, "/api/tasks"), repeats),
         "deep_page": _median(lambda: _get(client, deep), repeats),
+    }
+
+
+def measure_page_times(client: FlaskClient, tasks: int, repeats: int) -> dict[str, float]:
+    """Return the median times of the pages, in ms, by their names."""
+    statuses = {200, 404} if tasks == 0 else {200}
+    return {
+        name: _median(partial(_get, client, path, statuses), repeats)
+        for name, path in addresses(tasks).items()
     }
 
 
@@ -108,9 +118,9 @@ def _median(step: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def _get(client: FlaskClient, path: str) -> None:
+def _get(client: FlaskClient, path: str, statuses: Container[int] = (200,)) -> None:
     response = client.get(path, headers={"Authorization": f"Bearer {API_KEY}"})
-    if response.status_code != 200:
+    if response.status_code not in statuses:
         raise RuntimeError(f"{path} was answered {response.status}")
 
 

@@ -6,7 +6,18 @@ from werkzeug.routing import BaseConverter
 from receiver.cli import add_commands
 from receiver.config import Settings
 from receiver.ledger.db import init_database
-from receiver.web import callbacks, errors, health, pages, tasks
+from receiver.web import (
+    auth,
+    callbacks,
+    errors,
+    health,
+    overview,
+    pages,
+    run_pages,
+    task_pages,
+    tasks,
+    visitors,
+)
 
 
 class _Text(BaseConverter):
@@ -26,8 +37,10 @@ def create_app(settings: Settings) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
     app.url_map.converters["text"] = _Text
-    for blueprint in (callbacks.blueprint, tasks.blueprint, pages.blueprint, health.blueprint):
-        app.register_blueprint(blueprint)
+    for module in (callbacks, tasks, health, visitors, overview, task_pages, run_pages):
+        app.register_blueprint(module.blueprint)
+    auth.add_sessions(app, settings)
+    pages.add_to_pages(app)
     errors.add_handlers(app)
     add_commands(app)
     return app

@@ -43,6 +43,7 @@ class Settings:
     reconcile_max_rate: float
     confirm_callbacks: bool
     reconcile_in_web: bool
+    thumbnails: bool
     max_body_bytes: int
     spool_dir: Path
     port: int
@@ -74,6 +75,7 @@ class Settings:
             reconcile_max_rate=reader.read("RECONCILE_MAX_RATE", _rate, 5.0),
             confirm_callbacks=reader.read("CONFIRM_CALLBACKS", _boolean, True),
             reconcile_in_web=reader.read("RECONCILE_IN_WEB", _boolean, False),
+            thumbnails=reader.read("THUMBNAILS", _boolean, True),
             max_body_bytes=reader.read("MAX_BODY_BYTES", _whole(1, 2**30), 2**20),
             spool_dir=reader.read("SPOOL_DIR", Path, Path("spool")),
             port=reader.read("PORT", _whole(0, 65535), 8000),

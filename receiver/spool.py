@@ -69,12 +69,15 @@ class Spool:
         self._set_aside()
         return sum(self._replay_file(path, take) for path in sorted(self._directory.glob(f"{_REPLAYED}*")))
 
-    def depth(self) -> int:
-        """Return how many deliveries wait."""
+    def depth(self) -> int | None:
+        """Return how many deliveries wait; None when the spool cannot be read."""
         total = 0
-        for path in (*self._directory.glob(_APPENDED), *self._directory.glob(f"{_REPLAYED}*")):
-            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:  # replayed meanwhile
-                total += sum(1 for _ in file)
+        try:
+            for path in (*self._directory.glob(_APPENDED), *self._directory.glob(f"{_REPLAYED}*")):
+                with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:  # replayed meanwhile
+                    total += sum(1 for _ in file)
+        except OSError:
+            return None
         return total
 
     @contextmanager

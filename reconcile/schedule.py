@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 PRUNE_EVERY = timedelta(hours=1)
 FIRST_PRUNE_AFTER = timedelta(minutes=1)
-TOTALS_BY_HOUR_FOR = timedelta(days=31)
+TOTALS_BY_HOUR_FOR = timedelta(days=8)
+TOTALS_BY_LENGTH_FOR = timedelta(days=2)
 TOTALS_BY_SHARD_FOR = timedelta(hours=2)
 DISCOVER_EVERY = timedelta(minutes=10)
 FIRST_DISCOVERY_AFTER = timedelta(seconds=5)
@@ -95,7 +96,7 @@ def prune_old_rows(retention: timedelta) -> None:
     now = utcnow()
     try:
         deleted = runs.prune(now - retention)
-        tally.fold(now - TOTALS_BY_HOUR_FOR, now - TOTALS_BY_SHARD_FOR)
+        tally.fold(now - TOTALS_BY_HOUR_FOR, now - TOTALS_BY_LENGTH_FOR, now - TOTALS_BY_SHARD_FOR)
     except DATABASE_AWAY as problem:
         log.error("The database is away, pruning later: %s", describe(problem))
         return

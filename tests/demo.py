@@ -16,7 +16,6 @@ import urllib3
 
 from receiver.ledger import tally
 from receiver.ledger.db import init_database
-from receiver.ledger.results import FAILED, PENDING
 from tests.processes import Backstop, free_port
 from tests.upstream import Options, StandIn
 
@@ -96,10 +95,9 @@ def _submit(
 
 def _report(submitted: int) -> None:
     settled = tally.count_outcomes()
-    by_status = tally.count_by_status()
     line = (
         f"submitted {submitted}   by callback {settled.by_callback}   recovered {settled.by_lookup}"
-        f"   (failed upstream {by_status[FAILED]})   waiting {by_status[PENDING]}"
+        f"   (failed upstream {settled.failed})   waiting {settled.pending}"
     )
     print(f"\r{line}  " if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
 

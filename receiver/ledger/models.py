@@ -3,6 +3,8 @@
 Times are UTC without a zone, JSON is strict text.
 """
 
+from datetime import timedelta
+
 from peewee import (
     SQL,
     AutoField,
@@ -103,6 +105,13 @@ class Task(_Row):
         return self.lookup_error if self.witness == "lookup" else self.claim_error
 
     @property
+    def took(self) -> timedelta | None:
+        """How long its result took from its submission, as far as known; None without a result."""
+        if self.settled_at is None:
+            return None
+        return max(self.settled_at - (self.submitted_at or self.created_at), timedelta(0))
+
+    @property
     def confirmed(self) -> bool | None:
         """None until upstream has given a final answer; then whether no final callback contradicts it."""
         return None if self.lookup_status not in FINAL else not self.disputed
@@ -133,10 +142,15 @@ for _name, _kind in (("task_overdue", OPEN), ("task_unconfirmed", SETTLED)):
     Task.add_index(Task.index(Task.next_lookup_at, name=_name, where=_due))
 Task.add_index(Task.index(Task.created_at, Task.id, name="task_newest"))
 Task.add_index(Task.index(Task.status, Task.created_at, Task.id, name="task_status_newest"))
-Task.add_index(Task.index(Task.created_at, name="task_missed", where=MISSED))
+# With all that tells how long a recovery took.
+Task.add_index(
+    Task.index(Task.created_at, Task.id, Task.submitted_at, Task.settled_at, name="task_missed", where=MISSED)
+)
 # Only where there is one: SQLite writes the entry of a column anew when a statement could change it.
-Task.add_index(Task.index(Task.ref, name="task_ref", where=Task.ref.is_null(False)))
-Task.add_index(Task.index(Task.trace_id, name="task_trace_id", where=Task.trace_id.is_null(False)))
+for _named in (Task.ref, Task.trace_id):
+    Task.add_index(
+        Task.index(_named, Task.created_at, Task.id, name=f"task_{_named.name}", where=_named.is_null(False))
+    )
 Task.add_index(Task.index(Task.created_at, Task.id, name="task_disputed", where=DISPUTED))
 
 
@@ -150,6 +164,7 @@ class Tally(_Row):
     settled_by = TextField()  # empty where it is not settled
     missed = BooleanField()
     disputed = BooleanField()
+    took = SmallIntegerField()  # from submission to result: the place in `tally.STEPS`; -1 without a result
     tasks = BigIntegerField()
 
     class Meta:
@@ -163,6 +178,7 @@ Tally.add_index(
         Tally.settled_by,
         Tally.missed,
         Tally.disputed,
+        Tally.took,
         Tally.shard,
         name="tally_key",
         unique=True,
@@ -211,6 +227,12 @@ class ReconcileRun(_Row):
 
     class Meta:
         table_name = "reconcile_run"
+
+
+# Most runs find nothing due and ask nothing.
+ASKED, ANSWERED = SQL("calls > 0"), SQL("calls > 0 AND errors = 0")
+for _name, _kind in (("asked", ASKED), ("answered", ANSWERED)):
+    ReconcileRun.add_index(ReconcileRun.index(ReconcileRun.id, name=f"reconcile_run_{_name}", where=_kind))
 
 
 class Lookup(_Row):

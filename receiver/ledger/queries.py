@@ -1,55 +1,32 @@
 """What the API and the pages ask of the ledger. Reads only; nothing here changes state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from peewee import SQL, chunked, fn
+from peewee import SQL, Select, chunked, fn
 
-from receiver.ledger.models import DISPUTED, MISSED, Delivery, Lookup, ReconcileRun, Task, database
+from receiver.ledger.db import on_postgresql
+from receiver.ledger.models import (
+    ANSWERED,
+    ASKED,
+    MISSED,
+    Delivery,
+    Lookup,
+    ReconcileRun,
+    Task,
+    database,
+)
 from receiver.ledger.results import EXPIRED, PENDING
+
+# How many seconds passed between two moments.
+_SECONDS_BETWEEN = {
+    False: "(julianday({1}) - julianday({0})) * 86400",
+    True: "EXTRACT(EPOCH FROM {1} - {0})",
+}
 
 # A body may be large, and lists show none.
 _WITHOUT_BODY = [field for field in Delivery._meta.sorted_fields if field is not Delivery.body]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFilter:
-    """Which tasks to list; None leaves a field out. `text` is looked for in id, ref, trace id and prompt."""
-
-    status: str | None = None
-    type: str | None = None
-    settled_by: str | None = None
-    disputed: bool | None = None
-    text: str | None = None
-
-
-def list_tasks(wanted: TaskFilter, limit: int, before: tuple[datetime, str] | None = None) -> list[Task]:
-    """Return up to `limit` tasks, newest first, from behind the task whose (created_at, id) is `before`."""
-    query = Task.select().order_by(Task.created_at.desc(), Task.id.desc()).limit(limit)
-    if wanted.status is not None:
-        query = query.where(Task.status == wanted.status)
-    if wanted.type is not None:
-        query = query.where(Task.type == wanted.type)
-    if wanted.settled_by is not None:
-        query = query.where(Task.settled_by == wanted.settled_by)
-    if wanted.disputed is not None:
-        query = query.where(DISPUTED if wanted.disputed else SQL(f"NOT COALESCE({DISPUTED.sql}, FALSE)"))
-    if wanted.text is not None:
-        query = query.where(
-            (Task.id == wanted.text)
-            | (Task.ref == wanted.text)
-            | (Task.trace_id == wanted.text)
-            | Task.prompt.contains(wanted.text)
-        )
-    if before is not None:
-        created_at, task_id = before
-        query = query.where(
-            Task.created_at <= created_at, (Task.created_at < created_at) | (Task.id < task_id)
-        )
-    with database.connection_context():
-        return list(query)
 
 
 def find_task(task_id: str) -> Task | None:
@@ -88,6 +65,12 @@ def deliveries_of(task_id: str, limit: int = 100) -> list[Delivery]:
     return deliveries
 
 
+def find_delivery(delivery_id: int) -> Delivery | None:
+    """Return a delivery, its body included, or None when there is none or it was pruned."""
+    with database.connection_context():
+        return Delivery.get_or_none(Delivery.id == delivery_id)
+
+
 def lookups_of(task_id: str, limit: int = 100) -> list[Lookup]:
     """Return a task's newest look-ups."""
     with database.connection_context():
@@ -116,13 +99,22 @@ def oldest_pending() -> Task | None:
         return task
 
 
-def list_missed(since: datetime, limit: int) -> list[Task]:
-    """Return the tasks first heard of since a moment whose final callback never came, newest first."""
-    query = (
-        Task.select().where(Task.created_at >= since, MISSED).order_by(Task.created_at.desc()).limit(limit)
+def slowest_recovery(since: datetime, newest: int = 1000) -> timedelta | None:
+    """Return how long the slowest of the tasks took whose final callback never came, from their submission.
+
+    Of the `newest` among those first heard of since a moment; None where there is none.
+    """
+    spans = (
+        Task.select(fn.COALESCE(Task.submitted_at, Task.created_at).alias("started_at"), Task.settled_at)
+        .where(Task.created_at >= since, MISSED)
+        .order_by(Task.created_at.desc())
+        .limit(newest)
+        .alias("recovered")
     )
+    seconds = _SECONDS_BETWEEN[on_postgresql()].format("recovered.started_at", "recovered.settled_at")
     with database.connection_context():
-        return list(query)
+        slowest = Select([spans], [fn.MAX(SQL(seconds)).alias("seconds")]).execute(database)[0]["seconds"]
+    return None if slowest is None else timedelta(seconds=max(float(slowest), 0))
 
 
 def list_unreadable(limit: int) -> list[Delivery]:
@@ -137,10 +129,28 @@ def list_unreadable(limit: int) -> list[Delivery]:
         return list(query)
 
 
-def list_runs(limit: int) -> list[ReconcileRun]:
-    """Return the newest runs of the reconciler."""
+def list_runs(limit: int, before: int | None = None) -> list[ReconcileRun]:
+    """Return the newest runs of the reconciler, those older than the run `before`."""
+    query = ReconcileRun.select().order_by(ReconcileRun.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(ReconcileRun.id < before)
     with database.connection_context():
-        return list(ReconcileRun.select().order_by(ReconcileRun.id.desc()).limit(limit))
+        return list(query)
+
+
+def find_run(run_id: int) -> ReconcileRun | None:
+    """Return a run of the reconciler, or None when there is none or it was pruned."""
+    with database.connection_context():
+        return ReconcileRun.get_or_none(ReconcileRun.id == run_id)
+
+
+def lookups_of_run(run_id: int, limit: int, before: int | None = None) -> list[Lookup]:
+    """Return a run's newest look-ups, those older than the look-up `before`."""
+    query = Lookup.select().where(Lookup.run == run_id).order_by(Lookup.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Lookup.id < before)
+    with database.connection_context():
+        return list(query)
 
 
 def last_good_run() -> ReconcileRun | None:
@@ -155,18 +165,23 @@ def last_good_run() -> ReconcileRun | None:
         return run
 
 
-def last_asking_run(since: datetime) -> ReconcileRun | None:
-    """Return the newest run that called upstream, if one has since a moment; most runs find nothing due."""
-    query = (
-        ReconcileRun.select()
-        .where(
-            ReconcileRun.started_at >= since, ReconcileRun.finished_at.is_null(False), ReconcileRun.calls > 0
-        )
-        .order_by(ReconcileRun.started_at.desc())
-    )
+def last_asking_run() -> ReconcileRun | None:
+    """Return the newest run that called upstream; most runs find nothing due."""
+    query = ReconcileRun.select().where(ASKED).order_by(ReconcileRun.id.desc())
     with database.connection_context():
         run: ReconcileRun | None = query.first()
         return run
+
+
+def failing_runs(limit: int) -> list[ReconcileRun]:
+    """Return the first runs, oldest first, since when no run has called upstream without an error."""
+    answered = ReconcileRun.select(ReconcileRun.id).where(ANSWERED).order_by(ReconcileRun.id.desc())
+    with database.connection_context():
+        last = answered.first()
+        failing = ReconcileRun.select().where(
+            ASKED, ReconcileRun.errors > 0, ReconcileRun.id > (last.id if last else 0)
+        )
+        return list(failing.order_by(ReconcileRun.id).limit(limit))
 
 
 def reconciler_seen_at() -> datetime | None:

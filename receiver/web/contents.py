@@ -28,9 +28,19 @@ class Contents:
     """The readable parts of a response."""
 
     image: str | None
+    video: str | None
     links: tuple[Link, ...]
     descriptions: tuple[str, ...]
     prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """A delivery's headers, and its body as text, in which `not_text` places are no UTF-8 but escapes."""
+
+    headers: tuple[tuple[str, str], ...]
+    body: str
+    not_text: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,7 @@ def contents_of(task: Task) -> Contents:
     response = _object(task.response)
     return Contents(
         image=safe_url(response.get("image_url")),
+        video=next(iter(_videos(response)), None),
         links=tuple(_links(response)),
         descriptions=_texts(response.get("descriptions")),
         prompts=_texts(response.get("prompts")),
@@ -64,6 +75,15 @@ def failure_of(task: Task) -> Failure | None:
     if code is None and message is None:
         return None
     return Failure("" if code is None else shown(code, 200), "" if message is None else shown(message, 2000))
+
+
+def verbatim(delivery: Delivery) -> Verbatim:
+    """Return what came, whole, but for callback tokens."""
+    body = bytes(delivery.body)
+    headers = tuple((str(name), shown(value, 8192)) for name, value in json.loads(delivery.headers))
+    not_text = sum(character == "\ufffd" for character in body.decode(errors="replace"))
+    not_text -= body.count("\ufffd".encode())
+    return Verbatim(headers, shown(body.decode(errors="backslashreplace"), len(body) * 4 + 1), not_text)
 
 
 def problem_of(delivery: Delivery) -> str:
@@ -98,6 +118,11 @@ def _links(response: dict[str, Any]) -> Iterable[Link]:
         if (url := safe_url(value)) and url not in seen:
             seen.add(url)
             yield Link(name, url)
+
+
+def _videos(response: dict[str, Any]) -> Iterable[str]:
+    found = [response.get("video_url"), *_list(response.get("video_urls"))]
+    return (url for value in found if (url := safe_url(value)))
 
 
 def _texts(value: object) -> tuple[str, ...]:

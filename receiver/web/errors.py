@@ -1,6 +1,7 @@
 """Every error as JSON `{"error": {"code", "message"}}`, or as a page for people."""
 
 import logging
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, jsonify, make_response, render_template, request
 from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable
@@ -41,12 +42,19 @@ def _answer(problem: HTTPException) -> Response:
     if request.path.startswith(_MACHINE_PATHS):
         response = error_body(code, message)
     else:
-        response = make_response(render_template("error.html", problem=problem, message=message))
+        page = "sign_in.html" if problem.code == 401 else "error.html"
+        following = _path_as_sent() if request.method == "GET" else None
+        response = make_response(render_template(page, problem=problem, message=message, following=following))
     response.status_code = problem.code or 500
     for name, value in problem.get_headers(request.environ):
         if name.lower() != "content-type":
             response.headers.add(name, value)
     return response
+
+
+def _path_as_sent() -> str:
+    parts = urlsplit(request.url)  # in which a %3F of the path still is one
+    return parts.path + (f"?{parts.query}" if parts.query else "")
 
 
 def _answer_unexpected(problem: Exception) -> Response:

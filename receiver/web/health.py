@@ -27,7 +27,11 @@ def readyz() -> ResponseReturnValue:
     report: dict[str, Any] = dict.fromkeys(
         ("ready", "database", "schema", "spooled", "last_good_run", "paused")
     )
-    report |= {"ready": False, "database": "unreachable", "spooled": _spooled()}
+    report |= {
+        "ready": False,
+        "database": "unreachable",
+        "spooled": Spool(current_settings().spool_dir).depth(),
+    }
     try:
         pending = pending_migrations()
         report |= {"database": "ok", "schema": "behind" if pending else "current"}
@@ -36,14 +40,6 @@ def readyz() -> ResponseReturnValue:
     except DATABASE_AWAY:
         report |= {"ready": False}
     return jsonify(report), 200 if report["ready"] else 503
-
-
-def _spooled() -> int | None:
-    """Return how many deliveries wait for the database; None when the spool cannot be read."""
-    try:
-        return Spool(current_settings().spool_dir).depth()
-    except OSError:
-        return None
 
 
 def _paused() -> dict[str, Any] | None:

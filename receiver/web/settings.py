@@ -1,6 +1,6 @@
 """The settings of the application that serves the present request."""
 
-from flask import current_app
+from flask import current_app, request
 
 from receiver.config import Settings
 
@@ -9,3 +9,8 @@ def current_settings() -> Settings:
     """Return what create_app() was given."""
     settings: Settings = current_app.extensions["backstop"]
     return settings
+
+
+def address() -> str:
+    """Return this deployment's address, without a slash at its end: the public one, or the request's own."""
+    return current_settings().public_url or request.host_url.rstrip("/")

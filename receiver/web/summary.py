@@ -1,33 +1,40 @@
-"""The overview's first sentence: how things stand, told by severity. Pure."""
+"""How things stand, as the overview tells it: the worst first, with what to do about it. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from receiver.ledger.models import Pause, ReconcileRun
-from receiver.web.wording import ago, counted, exact, shown
+from receiver.ledger.tally import Outcomes
+from receiver.web.wording import ago, counted, exact, lasted, shown, span
 
 START_RECONCILER = "python -m reconcile"
 _NOBODY_ASKS = "nobody asks about those that never come. Start it with"
 _SILENT_AFTER_INTERVALS = 3
 _SILENT_AFTER_AT_LEAST = timedelta(minutes=1)
+# Upstream fails now and then, which the next look-up mends; before it is told of, it must go on.
+_FAILING_AFTER = timedelta(minutes=2)
+FAILING_AFTER_RUNS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the summary is drawn from; counts are of the last 24 hours, but for `pending`."""
+    """What the summary is drawn from."""
 
     now: datetime
     interval: timedelta  # between the starts of two runs
     newest_at: datetime | None  # when we last heard of a new task
     pending: int = 0
     oldest_pending_at: datetime | None = None
-    expired: int = 0
-    disputed: int = 0
-    missed: int = 0  # their final callback never came, and they were recovered
+    last_day: Outcomes = field(default_factory=Outcomes)  # of the tasks first heard of in the last 24 hours
+    given_up: int = 0  # in the last 24 hours
+    slowest_recovery: timedelta | None = None  # in the last 24 hours
     last_run: ReconcileRun | None = None
     last_asking_run: ReconcileRun | None = None  # the newest that called upstream
+    failing_runs: Sequence[ReconcileRun] = ()  # the first since upstream last answered each call
     reconciler_seen_at: datetime | None = None  # the latest thing a reconciler wrote
     pause: Pause | None = None  # in which upstream may not be asked
+    spooled: int | None = 0  # deliveries that wait for the database; None when the spool cannot be read
 
     @property
     def silent(self) -> bool:
@@ -38,26 +45,30 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How things stand. `severity` is well, busy, attention or trouble; `command` is what would help."""
+    """One thing that is the case. `severity` is well, busy, attention or trouble.
+
+    `command` is what would help, `listed` the query of the list of the tasks that it is about.
+    """
 
     severity: str
     label: str
     text: str
     command: str | None = None
+    listed: str | None = None
 
 
-def summarise(facts: Facts) -> Summary:
-    """Return how things stand: the worst that is the case."""
-    summaries = (
+def summarise(facts: Facts) -> list[Summary]:
+    """Return how things stand in one sentence, and after it what else is wrong."""
+    problems = (
         _reconciler_away(facts),
         _paused(facts),
-        _last_run_failed(facts),
-        _nothing_yet(facts),
-        _unsettled(facts),
-        _at_work(facts),
-        _well(facts),
+        _failing(facts),
+        _spooled(facts),
+        _given_up(facts),
+        _disputed(facts),
     )
-    return next(summary for summary in summaries if summary)
+    told = sorted((one for one in problems if one), key=lambda one: one.severity != "trouble")
+    return told or [_nothing_yet(facts) or _at_work(facts) or _well(facts)]
 
 
 def next_run(facts: Facts) -> str:
@@ -88,8 +99,8 @@ def _reconciler_away(facts: Facts) -> Summary | None:
         )
     if not facts.silent:
         return None
-    since = f"{exact(facts.reconciler_seen_at)} ({ago(facts.reconciler_seen_at, facts.now)})"
-    text = f"the reconciler has not run since {since}. Callbacks are still taken in, but {_NOBODY_ASKS}"
+    text = f"the reconciler has not run {_since(facts.reconciler_seen_at, facts)}."
+    text += f" Callbacks are still taken in, but {_NOBODY_ASKS}"
     return Summary("trouble", "Trouble", text, START_RECONCILER)
 
 
@@ -97,31 +108,68 @@ def _paused(facts: Facts) -> Summary | None:
     pause = facts.pause
     if pause is None:
         return None
-    waiting = f" {_are(facts.pending, 'waiting for a result')}." if facts.pending else ""
-    since = f"since {exact(pause.started_at)} ({ago(pause.started_at, facts.now)})"
     why = f"“{shown(pause.reason).rstrip('.')}”"
     if not pause.account:
-        return Summary("attention", "Attention", f"upstream wants no look-ups for a while: {why}.{waiting}")
+        text = f"upstream wants no look-ups for a while: {why}.{_waiting(facts)} They go on by themselves."
+        return Summary("attention", "Attention", text)
     probe_at = pause.next_probe_at or facts.now
     probe = f"comes {ago(probe_at, facts.now)}" if probe_at > facts.now else "is due now"
-    mend = f"Mend the account or the token; the next probe {probe}. Callbacks are still taken in."
-    return Summary("trouble", "Trouble", f"upstream refuses look-ups {since}: {why}. {mend}{waiting}")
+    mend = f"Mend the account or the token (ACEDATACLOUD_API_TOKEN); the next probe {probe}."
+    text = f"upstream refuses look-ups {_since(pause.started_at, facts)}: {why}. {mend}"
+    return Summary("trouble", "Trouble", f"{text} Callbacks are still taken in.{_waiting(facts)}")
 
 
-def _last_run_failed(facts: Facts) -> Summary | None:
-    # The newest run that called: the idle ones that follow a failure have nothing to fail at.
-    run = facts.last_asking_run
-    if run is None or not run.error:
+def _failing(facts: Facts) -> Summary | None:
+    failing = facts.failing_runs
+    if len(failing) < FAILING_AFTER_RUNS or facts.now - failing[0].started_at < _FAILING_AFTER:
         return None
-    when = ago(run.started_at, facts.now)
-    waiting = f" {_are(facts.pending, 'waiting for a result')}." if facts.pending else ""
+    run = facts.last_asking_run or failing[0]
+    since, why = _since(failing[0].started_at, facts), f"“{shown(run.error).rstrip('.')}”"
+    mend = "Look-ups are repeated by themselves; when it goes on, see whether Ace Data Cloud is up."
     if run.errors < run.calls:
-        failed = f"{run.errors:,} of {counted(run.calls, 'call')} to upstream failed"
-        return Summary("attention", "Attention", f"{failed} {when}: {_quoted(run)}{waiting}")
+        return Summary(
+            "attention", "Attention", f"some look-ups have failed {since}, the last with {why}. {mend}"
+        )
     severity, label = ("trouble", "Trouble") if facts.pending else ("attention", "Attention")
-    return Summary(
-        severity, label, f"the last run that asked upstream failed {when}: {_quoted(run)}{waiting}"
+    text = f"look-ups have failed {since}, the last with {why}. {mend} Callbacks are still taken in."
+    return Summary(severity, label, f"{text}{_waiting(facts)}")
+
+
+def _spooled(facts: Facts) -> Summary | None:
+    if facts.spooled is None:
+        text = (
+            "the spool cannot be read; see that SPOOL_DIR is a directory that the web process may write to."
+        )
+        return Summary("attention", "Attention", text)
+    if not facts.spooled:
+        return None
+    text = (
+        f"{counted(facts.spooled, 'delivery', 'deliveries')} in the spool {_is_are(facts.spooled)} not in the"
+        " database yet. That ends by itself within seconds; when it does not, the web process's log says why."
     )
+    return Summary("attention", "Attention", text)
+
+
+def _given_up(facts: Facts) -> Summary | None:
+    if not facts.given_up:
+        return None
+    were = "was" if facts.given_up == 1 else "were"
+    text = (
+        f"{counted(facts.given_up, 'task')} {were} given up in the last 24 h: upstream gave no final answer."
+    )
+    return Summary("attention", "Attention", text, listed="status=expired")
+
+
+def _disputed(facts: Facts) -> Summary | None:
+    disputed = facts.last_day.disputed
+    if not disputed:
+        return None
+    text = (
+        f"{counted(disputed, 'task')} of the last 24 h {_is_are(disputed)} disputed: the Tasks API"
+        " contradicts a callback, or has not confirmed it in time. Its word counts."
+        " If the callbacks are forged, change CALLBACK_TOKEN."
+    )
+    return Summary("attention", "Attention", text, listed="disputed=true")
 
 
 def _nothing_yet(facts: Facts) -> Summary | None:
@@ -130,49 +178,48 @@ def _nothing_yet(facts: Facts) -> Summary | None:
     return Summary("well", "Ready", "the reconciler runs, and nothing has arrived yet.")
 
 
-def _unsettled(facts: Facts) -> Summary | None:
-    parts = []
-    if facts.expired:
-        were = "was" if facts.expired == 1 else "were"
-        expired = f"{counted(facts.expired, 'task')} {were} given up in the last 24 h"
-        parts.append(f"{expired}: upstream gave no final answer.")
-    if facts.disputed:
-        disputed = f"{_are(facts.disputed, 'disputed')}: the Tasks API contradicts a callback"
-        parts.append(f"{disputed}, or has not confirmed it in time.")
-    if not parts:
-        return None
-    if facts.pending:
-        parts.append(f"{_are(facts.pending, 'waiting for a result')}.")
-    return Summary("attention", "Attention", " ".join(parts))
-
-
 def _at_work(facts: Facts) -> Summary | None:
     if not facts.pending:
         return None
-    text = _are(facts.pending, "waiting for a result")
+    text = f"{counted(facts.pending, 'task')} {_is_are(facts.pending)} waiting for a result"
     if facts.oldest_pending_at:
-        text += f"; the oldest was heard of {ago(facts.oldest_pending_at, facts.now)}"
-    missed = _missed(facts)
-    return Summary("busy", "At work", f"{text}.{' In the last 24 h ' + missed if missed else ''}")
+        text += f", the oldest for {span(facts.now - facts.oldest_pending_at)}"
+    if facts.last_day.settled:
+        text += f"; {facts.last_day.settled:,} of the last 24 h {_is_are(facts.last_day.settled)} settled"
+    return Summary("busy", "At work", f"{text}. {_missed(facts)}".rstrip(), listed="status=pending")
 
 
 def _well(facts: Facts) -> Summary:
-    quiet = facts.newest_at is None or facts.now - facts.newest_at > timedelta(hours=24)
-    settled = "every task heard of in the last 24 h is settled."
-    text = "every task is settled, and the last 24 h brought no new one." if quiet else settled
+    settled = facts.last_day.settled
+    text = f"all {settled:,} tasks of the last 24 h are settled."
+    if settled < 2:
+        text = (
+            "the one task of the last 24 h is settled."
+            if settled
+            else "every task is settled, and the last 24 h brought no new one."
+        )
     return Summary("well", "All is well", f"{text} {_missed(facts)}".rstrip())
 
 
 def _missed(facts: Facts) -> str:
-    if not facts.missed:
+    missed = facts.last_day.missed
+    if not missed:
+        return "No callback was lost." if facts.last_day.settled else ""
+    took = f" after {lasted(facts.slowest_recovery)}" if facts.slowest_recovery is not None else ""
+    if missed == 1:
+        return f"1 callback never came; it was recovered{took}."
+    return f"{missed:,} callbacks never came; all were recovered{', the slowest' if took else ''}{took}."
+
+
+def _since(moment: datetime, facts: Facts) -> str:
+    return f"since {exact(moment)} ({ago(moment, facts.now)})"
+
+
+def _waiting(facts: Facts) -> str:
+    if not facts.pending:
         return ""
-    recovered = "it was recovered" if facts.missed == 1 else "all were recovered"
-    return f"{counted(facts.missed, 'callback')} never came; {recovered}."
+    return f" {counted(facts.pending, 'task')} {_is_are(facts.pending)} waiting for a result."
 
 
-def _are(count: int, state: str) -> str:
-    return f"{counted(count, 'task')} {'is' if count == 1 else 'are'} {state}"
-
-
-def _quoted(run: ReconcileRun) -> str:
-    return f"“{shown(run.error).rstrip('.')}”."
+def _is_are(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -1,6 +1,5 @@
 """The task API: register, list, show, ask now."""
 
-import base64
 import json
 import re
 from collections.abc import Mapping
@@ -14,10 +13,12 @@ from werkzeug.exceptions import NotFound
 from receiver.ledger import queries, store
 from receiver.ledger.clock import from_iso, from_unix, to_iso, utcnow
 from receiver.ledger.evidence import Registration
+from receiver.ledger.listing import list_tasks as list_of_tasks
 from receiver.ledger.models import Delivery, Lookup, Task
-from receiver.ledger.results import MAX_ID_LENGTH, STATUSES, clean_text, is_storable, parse_json
+from receiver.ledger.results import MAX_ID_LENGTH, clean_text, is_storable, parse_json
 from receiver.web.auth import require_api_key
 from receiver.web.errors import BadInput
+from receiver.web.filters import FIELDS, cursor, read_cursor, read_filter
 from receiver.web.reading import read
 from receiver.web.settings import current_settings
 from receiver.web.stalls import stall_guard
@@ -28,9 +29,6 @@ blueprint.before_request(require_api_key)
 
 _MOST_TASKS = 1000
 _MOST_LISTED = 200
-_SETTLERS = ("callback", "lookup", "submit")
-_NO_CURSOR = "before must be a cursor as `next` gave it."
-_TRUTHS = {"true": True, "false": False, None: None}
 
 
 @blueprint.post("")
@@ -57,22 +55,13 @@ def register() -> ResponseReturnValue:
 def list_tasks() -> ResponseReturnValue:
     """List tasks, newest first: 200 with a page of them and the next one's cursor. 400: a bad parameter."""
     arguments = request.args.to_dict()
-    known = {"status", "type", "settled_by", "disputed", "q", "limit", "before"}
+    known = {*FIELDS, "limit", "before"}
     if unknown := arguments.keys() - known:
         raise BadInput(f"Unknown parameter {min(unknown)!r}; there are {', '.join(sorted(known))}.")
-    wanted = queries.TaskFilter(
-        status=_one_of(arguments, "status", STATUSES),
-        type=arguments.get("type"),
-        settled_by=_one_of(arguments, "settled_by", _SETTLERS),
-        disputed=_TRUTHS[_one_of(arguments, "disputed", ("true", "false"))],
-        text=arguments.get("q"),
-    )
-    if not all(is_storable(text) for text in (wanted.type or "", wanted.text or "")):
-        raise BadInput("The parameters hold a NUL or bytes that are not UTF-8.")
-    limit, before = _limit(arguments.get("limit", "50")), _read_cursor(arguments.get("before"))
-    tasks = read(queries.list_tasks, wanted, limit + 1, before)
-    page, more = tasks[:limit], len(tasks) > limit
-    return jsonify({"items": [task_json(task) for task in page], "next": _cursor(page[-1]) if more else None})
+    wanted, before = read_filter(arguments), read_cursor(arguments.get("before"))
+    found = read(list_of_tasks, wanted, _limit(arguments.get("limit", "50")), before)
+    following = found.next and cursor(found.next)
+    return jsonify({"items": [task_json(task) for task in found.tasks], "next": following})
 
 
 @blueprint.get("/<text:task_id>")
@@ -206,34 +195,10 @@ def _moment(value: object, where: str) -> datetime | None:
     return moment
 
 
-def _one_of(arguments: Mapping[str, str], name: str, words: tuple[str, ...]) -> str | None:
-    word = arguments.get(name)
-    if word is not None and word not in words:
-        raise BadInput(f"{name} must be one of {', '.join(words)}.")
-    return word
-
-
 def _limit(text: str) -> int:
     if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= _MOST_LISTED:
         raise BadInput(f"limit must be a whole number from 1 to {_MOST_LISTED}.")
     return int(text)
-
-
-def _cursor(task: Task) -> str:
-    return base64.urlsafe_b64encode(json.dumps([to_iso(task.created_at), task.id]).encode()).decode()
-
-
-def _read_cursor(cursor: str | None) -> tuple[datetime, str] | None:
-    if cursor is None:
-        return None
-    try:
-        created_at, task_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        moment = from_iso(created_at)
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        raise BadInput(_NO_CURSOR) from None
-    if clean_text(task_id) is None:
-        raise BadInput(_NO_CURSOR)
-    return moment, task_id
 
 
 def _loads(text: str | None) -> Any:

@@ -36,6 +36,14 @@ def span(length: timedelta) -> str:
     return f"{seconds // _DAY:,} days"
 
 
+def lasted(length: timedelta) -> str:
+    """Return how long something lasted, to the second below an hour: `42 s`, `4 min 12 s`, `1 h 20 min`."""
+    minutes, seconds = divmod(int(length.total_seconds()), _MINUTE)
+    if not 1 <= minutes < _HOUR // _MINUTE or not seconds:
+        return span(length)
+    return f"{minutes} min {seconds} s"
+
+
 def took(length: timedelta) -> str:
     """Return how long something took, the finer the shorter: `20 ms`, `0.7 s`, `4 min`."""
     seconds = length.total_seconds()
@@ -51,9 +59,17 @@ def size(count: int) -> str:
     return f"{count / 1000:,.1f} kB" if count < 999_950 else f"{count / 1_000_000:,.1f} MB"
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str, nouns: str | None = None) -> str:
     """Return a number with its noun: `1 task`, `1,200 tasks`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {nouns or f'{noun}s'}"
+
+
+def share(part: int, whole: int) -> str:
+    """Return how much of a whole something is: `2.6 %`, `0 %`. Of nothing there is no share, but `none`."""
+    if not whole:
+        return "none"
+    percent = 100 * part / whole
+    return f"{percent:.0f} %" if percent in {0, 100} or percent >= 10 else f"{max(percent, 0.1):.1f} %"
 
 
 def shown(text: object, limit: int = 300) -> str:

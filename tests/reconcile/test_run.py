@@ -9,7 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from receiver.ledger import pauses, queries, store
+from receiver.ledger import listing, pauses, queries, store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Lookup, Pause, ReconcileRun, Task
 from receiver.upstream import Upstream
@@ -298,7 +298,7 @@ class TestConfirmation:
             True,
             False,
         )
-        assert [t.id for t in queries.list_tasks(queries.TaskFilter(disputed=True), 10)] == ["t1"]
+        assert [t.id for t in listing.list_tasks(listing.TaskFilter(disputed=True), 10).tasks] == ["t1"]
         Task.update(next_lookup_at=utcnow()).execute()
         stand_in.add_record(finished_item("t1"))
         reconciler.run()

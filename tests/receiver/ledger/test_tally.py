@@ -43,13 +43,19 @@ def recount() -> Outcomes:
     return Outcomes(
         tasks=len(tasks),
         pending=statuses["pending"],
-        expired=statuses["expired"],
+        succeeded=statuses["succeeded"],
         failed=statuses["failed"],
+        expired=statuses["expired"],
+        succeeded_by_callback=sum(t.status == "succeeded" and t.settled_by == "callback" for t in tasks),
         by_callback=settlers["callback"],
         by_lookup=settlers["lookup"],
         missed=len(missed),
         disputed=sum(t.disputed for t in tasks),
     )
+
+
+def fold_all() -> int:
+    return tally.fold(NOW + HOUR, NOW + HOUR, NOW + HOUR)
 
 
 @pytest.mark.usefixtures("ledger")
@@ -63,7 +69,7 @@ def test_it_never_drifts_whatever_happens_to_the_tasks(steps):
             model.delete().where(model.task == "a").execute()
         Task.delete().where(Task.id == "a").execute()
         assert tally.count_outcomes() == recount()
-        tally.fold(NOW + HOUR, NOW + HOUR)
+        fold_all()
         assert tally.count_outcomes() == recount()
 
 
@@ -75,11 +81,57 @@ def test_it_tells_what_became_of_the_tasks():
     record(failure_body("failed"), NOW)
     register("lost", "gave-up", now=NOW, grace=timedelta(0))
     look_up([finished_item("lost")], NOW + HOUR * 30, give_up_after=HOUR)
-    assert tally.count_by_status() == {"pending": 0, "failed": 1, "succeeded": 4, "expired": 3}
-    assert tally.count_outcomes() == recount()
+    outcomes = tally.count_outcomes()
+    assert outcomes == recount()
+    assert (outcomes.succeeded, outcomes.failed, outcomes.expired) == (4, 1, 3)
     assert tally.count_outcomes().missed == 1
     assert tally.count_outcomes(NOW).tasks == 6
     assert tally.count_outcomes(NOW - HOUR).tasks == 8
+
+
+def relength() -> dict[str, list[int]]:
+    """Count the results one by one, by how long each took."""
+    counted: dict[str, list[int]] = {}
+    for task in Task.select().where(Task.settled_at.is_null(False)):
+        seconds = (task.settled_at - (task.submitted_at or task.created_at)).total_seconds()
+        step = sum(seconds >= limit for limit in tally.STEPS)
+        counted.setdefault(task.settled_by, [0] * (len(tally.STEPS) + 1))[step] += 1
+    return counted
+
+
+@pytest.mark.usefixtures("ledger")
+def test_it_tells_how_long_results_took_and_follows_what_is_learnt_later():
+    for n, seconds in enumerate((0, 1, 4.9, 5.1, 100, 3599, 3601, 30000)):
+        register(f"t{n}", now=NOW - timedelta(seconds=seconds), grace=timedelta(0))
+        record(body(f"t{n}"), NOW)
+    register("lost", now=NOW - 10 * HOUR, grace=timedelta(0))
+    look_up([finished_item("lost")], NOW)
+    register("ahead", now=NOW, submitted_at=NOW + HOUR)  # by a clock of its own
+    record(body("ahead"), NOW)
+    counted = tally.count_by_length(NOW - 11 * HOUR)
+    assert counted == relength()
+    assert counted["callback"][:2] == [4, 1]
+    assert counted["lookup"][-1] == 1
+    register("t0", submitted_at=NOW - timedelta(minutes=4))
+    assert tally.count_by_length(NOW - 11 * HOUR) == relength() != counted
+    fold_all()
+    assert tally.count_by_length(NOW - 11 * HOUR) == {}
+    assert tally.count_outcomes() == recount()
+
+
+@pytest.mark.usefixtures("ledger")
+def test_it_tells_what_became_of_the_tasks_of_each_hour():
+    since = NOW - 30 * HOUR
+    register("t1", now=NOW)
+    record(body("t2"), NOW)
+    record(failure_body("t3"), NOW - 29 * HOUR)
+    record(body("t4"), NOW - 40 * HOUR)
+    hours = tally.count_by_hour(since, NOW)
+    begin = NOW.replace(minute=0, second=0, microsecond=0)
+    assert list(hours) == [begin - n * HOUR for n in range(30, -1, -1)]
+    assert hours[begin] == Outcomes(2, pending=1, succeeded=1, succeeded_by_callback=1, by_callback=1)
+    assert hours[begin - 29 * HOUR] == Outcomes(1, failed=1, by_callback=1)
+    assert sum(hours.values(), Outcomes()) == tally.count_outcomes(since)
 
 
 @pytest.mark.usefixtures("ledger")
@@ -105,7 +157,7 @@ def test_it_is_right_after_many_threads_have_changed_the_same_tasks_while_others
             items = {i: finished_item(i) if i[-1] in "13579" else failed_item(i) for i in claimed.ids}
             if items:
                 apply(claimed, {i: Answer(read_item(one)) for i, one in items.items()}, utcnow())
-            tally.fold(NOW + HOUR, NOW + HOUR)
+            fold_all()
 
     callers = [threading.Thread(target=call, args=(worker,)) for worker in range(6)]
     asker = threading.Thread(target=ask)
@@ -126,11 +178,11 @@ def test_folding_leaves_few_rows_and_the_same_totals():
         register(f"r{hours}", now=NOW - hours * HOUR)
     Tally.update(shard=7).where(Tally.status == "pending").execute()
     before, rows = tally.count_outcomes(), Tally.select().count()
-    assert tally.fold(NOW - 2 * HOUR, NOW) > 0
+    assert tally.fold(NOW - 2 * HOUR, NOW, NOW) > 0
     assert tally.count_outcomes() == before
     assert Tally.select().count() < rows
     assert {row.shard for row in Tally.select().where(Tally.hour < f"{NOW:%Y-%m-%d %H}")} == {0}
-    assert tally.fold(NOW - 2 * HOUR, NOW) == 0
+    assert tally.fold(NOW - 2 * HOUR, NOW, NOW) == 0
     record(body("r4"), NOW)  # of an hour that was folded
     assert tally.count_outcomes() == recount()
 

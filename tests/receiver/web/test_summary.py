@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from receiver.ledger.models import Pause, ReconcileRun
+from receiver.ledger.tally import Outcomes
 from receiver.web.summary import START_RECONCILER, Facts, next_run, summarise
 
 NOW = datetime(2026, 1, 31, 12, 0, 0)
@@ -24,50 +25,84 @@ def facts(**fields):
 
 
 def told(**fields):
-    summary = summarise(facts(**fields))
+    """Return the first of the summaries that the facts come to: its severity and its words."""
+    summary = summarise(facts(**fields))[0]
     return summary.severity, f"{summary.label}: {summary.text}"
 
 
+def day(**outcomes):
+    return Outcomes(tasks=1204, succeeded=1200, failed=4, **outcomes)
+
+
 def test_all_is_well():
-    assert told() == ("well", "All is well: every task heard of in the last 24 h is settled.")
+    assert told(last_day=day()) == (
+        "well",
+        "All is well: all 1,204 tasks of the last 24 h are settled. No callback was lost.",
+    )
+    assert told(last_day=Outcomes(tasks=1, succeeded=1))[1].startswith(
+        "All is well: the one task of the last 24 h is settled."
+    )
 
 
 @pytest.mark.parametrize(
-    ("missed", "words"),
-    [(1, "1 callback never came; it was recovered."), (3, "3 callbacks never came; all were recovered.")],
+    ("missed", "slowest", "words"),
+    [
+        (1, timedelta(seconds=42), "1 callback never came; it was recovered after 42 s."),
+        (
+            31,
+            timedelta(seconds=252),
+            "31 callbacks never came; all were recovered, the slowest after 4 min 12 s.",
+        ),
+        (31, None, "31 callbacks never came; all were recovered."),
+    ],
 )
-def test_it_tells_of_callbacks_that_never_came(missed, words):
-    assert told(missed=missed)[1] == f"All is well: every task heard of in the last 24 h is settled. {words}"
+def test_it_tells_of_callbacks_that_never_came(missed, slowest, words):
+    text = told(last_day=day(missed=missed), slowest_recovery=slowest)[1]
+    assert text == f"All is well: all 1,204 tasks of the last 24 h are settled. {words}"
 
 
 def test_it_does_not_speak_of_the_last_day_when_nothing_came():
-    assert told(newest_at=NOW - timedelta(days=2)) == (
-        "well",
-        "All is well: every task is settled, and the last 24 h brought no new one.",
-    )
+    assert told() == ("well", "All is well: every task is settled, and the last 24 h brought no new one.")
 
 
 def test_tasks_that_wait_are_no_cause_for_alarm():
     oldest = NOW - timedelta(minutes=4)
-    assert told(pending=12, oldest_pending_at=oldest, missed=3) == (
+    assert told(pending=12, oldest_pending_at=oldest, last_day=day(missed=3)) == (
         "busy",
-        "At work: 12 tasks are waiting for a result; the oldest was heard of 4 min ago."
-        " In the last 24 h 3 callbacks never came; all were recovered.",
+        "At work: 12 tasks are waiting for a result, the oldest for 4 min; 1,204 of the last 24 h are settled."
+        " 3 callbacks never came; all were recovered.",
     )
 
 
-def test_tasks_given_up_or_disputed_ask_for_attention():
-    severity, text = told(expired=2, disputed=1, pending=1)
+def test_tasks_given_up_and_disputed_ask_for_attention_and_are_linked():
+    given_up, disputed = summarise(facts(given_up=2, last_day=day(disputed=1), pending=1))
+    assert (given_up.severity, given_up.listed) == ("attention", "status=expired")
+    assert given_up.text == "2 tasks were given up in the last 24 h: upstream gave no final answer."
+    assert (disputed.severity, disputed.listed) == ("attention", "disputed=true")
+    assert disputed.text.startswith(
+        "1 task of the last 24 h is disputed: the Tasks API contradicts a callback, or has not confirmed it in"
+    )
+
+
+def test_the_worst_comes_first_and_nothing_is_left_out():
+    pause = Pause(account=False, reason="upstream answered 429", started_at=NOW, ended_at=NOW)
+    told = summarise(
+        facts(reconciler_seen_at=NOW - timedelta(hours=2), pause=pause, spooled=3, given_up=1, pending=1)
+    )
+    assert [summary.severity for summary in told] == ["trouble", *["attention"] * 3]
+    told = summarise(facts(spooled=3, failing_runs=failing(600, 300, 5), pending=1))
+    assert [summary.severity for summary in told] == ["trouble", "attention"]
+
+
+def test_a_spool_that_is_not_empty_asks_for_attention():
+    severity, text = told(spooled=1)
     assert severity == "attention"
-    assert text == (
-        "Attention: 2 tasks were given up in the last 24 h: upstream gave no final answer."
-        " 1 task is disputed: the Tasks API contradicts a callback, or has not confirmed it in time."
-        " 1 task is waiting for a result."
-    )
+    assert "1 delivery in the spool is not in the database yet." in text
+    assert "SPOOL_DIR" in told(spooled=None)[1]
 
 
 def test_a_reconciler_that_never_ran_is_trouble():
-    summary = summarise(facts(last_run=None, reconciler_seen_at=None))
+    summary = summarise(facts(last_run=None, reconciler_seen_at=None))[0]
     assert (summary.severity, summary.command) == ("trouble", START_RECONCILER)
     assert "the reconciler has never run" in summary.text
 
@@ -79,14 +114,14 @@ def test_an_empty_ledger_is_no_trouble_yet():
 
 def test_a_silent_reconciler_is_trouble():
     seen_at = NOW - timedelta(hours=2)
-    summary = summarise(facts(reconciler_seen_at=seen_at, last_run=run(ago=7200)))
+    summary = summarise(facts(reconciler_seen_at=seen_at, last_run=run(ago=7200)))[0]
     assert (summary.severity, summary.command) == ("trouble", START_RECONCILER)
     assert "the reconciler has not run since 2026-01-31 10:00:00 UTC (2 h ago)" in summary.text
 
 
 def test_a_long_run_that_still_notes_lookups_is_not_silent():
     known = facts(last_run=run(ago=1800, took=None), reconciler_seen_at=NOW - timedelta(seconds=20))
-    assert summarise(known).severity == "well"
+    assert summarise(known)[0].severity == "well"
     assert next_run(known) == "A run is in progress."
 
 
@@ -103,20 +138,30 @@ def test_upstream_that_may_not_be_asked_is_trouble_and_tells_since_when_and_why(
     assert told(pause=throttled)[0] == "attention"
 
 
+def failing(*agos, calls=2, errors=2):
+    return [run(ago=ago, calls=calls, errors=errors, error=f"HTTP 50{n}") for n, ago in enumerate(agos)]
+
+
 @pytest.mark.parametrize(("pending", "severity"), [(3, "trouble"), (0, "attention")])
-def test_a_failed_run_is_told_with_its_error(pending, severity):
-    failed = run(ago=300, calls=2, errors=2, error="401 invalid_token")
-    told_severity, text = told(last_asking_run=failed, pending=pending)
+def test_look_ups_that_go_on_failing_are_told_since_when_and_with_the_last_error(pending, severity):
+    runs = failing(300, 200, 100)
+    told_severity, text = told(failing_runs=runs, last_asking_run=runs[-1], pending=pending)
     assert told_severity == severity
-    assert "the last run that asked upstream failed 5 min ago: “401 invalid_token”." in text
+    assert "look-ups have failed since 2026-01-31 11:55:00 UTC (5 min ago), the last with “HTTP 502”." in text
+    assert ("3 tasks are waiting" in text) == bool(pending)
 
 
-def test_a_run_of_which_some_calls_failed_asks_for_attention():
-    failed = run(ago=300, calls=4, errors=1, error="HTTP 500")
-    assert told(last_asking_run=failed) == (
-        "attention",
-        "Attention: 1 of 4 calls to upstream failed 5 min ago: “HTTP 500”.",
-    )
+def test_when_only_some_of_them_fail_it_asks_for_attention():
+    runs = failing(300, 200, 100, calls=4, errors=1)
+    severity, text = told(failing_runs=runs, last_asking_run=runs[-1], pending=3)
+    assert severity == "attention"
+    assert "some look-ups have failed since" in text
+
+
+@pytest.mark.parametrize("agos", [(300,), (300, 290), (100, 60, 30)])
+def test_a_failure_that_the_next_look_up_may_mend_is_not_told(agos):
+    runs = failing(*agos)
+    assert told(failing_runs=runs, last_asking_run=runs[-1], pending=3)[0] == "busy"
 
 
 @pytest.mark.parametrize(

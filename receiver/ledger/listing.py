@@ -1,0 +1,139 @@
+"""Lists of tasks, newest first, by keyset: each page costs some ms however many tasks there are."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import reduce
+from operator import and_
+from typing import Any
+
+from peewee import SQL, Select
+
+from receiver.ledger.models import DISPUTED, MISSED, Task, database
+
+Cursor = tuple[datetime, str]  # a task's place in a list: its created_at and its id
+
+# How many tasks are looked at for one page where no index serves what is asked.
+MOST_LOOKED_AT = 1000
+_MOST_WORDS = 10
+_NEWEST = (Task.created_at.desc(), Task.id.desc())
+_LOOKED_AT = (
+    *(Task.created_at, Task.id, Task.status, Task.type, Task.settled_by, Task.prompt),
+    *(Task.claim_status, Task.lookup_status, Task.doubted_at),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks to list; None leaves a field out. Times are of when we first heard of a task.
+
+    `text` is a task's id, ref or trace id; where no task has it, words that the prompt holds.
+    """
+
+    status: str | None = None
+    type: str | None = None
+    settled_by: str | None = None
+    disputed: bool | None = None
+    missed: bool | None = None  # its final callback never came, and a look-up found the result
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of tasks, newest first; `next` is where the next page begins, None at the end.
+
+    With `looked_back_to` there may be fewer than were asked for: no index serves what was asked, so only so
+    many tasks were looked at, back to that moment. The search goes on at `next`.
+    """
+
+    tasks: list[Task]
+    next: Cursor | None = None
+    looked_back_to: datetime | None = None
+
+
+def list_tasks(wanted: TaskFilter, limit: int, before: Cursor | None = None) -> Found:
+    """Return up to `limit` tasks, newest first, from behind the task whose (created_at, id) is `before`."""
+    with database.connection_context():
+        looks = [_look(*start, wanted, limit + 1, before) for start in _starts(wanted)]
+        ended = max((end for _, end in looks if end), default=None)  # the first at which one gave up
+        listed = Task.select().where(Task.id.in_({one for ids, _ in looks for one in ids}))
+        if ended:
+            listed = listed.where(~_behind(ended))
+        # The database orders, which may compare ids otherwise than Python does.
+        tasks: list[Task] = list(listed.order_by(*_NEWEST).limit(limit + 1))
+    if len(tasks) > limit:
+        last = tasks[limit - 1]
+        return Found(tasks[:limit], (last.created_at, last.id))
+    return Found(tasks, ended, ended and ended[0])
+
+
+def _starts(wanted: TaskFilter) -> list[tuple[str, Any]]:
+    """Return where to look: conditions that an index serves in the list's order.
+
+    Each comes with the field of the filter that it is of; what any of them holds is wanted.
+    """
+    if wanted.text is not None:
+        named = [column == wanted.text for column in (Task.id, Task.ref, Task.trace_id)]
+        if any(Task.select().where(by).exists() for by in named):
+            return [("text", by) for by in named]
+    if wanted.disputed:
+        return [("disputed", DISPUTED)]
+    if wanted.missed:
+        return [("missed", MISSED)]
+    if wanted.status is not None:
+        return [("status", Task.status == wanted.status)]
+    return [("", None)]
+
+
+def _look(
+    field: str, by: Any, wanted: TaskFilter, limit: int, before: Cursor | None
+) -> tuple[list[str], Cursor | None]:
+    """Return the newest tasks that one start and the filter hold, and where the look gave up, if it did."""
+    started = _newest(by, wanted, before)
+    looked_at = started.select(*_LOOKED_AT).limit(MOST_LOOKED_AT).alias("looked_at")
+    conditions = _conditions(wanted, looked_at.c)
+    conditions.pop(field, None)
+    if not conditions:
+        return [task_id for _, task_id in started.limit(limit).tuples()], None
+    found = (
+        Select([looked_at], [looked_at.c.id])
+        .where(*conditions.values())
+        .order_by(looked_at.c.created_at.desc(), looked_at.c.id.desc())
+        .limit(limit)
+    )
+    last = started.offset(MOST_LOOKED_AT - 1).limit(1).tuples().first()
+    return [row["id"] for row in found.execute(database)], last
+
+
+def _newest(by: Any, wanted: TaskFilter, before: Cursor | None) -> Any:
+    query = Task.select(Task.created_at, Task.id).order_by(*_NEWEST)
+    if by is not None:
+        query = query.where(by)
+    if wanted.since is not None:
+        query = query.where(Task.created_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(Task.created_at < wanted.until)
+    return query if before is None else query.where(_behind(before))
+
+
+def _behind(place: Cursor) -> Any:
+    created_at, task_id = place
+    # The first part is for the index, the second says it exactly.
+    return (Task.created_at <= created_at) & ((Task.created_at < created_at) | (Task.id < task_id))
+
+
+def _conditions(wanted: TaskFilter, task: Any) -> dict[str, Any]:
+    """Return what a filter asks of a task beyond its time, by the fields of the filter."""
+    conditions = {
+        name: getattr(task, name) == value
+        for name in ("status", "type", "settled_by")
+        if (value := getattr(wanted, name)) is not None
+    }
+    for name, condition in (("disputed", DISPUTED), ("missed", MISSED)):
+        if (value := getattr(wanted, name)) is not None:
+            conditions[name] = condition if value else SQL(f"NOT COALESCE({condition.sql}, FALSE)")
+    if wanted.text is not None:
+        words = wanted.text.split()[:_MOST_WORDS]
+        conditions["text"] = reduce(and_, (task.prompt.contains(word) for word in words), SQL("1 = 1"))
+    return conditions

@@ -1,0 +1,69 @@
+"""Lists of tasks as files: CSV for spreadsheets, JSON Lines for programs. Made while they are sent."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from receiver.ledger.clock import to_iso
+from receiver.ledger.listing import Found
+from receiver.ledger.models import Task
+from receiver.ledger.redact import mask_tokens
+from receiver.web.contents import failure_of, image_of
+from receiver.web.tasks import task_json
+
+_COLUMNS = (
+    *("id", "type", "ref", "trace_id", "status", "progress", "settled_by", "confirmed", "disputed"),
+    *("prompt", "image_url", "error_code", "error_message", "first_heard_at", "registered_at"),
+    *("submitted_at", "settled_at", "finished_at", "deliveries", "lookups", "next_lookup_at"),
+    "last_lookup_error",
+)
+# A cell that begins with one of these is a formula to a spreadsheet, and would run as somebody else's.
+_BEGINS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def as_json_lines(pages: Iterable[Found]) -> Iterator[str]:
+    """Yield the tasks as the API shows them, a line of JSON for each."""
+    for found in pages:
+        lines = (json.dumps(task_json(task), ensure_ascii=False, allow_nan=False) for task in found.tasks)
+        yield _sendable("".join(f"{mask_tokens(line)}\n" for line in lines))
+
+
+def as_csv(pages: Iterable[Found]) -> Iterator[str]:
+    """Yield a line of column names and a line for each task. What would be a formula has a ' before it."""
+    yield _csv_lines([_COLUMNS])
+    for found in pages:
+        yield _csv_lines([_cells(task) for task in found.tasks])
+
+
+def _cells(task: Task) -> list[str]:
+    shown, failure = task_json(task), failure_of(task)
+    shown |= {
+        "prompt": task.prompt,
+        "image_url": image_of(task),
+        "error_code": failure and failure.code,
+        "error_message": failure and failure.message,
+        "first_heard_at": to_iso(task.created_at),
+    }
+    return [_cell(shown[name]) for name in _COLUMNS]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = mask_tokens(str(value))
+    return f"'{text}" if text.startswith(_BEGINS_FORMULA) and isinstance(value, str) else text
+
+
+def _csv_lines(rows: Iterable[Iterable[str]]) -> str:
+    lines = io.StringIO()
+    csv.writer(lines).writerows(rows)
+    return _sendable(lines.getvalue())
+
+
+def _sendable(text: str) -> str:
+    """Return the text with lone surrogates as their escapes: no file can be encoded with them."""
+    return text.encode(errors="backslashreplace").decode()

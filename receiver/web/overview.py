@@ -1,0 +1,110 @@
+"""The overview: how things stand, the last day or week as plots, and the newest tasks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from flask import render_template, request
+from flask.typing import ResponseReturnValue
+
+from receiver.ledger import queries, tally
+from receiver.ledger.clock import utcnow
+from receiver.ledger.listing import TaskFilter, list_tasks
+from receiver.ledger.models import database
+from receiver.ledger.pauses import current_pause
+from receiver.ledger.tally import Outcomes
+from receiver.spool import Spool
+from receiver.web import plots
+from receiver.web.errors import BadInput
+from receiver.web.pages import page_blueprint
+from receiver.web.settings import current_settings
+from receiver.web.summary import FAILING_AFTER_RUNS, Facts, next_run, summarise
+
+blueprint = page_blueprint("overview")
+
+_HOUR, _DAY, _WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
+_MOST_TASKS = 10
+_MOST_UNREADABLE = 5
+# By the name of a span in the URL: what it is called, and how many hours each of its slots has.
+_SPANS = {"24h": ("last 24 h", 1), "7d": ("last 7 days", 6)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Lately:
+    """What became of the tasks of the last week, by the hour in which they were first heard of."""
+
+    day: Mapping[datetime, Outcomes]
+    week: Mapping[datetime, Outcomes]
+
+    @property
+    def last_day(self) -> Outcomes:
+        return sum(self.day.values(), Outcomes())
+
+    @property
+    def last_week(self) -> Outcomes:
+        return sum(self.week.values(), Outcomes())
+
+
+@blueprint.get("/")
+def show() -> ResponseReturnValue:
+    """Show how things stand: 200. `?span=7d` plots a week instead of a day; 400 for another span."""
+    span = request.args.get("span", "24h")
+    if span not in _SPANS:
+        raise BadInput(f"span must be one of {', '.join(_SPANS)}.")
+    now = utcnow()
+    with database.connection_context():
+        lately, ever = _lately(now), tally.count_outcomes()
+        facts = _facts(now, lately, ever.pending)
+        shown = {
+            "tasks": list_tasks(TaskFilter(), _MOST_TASKS).tasks,
+            "lengths": plots.plot_lengths(tally.count_by_length(min(lately.day))),
+            "unreadable": [
+                delivery
+                for delivery in queries.list_unreadable(_MOST_UNREADABLE)
+                if delivery.received_at >= now - _DAY
+            ],
+        }
+    hours, hours_a_slot = {"24h": lately.day, "7d": lately.week}[span], _SPANS[span][1]
+    return render_template(
+        "overview.html",
+        now=now,
+        facts=facts,
+        ever=ever,
+        lately=lately,
+        since={"24h": min(lately.day), "7d": min(lately.week)},
+        spans={name: title for name, (title, _) in _SPANS.items()},
+        span=span,
+        plot=plots.plot_by_time(hours, hours_a_slot),
+        summaries=summarise(facts),
+        next_run=next_run(facts),
+        **shown,
+    )
+
+
+def _lately(now: datetime) -> _Lately:
+    # From the beginning of an hour, by which the totals are kept: rather a little more than too little.
+    week = tally.count_by_hour(now - _WEEK, now)
+    day = {hour: one for hour, one in week.items() if hour + _HOUR > now - _DAY}
+    return _Lately(day, week)
+
+
+def _facts(now: datetime, lately: _Lately, pending: int) -> Facts:
+    settings, last_day = current_settings(), lately.last_day
+    newest, oldest = list_tasks(TaskFilter(), 1).tasks, queries.oldest_pending()
+    runs = queries.list_runs(1)
+    return Facts(
+        now=now,
+        interval=settings.reconcile_interval,
+        newest_at=newest[0].created_at if newest else None,
+        pending=pending,
+        oldest_pending_at=oldest.created_at if oldest else None,
+        last_day=last_day,
+        given_up=queries.count_given_up(now - _DAY),
+        slowest_recovery=queries.slowest_recovery(min(lately.day)) if last_day.missed else None,
+        last_run=runs[0] if runs else None,
+        last_asking_run=queries.last_asking_run(),
+        failing_runs=queries.failing_runs(FAILING_AFTER_RUNS),
+        reconciler_seen_at=queries.reconciler_seen_at(),
+        pause=current_pause(now),
+        spooled=Spool(settings.spool_dir).depth(),
+    )

@@ -1,0 +1,61 @@
+"""The pages about the reconciler's runs: all of them, and one with its look-ups."""
+
+from flask import render_template, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import NotFound
+
+from receiver.ledger import queries
+from receiver.ledger.clock import utcnow
+from receiver.ledger.models import database
+from receiver.web.errors import BadInput
+from receiver.web.pages import page_blueprint
+
+blueprint = page_blueprint("run_pages")
+
+_MOST_RUNS = 50
+_MOST_LOOKUPS = 100
+_LARGEST_ID = 2**63 - 1
+
+
+@blueprint.get("/runs")
+def list_runs() -> ResponseReturnValue:
+    """Show the newest runs of the reconciler, or those before the run `?before=`: 200. 400: no number."""
+    before = _before()
+    runs = queries.list_runs(_MOST_RUNS + 1, before)
+    return render_template(
+        "runs.html",
+        now=utcnow(),
+        runs=runs[:_MOST_RUNS],
+        before=before,
+        older=runs[_MOST_RUNS - 1].id if len(runs) > _MOST_RUNS else None,
+    )
+
+
+@blueprint.get("/runs/<int:run_id>")
+def show_run(run_id: int) -> ResponseReturnValue:
+    """Show one run with its look-ups: 200. 404 when there was none, or it is pruned."""
+    before = _before()
+    with database.connection_context():
+        run = queries.find_run(run_id) if run_id <= _LARGEST_ID else None
+        if run is None:
+            raise NotFound("No such run: there was none of this number, or it is so old that it was deleted.")
+        lookups = queries.lookups_of_run(run_id, _MOST_LOOKUPS + 1, before)
+        tasks = queries.find_tasks([lookup.task_id for lookup in lookups])  # type: ignore[attr-defined]
+    return render_template(
+        "run.html",
+        now=utcnow(),
+        run=run,
+        lookups=lookups[:_MOST_LOOKUPS],
+        tasks=tasks,
+        before=before,
+        older=lookups[_MOST_LOOKUPS - 1].id if len(lookups) > _MOST_LOOKUPS else None,
+    )
+
+
+def _before() -> int | None:
+    text = request.args.get("before")
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdecimal() or int(text) > _LARGEST_ID:
+        raise BadInput("before must be a number, as the link to what is older has it.")
+    return int(text)

@@ -1,0 +1,142 @@
+// What scripts add to the pages: the visitor's own time zone, copy buttons, and refreshing without jumps.
+// Each page is complete without them.
+"use strict";
+
+(() => {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const exactly = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const formats = {
+    exact: exactly,
+    clock: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" }),
+    day: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" }),
+  };
+
+  // Moments in the visitor's zone; the exact UTC moment stays on hover.
+  function localise() {
+    for (const time of document.querySelectorAll("time[datetime]")) {
+      const moment = new Date(time.dateTime);
+      const utc = `${time.dateTime.slice(0, 19).replace("T", " ")} UTC`;
+      const kind = Object.keys(formats).find((name) => name in time.dataset);
+      if (kind) {
+        time.textContent = formats[kind].format(moment);
+        time.title = utc;
+      } else {
+        time.title = `${exactly.format(moment)} (${utc})`;
+      }
+    }
+    for (const told of document.querySelectorAll("[data-zone]")) told.textContent = `; times are ${zone}`;
+  }
+
+  async function toClipboard(text) {
+    if (navigator.clipboard) return navigator.clipboard.writeText(text);
+    // Pages that came over plain HTTP from another machine have no clipboard but this.
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const copied = document.execCommand("copy");
+    area.remove();
+    if (!copied) throw new Error("the browser refused");
+  }
+
+  async function copy(button, text) {
+    const label = button.innerHTML;
+    try {
+      await toClipboard(await text());
+      button.textContent = "Copied";
+    } catch (problem) {
+      button.textContent = "Not copied";
+    }
+    announce(button.textContent);
+    setTimeout(() => { button.innerHTML = label; }, 2000);
+  }
+
+  async function callbackUrl(form) {
+    const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    if (!answer.ok) throw new Error(answer.statusText);
+    return (await answer.text()).trim();
+  }
+
+  function showButtons() {
+    for (const button of document.querySelectorAll("[data-copy][hidden]")) button.hidden = false;
+    for (const form of document.querySelectorAll("form[data-copies]")) {
+      form.querySelector("button").textContent = "Copy";
+    }
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (button) copy(button, async () => document.getElementById(button.dataset.copy).textContent);
+  });
+
+  document.addEventListener("submit", (event) => {
+    if (!("copies" in event.target.dataset)) return;
+    event.preventDefault();
+    copy(event.target.querySelector("button"), () => callbackUrl(event.target));
+  });
+
+  // Upstream's links expire; the error event of a picture does not bubble.
+  document.addEventListener("error", (event) => {
+    const link = event.target.closest?.("a.picture");
+    if (event.target.tagName !== "IMG" || !link || link.querySelector(".gone")) return;
+    event.target.hidden = true;
+    const gone = document.createElement("span");
+    gone.className = "gone";
+    gone.textContent = "The picture could not be loaded; upstream's links expire.";
+    link.append(gone);
+  }, true);
+
+  // Refreshing: pages ask for themselves again, and htmx changes what has changed.
+  const marker = document.getElementById("refreshing");
+  const pause = marker.querySelector("button");
+  const told = document.getElementById("told");
+  let paused = sessionStorage.getItem("paused") === "yes";
+
+  function announce(text) { told.textContent = text; }
+
+  function showPaused() {
+    marker.firstChild.textContent = paused ? "Refreshing is paused. " : "This page refreshes itself. ";
+    pause.textContent = paused ? "Go on" : "Pause";
+  }
+
+  pause.addEventListener("click", () => {
+    paused = !paused;
+    sessionStorage.setItem("paused", paused ? "yes" : "no");
+    announce("");
+    showPaused();
+  });
+
+  const isRefresh = (event) => event.target.id === "content";
+
+  document.addEventListener("htmx:before:request", (event) => {
+    // Somebody who is choosing text to copy would lose the choice.
+    if (isRefresh(event) && (paused || document.hidden || !getSelection().isCollapsed)) event.preventDefault();
+  });
+
+  for (const failure of ["htmx:error", "htmx:response:error"]) {
+    document.addEventListener(failure, (event) => {
+      if (isRefresh(event)) announce("The last refresh failed; trying again.");
+    });
+  }
+
+  function show() {
+    localise();
+    showButtons();
+    marker.hidden = !document.querySelector("#content[hx-get]");
+  }
+
+  document.addEventListener("htmx:after:swap", (event) => {
+    if (isRefresh(event)) announce("");
+    show();
+  });
+
+  htmx.registerExtension("keep", {
+    // What the visitor has opened stays open; a picture that is gone stays gone.
+    htmx_before_morph_attr: (element, { attrName }) => !(element.tagName === "DETAILS" && attrName === "open"),
+    htmx_before_morph_node: (element, { newNode }) =>
+      !(element.querySelector?.(":scope > .gone") && element.href === newNode.href),
+  });
+
+  showPaused();
+  show();
+})();

@@ -1,0 +1,129 @@
+"""The pages about tasks: the list with its filters and exports, one task, and a delivery as it came."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from urllib.parse import urlencode
+
+from flask import Response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import NotFound
+
+from receiver.ledger import queries, store
+from receiver.ledger.clock import utcnow
+from receiver.ledger.listing import Found, TaskFilter, list_tasks
+from receiver.ledger.models import database
+from receiver.ledger.results import STATUSES, is_storable
+from receiver.web import contents, exports
+from receiver.web.filters import FIELDS, SETTLERS, cursor, read_cursor, read_filter
+from receiver.web.pages import page_blueprint
+from receiver.web.reading import read
+from receiver.web.tasks import find_or_404
+from receiver.web.timeline import timeline, versions
+
+blueprint = page_blueprint("task_pages")
+
+_MOST_TASKS = 20
+_MOST_EXPORTED_AT_ONCE = 500
+_LARGEST_ID = 2**63 - 1
+
+
+@blueprint.get("/tasks")
+def show_list() -> ResponseReturnValue:
+    """Show the newest tasks that the filter in the URL holds: 200. 400 for a filter that makes no sense."""
+    query = _query()
+    wanted, before = read_filter(query), request.args.get("before")
+    found = read(list_tasks, wanted, _MOST_TASKS, read_cursor(before))
+    return render_template(
+        "tasks.html",
+        now=utcnow(),
+        found=found,
+        query=query,
+        before=before,
+        older=found.next and _link(query | {"before": cursor(found.next)}),
+        since=_as_input(wanted.since),
+        until=_as_input(wanted.until),
+        statuses=STATUSES,
+        settlers=SETTLERS,
+    )
+
+
+@blueprint.get("/tasks.csv")
+def export_csv() -> ResponseReturnValue:
+    """Send all tasks that the URL's filter holds, as CSV: 200, streamed. 400: a bad filter."""
+    return _download(exports.as_csv(_all_tasks(read_filter(_query()))), "text/csv", "csv")
+
+
+@blueprint.get("/tasks.jsonl")
+def export_json_lines() -> ResponseReturnValue:
+    """Send all tasks that the URL's filter holds, a line of JSON each: 200, streamed. 400: a bad filter."""
+    return _download(exports.as_json_lines(_all_tasks(read_filter(_query()))), "application/jsonl", "jsonl")
+
+
+@blueprint.get("/tasks/<text:task_id>")
+def show_task(task_id: str) -> ResponseReturnValue:
+    """Show all that is known of one task: 200, or 404 when we never heard of it."""
+    with database.connection_context():
+        task = find_or_404(task_id)
+        deliveries, lookups = queries.deliveries_of(task.id), queries.lookups_of(task.id)
+    return render_template(
+        "task.html",
+        now=utcnow(),
+        task=task,
+        contents=contents.contents_of(task),
+        failure=contents.failure_of(task),
+        response=contents.printed(task.response),
+        request_body=contents.printed(task.request),
+        deliveries=deliveries,
+        lookups=lookups,
+        events=timeline(task, deliveries, lookups),
+        versions=versions(task),
+    )
+
+
+@blueprint.post("/tasks/<text:task_id>")
+def ask_now(task_id: str) -> ResponseReturnValue:
+    """Ask upstream about a task in the next run: 303 to its page. 404 when we never heard of it."""
+    if not is_storable(task_id) or not store.ask_now(task_id, utcnow()):
+        raise NotFound("No such task: it was never registered, and no callback named it.")
+    return redirect(url_for("task_pages.show_task", task_id=task_id), 303)
+
+
+@blueprint.get("/deliveries/<int:delivery_id>")
+def show_delivery(delivery_id: int) -> ResponseReturnValue:
+    """Show one delivery's headers and body as they came: 200. 404 when there is none, or it is pruned."""
+    delivery = queries.find_delivery(delivery_id) if delivery_id <= _LARGEST_ID else None
+    if delivery is None:
+        raise NotFound(
+            "No such delivery: there was none of this number, or it is so old that it was deleted."
+        )
+    return render_template("delivery.html", now=utcnow(), delivery=delivery, came=contents.verbatim(delivery))
+
+
+def _as_input(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%dT%H:%M}"
+
+
+def _link(query: Mapping[str, str]) -> str:
+    return f"{url_for('task_pages.show_list')}?{urlencode(query)}"
+
+
+def _query() -> dict[str, str]:
+    # A form sends the fields that were left empty too.
+    return {name: text for name in FIELDS if (text := request.args.get(name, "").strip())}
+
+
+def _all_tasks(wanted: TaskFilter) -> Iterator[Found]:
+    """Yield page after page of what a filter holds, each when the one before it has been sent."""
+    before = None
+    while True:
+        found: Found = read(list_tasks, wanted, _MOST_EXPORTED_AT_ONCE, before)
+        yield found
+        if found.next is None:
+            return
+        before = found.next
+
+
+def _download(lines: Iterator[str], mimetype: str, suffix: str) -> Response:
+    name = f"backstop-tasks-{utcnow():%Y%m%d-%H%M%S}.{suffix}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(lines, mimetype=mimetype, headers=headers)

@@ -1,0 +1,63 @@
+"""Signing in and out, and the callback URL for whoever has signed in and asks for it."""
+
+import logging
+
+from flask import Blueprint, Response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from receiver.web import auth
+from receiver.web.settings import address, current_settings
+from receiver.web.stalls import stall_guard
+
+log = logging.getLogger(__name__)
+blueprint = Blueprint("visitors", __name__)
+
+_LONGEST_FORM_BYTES = 16_384
+
+
+@blueprint.before_request
+def check_form() -> None:
+    """Read a form within a bounded time and size, and take it only from a page of ours."""
+    request.max_content_length = _LONGEST_FORM_BYTES
+    with stall_guard.reading():
+        request.form  # noqa: B018 - reading it is what takes time
+    auth.require_form_of_ours()
+
+
+@blueprint.get("/sign-in")
+def show_sign_in() -> ResponseReturnValue:
+    """Show the form to sign in: 200; 303 to the overview for whoever has."""
+    if auth.has_session():
+        return redirect(url_for("overview.show"), 303)
+    return render_template("sign_in.html", following=_following(request.args.get("next", "")))
+
+
+@blueprint.post("/sign-in")
+def sign_in() -> ResponseReturnValue:
+    """Sign in by the API key: 303 to the page that was asked for. 401 with the form for a wrong key."""
+    following = _following(request.form.get("next", ""))
+    if auth.sign_in(request.form.get("key", "").strip()):
+        return redirect(following, 303)
+    log.warning("Somebody at %s gave a wrong API key to sign in.", request.remote_addr)
+    return render_template("sign_in.html", following=following, refused=True), 401
+
+
+@blueprint.post("/sign-out")
+def sign_out() -> ResponseReturnValue:
+    """Forget the visitor: 303 to the form to sign in."""
+    auth.sign_out()
+    return redirect(url_for("visitors.show_sign_in"), 303)
+
+
+@blueprint.post("/callback-url")
+def tell_callback_url() -> ResponseReturnValue:
+    """Tell the callback URL, secret included, to whoever presses the button: 200 as text."""
+    auth.require_visitor()
+    token = current_settings().callback_tokens[0]
+    return Response(f"{address()}/callbacks/{token}\n", mimetype="text/plain")
+
+
+def _following(path: str) -> str:
+    """Return where to go after signing in: a path of ours, or the overview."""
+    ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if ours else url_for("overview.show")

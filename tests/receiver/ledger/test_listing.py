@@ -1,0 +1,137 @@
+"""Lists of tasks: what a filter holds, page by page, and which index serves it."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.ledger import listing
+from receiver.ledger.clock import utcnow
+from receiver.ledger.db import on_postgresql
+from receiver.ledger.listing import TaskFilter, list_tasks
+from receiver.ledger.models import Task, database
+from tests.factories import body, failed_item, finished_item, look_up, record, register
+from tests.receiver.ledger.test_order import rolled_back
+
+NOW = utcnow()
+MINUTE = timedelta(minutes=1)
+SCARCE = ("status", "type", "settled_by")
+
+FILTERS = st.builds(
+    TaskFilter,
+    status=st.sampled_from((None, "pending", "succeeded", "failed")),
+    type=st.sampled_from((None, "imagine", "edits")),
+    settled_by=st.sampled_from((None, "callback", "lookup")),
+    disputed=st.sampled_from((None, True, False)),
+    missed=st.sampled_from((None, True, False)),
+    since=st.sampled_from((None, NOW - 20 * MINUTE)),
+    until=st.sampled_from((None, NOW - 5 * MINUTE)),
+    text=st.sampled_from((None, "harbour", "FOG harbour", "order-1", "task-07", "nobody", "", "100%")),
+)
+
+
+@pytest.fixture
+def thirty(ledger):
+    """Thirty tasks of all kinds, several of which were first heard of at the same moment."""
+    for n in range(30):
+        register(
+            f"task-{n:02}",
+            now=NOW - n // 3 * 3 * MINUTE,
+            grace=timedelta(0),
+            type=("imagine", "edits", None)[n % 3],
+            ref=f"order-{n % 4}",
+        )
+    for n in range(0, 30, 2):
+        if n % 4:
+            record(body(f"task-{n:02}"), NOW, confirm=True)
+    prompts = ("a harbour in fog", "a harbour at 100% noon", "an orchard")
+    items = [finished_item(f"task-{n:02}", request={"prompt": prompts[n % 3]}) for n in range(0, 30, 5)]
+    look_up([*items, failed_item("task-02")], NOW)
+
+
+def holds(wanted: TaskFilter, task: Task, named: bool) -> bool:
+    """Tell whether a filter holds a task, by the model's own properties."""
+    missed = task.settled_by == "lookup" and task.claim_status not in ("failed", "succeeded")
+    is_named = wanted.text in (task.id, task.ref, task.trace_id)
+    words = (wanted.text or "").lower().split()
+    found = is_named if named else all(word in (task.prompt or "").lower() for word in words)
+    if not named and words == [] and wanted.text is not None:
+        found = True
+    return (
+        all(getattr(wanted, name) in (None, getattr(task, name)) for name in SCARCE)
+        and wanted.disputed in (None, task.disputed)
+        and wanted.missed in (None, missed)
+        and (wanted.since is None or task.created_at >= wanted.since)
+        and (wanted.until is None or task.created_at < wanted.until)
+        and (wanted.text is None or found)
+    )
+
+
+@pytest.mark.usefixtures("thirty")
+@pytest.mark.parametrize("most_looked_at", [1000, 4])
+def test_whatever_the_filter_the_pages_hold_each_task_once_and_newest_first(monkeypatch, most_looked_at):
+    monkeypatch.setattr(listing, "MOST_LOOKED_AT", most_looked_at)
+    newest_first = list(Task.select().order_by(Task.created_at.desc(), Task.id.desc()))
+
+    @given(FILTERS, st.sampled_from((1, 3, 50)))
+    def check(wanted, limit):
+        found, pages, before = [], 0, None
+        named = any(wanted.text in (task.id, task.ref, task.trace_id) for task in newest_first)
+        while True:
+            page = list_tasks(wanted, limit, before)
+            assert len(page.tasks) <= limit
+            assert page.looked_back_to is None or page.next is not None
+            found += [task.id for task in page.tasks]
+            before, pages = page.next, pages + 1
+            if before is None:
+                break
+            assert pages < 100
+        assert found == [task.id for task in newest_first if holds(wanted, task, named)]
+
+    with rolled_back():
+        check()
+
+
+@pytest.mark.usefixtures("thirty")
+def test_a_look_ends_where_it_says_and_goes_on_behind_it(monkeypatch):
+    monkeypatch.setattr(listing, "MOST_LOOKED_AT", 10)
+    page = list_tasks(TaskFilter(text="nowhere"), 5)
+    tenth = list_tasks(TaskFilter(), 10).tasks[-1]
+    assert (page.tasks, page.looked_back_to, page.next) == (
+        [],
+        tenth.created_at,
+        (tenth.created_at, tenth.id),
+    )
+
+
+@pytest.mark.usefixtures("thirty")
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (TaskFilter(), "task_newest"),
+        (TaskFilter(since=NOW - MINUTE, until=NOW), "task_newest"),
+        (TaskFilter(type="imagine"), "task_newest"),
+        (TaskFilter(text="harbour"), "task_newest"),
+        (TaskFilter(status="failed"), "task_status_newest"),
+        (TaskFilter(disputed=True, type="imagine"), "task_disputed"),
+        (TaskFilter(missed=True), "task_missed"),
+        (TaskFilter(text="order-1"), "task_ref"),
+    ],
+)
+def test_each_list_follows_an_index_from_its_newest_task_on(wanted, index):
+    before = (NOW, "task-99")
+    starts = [listing._newest(by, wanted, before) for _, by in listing._starts(wanted)]
+    plans = []
+    with database.atomic():
+        if on_postgresql():  # with thirty rows it would not care
+            database.execute_sql(
+                "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off"
+            )
+        for start in starts:
+            sql, values = start.limit(20).sql()
+            explain = "EXPLAIN" if on_postgresql() else "EXPLAIN QUERY PLAN"
+            plans.append(" ".join(str(row[-1]) for row in database.execute_sql(f"{explain} {sql}", values)))
+    assert any(index in plan for plan in plans), plans
+    assert not any("TEMP B-TREE" in plan for plan in plans), plans
+    assert not any("Sort" in plan for plan in plans if index in plan), plans

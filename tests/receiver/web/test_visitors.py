@@ -1,0 +1,102 @@
+"""Signing in and out, and what a session allows."""
+
+import pytest
+
+from tests import factories
+from tests.conftest import API_KEY, CALLBACK_TOKEN
+from tests.html import csrf_token, sign_in, words
+
+
+def test_signing_in_opens_the_pages_and_signing_out_closes_them(client):
+    answer = sign_in(client, API_KEY)
+    assert (answer.status_code, answer.location) == (303, "/")
+    page = client.get("/")
+    assert page.status_code == 200
+    answer = client.post("/sign-out", data={"csrf_token": csrf_token(page.text)})
+    assert (answer.status_code, answer.location) == (303, "/sign-in")
+    assert client.get("/").status_code == 401
+
+
+def test_a_wrong_key_is_refused(client):
+    answer = sign_in(client, "wrong")
+    assert answer.status_code == 401
+    assert "That is not the API key." in words(answer.text)
+    assert "wrong" not in answer.text
+    assert client.get("/").status_code == 401
+
+
+def test_whoever_was_sent_to_sign_in_comes_back_to_where_they_were(client):
+    factories.record(factories.body("a b/c?"))
+    page = client.get("/tasks/a%20b/c%3F")
+    assert page.status_code == 401
+    (following,) = [part.partition('"')[0] for part in page.text.split('name="next" value="')[1:]]
+    assert sign_in(client, API_KEY, following).location == following
+    assert client.get(following).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "following", ["https://evil.example/", "//evil.example/", "/\\evil.example", "x", "/\t/evil"]
+)
+def test_signing_in_leads_nowhere_else(client, following):
+    assert sign_in(client, API_KEY, following).location == "/"
+
+
+def test_the_cookie_is_kept_from_scripts_and_other_sites(client):
+    cookie = sign_in(client, API_KEY).headers["Set-Cookie"]
+    assert {"HttpOnly", "SameSite=Lax", "Path=/"} < set(cookie.split("; "))
+    assert "Expires=" in cookie
+    assert "Secure" not in cookie
+    assert API_KEY not in cookie
+
+
+def test_over_https_the_cookie_stays_on_https(make_client):
+    behind_proxy = make_client()
+    behind_proxy.environ_base["HTTP_X_FORWARDED_PROTO"] = "https"
+    assert "; Secure" in sign_in(behind_proxy, API_KEY).headers["Set-Cookie"]
+
+
+def test_a_new_api_key_ends_all_sessions(make_client):
+    client, other = make_client(), make_client(API_KEY="another-key")
+    cookie = sign_in(client, API_KEY).headers["Set-Cookie"].partition(";")[0]
+    assert client.get("/", headers={"Cookie": cookie}).status_code == 200
+    assert other.get("/", headers={"Cookie": cookie}).status_code == 401
+
+
+def test_a_made_up_cookie_opens_nothing(client):
+    client.set_cookie("backstop", "eyJzaWduZWRfaW4iOnRydWV9.aaaaaa.bbbbbb")
+    assert client.get("/").status_code == 401
+
+
+def test_the_session_opens_no_api(client):
+    sign_in(client, API_KEY)
+    assert client.get("/api/tasks").status_code == 401
+    assert client.post("/api/tasks/t1/reconcile").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/sign-out", "/callback-url"])
+def test_forms_that_are_not_ours_are_refused(client, path):
+    sign_in(client, API_KEY)
+    for token in (None, "made-up"):
+        answer = client.post(path, data={"key": API_KEY} | ({"csrf_token": token} if token else {}))
+        assert answer.status_code == 400
+    assert client.get("/").status_code == 200
+
+
+def test_the_callback_url_is_told_whole_to_whoever_asks_for_it_by_the_form(client, auth):
+    sign_in(client, API_KEY)
+    token = csrf_token(client.get("/").text)
+    answer = client.post("/callback-url", data={"csrf_token": token})
+    assert (answer.mimetype, answer.text) == ("text/plain", f"http://localhost/callbacks/{CALLBACK_TOKEN}\n")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert client.get("/callback-url", headers=auth).status_code == 405
+
+
+def test_the_callback_url_is_for_visitors_who_have_signed_in(client):
+    token = csrf_token(client.get("/sign-in").text)
+    answer = client.post("/callback-url", data={"csrf_token": token})
+    assert answer.status_code == 401
+    assert CALLBACK_TOKEN not in answer.text
+
+
+def test_a_form_that_is_too_large_is_refused(client):
+    assert client.post("/sign-in", data={"key": "x" * 20_000}).status_code == 413
