@@ -18,8 +18,8 @@ demo: $(VENV)/installed-dev ## see callbacks arrive, get lost and be recovered, 
 run: .env migrate ## run the receiver and the reconciler on this machine, with the settings in .env
 	@$(BIN)/flask --app wsgi next-steps
 	@$(BIN)/python -m reconcile & reconciler=$$!; $(BIN)/gunicorn wsgi:app & web=$$!; \
-		trap 'kill $$web $$reconciler 2>/dev/null' INT TERM; \
-		wait $$web; kill $$reconciler 2>/dev/null; wait
+		trap 'stopped=yes; kill $$web $$reconciler 2>/dev/null' INT TERM HUP; \
+		wait $$web; ended=$$?; kill $$reconciler 2>/dev/null; wait; [ -n "$$stopped" ] || exit $$ended
 
 .PHONY: test
 test: lint ## check style and types, then run all tests

@@ -64,8 +64,8 @@ def scale(part: Part) -> str:
     )
     return (
         "Medians, by the number of tasks, a tenth of which are due. What stands in a list takes time too: an"
-        f" empty ledger has nothing to show.\n\n{table(head, rows)}\n\n{table(['page, ms', *head[1:]], pages)}"
-        f"\n\n{plans}"
+        f" empty ledger has nothing to show.\n\n{table(head, rows)}"
+        f"\n\n{table(['page, ms', *head[1:]], pages)}\n\n{plans}"
     )
 
 

@@ -61,7 +61,7 @@ class Settings:
         reader = _Reader(environ)
         settings = cls(
             database_url=reader.read("DATABASE_URL", _database_url, "sqlite:///backstop.db"),
-            api_token=reader.read("ACEDATACLOUD_API_TOKEN", _secret, None),
+            api_token=reader.read("ACEDATACLOUD_API_TOKEN", _api_token, None),
             api_base_url=reader.read("ACEDATACLOUD_API_BASE_URL", _http_url, "https://api.acedata.cloud"),
             callback_tokens=reader.read("CALLBACK_TOKEN", _callback_tokens, (), required=True),
             api_key=reader.read("API_KEY", _secret, "", required=True),
@@ -152,6 +152,12 @@ def _http_url(text: str) -> str:
 def _secret(text: str) -> str:
     if not re.fullmatch(r"[\x21-\x7e]+", text):
         raise ValueError(f"must be printable ASCII without spaces, like the output of: {_TO_MAKE_ONE}")
+    return text
+
+
+def _api_token(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError("must be printable ASCII without spaces, as https://platform.acedata.cloud shows it")
     return text
 
 

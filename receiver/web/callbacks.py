@@ -1,5 +1,6 @@
 """POST /callbacks/<token>[/<ref>]: upstream's one and only delivery of a result. Keep it, then judge it."""
 
+import contextlib
 import logging
 from datetime import datetime
 from typing import Any
@@ -110,6 +111,12 @@ def _read_body(limit: int) -> tuple[bytes, int, Unreadable | None]:
             kept += chunk[: max(limit - size, 0)]
             size += len(chunk)
     except Exception:  # noqa: BLE001 - whatever the WSGI server raises for a body that breaks off: keep what came
+        with contextlib.suppress(
+            Exception
+        ):  # what the server had read of a chunk, and gives when asked again
+            rest = stream.read(_CHUNK)
+            kept += rest[: max(limit - size, 0)]
+            size += len(rest)
         return bytes(kept), size, cut
     return bytes(kept), size, cut if size < (request.content_length or 0) and size <= limit else None
 

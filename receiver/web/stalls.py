@@ -54,9 +54,15 @@ class StallGuard:
             now = time.monotonic()
             for connection, deadline in list(self._deadlines.items()):
                 if deadline < now and self._deadlines.pop(connection, None) is not None:
-                    # Of reading alone: the reader sees the end of the body, and can still answer.
-                    with contextlib.suppress(OSError):
-                        connection.shutdown(socket.SHUT_RD)
+                    _end_reading(connection)
+
+
+def _end_reading(connection: socket.socket) -> None:
+    # Of reading alone, so that the reader sees the end of the body and can still answer; and of the socket
+    # below gevent's, whose own shutdown raises an error in the reader, which loses what had come.
+    plain: socket.socket = getattr(connection, "_sock", connection)
+    with contextlib.suppress(OSError):
+        plain.shutdown(socket.SHUT_RD)
 
 
 stall_guard = StallGuard()

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import NotFound, RequestEntityTooLarge
 
 from receiver.ledger import queries, store
 from receiver.ledger.clock import from_iso, from_unix, to_iso, utcnow
@@ -37,7 +37,6 @@ def register() -> ResponseReturnValue:
 
     201 with the tasks and how many were new. 400 when any item is bad, naming it; then none is registered.
     """
-    request.max_content_length = current_settings().max_body_bytes
     body = _json_body()
     if isinstance(body, dict) and "tasks" in body:
         if not isinstance(body["tasks"], list) or len(body["tasks"]) > _MOST_TASKS:
@@ -154,8 +153,13 @@ def _lookup_json(lookup: Lookup) -> dict[str, Any]:
 
 
 def _json_body() -> Any:
-    with stall_guard.reading():
-        body = request.get_data()
+    limit = current_settings().max_body_bytes
+    request.max_content_length = limit
+    try:
+        with stall_guard.reading():
+            body = request.get_data()
+    except RequestEntityTooLarge:
+        raise RequestEntityTooLarge(f"The body is larger than {limit} bytes (MAX_BODY_BYTES).") from None
     try:
         return parse_json(body.decode())
     except ValueError:
