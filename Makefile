@@ -8,7 +8,7 @@ BENCH := .venv-bench
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/installed-dev ## see callbacks arrive, get lost and be recovered, against a stand-in for upstream
@@ -24,6 +24,10 @@ run: .env migrate ## run the receiver and the reconciler on this machine, with t
 .PHONY: test
 test: lint ## check style and types, then run all tests
 	$(BIN)/python -m pytest
+
+.PHONY: screenshots
+screenshots: $(VENV)/installed-dev ## every page in both themes, on desktop and phone, into screenshots/; four of them into docs/
+	$(BIN)/python -m tests.screenshots
 
 .PHONY: chaos
 chaos: $(VENV)/installed-dev ## faults, kills and forgeries for 10 min; ARGS="--database sqlite --tasks 2000 --minutes 2 --seed 7"

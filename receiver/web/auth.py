@@ -4,13 +4,13 @@ import hashlib
 import hmac
 from typing import Any
 
-from flask import Flask, request, session
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request, request, session
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.exceptions import Forbidden, Unauthorized
 
 from receiver.config import Settings
-from receiver.web.errors import BadInput
+from receiver.web.errors import MACHINE_PATHS, BadInput
 from receiver.web.settings import current_settings
 
 csrf = CSRFProtect()
@@ -45,6 +45,10 @@ class SignInNeeded(KeyNeeded):
 
 
 class _Sessions(SecureCookieSessionInterface):
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Return the visitor's session; None for programs, which have none: callbacks need not pay for it."""
+        return None if request.path.startswith(MACHINE_PATHS) else super().open_session(app, request)
+
     def get_cookie_secure(self, app: Flask) -> bool:
         """Tell whether the cookie is for HTTPS alone: where the visitor came that way.
 

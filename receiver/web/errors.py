@@ -10,7 +10,8 @@ from receiver.ledger.db import DATABASE_AWAY, describe
 
 log = logging.getLogger(__name__)
 
-_MACHINE_PATHS = ("/api/", "/callbacks", "/healthz", "/readyz")
+# What programs ask for.
+MACHINE_PATHS = ("/api/", "/callbacks", "/healthz", "/readyz")
 
 
 class BadInput(HTTPException):
@@ -39,7 +40,7 @@ def database_away(problem: Exception) -> ServiceUnavailable:
 def _answer(problem: HTTPException) -> Response:
     code = (problem.name or "error").lower().replace(" ", "_").replace("'", "")
     message = problem.description or problem.name
-    if request.path.startswith(_MACHINE_PATHS):
+    if request.path.startswith(MACHINE_PATHS):
         response = error_body(code, message)
     else:
         page = "sign_in.html" if problem.code == 401 else "error.html"

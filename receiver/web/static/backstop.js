@@ -126,6 +126,7 @@
   }
 
   document.addEventListener("htmx:after:swap", (event) => {
+    if (event.detail.ctx.response?.status >= 400) return;  // told of already; nothing was changed
     if (isRefresh(event)) announce("");
     show();
   });

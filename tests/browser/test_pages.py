@@ -1,0 +1,348 @@
+"""What a visitor does with the pages, with and without scripts, on desktop and phone."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from receiver.ledger.clock import utcnow
+from receiver.ledger.models import Delivery, Task
+from tests import factories
+from tests.chromium import DESKTOP, PHONE
+from tests.html import SCRIPT, run_now
+from tests.processes import API_KEY, wait_until
+from tests.upstream import StandIn
+
+SOON = 20_000  # ms, for what a refresh brings
+
+
+def finished(task_id: str, stand_in: StandIn, **fields: object) -> dict[str, object]:
+    """Return the Tasks API's object of a task whose picture can be loaded."""
+    picture = {"image_url": f"{stand_in.url}/images/{task_id}.png"}
+    return factories.finished_item(task_id, **fields) | {
+        "response": {"task_id": task_id, "success": True, "progress": 100} | picture
+    }
+
+
+@pytest.fixture
+def busy(stand_in, backstop):
+    """A ledger with tasks of all kinds, and pictures that can be loaded."""
+    now = utcnow()
+    factories.register(
+        "lost", now=now - timedelta(minutes=5), grace=timedelta(0), ref="order-7", type="imagine"
+    )
+    factories.look_up([finished("lost", stand_in, request={"prompt": "a lighthouse at dusk"})], now=now)
+    factories.record(factories.body("disputed", image_url=f"{stand_in.url}/images/d.png"), confirm=True)
+    factories.look_up([factories.failed_item("disputed")])
+    for n in range(45):
+        moment = now - timedelta(minutes=n)
+        fields = {"image_url": f"{stand_in.url}/images/{n}.png"}
+        factories.record(factories.body(f"task-{n:02}", **fields), now=moment, ref=f"order-{n}")
+    factories.record(
+        factories.body("video", image_url=f"{stand_in.url}/images/v.png", video_url=f"{stand_in.url}/v.mp4")
+    )
+    factories.record(factories.body("words", image_url=None, descriptions=["a cat", "the cat"]))
+    factories.register("waiting", type="imagine", ref="order-99")
+    factories.record(factories.failure_body("broken", "bad_request", "The prompt is not allowed."))
+    factories.record(b'{"oops', ref="order-9", remote_addr="203.0.113.7")
+    run_now(due=3, asked=3, settled=2, absent=1, calls=1)
+
+
+def every_page() -> list[str]:
+    """Return the address of every page of the busy ledger."""
+    tasks = ("lost", "disputed", "task-01", "video", "words", "waiting", "broken")
+    lists = ("/tasks", "/tasks?status=pending&q=order-99", "/tasks?q=nothing", "/runs", "/runs/1", "/runs/3")
+    deliveries = [f"/deliveries/{row.id}" for row in Delivery.select().order_by(Delivery.id.desc()).limit(2)]
+    return ["/", "/?span=7d", *lists, *(f"/tasks/{task}" for task in tasks), *deliveries]
+
+
+def shown_tasks(page: Page) -> list[str]:
+    return [link.get_attribute("href").removeprefix("/tasks/") for link in page.locator("a.name").all()]
+
+
+def complaints(page: Page) -> list[str]:
+    """Return what axe-core finds wrong with a page by the rules of WCAG 2.2 AA and good practice."""
+    violations = Axe().run(page).response["violations"]
+    return [f"{each['id']}: {node['html'][:200]}" for each in violations for node in each["nodes"]]
+
+
+class TestSigningIn:
+    def test_by_keyboard_and_out_again(self, open_browser, backstop):
+        page = open_browser(signed_in=False)
+        page.goto("/sign-in?next=/runs")
+        expect(page.get_by_label("API key")).to_be_focused()
+        page.keyboard.type(API_KEY)
+        page.keyboard.press("Enter")
+        page.wait_for_url("/runs")
+        page.get_by_role("button", name="Sign out").click()
+        page.wait_for_url("/sign-in")
+
+    def test_a_wrong_key_is_told_beside_the_field(self, open_browser, backstop):
+        page = open_browser(signed_in=False)
+        page.goto("/sign-in")
+        page.get_by_label("API key").fill("wrong")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("alert")).to_contain_text("That is not the API key.")
+        assert complaints(page) == []
+        assert [text for text in open_browser.wrong if "401" not in text] == []
+        open_browser.wrong.clear()  # the browser tells of the 401 itself
+
+
+@pytest.mark.usefixtures("busy")
+class TestEveryPage:
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+    def test_axe_finds_nothing_and_nothing_is_cut_off(self, open_browser, viewport, scheme):
+        page = open_browser(viewport=viewport, color_scheme=scheme)
+        for path in every_page():
+            page.goto(path)
+            for details in page.locator("details").all():
+                details.evaluate("details => { details.open = true; }")
+            assert complaints(page) == [], path
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (max(map(int, re.findall(r"\d+", ground))) < 64) == (scheme == "dark")
+
+    def test_each_can_be_walked_through_by_keyboard(self, open_browser):
+        page = open_browser()
+        for path in ("/", "/tasks", "/tasks/lost", "/runs"):
+            page.goto(path)
+            page.keyboard.press("Tab")
+            expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+            reached = 0
+            while page.evaluate("document.activeElement !== document.body") and reached < 200:
+                assert page.evaluate(
+                    "(() => { const style = getComputedStyle(document.activeElement);"
+                    " return style.outlineStyle !== 'none' && style.outlineWidth !== '0px'; })()"
+                ), page.evaluate("document.activeElement.outerHTML")
+                page.keyboard.press("Tab")
+                reached += 1
+            everything = page.locator(
+                "a[href], button, input:not([type=hidden]), select, summary, [tabindex='0']"
+            )
+            visible = sum(each.is_visible() for each in everything.all())
+            assert reached >= visible - page.locator("input[type=datetime-local]").count(), path
+
+
+@pytest.mark.usefixtures("busy")
+class TestTasks:
+    def test_filtering_and_paging_stand_in_the_address(self, open_browser):
+        page = open_browser()
+        page.get_by_role("link", name="Tasks", exact=True).click()
+        page.get_by_label("Settled by").select_option("callback")
+        page.get_by_label("Status").select_option("succeeded")
+        page.get_by_role("button", name="Show", exact=True).click()
+        page.wait_for_url(re.compile(r"status=succeeded&settled_by=callback"))
+        first = shown_tasks(page)
+        page.get_by_role("link", name="Older").click()
+        page.wait_for_url(re.compile(r"before="))
+        expect(page.get_by_label("Status")).to_have_value("succeeded")
+        assert not set(first) & set(shown_tasks(page))
+        page.reload()
+        assert not set(first) & set(shown_tasks(page))
+        page.go_back()
+        assert shown_tasks(page) == first
+
+    def test_the_search_of_any_page_finds_a_task(self, open_browser):
+        page = open_browser()
+        page.get_by_label("Find a task").fill("dusk lighthouse")
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile(r"/tasks\?q="))
+        assert shown_tasks(page) == ["lost"]
+
+    def test_a_thumbnail_is_shown_and_one_that_is_gone_leaves_its_place(self, open_browser):
+        factories.record(factories.body("gone", image_url="http://127.0.0.1:9/gone.png"))
+        page = open_browser()
+        page.goto("/tasks")
+        loaded = "image => image.complete && image.naturalWidth > 0"
+        images = {row: page.locator("tr", has_text=row).locator("img") for row in ("task-01", "gone")}
+        images["task-01"].scroll_into_view_if_needed()
+        wait_until(lambda: images["task-01"].evaluate(loaded))
+        assert images["gone"].locator("..").bounding_box()["width"] == 40
+        page.goto("/tasks/gone")
+        expect(page.get_by_text("The picture could not be loaded; upstream's links expire.")).to_be_visible()
+        assert [text for text in open_browser.wrong if "ERR_" not in text] == []
+        open_browser.wrong.clear()  # the browser tells of what it could not load
+
+    def test_a_search_that_takes_long_goes_on_by_itself(self, open_browser):
+        old = utcnow() - timedelta(days=3)
+        factories.register("found", type="describe", now=old)
+        for hundred in range(25):
+            ids = [f"many-{hundred:02}-{n:02}" for n in range(100)]
+            factories.register(*ids, now=old + timedelta(minutes=hundred + 1), type="imagine")
+        page = open_browser()
+        page.goto("/tasks?type=describe")
+        expect(page.get_by_role("link", name="found")).to_be_visible()
+
+
+class TestTask:
+    @pytest.mark.usefixtures("busy")
+    def test_a_delivery_opens_in_its_place(self, open_browser):
+        page = open_browser()
+        page.goto("/tasks/task-01")
+        page.locator("summary", has_text="Body and headers").click()
+        expect(page.locator(".verbatim")).to_contain_text('"task_id": "task-01"')
+        page.get_by_role("button", name="Copy the body").click()  # it can be used like any other
+        assert page.url.endswith("/tasks/task-01")
+
+    def test_asking_now_settles_it_before_ones_eyes(self, open_browser, backstop, stand_in):
+        factories.register("t1", grace=timedelta(hours=1))
+        stand_in.add_record(finished("t1", stand_in))
+        backstop.start_reconciler()
+        page = open_browser()
+        page.goto("/tasks/t1")
+        expect(page.locator(".states")).to_contain_text("pending")
+        page.get_by_role("button", name="Ask upstream now").click()
+        page.wait_for_url("/tasks/t1")
+        page.evaluate("window.stayed = true")
+        expect(page.locator(".states")).to_contain_text("succeeded", timeout=SOON)
+        expect(page.locator(".timeline")).to_contain_text("settled as succeeded by a look-up")
+        assert page.evaluate("window.stayed")
+
+    def test_its_id_can_be_copied(self, open_browser, backstop):
+        factories.record(factories.body("an id/with <odd> parts", image_url=None, descriptions=["a"]))
+        page = open_browser(permissions=["clipboard-read", "clipboard-write"])
+        page.goto("/tasks/an%20id/with%20%3Codd%3E%20parts")
+        page.get_by_role("button", name="Copy the id").click()
+        expect(page.get_by_text("Copied").first).to_be_visible()
+        assert page.evaluate("navigator.clipboard.readText()") == "an id/with <odd> parts"
+
+
+class TestOverview:
+    def test_an_empty_ledger_offers_the_callback_url_and_what_proves_that_it_works(
+        self, open_browser, backstop
+    ):
+        page = open_browser(permissions=["clipboard-read", "clipboard-write"])
+        assert complaints(page) == []
+        assert backstop.environ["CALLBACK_TOKEN"] not in page.content()
+        page.locator(".callback-url").get_by_role("button", name="Copy").click()
+        expect(page.locator("#told")).to_have_text("Copied")
+        assert page.evaluate("navigator.clipboard.readText()") == backstop.callback_url
+        page.get_by_role("button", name="Copy the second command").click()
+        assert "my-first-task" in page.evaluate("navigator.clipboard.readText()")
+
+    def test_without_a_clipboard_it_can_be_copied_all_the_same(self, open_browser, backstop):
+        page = open_browser()
+        page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        page.evaluate(
+            "document.addEventListener('copy', () => { window.copied = document.activeElement.value; }, true)"
+        )
+        page.locator(".callback-url").get_by_role("button", name="Copy").click()
+        expect(page.locator("#told")).to_have_text("Copied")
+        assert page.evaluate("window.copied") == backstop.callback_url
+
+    @pytest.mark.usefixtures("busy")
+    def test_it_refreshes_itself_where_one_is(self, open_browser):
+        page = open_browser()
+        page.get_by_text("The numbers").click()
+        page.locator("#tasks").scroll_into_view_if_needed()
+        page.evaluate("window.stayed = true")
+        before = page.evaluate("scrollY")
+        assert before > 0
+        factories.record(factories.body("just-came", image_url=None, descriptions=["a"]), ref="order-1000")
+        expect(page.get_by_role("link", name="order-1000")).to_be_visible(timeout=SOON)
+        assert page.evaluate("scrollY") == before
+        assert page.locator("details.numbers").get_attribute("open") is not None
+        assert page.evaluate("window.stayed")
+
+    def test_refreshing_can_be_paused(self, open_browser, backstop):
+        factories.record(factories.body("t1", image_url=None, descriptions=["a"]))
+        page = open_browser()
+        page.get_by_role("button", name="Pause").click()
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        factories.record(factories.body("t2", image_url=None, descriptions=["a"]), ref="order-1000")
+        page.wait_for_timeout(11_000)  # nothing is to happen in the time between two refreshes
+        assert asked == []
+        page.get_by_role("button", name="Go on").click()
+        expect(page.get_by_role("link", name="order-1000")).to_be_visible(timeout=SOON)
+
+    def test_a_refresh_that_fails_leaves_the_page_and_says_so(self, open_browser, backstop):
+        factories.record(factories.body("t1", image_url=None, descriptions=["a"]))
+        page = open_browser()
+        page.context.clear_cookies()
+        expect(page.locator("#told")).to_contain_text("The last refresh failed", timeout=SOON)
+        expect(page.get_by_role("link", name="t1")).to_be_visible()
+        open_browser.wrong.clear()  # the browser tells of the 401 itself
+
+    @pytest.mark.usefixtures("busy")
+    def test_the_plot_changes_its_span(self, open_browser):
+        page = open_browser()
+        expect(page.get_by_role("heading", name="Tasks of the last 24 h")).to_be_visible()
+        page.get_by_role("link", name="last 7 days", exact=True).click()
+        expect(page.get_by_role("heading", name="Tasks of the last 7 days")).to_be_visible()
+        assert page.url.endswith("/?span=7d")
+
+
+def test_times_are_the_visitors_and_utc_on_hover(open_browser, backstop):
+    factories.record(factories.body("t1", image_url=None, descriptions=["a"]))
+    Task.update(created_at="2026-01-31 12:00:00.000000").execute()
+    page = open_browser(timezone_id="Europe/Berlin")
+    page.goto("/tasks/t1")
+    heard_of = page.locator("dt", has_text="First heard of").locator("..").locator("time")
+    expect(heard_of).to_have_text("31 Jan 2026, 13:00:00")
+    expect(heard_of).to_have_attribute("title", "2026-01-31 12:00:00 UTC")
+    expect(page.locator(".as-of")).to_contain_text("times are Europe/Berlin")
+
+
+@pytest.mark.usefixtures("busy")
+def test_everything_works_without_scripts(open_browser, backstop):
+    page = open_browser(java_script_enabled=False)
+    page.get_by_role("button", name="Show it whole").click()
+    assert page.locator("body").inner_text().strip() == backstop.callback_url
+    open_browser.wrong.clear()  # a browser asks for an icon of what is no page of ours
+    page.goto("/tasks?status=pending")
+    assert shown_tasks(page) == ["waiting"]
+    page.get_by_role("link", name="order-99").click()
+    page.get_by_role("button", name="Ask upstream now").click()
+    expect(page.get_by_text("Due now: the next run asks.")).to_be_visible()
+    page.goto("/tasks/task-01")
+    page.locator("summary", has_text="Body and headers").click()
+    page.get_by_role("link", name="Show the body and headers").click()
+    expect(page.locator(".verbatim")).to_contain_text('"task_id": "task-01"')
+    expect(page.get_by_role("button", name="Copy the body")).to_be_hidden()
+    page.goto("/")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("API key")).to_be_visible()
+
+
+def test_hostile_texts_run_nowhere(open_browser, backstop):
+    attack = f'"><img src=x onerror="alert(1)"><a href="javascript:alert(1)">{SCRIPT}'
+    fields = {"image_url": f"https://x/{attack}", "descriptions": [attack]}
+    headers = [("X", attack)]
+    factories.record(
+        factories.body("t1", **fields), confirm=True, ref=attack, remote_addr=attack, headers=headers
+    )
+    factories.look_up([factories.item("t1", type=attack, request={"prompt": attack})], error=attack)
+    run_now(calls=1, errors=1, error=attack)
+    page = open_browser()
+    for path in ("/", "/tasks", "/tasks/t1", "/runs", "/runs/1", "/deliveries/1"):
+        page.goto(path)
+        page.wait_for_load_state("networkidle")
+        assert page.locator("img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/nowhere", 404), ("/tasks?status=odd", 400), ("/tasks/none", 404)]
+)
+def test_errors_are_pages_of_the_same_style(open_browser, backstop, path, status):
+    page = open_browser()
+    assert page.goto(path).status == status
+    expect(page.get_by_role("heading", name="What to do")).to_be_visible()
+    assert complaints(page) == []
+    open_browser.wrong.clear()  # the browser tells of the status itself
+
+
+def test_a_page_on_a_day_without_its_database_says_what_to_do(open_browser, backstop):
+    page = open_browser()
+    (backstop.directory / "backstop.db").rename(backstop.directory / "moved.db")
+    (backstop.directory / "backstop.db").mkdir()
+    for process in backstop.processes:
+        backstop.stop(process)
+    backstop.start_web()
+    assert page.goto("/").status == 503
+    expect(page.get_by_text("flask --app wsgi migrate")).to_be_visible()
+    assert complaints(page) == []
+    open_browser.wrong.clear()
