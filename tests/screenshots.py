@@ -16,6 +16,7 @@ from receiver.ledger import tally
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import init_database
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task, database
+from receiver.ledger.pauses import current_pause
 from tests import chromium, demo, factories
 from tests.processes import REPOSITORY, Backstop, wait_until
 from tests.upstream import Options, StandIn
@@ -74,17 +75,16 @@ def _make_busy(backstop: Backstop, upstream: StandIn) -> None:
 
 
 def _make_trouble(backstop: Backstop, upstream: StandIn) -> None:
-    upstream.change(account_error="used_up", lost=1)
-    now = utcnow()
+    upstream.change(lost=1)
+    rng, now = random.Random(3), utcnow()
+    for _ in range(5):
+        demo.submit(rng, backstop, upstream)
+    upstream.change(account_error="used_up")
     factories.record(factories.failure_body("forged", "bad_request", "no"), confirm=True)
     Task.update(lookup_status="succeeded", next_lookup_at=None).where(Task.id == "forged").execute()
     factories.register("given-up", now=now - timedelta(hours=30), ref="order-1")
     Task.update(status="expired", gave_up_at=now, next_lookup_at=None).where(Task.id == "given-up").execute()
-    rng = random.Random(3)
-    for _ in range(5):
-        demo.submit(rng, backstop, upstream)
-    wait_until(lambda: ReconcileRun.select().where(ReconcileRun.errors > 0).exists(), seconds=30)
-    (backstop.directory / "spool").mkdir(exist_ok=True)
+    wait_until(lambda: current_pause(utcnow()), seconds=30)
 
 
 def _busy_pages() -> dict[str, str]:

@@ -182,7 +182,7 @@ def _at_work(facts: Facts) -> Summary | None:
     if not facts.pending:
         return None
     text = f"{counted(facts.pending, 'task')} {_is_are(facts.pending)} waiting for a result"
-    if facts.oldest_pending_at:
+    if facts.oldest_pending_at and facts.now - facts.oldest_pending_at >= timedelta(seconds=1):
         text += f", the oldest for {span(facts.now - facts.oldest_pending_at)}"
     if facts.last_day.settled:
         text += f"; {facts.last_day.settled:,} of the last 24 h {_is_are(facts.last_day.settled)} settled"
