@@ -178,9 +178,7 @@ def failing_runs(limit: int) -> list[ReconcileRun]:
     answered = ReconcileRun.select(ReconcileRun.id).where(ANSWERED).order_by(ReconcileRun.id.desc())
     with database.connection_context():
         last = answered.first()
-        failing = ReconcileRun.select().where(
-            ASKED, ReconcileRun.errors > 0, ReconcileRun.id > (last.id if last else 0)
-        )
+        failing = ReconcileRun.select().where(ASKED, ReconcileRun.id > (last.id if last else 0))
         return list(failing.order_by(ReconcileRun.id).limit(limit))
 
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from receiver.ledger import listing
@@ -42,6 +42,7 @@ def thirty(ledger):
             type=("imagine", "edits", None)[n % 3],
             ref=f"order-{n % 4}",
         )
+    register("order-1", now=NOW - 40 * MINUTE, type="imagine")  # which others have as their ref
     for n in range(0, 30, 2):
         if n % 4:
             record(body(f"task-{n:02}"), NOW, confirm=True)
@@ -75,6 +76,7 @@ def test_whatever_the_filter_the_pages_hold_each_task_once_and_newest_first(monk
     newest_first = list(Task.select().order_by(Task.created_at.desc(), Task.id.desc()))
 
     @given(FILTERS, st.sampled_from((1, 3, 50)))
+    @example(TaskFilter(type="imagine", text="order-1"), 50)  # one look gives up, another finds what is older
     def check(wanted, limit):
         found, pages, before = [], 0, None
         named = any(wanted.text in (task.id, task.ref, task.trace_id) for task in newest_first)
