@@ -2,7 +2,7 @@
 
 import logging
 
-from flask import Blueprint, Response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from receiver.web import auth
@@ -55,6 +55,12 @@ def tell_callback_url() -> ResponseReturnValue:
     auth.require_visitor()
     token = current_settings().callback_tokens[0]
     return Response(f"{address()}/callbacks/{token}\n", mimetype="text/plain")
+
+
+@blueprint.get("/favicon.ico")
+def show_icon() -> ResponseReturnValue:
+    """Send the icon, which browsers ask for here when what they show is no page: 200."""
+    return current_app.send_static_file("favicon.svg")
 
 
 def _following(path: str) -> str:

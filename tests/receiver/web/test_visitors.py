@@ -98,5 +98,10 @@ def test_the_callback_url_is_for_visitors_who_have_signed_in(client):
     assert CALLBACK_TOKEN not in answer.text
 
 
+def test_browsers_find_the_icon_where_they_look_for_one(client):
+    with client.get("/favicon.ico") as answer:
+        assert (answer.status_code, answer.mimetype) == (200, "image/svg+xml")
+
+
 def test_a_form_that_is_too_large_is_refused(client):
     assert client.post("/sign-in", data={"key": "x" * 20_000}).status_code == 413
