@@ -15,6 +15,7 @@ Cursor = tuple[datetime, str]  # a task's place in a list: its created_at and it
 # How many tasks are looked at for one page where no index serves what is asked.
 MOST_LOOKED_AT = 1000
 _MOST_WORDS = 10
+_NO_LIMIT = 2**31 - 1
 _NEWEST = (Task.created_at.desc(), Task.id.desc())
 _LOOKED_AT = (
     *(Task.created_at, Task.id, Task.status, Task.type, Task.settled_by, Task.prompt),
@@ -91,18 +92,22 @@ def _look(
 ) -> tuple[list[str], Cursor | None]:
     """Return the newest tasks that one start and the filter hold, and where the look gave up, if it did."""
     started = _newest(by, wanted, before)
-    looked_at = started.select(*_LOOKED_AT).limit(MOST_LOOKED_AT).alias("looked_at")
+    if not _conditions(wanted, Task).keys() - {field}:
+        return [task_id for _, task_id in started.limit(limit).tuples()], None
+    # Where the look ends is decided first, and it looks down to there: tasks that arrive between the two
+    # statements are looked at besides, and push none out.
+    last = started.offset(MOST_LOOKED_AT - 1).limit(1).tuples().first()
+    looked_at = (started if last is None else started.where(~_behind(last))).select(*_LOOKED_AT)
+    # The limit, which is never reached, keeps databases from merging this query with the one around it.
+    looked_at = looked_at.limit(_NO_LIMIT).alias("looked_at")
     conditions = _conditions(wanted, looked_at.c)
     conditions.pop(field, None)
-    if not conditions:
-        return [task_id for _, task_id in started.limit(limit).tuples()], None
     found = (
         Select([looked_at], [looked_at.c.id])
         .where(*conditions.values())
         .order_by(looked_at.c.created_at.desc(), looked_at.c.id.desc())
         .limit(limit)
     )
-    last = started.offset(MOST_LOOKED_AT - 1).limit(1).tuples().first()
     return [row["id"] for row in found.execute(database)], last
 
 

@@ -1,5 +1,6 @@
 """Lists of tasks: what a filter holds, page by page, and which index serves it."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from receiver.ledger import listing
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import on_postgresql
-from receiver.ledger.listing import TaskFilter, list_tasks
+from receiver.ledger.listing import Found, TaskFilter, list_tasks
 from receiver.ledger.models import Task, database
 from tests.factories import body, failed_item, finished_item, look_up, record, register
 from tests.receiver.ledger.test_order import rolled_back
@@ -69,6 +70,18 @@ def holds(wanted: TaskFilter, task: Task, named: bool) -> bool:
     )
 
 
+def pages_of(wanted: TaskFilter, limit: int = 50) -> Iterator[Found]:
+    """Yield page after page of what a filter holds."""
+    before = None
+    for _ in range(100):
+        page = list_tasks(wanted, limit, before)
+        yield page
+        before = page.next
+        if before is None:
+            return
+    raise AssertionError("it never ends")
+
+
 @pytest.mark.usefixtures("thirty")
 @pytest.mark.parametrize("most_looked_at", [1000, 4])
 def test_whatever_the_filter_the_pages_hold_each_task_once_and_newest_first(monkeypatch, most_looked_at):
@@ -78,17 +91,12 @@ def test_whatever_the_filter_the_pages_hold_each_task_once_and_newest_first(monk
     @given(FILTERS, st.sampled_from((1, 3, 50)))
     @example(TaskFilter(type="imagine", text="order-1"), 50)  # one look gives up, another finds what is older
     def check(wanted, limit):
-        found, pages, before = [], 0, None
         named = any(wanted.text in (task.id, task.ref, task.trace_id) for task in newest_first)
-        while True:
-            page = list_tasks(wanted, limit, before)
+        found = []
+        for page in pages_of(wanted, limit):
             assert len(page.tasks) <= limit
             assert page.looked_back_to is None or page.next is not None
             found += [task.id for task in page.tasks]
-            before, pages = page.next, pages + 1
-            if before is None:
-                break
-            assert pages < 100
         assert found == [task.id for task in newest_first if holds(wanted, task, named)]
 
     with rolled_back():
@@ -105,6 +113,29 @@ def test_a_look_ends_where_it_says_and_goes_on_behind_it(monkeypatch):
         tenth.created_at,
         (tenth.created_at, tenth.id),
     )
+
+
+@pytest.mark.usefixtures("thirty")
+def test_tasks_that_arrive_during_a_look_push_none_out_of_it(monkeypatch):
+    monkeypatch.setattr(listing, "MOST_LOOKED_AT", 10)
+    wanted = TaskFilter(type="edits")
+    before = [page.tasks for page in pages_of(wanted)]
+    ask, arrived = database.obj.execute_sql, []
+
+    def ask_and_arrive(*args, **kwargs):
+        cursor = ask(*args, **kwargs)
+        if len(arrived) < 100:
+            arrived.append(f"new-{len(arrived):03}")
+            with monkeypatch.context() as undone:
+                undone.setattr(database.obj, "execute_sql", ask)
+                register(*(f"{arrived[-1]}-{n}" for n in range(5)), now=NOW + MINUTE, type="imagine")
+        return cursor
+
+    monkeypatch.setattr(database.obj, "execute_sql", ask_and_arrive)
+    assert [task.id for page in pages_of(wanted) for task in page.tasks] == [
+        task.id for tasks in before for task in tasks
+    ]
+    assert arrived
 
 
 @pytest.mark.usefixtures("thirty")
