@@ -15,6 +15,7 @@ from dotenv import dotenv_values
 _T = TypeVar("_T")
 
 _TO_MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+_SHORTEST_API_KEY = 16
 
 
 class SettingsError(SystemExit):
@@ -64,7 +65,7 @@ class Settings:
             api_token=reader.read("ACEDATACLOUD_API_TOKEN", _api_token, None),
             api_base_url=reader.read("ACEDATACLOUD_API_BASE_URL", _http_url, "https://api.acedata.cloud"),
             callback_tokens=reader.read("CALLBACK_TOKEN", _callback_tokens, (), required=True),
-            api_key=reader.read("API_KEY", _secret, "", required=True),
+            api_key=reader.read("API_KEY", _api_key, "", required=True),
             public_url=reader.read("PUBLIC_URL", _http_url, None),
             reconcile_interval=reader.read("RECONCILE_INTERVAL", _seconds, timedelta(seconds=15)),
             reconcile_grace=reader.read("RECONCILE_GRACE", _seconds, timedelta(seconds=180)),
@@ -149,9 +150,12 @@ def _http_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _secret(text: str) -> str:
-    if not re.fullmatch(r"[\x21-\x7e]+", text):
-        raise ValueError(f"must be printable ASCII without spaces, like the output of: {_TO_MAKE_ONE}")
+def _api_key(text: str) -> str:
+    if not re.fullmatch(rf"[\x21-\x7e]{{{_SHORTEST_API_KEY},}}", text):
+        raise ValueError(
+            f"must be {_SHORTEST_API_KEY} characters or more of printable ASCII without spaces,"
+            f" like the output of: {_TO_MAKE_ONE}"
+        )
     return text
 
 

@@ -30,7 +30,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("backstop")
 
 CALLBACK_TOKEN = "callback-token"
-API_KEY = "api-key"
+API_KEY = "api-key-of-the-tests"
 
 
 @pytest.fixture(scope="session")

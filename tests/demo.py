@@ -53,7 +53,7 @@ def deployment(directory: Path, upstream: StandIn, port: int | None = None) -> B
         directory,
         upstream.url,
         port=port,
-        API_KEY=secrets.token_urlsafe(12),
+        API_KEY=secrets.token_urlsafe(18),
         CALLBACK_TOKEN=secrets.token_urlsafe(24),
         RECONCILE_INTERVAL=2,
         RECONCILE_GRACE=5,

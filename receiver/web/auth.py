@@ -2,7 +2,9 @@
 
 import hashlib
 import hmac
+from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Flask, Request, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
@@ -12,9 +14,12 @@ from werkzeug.exceptions import Forbidden, Unauthorized
 from receiver.config import Settings
 from receiver.web.errors import MACHINE_PATHS, BadInput
 from receiver.web.settings import current_settings
+from receiver.web.stalls import stall_guard
 
 csrf = CSRFProtect()
 _SIGNED_IN = "signed_in"
+_WITHOUT_SESSION = (*MACHINE_PATHS, "/static/", "/favicon.ico")
+_LONGEST_FORM_BYTES = 16_384
 _NOT_OUR_FORM = (
     "This did not come from a form that this deployment gave you, or your browser keeps no cookies for it."
     " Go back, reload the page and try again."
@@ -47,31 +52,43 @@ class SignInNeeded(KeyNeeded):
 class _Sessions(SecureCookieSessionInterface):
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Return the visitor's session; None for programs, which have none: callbacks need not pay for it."""
-        return None if request.path.startswith(MACHINE_PATHS) else super().open_session(app, request)
+        return None if request.path.startswith(_WITHOUT_SESSION) else super().open_session(app, request)
 
     def get_cookie_secure(self, app: Flask) -> bool:
         """Tell whether the cookie is for HTTPS alone: where the visitor came that way.
 
         The header may be made up, by whom it keeps from signing in over HTTP and nobody else.
         """
-        return request.is_secure or request.headers.get("X-Forwarded-Proto") == "https"
+        proxy_was_asked_by = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
+        public_url = urlsplit(current_settings().public_url or "")
+        is_public = public_url.scheme == "https" and public_url.netloc == request.host
+        return request.is_secure or proxy_was_asked_by == "https" or is_public
 
 
 def add_sessions(app: Flask, settings: Settings) -> None:
     """Make the application remember who has signed in, by a signed cookie, for 14 days."""
-    # Of the API key, so that whoever signed in with an old one is signed out when it changes.
-    app.secret_key = hashlib.sha256(b"the session's cookie: " + settings.api_key.encode()).digest()
+    app.secret_key = _signing_key(settings.api_key)
     app.session_interface = _Sessions()
     app.config.update(
         SESSION_COOKIE_NAME="backstop",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",  # a link to a page, in a mail say, opens it
         PERMANENT_SESSION_LIFETIME=14 * 86400,
+        SESSION_REFRESH_EACH_REQUEST=False,  # it ends, however often the visitor comes
         WTF_CSRF_CHECK_DEFAULT=False,  # pages ask for it; the API and callbacks know no cookie
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session
         WTF_CSRF_SSL_STRICT=False,  # it wants a Referer, which pages tell browsers to leave out
     )
     csrf.init_app(app)
+
+
+@cache
+def _signing_key(api_key: str) -> bytes:
+    """Return what signs the cookies: of the API key, so that to change that signs everybody out.
+
+    Anybody can get a cookie to try keys on: each try takes scrypt's time.
+    """
+    return hashlib.scrypt(api_key.encode(), salt=b"the session's cookie", n=2**14, r=8, p=1, dklen=32)
 
 
 def require_api_key() -> None:
@@ -96,18 +113,23 @@ def require_visitor() -> None:
 
 
 def require_form_of_ours() -> None:
-    """Let a change through that one of our own forms asks for: 400 to others."""
-    if request.method not in _SAFE_METHODS:
-        try:
-            csrf.protect()
-        except CSRFError:
-            raise BadInput(_NOT_OUR_FORM) from None
+    """Let a change through that one of our own forms asks for: 400 to others, 413 for one too long."""
+    if request.method in _SAFE_METHODS:
+        return
+    request.max_content_length = _LONGEST_FORM_BYTES
+    with stall_guard.reading():
+        request.form  # noqa: B018 - reading it is what takes time
+    try:
+        csrf.protect()
+    except CSRFError:
+        raise BadInput(_NOT_OUR_FORM) from None
 
 
 def sign_in(key: str) -> bool:
     """Remember the visitor, if that is the API key."""
     if not is_same_secret(key, current_settings().api_key):
         return False
+    session.clear()  # of what was in it before nothing may count for who has signed in
     session.permanent = True
     session[_SIGNED_IN] = True
     return True

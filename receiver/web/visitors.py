@@ -7,21 +7,10 @@ from flask.typing import ResponseReturnValue
 
 from receiver.web import auth
 from receiver.web.settings import address, current_settings
-from receiver.web.stalls import stall_guard
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("visitors", __name__)
-
-_LONGEST_FORM_BYTES = 16_384
-
-
-@blueprint.before_request
-def check_form() -> None:
-    """Read a form within a bounded time and size, and take it only from a page of ours."""
-    request.max_content_length = _LONGEST_FORM_BYTES
-    with stall_guard.reading():
-        request.form  # noqa: B018 - reading it is what takes time
-    auth.require_form_of_ours()
+blueprint.before_request(auth.require_form_of_ours)
 
 
 @blueprint.get("/sign-in")

@@ -7,7 +7,7 @@ from dotenv import dotenv_values
 
 from receiver.config import Settings, SettingsError
 
-REQUIRED = {"CALLBACK_TOKEN": "callback-secret", "API_KEY": "api-secret"}
+REQUIRED = {"CALLBACK_TOKEN": "callback-secret", "API_KEY": "api-key-that-is-secret"}
 ROOT = Path(__file__).parents[2]
 
 
@@ -112,12 +112,19 @@ def test_secrets_stay_out_of_its_repr():
 
 def test_a_dotenv_file_is_read_and_the_environment_beats_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text("CALLBACK_TOKEN=file  # a comment\nAPI_KEY=file\nPORT=1234\n")
-    monkeypatch.setenv("API_KEY", "environment")
+    (tmp_path / ".env").write_text("CALLBACK_TOKEN=file  # a comment\nAPI_KEY=key-from-the-file\nPORT=1234\n")
+    monkeypatch.setenv("API_KEY", "key-from-the-environment")
     for name in ("CALLBACK_TOKEN", "PORT"):
         monkeypatch.delenv(name, raising=False)
     settings = Settings.from_env()
-    assert (settings.callback_tokens, settings.api_key, settings.port) == (("file",), "environment", 1234)
+    assert (settings.callback_tokens, settings.port) == (("file",), 1234)
+    assert settings.api_key == "key-from-the-environment"
+
+
+def test_it_refuses_a_key_that_could_be_guessed():
+    assert read(API_KEY="k" * 16).api_key == "k" * 16
+    with pytest.raises(SettingsError, match="API_KEY must be 16 characters or more"):
+        read(API_KEY="k" * 15)
 
 
 def test_the_example_file_lists_every_setting_with_its_default():

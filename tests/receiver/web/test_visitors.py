@@ -49,14 +49,39 @@ def test_the_cookie_is_kept_from_scripts_and_other_sites(client):
     assert API_KEY not in cookie
 
 
-def test_over_https_the_cookie_stays_on_https(make_client):
+@pytest.mark.parametrize("came_by", ["https", "https, http"])
+def test_over_https_the_cookie_stays_on_https(make_client, came_by):
     behind_proxy = make_client()
-    behind_proxy.environ_base["HTTP_X_FORWARDED_PROTO"] = "https"
+    behind_proxy.environ_base["HTTP_X_FORWARDED_PROTO"] = came_by
     assert "; Secure" in sign_in(behind_proxy, API_KEY).headers["Set-Cookie"]
 
 
+def test_at_an_address_that_is_known_to_be_https_the_cookie_stays_on_https(make_client):
+    at_another, at_it = (
+        make_client(PUBLIC_URL="https://x.example"),
+        make_client(PUBLIC_URL="https://localhost"),
+    )
+    assert "Secure" not in sign_in(at_another, API_KEY).headers["Set-Cookie"]
+    assert "; Secure" in sign_in(at_it, API_KEY).headers["Set-Cookie"]
+
+
+def test_the_cookie_is_set_when_somebody_signs_in_and_then_left_alone(client):
+    sign_in(client, API_KEY)
+    client.get("/")  # its forms have a token, which the session keeps
+    for path in ("/", "/tasks", "/static/backstop.css", "/favicon.ico"):
+        with client.get(path) as answer:
+            assert answer.status_code == 200
+            assert "Set-Cookie" not in answer.headers, path
+
+
+def test_signing_in_begins_a_session_anew(client):
+    before = csrf_token(client.get("/sign-in").text)
+    sign_in(client, API_KEY)
+    assert client.post("/callback-url", data={"csrf_token": before}).status_code == 400
+
+
 def test_a_new_api_key_ends_all_sessions(make_client):
-    client, other = make_client(), make_client(API_KEY="another-key")
+    client, other = make_client(), make_client(API_KEY="another-key-of-the-tests")
     cookie = sign_in(client, API_KEY).headers["Set-Cookie"].partition(";")[0]
     assert client.get("/", headers={"Cookie": cookie}).status_code == 200
     assert other.get("/", headers={"Cookie": cookie}).status_code == 401
@@ -103,5 +128,6 @@ def test_browsers_find_the_icon_where_they_look_for_one(client):
         assert (answer.status_code, answer.mimetype) == (200, "image/svg+xml")
 
 
-def test_a_form_that_is_too_large_is_refused(client):
-    assert client.post("/sign-in", data={"key": "x" * 20_000}).status_code == 413
+@pytest.mark.parametrize("path", ["/sign-in", "/tasks/t1"])
+def test_a_form_that_is_too_large_is_refused(client, auth, path):
+    assert client.post(path, data={"key": "x" * 20_000}, headers=auth).status_code == 413
