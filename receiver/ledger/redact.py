@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 MASK = "***"
-_SLASH = "(?:/|%2[fF])"
+_SLASH = r"(?:\\*/|%2[fF]|\\+u002[fF])"  # as URLs and JSON may write it too
 _TOKEN_IN_URL = re.compile(rf"({_SLASH}callbacks{_SLASH}+)(?:(?!{_SLASH})[^\s?#\"'\\<>])+")
 
 

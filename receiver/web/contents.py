@@ -1,12 +1,13 @@
 """What a task's response holds, made ready for a page: links that are safe to follow, texts, printed JSON."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from receiver.ledger.models import Delivery, Task
+from receiver.ledger.redact import MASK
 from receiver.web.wording import shown
 
 _LINKS = {"image_url": "image", "raw_image_url": "full-size image", "video_url": "video"}
@@ -77,13 +78,16 @@ def failure_of(task: Task) -> Failure | None:
     return Failure("" if code is None else shown(code, 200), "" if message is None else shown(message, 2000))
 
 
-def verbatim(delivery: Delivery) -> Verbatim:
-    """Return what came, whole, but for callback tokens."""
+def verbatim(delivery: Delivery, secrets: Sequence[str]) -> Verbatim:
+    """Return what came, whole, but for callback tokens and `secrets`."""
     body = bytes(delivery.body)
-    headers = tuple((str(name), shown(value, 8192)) for name, value in json.loads(delivery.headers))
+    headers = tuple(
+        (str(name), _without(secrets, shown(value, 8192))) for name, value in json.loads(delivery.headers)
+    )
     not_text = sum(character == "\ufffd" for character in body.decode(errors="replace"))
     not_text -= body.count("\ufffd".encode())
-    return Verbatim(headers, shown(body.decode(errors="backslashreplace"), len(body) * 4 + 1), not_text)
+    text = shown(body.decode(errors="backslashreplace"), len(body) * 4 + 1)
+    return Verbatim(headers, _without(secrets, text), not_text)
 
 
 def problem_of(delivery: Delivery) -> str:
@@ -107,6 +111,12 @@ def safe_url(value: object) -> str | None:
     except ValueError:
         return None
     return value if parts.scheme in {"http", "https"} and parts.hostname else None
+
+
+def _without(secrets: Sequence[str], text: str) -> str:
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
 
 
 def _links(response: dict[str, Any]) -> Iterable[Link]:

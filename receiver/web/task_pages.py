@@ -17,13 +17,14 @@ from receiver.web import contents, exports
 from receiver.web.filters import FIELDS, SETTLERS, cursor, read_cursor, read_filter
 from receiver.web.pages import page_blueprint
 from receiver.web.reading import read
+from receiver.web.settings import current_settings
 from receiver.web.tasks import find_or_404
 from receiver.web.timeline import timeline, versions
 
 blueprint = page_blueprint("task_pages")
 
 _MOST_TASKS = 20
-_MOST_EXPORTED_AT_ONCE = 500
+_MOST_EXPORTED_AT_ONCE = 50  # between two pages others are served
 _LARGEST_ID = 2**63 - 1
 
 
@@ -96,11 +97,16 @@ def show_delivery(delivery_id: int) -> ResponseReturnValue:
         raise NotFound(
             "No such delivery: there was none of this number, or it is so old that it was deleted."
         )
-    return render_template("delivery.html", now=utcnow(), delivery=delivery, came=contents.verbatim(delivery))
+    came = contents.verbatim(delivery, current_settings().callback_tokens)
+    return render_template("delivery.html", now=utcnow(), delivery=delivery, came=came)
 
 
 def _as_input(moment: datetime | None) -> str:
-    return "" if moment is None else f"{moment:%Y-%m-%dT%H:%M}"
+    if moment is None:
+        return ""
+    # No finer than need be, and than a browser's field can be.
+    finest = "milliseconds" if moment.microsecond else "seconds" if moment.second else "minutes"
+    return moment.isoformat(timespec=finest)
 
 
 def _link(query: Mapping[str, str]) -> str:

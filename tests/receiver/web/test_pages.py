@@ -105,7 +105,9 @@ def test_the_token_is_on_no_page_and_in_no_export(client, auth, get):
     factories.look_up([factories.item("t1", request={"prompt": url, "callback_url": url})])
     factories.record(factories.failure_body("t2", url, url), ref=url, confirm=True)
     factories.look_up(error=url)
-    factories.record(b"[]", ref=url, headers=[("X-Url", url)])
+    factories.record(b"[]", ref=url, headers=[("X-Url", url), ("X-Token", CALLBACK_TOKEN)])
+    factories.record(f"no JSON but a token: {CALLBACK_TOKEN}".encode())
+    factories.record(factories.body("t3", note=url).replace(b"/", b"\\/"))
     run_now(calls=1, errors=1, error=url)
     with database.connection_context():  # as if it had been stored unmasked
         Task.update(prompt=url, type=url).where(Task.id == "t1").execute()
