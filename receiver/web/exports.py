@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from receiver.ledger.clock import to_iso
@@ -19,8 +21,14 @@ _COLUMNS = (
     *("submitted_at", "settled_at", "finished_at", "deliveries", "lookups", "next_lookup_at"),
     "last_lookup_error",
 )
-# A cell that begins with one of these is a formula to a spreadsheet, and would run as somebody else's.
-_BEGINS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NAMED_OTHERWISE = {
+    "first_heard_at": "created_at",
+    "deliveries": "delivery_count",
+    "lookups": "lookup_count",
+}
+# Where a cell would be a formula to a spreadsheet, and run as somebody else's: also in the middle, because
+# in many countries a spreadsheet takes a semicolon for the end of a cell.
+_BEGINS_FORMULA = re.compile(r"^(?=[=+\-@\t\r\n])|(?<=[;\t\r\n])(?=\s*[=+\-@])")
 
 
 def as_json_lines(pages: Iterable[Found]) -> Iterator[str]:
@@ -31,22 +39,23 @@ def as_json_lines(pages: Iterable[Found]) -> Iterator[str]:
 
 
 def as_csv(pages: Iterable[Found]) -> Iterator[str]:
-    """Yield a line of column names and a line for each task. What would be a formula has a ' before it."""
+    """Yield a line of column names and a line for each task. What would be a formula gets a ' before it."""
     yield _csv_lines([_COLUMNS])
     for found in pages:
         yield _csv_lines([_cells(task) for task in found.tasks])
 
 
 def _cells(task: Task) -> list[str]:
-    shown, failure = task_json(task), failure_of(task)
-    shown |= {
-        "prompt": task.prompt,
+    failure = failure_of(task)
+    found_within = {
         "image_url": image_of(task),
         "error_code": failure and failure.code,
         "error_message": failure and failure.message,
-        "first_heard_at": to_iso(task.created_at),
     }
-    return [_cell(shown[name]) for name in _COLUMNS]
+    return [
+        _cell(found_within[name] if name in found_within else getattr(task, _NAMED_OTHERWISE.get(name, name)))
+        for name in _COLUMNS
+    ]
 
 
 def _cell(value: Any) -> str:
@@ -54,8 +63,9 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = mask_tokens(str(value))
-    return f"'{text}" if text.startswith(_BEGINS_FORMULA) and isinstance(value, str) else text
+    if isinstance(value, str):
+        return _BEGINS_FORMULA.sub("'", mask_tokens(value))
+    return str(to_iso(value) if isinstance(value, datetime) else value)
 
 
 def _csv_lines(rows: Iterable[Iterable[str]]) -> str:

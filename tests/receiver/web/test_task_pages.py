@@ -275,7 +275,7 @@ class TestExports:
             Task.delete().where(Task.id == "t1").execute()
         assert list(lines) == [b""]
 
-    @pytest.mark.parametrize("begins", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+    @pytest.mark.parametrize("begins", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
     def test_what_would_be_a_formula_is_text(self, client, auth, begins):
         factories.register("t1", ref=begins, type=begins)
         factories.record(factories.failure_body("t1", begins, begins))
@@ -285,6 +285,19 @@ class TestExports:
         for column in ("ref", "type", "error_code", "error_message", "prompt", "last_lookup_error"):
             assert row[column] == f"'{begins}", column
         assert row["deliveries"] == "1"
+
+    @pytest.mark.parametrize(
+        ("text", "sent"),
+        [
+            ("a;=1+1", "a;'=1+1"),
+            ('a\n"; @SUM(A1)', "a\n\";' @SUM(A1)"),
+            ("\t=1", "'\t'=1"),
+            ("a;b=c --no d", "a;b=c --no d"),
+        ],
+    )
+    def test_nor_does_one_begin_where_some_spreadsheets_end_a_cell(self, client, auth, text, sent):
+        factories.register("t1", ref=text)
+        assert self.rows(client, auth)[0]["ref"] == sent
 
     def test_hostile_texts_are_one_cell(self, client, auth):
         text = '";\n,<script>=1'
