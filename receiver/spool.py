@@ -36,11 +36,12 @@ log = logging.getLogger(__name__)
 REPLAY_EVERY_SECONDS = 5.0
 _LOCK_WITHIN_SECONDS = 5.0  # an append takes as long as the disk does to sync
 _LOOK_AGAIN_SECONDS = 0.005
+_CHUNK = 2**20
 _APPENDED, _REPLAYED, _DAMAGED = "deliveries", "replay-", "damaged-"
 
 
 class Spool:
-    """The spool in one directory, which is made when the first delivery needs it."""
+    """The spool in one directory, which is made where there is none."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -70,15 +71,17 @@ class Spool:
         return sum(self._replay_file(path, take) for path in sorted(self._directory.glob(f"{_REPLAYED}*")))
 
     def depth(self) -> int | None:
-        """Return how many deliveries wait; None when the spool cannot be read."""
-        total = 0
+        """Return how many deliveries wait; None when none could, as the directory cannot be used or made."""
         try:
-            for path in (*self._directory.glob(_APPENDED), *self._directory.glob(f"{_REPLAYED}*")):
-                with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:  # replayed meanwhile
-                    total += sum(1 for _ in file)
+            self._directory.mkdir(parents=True, exist_ok=True)
+            if not os.access(self._directory, os.R_OK | os.W_OK | os.X_OK):
+                return None
+            waiting = [
+                name for name in os.listdir(self._directory) if name.startswith((_APPENDED, _REPLAYED))
+            ]
+            return sum(_count_lines(self._directory / name) for name in waiting)
         except OSError:
             return None
-        return total
 
     @contextmanager
     def _locked(self, mode: Literal["a+b", "rb"]) -> Iterator[BinaryIO]:
@@ -127,11 +130,16 @@ class Spool:
 def replay_while_running(spool: Spool, take: Callable[[Callback, datetime], Any]) -> None:
     """Replay the spool now and every few seconds, in a thread that ends with the process."""
 
+    if spool.depth() is None:
+        log.error(
+            "SPOOL_DIR cannot be made or written to: what arrives while the database is away would be lost."
+        )
+
     def work() -> None:
         while True:
             try:
                 if taken := spool.replay(take):
-                    log.info("The database took %d deliveries from the spool.", taken)
+                    log.info("The database took what had waited in the spool; deliveries: %d.", taken)
             except (*DATABASE_AWAY, OSError) as problem:
                 log.warning("Deliveries wait in the spool: %s", describe(problem))
             except Exception:
@@ -181,6 +189,12 @@ def _decode(line: bytes) -> tuple[Callback, datetime] | None:
     record["headers"] = [(name, value) for name, value in record["headers"]]
     record["cut"] = Unreadable(*record["cut"]) if record["cut"] else None
     return Callback(**record), received_at
+
+
+def _count_lines(path: Path) -> int:
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:  # it may be replayed meanwhile
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK), b""))
+    return 0
 
 
 def _write(file: BinaryIO, line: bytes) -> None:

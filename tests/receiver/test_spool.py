@@ -3,6 +3,7 @@ import os
 import resource
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -56,8 +57,16 @@ def test_what_went_in_comes_out_whole_and_in_order(spool):
     assert (spool.depth(), replay(spool)) == (0, [])
 
 
-def test_an_empty_spool_is_no_directory_and_no_error(spool, tmp_path):
-    assert (spool.depth(), replay(spool), list(tmp_path.iterdir())) == (0, [], [])
+def test_an_empty_spool_is_no_error(spool):
+    assert (replay(spool), spool.depth()) == ([], 0)
+
+
+def test_it_is_known_beforehand_when_the_spool_could_take_nothing(tmp_path, caplog):
+    (tmp_path / "file").write_text("no directory")
+    for unusable in (tmp_path / "file", tmp_path / "file" / "spool", Path("/proc/spool")):
+        assert Spool(unusable).depth() is None
+    replay_while_running(Spool(tmp_path / "file"), lambda callback, at: None)
+    assert "SPOOL_DIR cannot be made or written to" in caplog.text
 
 
 def test_what_the_database_does_not_take_stays(spool):
