@@ -229,8 +229,9 @@ class ReconcileRun(_Row):
         table_name = "reconcile_run"
 
 
-# Most runs find nothing due and ask nothing.
-ASKED, ANSWERED = SQL("calls > 0"), SQL("calls > 0 AND errors = 0")
+# Most runs find nothing due and ask nothing. Upstream fails now and then: where it answers half of a run's
+# calls, look-ups get through.
+ASKED, ANSWERED = SQL("calls > 0"), SQL("calls > 0 AND errors * 2 <= calls")
 for _name, _kind in (("asked", ASKED), ("answered", ANSWERED)):
     ReconcileRun.add_index(ReconcileRun.index(ReconcileRun.id, name=f"reconcile_run_{_name}", where=_kind))
 

@@ -174,7 +174,7 @@ def last_asking_run() -> ReconcileRun | None:
 
 
 def failing_runs(limit: int) -> list[ReconcileRun]:
-    """Return the first runs, oldest first, since when no run has called upstream without an error."""
+    """Return the first runs, oldest first, since when upstream has answered no run half of its calls."""
     answered = ReconcileRun.select(ReconcileRun.id).where(ANSWERED).order_by(ReconcileRun.id.desc())
     with database.connection_context():
         last = answered.first()

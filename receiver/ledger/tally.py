@@ -51,13 +51,10 @@ class Outcomes:
         return self.succeeded + self.failed
 
 
-def count_outcomes(since: datetime | None = None) -> Outcomes:
-    """Return what became of the tasks first heard of since the beginning of the hour of a moment, or ever."""
-    query = Tally.select(*_outcomes())
-    if since is not None:
-        query = query.where(Tally.hour >= _hour(since))
+def count_outcomes() -> Outcomes:
+    """Return what became of all tasks ever heard of."""
     with database.connection_context():
-        counts: Any = query.tuples().get()
+        counts: Any = Tally.select(*_outcomes()).tuples().get()
     return Outcomes(*map(int, counts))
 
 

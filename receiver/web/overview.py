@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from flask import render_template, request
 from flask.typing import ResponseReturnValue
 
+from receiver.config import Settings
 from receiver.ledger import queries, tally
 from receiver.ledger.clock import utcnow
 from receiver.ledger.listing import TaskFilter, list_tasks
@@ -17,6 +19,7 @@ from receiver.spool import Spool
 from receiver.web import plots
 from receiver.web.errors import BadInput
 from receiver.web.pages import page_blueprint
+from receiver.web.reading import read
 from receiver.web.settings import current_settings
 from receiver.web.summary import FAILING_AFTER_RUNS, Facts, next_run, summarise
 
@@ -51,26 +54,13 @@ def show() -> ResponseReturnValue:
     span = request.args.get("span", "24h")
     if span not in _SPANS:
         raise BadInput(f"span must be one of {', '.join(_SPANS)}.")
-    now = utcnow()
-    with database.connection_context():
-        lately, ever = _lately(now), tally.count_outcomes()
-        facts = _facts(now, lately, ever.pending)
-        shown = {
-            "tasks": list_tasks(TaskFilter(), _MOST_TASKS).tasks,
-            "lengths": plots.plot_lengths(tally.count_by_length(min(lately.day))),
-            "unreadable": [
-                delivery
-                for delivery in queries.list_unreadable(_MOST_UNREADABLE)
-                if delivery.received_at >= now - _DAY
-            ],
-        }
+    now, settings = utcnow(), current_settings()
+    shown = read(_read, now, settings)
+    lately, facts = shown["lately"], shown["facts"]
     hours, hours_a_slot = {"24h": lately.day, "7d": lately.week}[span], _SPANS[span][1]
     return render_template(
         "overview.html",
         now=now,
-        facts=facts,
-        ever=ever,
-        lately=lately,
         since={"24h": min(lately.day), "7d": min(lately.week)},
         spans={name: title for name, (title, _) in _SPANS.items()},
         span=span,
@@ -81,6 +71,20 @@ def show() -> ResponseReturnValue:
     )
 
 
+def _read(now: datetime, settings: Settings) -> dict[str, Any]:
+    with database.connection_context():
+        lately, ever = _lately(now), tally.count_outcomes()
+        newest = queries.list_unreadable(_MOST_UNREADABLE)
+        return {
+            "lately": lately,
+            "ever": ever,
+            "facts": _facts(now, settings, lately, ever.pending),
+            "tasks": list_tasks(TaskFilter(), _MOST_TASKS).tasks,
+            "lengths": plots.plot_lengths(tally.count_by_length(min(lately.day))),
+            "unreadable": [delivery for delivery in newest if delivery.received_at >= now - _DAY],
+        }
+
+
 def _lately(now: datetime) -> _Lately:
     # From the beginning of an hour, by which the totals are kept: rather a little more than too little.
     week = tally.count_by_hour(now - _WEEK, now)
@@ -88,8 +92,8 @@ def _lately(now: datetime) -> _Lately:
     return _Lately(day, week)
 
 
-def _facts(now: datetime, lately: _Lately, pending: int) -> Facts:
-    settings, last_day = current_settings(), lately.last_day
+def _facts(now: datetime, settings: Settings, lately: _Lately, pending: int) -> Facts:
+    last_day = lately.last_day
     newest, oldest = list_tasks(TaskFilter(), 1).tasks, queries.oldest_pending()
     runs = queries.list_runs(1)
     return Facts(
@@ -99,6 +103,7 @@ def _facts(now: datetime, lately: _Lately, pending: int) -> Facts:
         pending=pending,
         oldest_pending_at=oldest.created_at if oldest else None,
         last_day=last_day,
+        last_day_began=min(lately.day),
         given_up=queries.count_given_up(now - _DAY),
         slowest_recovery=queries.slowest_recovery(min(lately.day)) if last_day.missed else None,
         last_run=runs[0] if runs else None,

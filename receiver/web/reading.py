@@ -1,4 +1,4 @@
-"""Asks the ledger what may take long, so that other requests are served meanwhile."""
+"""Asks the ledger what takes long, so that other requests are served meanwhile."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
@@ -12,7 +12,7 @@ Answer = TypeVar("Answer")
 
 
 def read(query: Callable[Arguments, Answer], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
-    """Return what a query of `ledger.queries` returns.
+    """Return what a function that reads the ledger returns. It runs without the request's context.
 
     Where requests are greenlets, SQLite would stop them all while it searches: a thread of its own does not.
     """

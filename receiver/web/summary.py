@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from receiver.ledger.clock import to_iso
 from receiver.ledger.models import Pause, ReconcileRun
 from receiver.ledger.tally import Outcomes
 from receiver.web.wording import ago, counted, exact, lasted, shown, span
@@ -14,6 +15,7 @@ _SILENT_AFTER_INTERVALS = 3
 _SILENT_AFTER_AT_LEAST = timedelta(minutes=1)
 # Upstream fails now and then, which the next look-up mends; before it is told of, it must go on.
 _FAILING_AFTER = timedelta(minutes=2)
+_FAILING_LATELY = timedelta(minutes=10)  # asked about no more, nothing is known: it may be up again
 FAILING_AFTER_RUNS = 3
 
 
@@ -27,11 +29,12 @@ class Facts:
     pending: int = 0
     oldest_pending_at: datetime | None = None
     last_day: Outcomes = field(default_factory=Outcomes)  # of the tasks first heard of in the last 24 hours
+    last_day_began: datetime | None = None  # by the hours in which they are counted
     given_up: int = 0  # in the last 24 hours
     slowest_recovery: timedelta | None = None  # in the last 24 hours
     last_run: ReconcileRun | None = None
     last_asking_run: ReconcileRun | None = None  # the newest that called upstream
-    failing_runs: Sequence[ReconcileRun] = ()  # the first since upstream last answered each call
+    failing_runs: Sequence[ReconcileRun] = ()  # the first since upstream last answered half of the calls
     reconciler_seen_at: datetime | None = None  # the latest thing a reconciler wrote
     pause: Pause | None = None  # in which upstream may not be asked
     spooled: int | None = 0  # deliveries that wait for the database; None when the spool cannot be read
@@ -120,15 +123,17 @@ def _paused(facts: Facts) -> Summary | None:
 
 
 def _failing(facts: Facts) -> Summary | None:
-    failing = facts.failing_runs
-    if len(failing) < FAILING_AFTER_RUNS or facts.now - failing[0].started_at < _FAILING_AFTER:
+    failing, run = facts.failing_runs, facts.last_asking_run
+    if run is None or len(failing) < FAILING_AFTER_RUNS:
         return None
-    run = facts.last_asking_run or failing[0]
+    lately = max(_FAILING_LATELY, facts.interval * _SILENT_AFTER_INTERVALS)
+    if facts.now - failing[0].started_at < _FAILING_AFTER or facts.now - run.started_at > lately:
+        return None
     since, why = _since(failing[0].started_at, facts), f"“{shown(run.error).rstrip('.')}”"
     mend = "Look-ups are repeated by themselves; when it goes on, see whether Ace Data Cloud is up."
     if run.errors < run.calls:
         return Summary(
-            "attention", "Attention", f"some look-ups have failed {since}, the last with {why}. {mend}"
+            "attention", "Attention", f"most look-ups have failed {since}, the last with {why}. {mend}"
         )
     severity, label = ("trouble", "Trouble") if facts.pending else ("attention", "Attention")
     text = f"look-ups have failed {since}, the last with {why}. {mend} Callbacks are still taken in."
@@ -169,7 +174,8 @@ def _disputed(facts: Facts) -> Summary | None:
         " contradicts a callback, or has not confirmed it in time. Its word counts."
         " If the callbacks are forged, change CALLBACK_TOKEN."
     )
-    return Summary("attention", "Attention", text, listed="disputed=true")
+    since = f"&since={to_iso(facts.last_day_began)}" if facts.last_day_began else ""
+    return Summary("attention", "Attention", text, listed=f"disputed=true{since}")
 
 
 def _nothing_yet(facts: Facts) -> Summary | None:

@@ -39,13 +39,13 @@ def run(**counts):
     return run_id
 
 
-def test_runs_fail_since_the_last_one_that_asked_without_an_error():
+def test_runs_fail_since_the_last_one_that_was_answered_half_of_its_calls():
     assert queries.failing_runs(3) == []
     run(calls=2, errors=2)
-    run(calls=2, errors=0)
+    run(calls=2, errors=1)
     run()
     failing = [
-        run(calls=2, errors=1),
+        run(calls=3, errors=2),
         run(calls=1, errors=1),
         run(),
         run(calls=1, errors=1),
