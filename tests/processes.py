@@ -128,6 +128,7 @@ class Backstop:
 
     def stop(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
         """End a process and return its exit code."""
+        self._hang_up()
         if process.poll() is None:
             process.send_signal(number)
         try:
@@ -153,6 +154,12 @@ class Backstop:
             return self.request("GET", "/healthz").status == 200
         except urllib3.exceptions.HTTPError:
             return False
+
+    def _hang_up(self) -> None:
+        """Close what is kept open between two requests: a web process that ends would wait for it."""
+        for key in self._http.pools.keys():  # noqa: SIM118 - it is no dictionary
+            self._http.pools[key].close()
+        self._http.clear()
 
     def _environ(self) -> Mapping[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RECONCILE_")}

@@ -214,6 +214,15 @@ def test_a_process_with_bad_settings_stops_with_one_message_and_no_traceback(mak
         assert "hidden" not in ended.stderr
 
 
+def test_ctrl_c_ends_the_web_process_without_a_traceback(make_backstop):
+    backstop = make_backstop()
+    web = backstop.start_web()
+    for worker in psutil.Process(web.pid).children():
+        worker.send_signal(signal.SIGINT)  # as the terminal sends it to all of them
+    assert backstop.stop(web, signal.SIGINT) == 0
+    assert "Traceback" not in backstop.log("web")
+
+
 def test_a_reconciler_without_a_token_says_where_to_get_it(make_backstop):
     ended = make_backstop(ACEDATACLOUD_API_TOKEN="").command("reconcile")
     assert ended.returncode == 1
