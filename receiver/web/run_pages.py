@@ -1,5 +1,7 @@
 """The pages about the reconciler's runs: all of them, and one with its look-ups."""
 
+import re
+
 from flask import render_template, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
@@ -56,6 +58,6 @@ def _before() -> int | None:
     text = request.args.get("before")
     if text is None:
         return None
-    if not text.isascii() or not text.isdecimal() or int(text) > _LARGEST_ID:
+    if not re.fullmatch("[0-9]{1,19}", text) or int(text) > _LARGEST_ID:
         raise BadInput("before must be a number, as the link to what is older has it.")
     return int(text)

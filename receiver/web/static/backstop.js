@@ -39,8 +39,10 @@
     if (!copied) throw new Error("the browser refused");
   }
 
+  const labels = new WeakMap();  // what copy buttons say when they say nothing of the last copy
+
   async function copy(button, text) {
-    const label = button.innerHTML;
+    if (!labels.has(button)) labels.set(button, button.innerHTML);
     try {
       await toClipboard(await text());
       button.textContent = "Copied";
@@ -48,7 +50,7 @@
       button.textContent = "Not copied";
     }
     announce(button.textContent);
-    setTimeout(() => { button.innerHTML = label; }, 2000);
+    setTimeout(() => { button.innerHTML = labels.get(button); }, 2000);
   }
 
   async function callbackUrl(form) {
@@ -118,6 +120,17 @@
       if (isRefresh(event)) announce("The last refresh failed; trying again.");
     });
   }
+
+  // A search that no index serves goes on by itself, but not for ever.
+  const MOST_STEPS = 20;
+  let steps = 0;
+
+  document.addEventListener("htmx:before:request", (event) => {
+    if (event.target.id !== "goes-on") return;
+    steps += 1;
+    if (steps > MOST_STEPS) event.preventDefault();
+    announce(steps > MOST_STEPS ? "The search has stopped; it can go on." : "Searching…");
+  });
 
   function show() {
     localise();
