@@ -51,8 +51,9 @@ def main() -> int:
             _make_busy(backstop, upstream)
             _take(browser, backstop, "busy", _busy_pages())
             _make_trouble(backstop, upstream)
-            trouble = {"overview": "/", "runs": "/runs", "tasks": "/tasks?status=pending"}
-            _take(browser, backstop, "trouble", trouble)
+            pending = Task.get(Task.status == "pending", Task.type == "imagine")
+            trouble = {"overview": "/", "runs": "/runs?asked=true", "tasks": "/tasks?status=pending"}
+            _take(browser, backstop, "trouble", trouble | {"task-pending": f"/tasks/{pending.id}"})
         database.obj.close_all()
     DOCS.mkdir(exist_ok=True)
     for name in IN_README:
@@ -100,7 +101,6 @@ def _busy_pages() -> dict[str, str]:
         "task-recovered": missed,
         "task-failed": newest.where(Task.status == "failed"),
         "task-disputed": disputed.where(Task.claim_status.in_(("failed", "succeeded"))),
-        "task-pending": newest.where(Task.status == "pending"),
     }
     runs = ReconcileRun.select().join(Lookup).order_by(ReconcileRun.settled.desc())
     return {
@@ -131,7 +131,11 @@ def _take(browser: Browser, backstop: Backstop, state: str, pages: dict[str, str
             page.get_by_label("API key").fill(backstop.environ["API_KEY"])
             page.get_by_role("button", name="Sign in").click()
             for name, address in pages.items():
-                page.goto(address, wait_until="networkidle")
+                page.goto(address)
+                for picture in page.locator("img[loading=lazy]").all():
+                    picture.scroll_into_view_if_needed()
+                page.evaluate("scrollTo(0, 0)")
+                page.wait_for_load_state("networkidle")
                 page.screenshot(path=WHERE / f"{state}-{name}-{theme}-{device}.png", full_page=True)
             context.close()
     print(f"{state}: {len(pages)} pages")

@@ -129,9 +129,14 @@ def list_unreadable(limit: int) -> list[Delivery]:
         return list(query)
 
 
-def list_runs(limit: int, before: int | None = None) -> list[ReconcileRun]:
-    """Return the newest runs of the reconciler, those older than the run `before`."""
+def list_runs(limit: int, before: int | None = None, asked: bool = False) -> list[ReconcileRun]:
+    """Return the newest runs of the reconciler, those older than the run `before`.
+
+    With `asked` those that called upstream: most find nothing due.
+    """
     query = ReconcileRun.select().order_by(ReconcileRun.id.desc()).limit(limit)
+    if asked:
+        query = query.where(ASKED)
     if before is not None:
         query = query.where(ReconcileRun.id < before)
     with database.connection_context():
@@ -160,14 +165,6 @@ def last_good_run() -> ReconcileRun | None:
         .where(ReconcileRun.finished_at.is_null(False), ReconcileRun.error.is_null())
         .order_by(ReconcileRun.id.desc())
     )
-    with database.connection_context():
-        run: ReconcileRun | None = query.first()
-        return run
-
-
-def last_asking_run() -> ReconcileRun | None:
-    """Return the newest run that called upstream; most runs find nothing due."""
-    query = ReconcileRun.select().where(ASKED).order_by(ReconcileRun.id.desc())
     with database.connection_context():
         run: ReconcileRun | None = query.first()
         return run

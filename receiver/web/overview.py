@@ -95,7 +95,7 @@ def _lately(now: datetime) -> _Lately:
 def _facts(now: datetime, settings: Settings, lately: _Lately, pending: int) -> Facts:
     last_day = lately.last_day
     newest, oldest = list_tasks(TaskFilter(), 1).tasks, queries.oldest_pending()
-    runs = queries.list_runs(1)
+    runs, asking_runs = queries.list_runs(1), queries.list_runs(1, asked=True)
     return Facts(
         now=now,
         interval=settings.reconcile_interval,
@@ -107,7 +107,7 @@ def _facts(now: datetime, settings: Settings, lately: _Lately, pending: int) -> 
         given_up=queries.count_given_up(now - _DAY),
         slowest_recovery=queries.slowest_recovery(min(lately.day)) if last_day.missed else None,
         last_run=runs[0] if runs else None,
-        last_asking_run=queries.last_asking_run(),
+        last_asking_run=asking_runs[0] if asking_runs else None,
         failing_runs=queries.failing_runs(FAILING_AFTER_RUNS),
         reconciler_seen_at=queries.reconciler_seen_at(),
         pause=current_pause(now),

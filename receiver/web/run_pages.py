@@ -21,13 +21,19 @@ _LARGEST_ID = 2**63 - 1
 
 @blueprint.get("/runs")
 def list_runs() -> ResponseReturnValue:
-    """Show the newest runs of the reconciler, or those before the run `?before=`: 200. 400: no number."""
-    before = _before()
-    runs = queries.list_runs(_MOST_RUNS + 1, before)
+    """Show the newest runs of the reconciler, or those before the run `?before=`: 200. 400: no number.
+
+    With `?asked=true` those that called upstream alone.
+    """
+    before, asked = _before(), request.args.get("asked")
+    if asked not in (None, "true"):
+        raise BadInput("asked must be true, or left out.")
+    runs = queries.list_runs(_MOST_RUNS + 1, before, asked=asked is not None)
     return render_template(
         "runs.html",
         now=utcnow(),
         runs=runs[:_MOST_RUNS],
+        asked=asked,
         before=before,
         older=runs[_MOST_RUNS - 1].id if len(runs) > _MOST_RUNS else None,
     )

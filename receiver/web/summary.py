@@ -89,6 +89,20 @@ def next_run(facts: Facts) -> str:
     return "The next run is due now." if soon else f"The next run is due {ago(due_at, facts.now)}."
 
 
+def hindrance(facts: Facts) -> str | None:
+    """Return what keeps the reconciler from asking upstream now; None when nothing does."""
+    if facts.reconciler_seen_at is None:
+        return "the reconciler has never run"
+    if facts.silent:
+        return f"the reconciler has not run {_since(facts.reconciler_seen_at, facts)}"
+    if facts.pause is None:
+        return None
+    if not facts.pause.account:
+        return "upstream wants no look-ups for a while"
+    since, probe = _since(facts.pause.started_at, facts), _probe(facts.pause, facts)
+    return f"upstream refuses look-ups {since}; the next probe {probe}"
+
+
 def _reconciler_away(facts: Facts) -> Summary | None:
     if facts.reconciler_seen_at is None:
         if facts.newest_at is None:
@@ -115,11 +129,14 @@ def _paused(facts: Facts) -> Summary | None:
     if not pause.account:
         text = f"upstream wants no look-ups for a while: {why}.{_waiting(facts)} They go on by themselves."
         return Summary("attention", "Attention", text)
-    probe_at = pause.next_probe_at or facts.now
-    probe = f"comes {ago(probe_at, facts.now)}" if probe_at > facts.now else "is due now"
-    mend = f"Mend the account or the token (ACEDATACLOUD_API_TOKEN); the next probe {probe}."
+    mend = f"Mend the account or the token (ACEDATACLOUD_API_TOKEN); the next probe {_probe(pause, facts)}."
     text = f"upstream refuses look-ups {_since(pause.started_at, facts)}: {why}. {mend}"
     return Summary("trouble", "Trouble", f"{text} Callbacks are still taken in.{_waiting(facts)}")
+
+
+def _probe(pause: Pause, facts: Facts) -> str:
+    probe_at = pause.next_probe_at or facts.now
+    return f"comes {ago(probe_at, facts.now)}" if probe_at > facts.now else "is due now"
 
 
 def _failing(facts: Facts) -> Summary | None:

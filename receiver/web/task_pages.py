@@ -12,12 +12,14 @@ from receiver.ledger import queries, store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.listing import Found, TaskFilter, list_tasks
 from receiver.ledger.models import database
+from receiver.ledger.pauses import current_pause
 from receiver.ledger.results import STATUSES, is_storable
 from receiver.web import contents, exports
 from receiver.web.filters import FIELDS, SETTLERS, cursor, read_cursor, read_filter
 from receiver.web.pages import page_blueprint
 from receiver.web.reading import read
 from receiver.web.settings import current_settings
+from receiver.web.summary import Facts, hindrance
 from receiver.web.tasks import find_or_404
 from receiver.web.timeline import timeline, versions
 
@@ -63,12 +65,20 @@ def export_json_lines() -> ResponseReturnValue:
 @blueprint.get("/tasks/<text:task_id>")
 def show_task(task_id: str) -> ResponseReturnValue:
     """Show all that is known of one task: 200, or 404 when we never heard of it."""
+    now = utcnow()
     with database.connection_context():
         task = find_or_404(task_id)
         deliveries, lookups = queries.deliveries_of(task.id), queries.lookups_of(task.id)
+        facts = Facts(
+            now=now,
+            interval=current_settings().reconcile_interval,
+            newest_at=task.created_at,
+            pause=current_pause(now),
+            reconciler_seen_at=queries.reconciler_seen_at(),
+        )
     return render_template(
         "task.html",
-        now=utcnow(),
+        now=now,
         task=task,
         contents=contents.contents_of(task),
         failure=contents.failure_of(task),
@@ -78,6 +88,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
         lookups=lookups,
         events=timeline(task, deliveries, lookups),
         versions=versions(task),
+        hindrance=hindrance(facts),
     )
 
 

@@ -37,7 +37,9 @@ def span(length: timedelta) -> str:
 
 
 def lasted(length: timedelta) -> str:
-    """Return how long something lasted, to the second below an hour: `42 s`, `4 min 12 s`, `1 h 20 min`."""
+    """Return how long something lasted, to the second below an hour: `0.7 s`, `42 s`, `4 min 12 s`, `1 h`."""
+    if length < timedelta(seconds=10):
+        return took(length)
     minutes, seconds = divmod(int(length.total_seconds()), _MINUTE)
     if not 1 <= minutes < _HOUR // _MINUTE or not seconds:
         return span(length)
@@ -104,12 +106,15 @@ def trust(task: Task) -> str:
     return "Neither a callback nor the Tasks API has told of a final result."
 
 
-def next_lookup(task: Task, now: datetime) -> str:
-    """Return when a task is next asked about and why then, or why it is not."""
+def next_lookup(task: Task, now: datetime, hindrance: str | None) -> str:
+    """Return when a task is next asked about and why then, or why it is not.
+
+    `hindrance` is what keeps the reconciler from asking now; None when nothing does.
+    """
     if task.next_lookup_at is None:
         return _why_never(task)
     if task.next_lookup_at <= now:
-        return "Due now: the next run asks."
+        return f"Due, but {hindrance}." if hindrance else "Due now: the next run asks."
     when = ago(task.next_lookup_at, now)
     when = f"{when[:1].upper()}{when[1:]}"
     if task.status in FINAL:

@@ -54,7 +54,7 @@ def test_runs_fail_since_the_last_one_that_was_answered_half_of_its_calls():
     del failing[2]
     runs.open_run("test:1", NOW)
     assert [one.id for one in queries.failing_runs(3)] == failing[:3]
-    assert queries.last_asking_run().id == failing[-1]
+    assert queries.list_runs(1, asked=True)[0].id == failing[-1]
     run(calls=1)
     assert queries.failing_runs(3) == []
 

@@ -27,7 +27,19 @@ def test_it_pages_through_all_runs(get):
     assert "before=" not in " ".join(links(get(older)))
 
 
+def test_it_shows_those_that_asked_upstream_alone(get):
+    asking = [run_now(calls=1) for _ in range(60)]
+    for _ in range(60):
+        run_now()
+    page = get("/runs?asked=true")
+    (older,) = [url for url in links(page) if "before=" in url]
+    assert [int(n) for n in re.findall(r'href="/runs/(\d+)"', page + get(older))] == asking[::-1]
+    assert "/runs?asked=true" in links(get(older))
+    assert "asked must be true" in words(get("/runs?asked=x", 400))
+
+
 def test_it_says_that_there_was_no_run(get):
+    assert "No run has asked upstream yet" in words(get("/runs?asked=true"))
     assert "The reconciler has never run." in words(get("/runs"))
 
 

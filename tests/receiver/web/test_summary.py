@@ -6,7 +6,7 @@ import pytest
 
 from receiver.ledger.models import Pause, ReconcileRun
 from receiver.ledger.tally import Outcomes
-from receiver.web.summary import START_RECONCILER, Facts, next_run, summarise
+from receiver.web.summary import START_RECONCILER, Facts, hindrance, next_run, summarise
 
 NOW = datetime(2026, 1, 31, 12, 0, 0)
 INTERVAL = timedelta(seconds=15)
@@ -179,3 +179,26 @@ def test_a_failure_that_the_next_look_up_may_mend_is_not_told(agos):
 )
 def test_it_tells_when_the_next_run_is_due(known, words):
     assert next_run(known) == words
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        (facts(), None),
+        (facts(reconciler_seen_at=None), "the reconciler has never run"),
+        (
+            facts(reconciler_seen_at=NOW - timedelta(hours=2)),
+            "the reconciler has not run since 2026-01-31 10:00:00 UTC (2 h ago)",
+        ),
+        (
+            facts(pause=Pause(account=False, reason="upstream answered 429", started_at=NOW)),
+            "upstream wants no look-ups for a while",
+        ),
+        (
+            facts(pause=Pause(account=True, reason="no balance", started_at=NOW - timedelta(minutes=5))),
+            "upstream refuses look-ups since 2026-01-31 11:55:00 UTC (5 min ago); the next probe is due now",
+        ),
+    ],
+)
+def test_it_tells_what_keeps_the_reconciler_from_asking(known, words):
+    assert hindrance(known) == words

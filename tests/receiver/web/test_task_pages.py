@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 import pytest
 
-from receiver.ledger import listing
+from receiver.ledger import listing, pauses
 from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Delivery, Task, database
 from receiver.ledger.results import STATUSES
 from tests import factories
 from tests.conftest import API_KEY, CALLBACK_TOKEN
-from tests.html import SCRIPT, csrf_token, links, listed, sign_in, words
+from tests.html import SCRIPT, csrf_token, links, listed, run_now, sign_in, words
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_search_that_no_index_serves_says_how_far_it_has_looked_and_goes_on(ge
     assert "Looked back to" in words(page)  # four more it has not looked at
     assert 'hx-trigger="load' not in page
     (url,) = {link for link in links(page) if "before=" in link}
-    assert "There are no older ones." in words(get(url))
+    assert "no older task is like that" in words(get(url))
 
 
 @pytest.mark.parametrize(
@@ -183,9 +183,21 @@ def test_a_task_that_is_not_there_is_a_404_page(get):
         assert "What to do" in page
 
 
+def test_a_task_that_is_due_says_what_keeps_it_waiting(get):
+    factories.register("t1", grace=timedelta(0), now=utcnow() - timedelta(minutes=1))
+    assert "Due, but the reconciler has never run." in words(get("/tasks/t1"))
+    run_now()
+    assert "Due now: the next run asks." in words(get("/tasks/t1"))
+    pauses.pause_account("upstream answered 403 used_up", utcnow())
+    assert re.search(
+        r"Due, but upstream refuses look-ups since .* the next probe comes in", words(get("/tasks/t1"))
+    )
+
+
 class TestAskingNow:
     def test_the_button_makes_a_task_due(self, client, auth):
         factories.register("a/b")
+        run_now()
         sign_in(client, API_KEY)
         page = client.get("/tasks/a/b").text
         (action,) = {url for url in links(page) if url.startswith("/tasks/a")} - {"/tasks/a/b?"}

@@ -128,4 +128,11 @@ def test_it_says_what_speaks_for_a_status(fields, words):
     ],
 )
 def test_it_says_when_and_why_the_next_lookup_comes(fields, words):
-    assert wording.next_lookup(task(**fields), NOW) == words
+    assert wording.next_lookup(task(**fields), NOW, None) == words
+
+
+def test_it_says_what_keeps_the_reconciler_from_asking():
+    due, later = task(next_lookup_at=NOW), task(next_lookup_at=NOW + timedelta(minutes=2))
+    why = "the reconciler has never run"
+    assert wording.next_lookup(due, NOW, why) == "Due, but the reconciler has never run."
+    assert wording.next_lookup(later, NOW, why) == wording.next_lookup(later, NOW, None)
