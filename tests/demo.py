@@ -74,9 +74,8 @@ def _tell(backstop: Backstop, upstream: StandIn) -> None:
     print(
         "Backstop is running, with a stand-in for Ace Data Cloud that loses a third of its callbacks"
         f" ({upstream.url}).\n\n"
-        f"  Open      {backstop.url}/\n"
-        f"  User      anything\n"
-        f"  Password  {backstop.environ['API_KEY']}\n\n"
+        f"  Open     {backstop.url}/\n"
+        f"  API key  {backstop.environ['API_KEY']}\n\n"
         "Ctrl-C ends it all.\n"
     )
 
