@@ -27,5 +27,6 @@ def addresses(tasks: int) -> dict[str, str]:
         "a task": f"/tasks/{middle}",
         "a delivery": f"/deliveries/{tasks // 4 or 1}",
         "runs": "/runs",
+        "runs that asked": "/runs?asked=true",
         "a run": "/runs/1",
     }

@@ -20,14 +20,17 @@ def read_filter(arguments: Mapping[str, str]) -> TaskFilter:
     """Return the filter that a URL's query asks for. Raises BadInput, naming what is wrong."""
     if not all(is_storable(arguments.get(name, "")) for name in ("type", "q")):
         raise BadInput("The type or the text to look for holds a NUL or bytes that are not UTF-8.")
+    since, until = _moment(arguments, "since"), _moment(arguments, "until")
+    if since and until and since > until:
+        raise BadInput("since must not be after until.")
     return TaskFilter(
         status=_one_of(arguments, "status", STATUSES),
         type=arguments.get("type"),
         settled_by=_one_of(arguments, "settled_by", SETTLERS),
         disputed=_TRUTHS[_one_of(arguments, "disputed", ("true", "false"))],
         missed=_TRUTHS[_one_of(arguments, "missed", ("true", "false"))],
-        since=_moment(arguments, "since"),
-        until=_moment(arguments, "until"),
+        since=since,
+        until=until,
         text=arguments.get("q"),
     )
 

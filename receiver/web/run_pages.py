@@ -11,6 +11,8 @@ from receiver.ledger.clock import utcnow
 from receiver.ledger.models import database
 from receiver.web.errors import BadInput
 from receiver.web.pages import page_blueprint
+from receiver.web.settings import current_settings
+from receiver.web.summary import Facts, next_run
 
 blueprint = page_blueprint("run_pages")
 
@@ -29,9 +31,19 @@ def list_runs() -> ResponseReturnValue:
     if asked not in (None, "true"):
         raise BadInput("asked must be true, or left out.")
     runs = queries.list_runs(_MOST_RUNS + 1, before, asked=asked is not None)
+    now, newest = utcnow(), queries.list_runs(1)
+    facts = Facts(
+        now=now,
+        interval=current_settings().reconcile_interval,
+        newest_at=None,
+        last_run=newest[0] if newest else None,
+        reconciler_seen_at=queries.reconciler_seen_at(),
+    )
     return render_template(
         "runs.html",
-        now=utcnow(),
+        now=now,
+        next_run=next_run(facts),
+        silent=facts.silent or not newest,
         runs=runs[:_MOST_RUNS],
         asked=asked,
         before=before,

@@ -10,9 +10,9 @@ from receiver.ledger.tally import Outcomes
 from receiver.web.wording import ago, counted, exact, lasted, shown, span
 
 START_RECONCILER = "python -m reconcile"
-_NOBODY_ASKS = "nobody asks about those that never come. Start it with"
+_NOBODY_ASKS = "nobody asks about those that never come."
 _SILENT_AFTER_INTERVALS = 3
-_SILENT_AFTER_AT_LEAST = timedelta(minutes=1)
+_SILENT_AFTER_AT_LEAST = timedelta(seconds=30)  # a deployment takes so long
 # Upstream fails now and then, which the next look-up mends; before it is told of, it must go on.
 _FAILING_AFTER = timedelta(minutes=2)
 _FAILING_LATELY = timedelta(minutes=10)  # asked about no more, nothing is known: it may be up again
@@ -108,17 +108,14 @@ def _reconciler_away(facts: Facts) -> Summary | None:
         if facts.newest_at is None:
             text = "nothing has arrived yet, and the reconciler has never run. Start it with"
             return Summary("attention", "Almost ready", text, START_RECONCILER)
-        return Summary(
-            "trouble",
-            "Trouble",
-            f"callbacks are taken in, but the reconciler has never run: {_NOBODY_ASKS}",
-            START_RECONCILER,
-        )
-    if not facts.silent:
+        text = f"callbacks are taken in, but the reconciler has never run: {_NOBODY_ASKS}"
+    elif facts.silent:
+        text = f"the reconciler has not run {_since(facts.reconciler_seen_at, facts)}."
+        text += f" Callbacks are still taken in, but {_NOBODY_ASKS}"
+    else:
         return None
-    text = f"the reconciler has not run {_since(facts.reconciler_seen_at, facts)}."
-    text += f" Callbacks are still taken in, but {_NOBODY_ASKS}"
-    return Summary("trouble", "Trouble", text, START_RECONCILER)
+    text += f"{_waiting(facts)} Start it with"
+    return Summary("trouble", "Trouble", text, START_RECONCILER, _waiting_ones(facts))
 
 
 def _paused(facts: Facts) -> Summary | None:
@@ -128,10 +125,11 @@ def _paused(facts: Facts) -> Summary | None:
     why = f"“{shown(pause.reason).rstrip('.')}”"
     if not pause.account:
         text = f"upstream wants no look-ups for a while: {why}.{_waiting(facts)} They go on by themselves."
-        return Summary("attention", "Attention", text)
+        return Summary("attention", "Attention", text, listed=_waiting_ones(facts))
     mend = f"Mend the account or the token (ACEDATACLOUD_API_TOKEN); the next probe {_probe(pause, facts)}."
     text = f"upstream refuses look-ups {_since(pause.started_at, facts)}: {why}. {mend}"
-    return Summary("trouble", "Trouble", f"{text} Callbacks are still taken in.{_waiting(facts)}")
+    text = f"{text} Callbacks are still taken in.{_waiting(facts)}"
+    return Summary("trouble", "Trouble", text, listed=_waiting_ones(facts))
 
 
 def _probe(pause: Pause, facts: Facts) -> str:
@@ -154,7 +152,7 @@ def _failing(facts: Facts) -> Summary | None:
         )
     severity, label = ("trouble", "Trouble") if facts.pending else ("attention", "Attention")
     text = f"look-ups have failed {since}, the last with {why}. {mend} Callbacks are still taken in."
-    return Summary(severity, label, f"{text}{_waiting(facts)}")
+    return Summary(severity, label, f"{text}{_waiting(facts)}", listed=_waiting_ones(facts))
 
 
 def _spooled(facts: Facts) -> Summary | None:
@@ -242,6 +240,10 @@ def _waiting(facts: Facts) -> str:
     if not facts.pending:
         return ""
     return f" {counted(facts.pending, 'task')} {_is_are(facts.pending)} waiting for a result."
+
+
+def _waiting_ones(facts: Facts) -> str | None:
+    return "status=pending" if facts.pending else None
 
 
 def _is_are(count: int) -> str:

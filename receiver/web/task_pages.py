@@ -36,13 +36,17 @@ def show_list() -> ResponseReturnValue:
     query = _query()
     wanted, before = read_filter(query), request.args.get("before")
     found = read(list_tasks, wanted, _MOST_TASKS, read_cursor(before))
+    # Whether the pages before this one held nothing either: a search that goes on by itself.
+    none_yet = not found.tasks and (before is None or "none" in request.args)
+    following = query | ({"none": "yet"} if none_yet else {})
     return render_template(
         "tasks.html",
         now=utcnow(),
         found=found,
         query=query,
         before=before,
-        older=found.next and _link(query | {"before": cursor(found.next)}),
+        none_yet=none_yet,
+        older=found.next and _link(following | {"before": cursor(found.next)}),
         since=_as_input(wanted.since),
         until=_as_input(wanted.until),
         statuses=STATUSES,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from receiver.ledger.evidence import ABSENT
 from receiver.ledger.models import Delivery, Lookup, Task
 from receiver.ledger.results import FINAL, PENDING
 
@@ -78,10 +79,10 @@ def _delivery_event(delivery: Delivery) -> Event:
 
 def _lookup_event(lookup: Lookup) -> Event:
     if lookup.error:
-        return Event(lookup.answered_at, "lookup", f"asked upstream: {lookup.error}")
+        return Event(lookup.answered_at, "lookup", f"look-up failed: {lookup.error}")
     at_progress = "" if lookup.progress is None else f", {lookup.progress:g} %"
-    return Event(lookup.answered_at, "lookup", f"asked upstream: {_in_words(lookup.verdict)}{at_progress}")
+    return Event(lookup.answered_at, "lookup", f"upstream answered: {_in_words(lookup.verdict)}{at_progress}")
 
 
 def _in_words(verdict: str) -> str:
-    return "still running" if verdict == PENDING else verdict
+    return {PENDING: "still running", ABSENT: "it knows no such task"}.get(verdict, verdict)

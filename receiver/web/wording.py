@@ -95,7 +95,7 @@ def trust(task: Task) -> str:
     if task.disputed:
         return (
             f"Disputed: a callback says {task.claim_status}, the Tasks API says {task.lookup_status}."
-            " The Tasks API's word counts; the callback may be forged."
+            " The Tasks API's word counts; the callback may be forged: if it is, change CALLBACK_TOKEN."
         )
     if task.confirmed and task.claim_status in FINAL:
         return f"Confirmed: callback and Tasks API both say {task.status}."

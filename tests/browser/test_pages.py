@@ -268,7 +268,7 @@ class TestOverview:
         factories.record(factories.body("t2", image_url=None, descriptions=["a"]), ref="order-1000")
         page.wait_for_timeout(11_000)  # nothing is to happen in the time between two refreshes
         assert asked == []
-        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("button", name="Resume").click()
         expect(page.get_by_role("link", name="order-1000")).to_be_visible(timeout=SOON)
 
     def test_a_refresh_that_fails_leaves_the_page_and_says_so(self, open_browser, backstop):

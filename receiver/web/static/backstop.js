@@ -4,10 +4,10 @@
 
 (() => {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const exactly = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const exactly = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
   const formats = {
     exact: exactly,
-    clock: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" }),
+    clock: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }),
     day: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" }),
   };
 
@@ -98,7 +98,7 @@
 
   function showPaused() {
     marker.firstChild.textContent = paused ? "Refreshing is paused. " : "This page refreshes itself. ";
-    pause.textContent = paused ? "Go on" : "Pause";
+    pause.textContent = paused ? "Resume" : "Pause";
   }
 
   pause.addEventListener("click", () => {

@@ -115,6 +115,16 @@ def test_a_search_that_no_index_serves_says_how_far_it_has_looked_and_goes_on(ge
     assert "no older task is like that" in words(get(url))
 
 
+def test_a_search_that_has_gone_on_to_the_end_says_that_there_is_none(get, monkeypatch):
+    monkeypatch.setattr(listing, "MOST_LOOKED_AT", 10)
+    factories.register(*(f"t{n:02}" for n in range(15)))
+    page = get("/tasks?q=t0")
+    (older,) = {link for link in links(page) if "before=" in link}
+    page = words(get(older))
+    assert "No task is like that. Ids, refs and trace ids are found when they are whole." in page
+    assert "Newest" not in page
+
+
 @pytest.mark.parametrize(
     ("query", "complaint"),
     [
@@ -123,6 +133,7 @@ def test_a_search_that_no_index_serves_says_how_far_it_has_looked_and_goes_on(ge
         ("disputed=maybe", "disputed must be one of true, false."),
         ("q=%00", "holds a NUL"),
         ("since=yesterday", "since must be a moment like 2026-01-31T12:00Z"),
+        ("since=2026-01-31&until=2026-01-30", "since must not be after until."),
         ("before=x", "before must be a cursor"),
     ],
 )
@@ -150,7 +161,7 @@ def test_it_shows_all_of_a_task(get):
     assert "Confirmed: callback and Tasks API both say succeeded." in words(page)
     assert "None: upstream has given its final answer." in words(page)
     assert "settled as succeeded by a callback" in words(page)
-    assert "5 min after its submission" in words(page)
+    assert "5 min after it was first heard of" in words(page)
     assert '"prompt": "a lighthouse"' in words(page)
     assert 'loading="lazy" referrerpolicy="no-referrer"' in page
     assert set(re.findall(r'href="(/deliveries/\d+|/runs/\d+)"', page)) == {

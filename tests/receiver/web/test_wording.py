@@ -95,7 +95,7 @@ def task(**fields):
         (
             {"status": "failed", "claim_status": "succeeded", "lookup_status": "failed"},
             "Disputed: a callback says succeeded, the Tasks API says failed."
-            " The Tasks API's word counts; the callback may be forged.",
+            " The Tasks API's word counts; the callback may be forged: if it is, change CALLBACK_TOKEN.",
         ),
     ],
 )
