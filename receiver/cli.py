@@ -37,7 +37,7 @@ def _callback_url() -> None:
 def _next_steps() -> None:
     """Say where the page is on this machine, and what is still to be filled in."""
     settings = current_settings()
-    click.echo(f"The status page: http://127.0.0.1:{settings.port}/ (any user name, the API_KEY as password)")
+    click.echo(f"The status page: http://127.0.0.1:{settings.port}/ (sign in with the API_KEY in .env)")
     if settings.api_token is None:
         click.echo(
             "To be filled in in .env: ACEDATACLOUD_API_TOKEN, from https://platform.acedata.cloud;"

@@ -58,7 +58,7 @@ class Settings:
         Raises SettingsError naming every variable that is missing or bad, each with a good value.
         """
         if environ is None:
-            environ = {**{k: v or "" for k, v in dotenv_values(".env").items()}, **os.environ}
+            environ = {**_dotenv(), **os.environ}
         reader = _Reader(environ)
         settings = cls(
             database_url=reader.read("DATABASE_URL", _database_url, "sqlite:///backstop.db"),
@@ -118,6 +118,13 @@ class _Reader:
                 f"Backstop cannot start, its settings need mending:\n{lines}\n"
                 "Set them in the environment, or in a .env file here (.env.example lists them all)."
             )
+
+
+def _dotenv() -> dict[str, str]:
+    try:
+        return {name: value or "" for name, value in dotenv_values(".env").items()}
+    except UnicodeDecodeError:
+        raise SettingsError("Backstop cannot start: .env is not UTF-8. Save it as UTF-8.") from None
 
 
 def _database_url(text: str) -> str:

@@ -44,16 +44,16 @@ class Spool:
     """The spool in one directory, which is made where there is none."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
 
     def append(self, callback: Callback, received_at: datetime) -> None:
         """Keep a delivery on disk; it is there when this returns. Raises OSError when the disk cannot."""
         line = _encode(callback, received_at)
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         with self._locked("a+b") as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
-                _sync_directory(self._directory)
+                _sync_directory(self.directory)
             try:
                 _write(file, line if _ends_a_line(file, size) else b"\n" + line)
                 os.fsync(file.fileno())
@@ -68,25 +68,24 @@ class Spool:
         reported and kept aside. Other processes may replay at the same time: each file goes to one of them.
         """
         self._set_aside()
-        return sum(self._replay_file(path, take) for path in sorted(self._directory.glob(f"{_REPLAYED}*")))
+        return sum(self._replay_file(path, take) for path in sorted(self.directory.glob(f"{_REPLAYED}*")))
 
     def depth(self) -> int | None:
         """Return how many deliveries wait; None when none could, as the directory cannot be used or made."""
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            if not os.access(self._directory, os.R_OK | os.W_OK | os.X_OK):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.directory, os.R_OK | os.W_OK | os.X_OK):
                 return None
-            waiting = [
-                name for name in os.listdir(self._directory) if name.startswith((_APPENDED, _REPLAYED))
-            ]
-            return sum(_count_lines(self._directory / name) for name in waiting)
+            names = os.listdir(self.directory)
+            waiting = [name for name in names if name == _APPENDED or name.startswith(_REPLAYED)]
+            return sum(_count_lines(self.directory / name) for name in waiting)
         except OSError:
             return None
 
     @contextmanager
     def _locked(self, mode: Literal["a+b", "rb"]) -> Iterator[BinaryIO]:
         """Hold the file that is appended to; OSError when somebody else does for too long."""
-        path, deadline = self._directory / _APPENDED, time.monotonic() + _LOCK_WITHIN_SECONDS
+        path, deadline = self.directory / _APPENDED, time.monotonic() + _LOCK_WITHIN_SECONDS
         while time.monotonic() < deadline:
             with open(path, mode, buffering=0) as file:
                 # Opened anew each time: it may be renamed for a replay, which holds it much longer.
@@ -98,8 +97,8 @@ class Spool:
 
     def _set_aside(self) -> None:
         with contextlib.suppress(FileNotFoundError), self._locked("rb"):
-            path = self._directory / _APPENDED
-            path.rename(self._directory / f"{_REPLAYED}{time.time_ns():020}")
+            path = self.directory / _APPENDED
+            path.rename(self.directory / f"{_REPLAYED}{time.time_ns():020}")
 
     def _replay_file(self, path: Path, take: Callable[[Callback, datetime], Any]) -> int:
         try:
@@ -132,7 +131,8 @@ def replay_while_running(spool: Spool, take: Callable[[Callback, datetime], Any]
 
     if spool.depth() is None:
         log.error(
-            "SPOOL_DIR cannot be made or written to: what arrives while the database is away would be lost."
+            "SPOOL_DIR (%s) cannot be made or written to: with the database away, callbacks would be lost.",
+            spool.directory,
         )
 
     def work() -> None:

@@ -221,6 +221,10 @@ class _Run:
     def _apply(self, claimed: store.Claim, asked: _Asked) -> None:
         error, now = asked.error, utcnow()
         self.counts.calls += 1
+        if error and error.concerns is Concerns.ID and len(claimed.tasks) > 1:
+            # Until the id that spoils it stands alone, which is then the error.
+            self.waiting.extend(claimed.halves())
+            return
         if error:
             self.counts.errors += 1
             self.counts.error = str(error)
@@ -228,8 +232,6 @@ class _Run:
             store.give_back(claimed, now)
             self._halted = True
             pause_asking(error, now)
-        elif error and error.concerns is Concerns.ID and len(claimed.tasks) > 1:
-            self.waiting.extend(claimed.halves())  # until the id that spoils it stands alone
         else:
             self._join(claimed, asked, now)
 

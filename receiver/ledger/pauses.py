@@ -66,6 +66,12 @@ def take_probe(now: datetime) -> bool:
         return bool(taken)
 
 
+def probe_at_once(now: datetime) -> None:
+    """Make the probe due for which the account's pause waits, if there is one."""
+    with writing():
+        Pause.update(next_probe_at=now).where(Pause.ended_at.is_null()).execute()
+
+
 def resume(now: datetime) -> bool:
     """End the account's pause, since upstream answers again. Returns False when there was none."""
     with writing():

@@ -4,8 +4,11 @@ import re
 from typing import Any
 
 MASK = "***"
-_SLASH = r"(?:\\*/|%2[fF]|\\+u002[fF])"  # as URLs and JSON may write it too
-_TOKEN_IN_URL = re.compile(rf"({_SLASH}callbacks{_SLASH}+)(?:(?!{_SLASH})[^\s?#\"'\\<>])+")
+# As URLs and JSON may write it too; the backslashes before the first one do not matter, and a pattern that
+# began with them would take for ever where there are many.
+_FIRST_SLASH = r"(?:/|%2[fF]|u002[fF])"
+_SLASH = r"(?:\\*/|%2[fF]|\\+u002[fF])"
+_TOKEN_IN_URL = re.compile(rf"({_FIRST_SLASH}callbacks{_SLASH}+)(?:(?!{_SLASH})[^\s?#\"'\\<>])+")
 
 
 def mask_tokens(text: str) -> str:

@@ -24,6 +24,7 @@ _NOT_OUR_FORM = (
     "This did not come from a form that this deployment gave you, or your browser keeps no cookies for it."
     " Go back, reload the page and try again."
 )
+_WRONG_KEY = "That is not the API key, which is API_KEY in the settings of this deployment."
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -61,8 +62,12 @@ class _Sessions(SecureCookieSessionInterface):
         """
         proxy_was_asked_by = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
         public_url = urlsplit(current_settings().public_url or "")
-        is_public = public_url.scheme == "https" and public_url.netloc == request.host
+        is_public = public_url.scheme == "https" and _host(public_url.netloc) == _host(request.host)
         return request.is_secure or proxy_was_asked_by == "https" or is_public
+
+
+def _host(netloc: str) -> str:
+    return netloc.lower().removesuffix(":443")
 
 
 def add_sessions(app: Flask, settings: Settings) -> None:
@@ -98,7 +103,7 @@ def require_api_key() -> None:
     browser adds the Basic password by itself.
     """
     if not _carries_key():
-        raise KeyNeeded
+        raise KeyNeeded(_WRONG_KEY if request.authorization else None)
     if request.method not in _SAFE_METHODS and request.headers.get("Sec-Fetch-Site", "none") not in {
         "none",
         "same-origin",

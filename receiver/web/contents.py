@@ -114,7 +114,7 @@ def safe_url(value: object) -> str | None:
 
 
 def _without(secrets: Sequence[str], text: str) -> str:
-    for secret in secrets:
+    for secret in sorted(secrets, key=len, reverse=True):  # one may begin with another
         text = text.replace(secret, MASK)
     return text
 

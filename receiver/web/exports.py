@@ -26,9 +26,10 @@ _NAMED_OTHERWISE = {
     "deliveries": "delivery_count",
     "lookups": "lookup_count",
 }
-# Where a cell would be a formula to a spreadsheet, and run as somebody else's: also in the middle, because
-# in many countries a spreadsheet takes a semicolon for the end of a cell.
-_BEGINS_FORMULA = re.compile(r"^(?=[=+\-@\t\r\n])|(?<=[;\t\r\n])(?=\s*[=+\-@])")
+# Where a cell would be a formula to a spreadsheet, and run as somebody else's: also in the middle, because in
+# many countries a spreadsheet takes a semicolon for the end of a cell, and a quote there for its beginning.
+_BEFORE_SIGN = re.compile(r'(?<![\s;"])[\s;"]*+(?=[=+\-@])')
+_ENDS_CELL = re.compile(r"[;\t\r\n]")
 
 
 def as_json_lines(pages: Iterable[Found]) -> Iterator[str]:
@@ -64,8 +65,14 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return _BEGINS_FORMULA.sub("'", mask_tokens(value))
+        text = _BEFORE_SIGN.sub(_with_quote, mask_tokens(value))
+        return f"'{text}" if text.startswith(("\t", "\r", "\n")) else text
     return str(to_iso(value) if isinstance(value, datetime) else value)
+
+
+def _with_quote(found: re.Match[str]) -> str:
+    begins_cell = found.start() == 0 or _ENDS_CELL.search(found[0])
+    return f"{found[0]}'" if begins_cell else found[0]
 
 
 def _csv_lines(rows: Iterable[Iterable[str]]) -> str:

@@ -99,6 +99,7 @@ def _facts(now: datetime, settings: Settings, lately: _Lately, pending: int) -> 
     return Facts(
         now=now,
         interval=settings.reconcile_interval,
+        may_ask=settings.api_token is not None,
         newest_at=newest[0].created_at if newest else None,
         pending=pending,
         oldest_pending_at=oldest.created_at if oldest else None,

@@ -35,7 +35,6 @@ def list_runs() -> ResponseReturnValue:
     facts = Facts(
         now=now,
         interval=current_settings().reconcile_interval,
-        newest_at=None,
         last_run=newest[0] if newest else None,
         reconciler_seen_at=queries.reconciler_seen_at(),
     )

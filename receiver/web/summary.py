@@ -25,7 +25,8 @@ class Facts:
 
     now: datetime
     interval: timedelta  # between the starts of two runs
-    newest_at: datetime | None  # when we last heard of a new task
+    may_ask: bool = True  # whether there is a token to ask upstream with
+    newest_at: datetime | None = None  # when we last heard of a new task
     pending: int = 0
     oldest_pending_at: datetime | None = None
     last_day: Outcomes = field(default_factory=Outcomes)  # of the tasks first heard of in the last 24 hours
@@ -37,7 +38,7 @@ class Facts:
     failing_runs: Sequence[ReconcileRun] = ()  # the first since upstream last answered half of the calls
     reconciler_seen_at: datetime | None = None  # the latest thing a reconciler wrote
     pause: Pause | None = None  # in which upstream may not be asked
-    spooled: int | None = 0  # deliveries that wait for the database; None when the spool cannot be read
+    spooled: int | None = 0  # deliveries that wait for the database; None when the spool cannot be used
 
     @property
     def silent(self) -> bool:
@@ -106,7 +107,7 @@ def hindrance(facts: Facts) -> str | None:
 def _reconciler_away(facts: Facts) -> Summary | None:
     if facts.reconciler_seen_at is None:
         if facts.newest_at is None:
-            text = "nothing has arrived yet, and the reconciler has never run. Start it with"
+            text = f"nothing has arrived yet, and the reconciler has never run.{_starting(facts)}"
             return Summary("attention", "Almost ready", text, START_RECONCILER)
         text = f"callbacks are taken in, but the reconciler has never run: {_NOBODY_ASKS}"
     elif facts.silent:
@@ -114,8 +115,14 @@ def _reconciler_away(facts: Facts) -> Summary | None:
         text += f" Callbacks are still taken in, but {_NOBODY_ASKS}"
     else:
         return None
-    text += f"{_waiting(facts)} Start it with"
+    text += f"{_waiting(facts)}{_starting(facts)}"
     return Summary("trouble", "Trouble", text, START_RECONCILER, _waiting_ones(facts))
+
+
+def _starting(facts: Facts) -> str:
+    if facts.may_ask:
+        return " Start it with"
+    return " It needs ACEDATACLOUD_API_TOKEN, which is not set: set it, and start it with"
 
 
 def _paused(facts: Facts) -> Summary | None:
@@ -142,7 +149,10 @@ def _failing(facts: Facts) -> Summary | None:
     if run is None or len(failing) < FAILING_AFTER_RUNS:
         return None
     lately = max(_FAILING_LATELY, facts.interval * _SILENT_AFTER_INTERVALS)
-    if facts.now - failing[0].started_at < _FAILING_AFTER or facts.now - run.started_at > lately:
+    # A run that is in progress may be about to find out: it can take long.
+    in_progress = facts.last_run is not None and facts.last_run.finished_at is None
+    is_old = not in_progress and facts.now - (run.finished_at or run.started_at) > lately
+    if facts.now - failing[0].started_at < _FAILING_AFTER or is_old:
         return None
     since, why = _since(failing[0].started_at, facts), f"“{shown(run.error).rstrip('.')}”"
     mend = "Look-ups are repeated by themselves; when it goes on, see whether Ace Data Cloud is up."
@@ -158,7 +168,8 @@ def _failing(facts: Facts) -> Summary | None:
 def _spooled(facts: Facts) -> Summary | None:
     if facts.spooled is None:
         text = (
-            "the spool cannot be read; see that SPOOL_DIR is a directory that the web process may write to."
+            "the spool could take nothing, so that callbacks would be lost if the database were away;"
+            " see that SPOOL_DIR is a directory that the web process may write to."
         )
         return Summary("attention", "Attention", text)
     if not facts.spooled:
@@ -186,7 +197,7 @@ def _disputed(facts: Facts) -> Summary | None:
         return None
     text = (
         f"{counted(disputed, 'task')} of the last 24 h {_is_are(disputed)} disputed: the Tasks API"
-        " contradicts a callback, or has not confirmed it in time. Its word counts."
+        " contradicts a callback, and its word counts, or has not confirmed one in time."
         " If the callbacks are forged, change CALLBACK_TOKEN."
     )
     since = f"&since={to_iso(facts.last_day_began)}" if facts.last_day_began else ""

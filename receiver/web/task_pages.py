@@ -26,7 +26,7 @@ from receiver.web.timeline import timeline, versions
 blueprint = page_blueprint("task_pages")
 
 _MOST_TASKS = 20
-_MOST_EXPORTED_AT_ONCE = 50  # between two pages others are served
+_MOST_EXPORTED_AT_ONCE = 200  # between two pages others are served
 _LARGEST_ID = 2**63 - 1
 
 
@@ -76,7 +76,6 @@ def show_task(task_id: str) -> ResponseReturnValue:
         facts = Facts(
             now=now,
             interval=current_settings().reconcile_interval,
-            newest_at=task.created_at,
             pause=current_pause(now),
             reconciler_seen_at=queries.reconciler_seen_at(),
         )

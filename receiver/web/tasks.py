@@ -154,12 +154,15 @@ def _lookup_json(lookup: Lookup) -> dict[str, Any]:
 
 def _json_body() -> Any:
     limit = current_settings().max_body_bytes
-    request.max_content_length = limit
+    request.max_content_length = limit + 1  # a chunked body that is larger ends there, without an error
+    too_large = RequestEntityTooLarge(f"The body is larger than {limit} bytes (MAX_BODY_BYTES).")
     try:
         with stall_guard.reading():
             body = request.get_data()
     except RequestEntityTooLarge:
-        raise RequestEntityTooLarge(f"The body is larger than {limit} bytes (MAX_BODY_BYTES).") from None
+        raise too_large from None
+    if len(body) > limit:
+        raise too_large
     try:
         return parse_json(body.decode())
     except ValueError:

@@ -121,6 +121,13 @@ def test_a_dotenv_file_is_read_and_the_environment_beats_it(tmp_path, monkeypatc
     assert settings.api_key == "key-from-the-environment"
 
 
+def test_a_dotenv_file_that_is_no_utf_8_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("API_KEY=key-from-the-file", encoding="utf-16")
+    with pytest.raises(SettingsError, match=r"\.env is not UTF-8"):
+        Settings.from_env()
+
+
 def test_it_refuses_a_key_that_could_be_guessed():
     assert read(API_KEY="k" * 16).api_key == "k" * 16
     with pytest.raises(SettingsError, match="API_KEY must be 16 characters or more"):

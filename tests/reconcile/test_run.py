@@ -167,6 +167,18 @@ class TestPause:
         assert (Pause.select().count(), pauses.current_pause(run_module.utcnow())) == (1, None)
         assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
 
+    def test_who_comes_with_a_better_token_need_not_wait_for_the_next_probe(self, stand_in, reconciler, at):
+        register("a", grace=NOW_DUE)
+        stand_in.add_record(finished_item("a"))
+        stand_in.options.account_error = "invalid_token"
+        at(1)
+        reconciler.run()
+        stand_in.options.account_error = None
+        at(3)
+        assert reconciler.run().settled == 0
+        pauses.probe_at_once(run_module.utcnow())
+        assert reconciler.run().settled == 1
+
     def test_a_probe_that_meets_another_error_does_not_end_it(self, stand_in, reconciler, at):
         register("a", grace=NOW_DUE)
         stand_in.options.account_error = "invalid_token"
@@ -243,6 +255,7 @@ class TestPoison:
         counts = reconciler.run()
         assert (counts.due, counts.asked, counts.settled) == (50, 50, 49)
         assert counts.calls <= 13
+        assert counts.errors == 1  # that of the id alone: the others were asked about again
         assert "bad_request" in queries.find_task("task-17").last_lookup_error
         assert [task.id for task in Task.select().where(Task.status == "pending")] == ["task-17"]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -138,6 +139,18 @@ def test_tasks_that_arrive_during_a_look_push_none_out_of_it(monkeypatch):
     assert arrived
 
 
+def plan_of(query: Any) -> str:
+    """Return how the database would go about a query."""
+    with database.atomic():
+        if on_postgresql():  # with thirty rows it would not care
+            database.execute_sql(
+                "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off"
+            )
+        sql, values = query.sql()
+        explain = "EXPLAIN" if on_postgresql() else "EXPLAIN QUERY PLAN"
+        return " ".join(str(row[-1]) for row in database.execute_sql(f"{explain} {sql}", values))
+
+
 @pytest.mark.usefixtures("thirty")
 @pytest.mark.parametrize(
     ("wanted", "index"),
@@ -155,16 +168,15 @@ def test_tasks_that_arrive_during_a_look_push_none_out_of_it(monkeypatch):
 def test_each_list_follows_an_index_from_its_newest_task_on(wanted, index):
     before = (NOW, "task-99")
     starts = [listing._newest(by, wanted, before) for _, by in listing._starts(wanted)]
-    plans = []
-    with database.atomic():
-        if on_postgresql():  # with thirty rows it would not care
-            database.execute_sql(
-                "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off"
-            )
-        for start in starts:
-            sql, values = start.limit(20).sql()
-            explain = "EXPLAIN" if on_postgresql() else "EXPLAIN QUERY PLAN"
-            plans.append(" ".join(str(row[-1]) for row in database.execute_sql(f"{explain} {sql}", values)))
+    plans = [plan_of(start.limit(20)) for start in starts]
     assert any(index in plan for plan in plans), plans
     assert not any("TEMP B-TREE" in plan for plan in plans), plans
     assert not any("Sort" in plan for plan in plans if index in plan), plans
+
+
+def test_a_look_reads_nothing_that_is_older_than_its_end(thirty):
+    last = (NOW - 6 * MINUTE, "task-07")
+    query = listing._down_to(listing._newest(None, TaskFilter(), None), last)
+    plan = plan_of(query.limit(listing._NO_LIMIT))
+    assert "task_newest" in plan
+    assert "(created_at >= " in plan if on_postgresql() else "(created_at>?)" in plan, plan

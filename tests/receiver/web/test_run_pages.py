@@ -39,7 +39,7 @@ def test_it_shows_those_that_asked_upstream_alone(get):
 
 
 def test_it_says_that_there_was_no_run(get):
-    assert "No run has asked upstream yet" in words(get("/runs?asked=true"))
+    assert "No run that is kept has asked upstream" in words(get("/runs?asked=true"))
     assert "The reconciler has never run." in words(get("/runs"))
 
 

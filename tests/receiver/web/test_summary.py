@@ -80,7 +80,7 @@ def test_tasks_given_up_and_disputed_ask_for_attention_and_are_linked():
     assert given_up.text == "2 tasks were given up in the last 24 h: upstream gave no final answer."
     assert (disputed.severity, disputed.listed) == ("attention", "disputed=true")
     assert disputed.text.startswith(
-        "1 task of the last 24 h is disputed: the Tasks API contradicts a callback, or has not confirmed it in"
+        "1 task of the last 24 h is disputed: the Tasks API contradicts a callback, and its word counts,"
     )
 
 
@@ -150,6 +150,16 @@ def test_look_ups_that_go_on_failing_are_told_since_when_and_with_the_last_error
     assert told_severity == severity
     assert "look-ups have failed since 2026-01-31 11:55:00 UTC (5 min ago), the last with “HTTP 502”." in text
     assert ("3 tasks are waiting" in text) == bool(pending)
+
+
+def test_runs_that_take_long_to_fail_are_told_while_and_after_they_do():
+    runs = failing(3000, 2100, 1200)
+    runs[-1].finished_at = NOW - timedelta(seconds=1)
+    known = {"failing_runs": runs, "last_asking_run": runs[-1], "pending": 3}
+    assert told(**known)[0] == "trouble"
+    runs[-1].finished_at = NOW - timedelta(minutes=15)
+    assert told(**known)[0] == "busy"
+    assert told(**known, last_run=run(ago=900, took=None))[0] == "trouble"
 
 
 def test_when_only_most_of_them_fail_it_asks_for_attention():

@@ -313,14 +313,23 @@ class TestExports:
         ("text", "sent"),
         [
             ("a;=1+1", "a;'=1+1"),
-            ('a\n"; @SUM(A1)', "a\n\";' @SUM(A1)"),
+            ('a\n"; @SUM(A1)', "a\n\"; '@SUM(A1)"),
+            ('a;"=1+1;"', 'a;"\'=1+1;"'),
+            (" =1", " '=1"),
             ("\t=1", "'\t'=1"),
             ("a;b=c --no d", "a;b=c --no d"),
+            ('x "-y" z', 'x "-y" z'),
         ],
     )
     def test_nor_does_one_begin_where_some_spreadsheets_end_a_cell(self, client, auth, text, sent):
         factories.register("t1", ref=text)
         assert self.rows(client, auth)[0]["ref"] == sent
+
+    def test_a_text_of_nothing_but_white_space_takes_no_time(self, client, auth):
+        factories.register("t1")
+        with database.connection_context():
+            Task.update(prompt="\n" * 100_000).execute()
+        assert self.rows(client, auth)[0]["prompt"] == "'" + "\n" * 100_000
 
     def test_hostile_texts_are_one_cell(self, client, auth):
         text = '";\n,<script>=1'

@@ -59,7 +59,7 @@ def test_over_https_the_cookie_stays_on_https(make_client, came_by):
 def test_at_an_address_that_is_known_to_be_https_the_cookie_stays_on_https(make_client):
     at_another, at_it = (
         make_client(PUBLIC_URL="https://x.example"),
-        make_client(PUBLIC_URL="https://localhost"),
+        make_client(PUBLIC_URL="https://LOCALHOST:443"),
     )
     assert "Secure" not in sign_in(at_another, API_KEY).headers["Set-Cookie"]
     assert "; Secure" in sign_in(at_it, API_KEY).headers["Set-Cookie"]
