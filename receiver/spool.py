@@ -74,7 +74,7 @@ class Spool:
         """Return how many deliveries wait; None when none could, as the directory cannot be used or made."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            if not os.access(self.directory, os.R_OK | os.W_OK | os.X_OK):
+            if not os.access(self.directory, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
                 return None
             names = os.listdir(self.directory)
             waiting = [name for name in names if name == _APPENDED or name.startswith(_REPLAYED)]

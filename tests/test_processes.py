@@ -232,7 +232,10 @@ def test_a_process_with_bad_settings_stops_with_one_message_and_no_traceback(mak
 def test_ctrl_c_ends_the_web_process_without_a_traceback(make_backstop):
     backstop = make_backstop()
     web = backstop.start_web()
-    for worker in psutil.Process(web.pid).children():
+    workers = psutil.Process(web.pid).children()
+    # In its first second a worker ends otherwise.
+    wait_until(lambda: all(time.time() - worker.create_time() > 2 for worker in workers))
+    for worker in workers:
         worker.send_signal(signal.SIGINT)  # as the terminal sends it to all of them
     assert backstop.stop(web, signal.SIGINT) == 0
     assert "Traceback" not in backstop.log("web")

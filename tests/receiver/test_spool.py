@@ -1,6 +1,7 @@
 import fcntl
 import os
 import resource
+import tempfile
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -66,6 +67,18 @@ def test_only_what_will_be_replayed_is_counted(spool, tmp_path):
     for name in ("deliveries.bak", "damaged-1"):
         (spool.directory / name).write_text("a\n")
     assert spool.depth() == 1
+
+
+def test_a_directory_that_may_not_be_written_to_could_take_nothing():
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # everybody may enter it, unlike tmp_path
+        Path(name).chmod(0o555)
+        user = os.geteuid()
+        if user == 0:  # who may write anywhere
+            os.seteuid(65534)
+        try:
+            assert Spool(Path(name)).depth() is None
+        finally:
+            os.seteuid(user)
 
 
 def test_it_is_known_beforehand_when_the_spool_could_take_nothing(tmp_path, caplog):
