@@ -529,6 +529,24 @@ class TestDatabaseOutage:
             for task_id in answers:
                 assert backstop.request("GET", f"/api/tasks/{task_id}").json()["status"] == "succeeded"
 
+    @pytest.mark.parametrize("replaced", [True, False])
+    def test_a_file_that_was_deleted_or_replaced(self, tmp_path, stand_in, replaced):
+        with Backstop(tmp_path, stand_in.url, WEB_CONCURRENCY=1) as backstop:
+            backstop.migrate()
+            web = backstop.start_web()
+            assert backstop.post_callback(body("before")).status == 200
+            for path in tmp_path.glob("backstop.db*"):
+                path.unlink()
+            if replaced:
+                backstop.migrate()
+            assert backstop.post_callback(body("after")).status == 202
+            assert backstop.request("GET", "/readyz").status == 503
+            assert "was deleted, or replaced while it was open: restart all processes" in backstop.log("web")
+            backstop.stop(web)
+            backstop.migrate()
+            backstop.start_web()
+            wait_until(lambda: backstop.request("GET", "/api/tasks/after").status == 200)
+
     def test_a_disk_that_is_full(self, tmp_path, stand_in):
         with Backstop(tmp_path, stand_in.url, WEB_CONCURRENCY=1) as backstop:
             backstop.migrate()

@@ -98,6 +98,18 @@ class _DurableSqlite(PooledSqliteDatabase):
             ],
         )
 
+        self._file: tuple[int, int] | None = None  # which one was opened first
+
+    def _connect(self) -> Any:
+        # What is written to a file that was deleted, or that another has taken the place of, is lost.
+        if self._file is not None and self._file != _identity(self.database):
+            raise OperationalError(
+                f"{self.database} was deleted, or replaced while it was open: restart all processes"
+            )
+        connection = super()._connect()
+        self._file = self._file or _identity(self.database)
+        return connection
+
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction, and wait for another program that holds the file's lock.
 
@@ -112,6 +124,15 @@ class _DurableSqlite(PooledSqliteDatabase):
                 if "locked" not in str(problem) or time.monotonic() > deadline:
                     raise
             time.sleep(_BEGIN_AGAIN_SECONDS)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from any other, whatever it is called; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 class _DurablePostgresql(PostgresqlDatabase):
