@@ -1,7 +1,6 @@
 """python -m reconcile [--once | --discover SINCE]: asks upstream about tasks whose callbacks never came."""
 
 import argparse
-import contextlib
 import logging
 import os
 import signal
@@ -12,7 +11,6 @@ from datetime import datetime
 from receiver.config import Settings
 from receiver.ledger.clock import to_iso, utcnow
 from receiver.ledger.db import DATABASE_AWAY, SchemaBehind, describe, init_database, require_schema
-from receiver.ledger.pauses import probe_at_once
 from receiver.logs import configure_logging
 from receiver.upstream import Upstream
 from reconcile.discover import Discoverer, Found
@@ -108,8 +106,6 @@ def _serve(settings: Settings, upstream: Upstream) -> int:
         log.error("%s", problem)
         return 1
     log.info("Asking %s about silent tasks.", settings.api_base_url)
-    with contextlib.suppress(*DATABASE_AWAY):
-        probe_at_once(utcnow())  # it may have been started anew with a better token
     stop = threading.Event()
     scheduler = start_scheduler(settings, upstream, stop)
     signal.sigwait(SIGNALS)

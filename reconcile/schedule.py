@@ -9,7 +9,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from receiver.config import Settings
-from receiver.ledger import runs, tally
+from receiver.ledger import pauses, runs, tally
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import DATABASE_AWAY, describe
 from receiver.upstream import Upstream
@@ -34,8 +34,11 @@ _DISCOVERY = "discovery"
 def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Event) -> BackgroundScheduler:
     """Start the jobs in threads of this process and return their scheduler; the first run begins at once.
 
+    So does a probe of a paused account: whoever starts this anew may have mended the token.
     To end: set `stop`, then `shutdown()`, which waits for the run in progress.
     """
+    with contextlib.suppress(*DATABASE_AWAY):
+        pauses.probe_at_once(utcnow())
     ceiling = Ceiling(settings.reconcile_max_rate)
     reconciler = Reconciler(settings, upstream, stop, ceiling)
     scheduler = BackgroundScheduler(

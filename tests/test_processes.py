@@ -295,11 +295,13 @@ class TestReconcilerProcess:
         ended = backstop.reconcile_once()
         assert (ended.returncode, "invalid_token" in ended.stdout) == (1, True)
 
-    def test_one_that_is_started_anew_probes_at_once(self, make_backstop, stand_in):
+    @pytest.mark.parametrize("in_web", [False, True])
+    def test_one_that_is_started_anew_probes_at_once(self, make_backstop, stand_in, in_web):
         register("t1", grace=timedelta(0))
         stand_in.add_record(finished_item("t1"))
         pauses.pause_account("upstream answered 401 invalid_token", utcnow())
-        make_backstop().start_reconciler()
+        backstop = make_backstop(RECONCILE_IN_WEB=in_web)
+        backstop.start_web() if in_web else backstop.start_reconciler()
         wait_until(lambda: pauses.current_pause(utcnow()) is None, seconds=20)
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

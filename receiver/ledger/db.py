@@ -97,11 +97,11 @@ class _DurableSqlite(PooledSqliteDatabase):
                 ("busy_timeout", _SQLITE_BLOCKED_MS),
             ],
         )
-
         self._file: tuple[int, int] | None = None  # which one was opened first
 
     def _connect(self) -> Any:
-        # What is written to a file that was deleted, or that another has taken the place of, is lost.
+        # What is written to a file that was deleted, or that another has taken the place of, is lost. The
+        # other is not opened: to close the last connection to the old would delete the log of the new.
         if self._file is not None and self._file != _identity(self.database):
             raise OperationalError(
                 f"{self.database} was deleted, or replaced while it was open: restart all processes"
