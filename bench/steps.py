@@ -126,7 +126,7 @@ def _get(client: FlaskClient, path: str, statuses: Container[int] = (200,)) -> N
 
 def _claim() -> store.Claim:
     now = utcnow()
-    return store.claim(now, now, limit=BATCH_SIZE, lease=_LEASE)
+    return store.claim(now, limit=BATCH_SIZE, lease=_LEASE)
 
 
 def _apply(claimed: store.Claim, answers: dict[str, Answer], run_id: int) -> None:

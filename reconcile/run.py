@@ -89,7 +89,7 @@ class Reconciler:
         run = _Run(runs.open_run(self._name, started_at), self._patience)
         try:
             if store.is_anything_due(started_at) and self._is_allowed(run, started_at):
-                self._converge(run, started_at)
+                self._converge(run)
         except Exception as problem:
             run.counts.error = f"{type(problem).__name__}: {describe(problem)}"
             raise
@@ -103,12 +103,12 @@ class Reconciler:
         if pause is None:
             return True
         if pause.account and pauses.take_probe(now):
-            run.probe(self._claim(now, limit=1, probing=True))
+            run.probe(self._claim(limit=1, probing=True))
             return True
         run.counts.error = f"asking is paused: {pause.reason}"
         return False
 
-    def _converge(self, run: "_Run", started_at: datetime) -> None:
+    def _converge(self, run: "_Run") -> None:
         concurrency = self._settings.reconcile_concurrency
         calls = ThreadPoolExecutor(concurrency, thread_name_prefix="upstream")
         try:
@@ -117,7 +117,7 @@ class Reconciler:
                 # Asking goes before writing: upstream works while this thread is busy with the database.
                 if run.has_more and run.has_room(concurrency) and self._ceiling.take():
                     if not run.waiting:
-                        run.take(self._claim(started_at, limit=self._settings.reconcile_batch_size))
+                        run.take(self._claim(limit=self._settings.reconcile_batch_size))
                     if run.waiting:
                         run.ask(self._upstream, calls)
                 elif run.answered:
@@ -129,12 +129,8 @@ class Reconciler:
             # Without waiting: a call that still hangs after a stop ends with the process.
             calls.shutdown(wait=False, cancel_futures=True)
 
-    def _claim(self, due_at: datetime, limit: int, probing: bool = False) -> store.Claim:
-        now = utcnow()
-        # Not later than now: when the clock has jumped back, a lease lies before the run's beginning, and the
-        # same tasks would be due again and again.
-        due_at = min(due_at, now)
-        return store.claim(due_at, now, limit=limit, lease=self._settings.reconcile_lease, probing=probing)
+    def _claim(self, limit: int, probing: bool = False) -> store.Claim:
+        return store.claim(utcnow(), limit=limit, lease=self._settings.reconcile_lease, probing=probing)
 
 
 class _Run:

@@ -70,8 +70,7 @@ def record(
 def claim(
     now: datetime | None = None, limit: int = 50, lease: timedelta = timedelta(minutes=2)
 ) -> store.Claim:
-    now = now or utcnow()
-    return store.claim(now, now, limit=limit, lease=lease)
+    return store.claim(now or utcnow(), limit=limit, lease=lease)
 
 
 def look_up(

@@ -97,7 +97,7 @@ def _live(task: _Task) -> None:
         headers = (("User-Agent", "python-requests/2.32.3"), ("Content-Type", "application/json"))
         callback = store.Callback(body, len(body), task.ref, "203.0.113.7", headers)
         store.record(callback, task.done_at, grace=_GRACE, confirm=True)
-    claimed = store.claim(task.asked_at, task.asked_at, limit=10, lease=_GRACE)
+    claimed = store.claim(task.asked_at, limit=10, lease=_GRACE)
     run_id = runs.open_run("demo:1", task.asked_at)
     answers = {task.id: Answer(read_item(task.item()))}
     answered_at = task.asked_at + timedelta(milliseconds=180)

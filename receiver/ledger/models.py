@@ -1,4 +1,4 @@
-"""The rows: Task, Tally, Delivery, Lookup, ReconcileRun, Pause, Discovery.
+"""The rows: Task, Tally, Delivery, Refusal, Lookup, ReconcileRun, Pause, Discovery.
 
 Times are UTC without a zone, JSON is strict text.
 """
@@ -73,11 +73,14 @@ class Task(_Row):
     settled_at = DateTimeField(null=True)
     gave_up_at = DateTimeField(null=True)
     doubted_at = DateTimeField(null=True)  # upstream would not confirm in time what only a callback says
+    acknowledged_at = DateTimeField(null=True)  # a person has seen the dispute and takes it as it is
 
     silent_since = DateTimeField()  # the give-up clock: first heard of, or last progress
     next_lookup_at = DateTimeField(null=True)  # when it is due; a claim moves it to when the lease lapses
     leased_until = DateTimeField(null=True)  # until then only who claimed it asks about it
     attempts = IntegerField(default=0)  # look-ups since the last sign of life; paces the backoff
+    late_answers = SmallIntegerField(null=True)  # answers past the give-up time, without a final result
+    refused_at = DateTimeField(null=True)  # upstream's last answer refused its id; it is asked apart
     last_lookup_error = TextField(null=True)
     delivery_count = IntegerField(default=0)
     lookup_count = IntegerField(default=0)
@@ -137,8 +140,17 @@ SETTLED = SQL("status NOT IN ('pending', 'expired')")
 # Its final callback never came; a look-up found the result.
 MISSED = SQL("settled_by = 'lookup' AND COALESCE(claim_status, 'pending') = 'pending'")
 
-for _name, _kind in (("task_overdue", OPEN), ("task_unconfirmed", SETTLED)):
-    _due = SQL(f"next_lookup_at IS NOT NULL AND {_kind.sql}")
+# A task is doubtful when only callbacks have named it, since anyone with the callback URL can name ids, or
+# when upstream refuses its id, which spoils the call for all others in it. Such tasks are asked about apart.
+KNOWN = SQL("(registered_at IS NOT NULL OR lookup_status IS NOT NULL) AND refused_at IS NULL")
+DOUBTFUL = SQL("((registered_at IS NULL AND lookup_status IS NULL) OR refused_at IS NOT NULL)")
+
+for _name, _kind in (
+    ("task_overdue", f"{OPEN.sql} AND {KNOWN.sql}"),
+    ("task_unconfirmed", f"{SETTLED.sql} AND {KNOWN.sql}"),
+    ("task_doubtful", DOUBTFUL.sql),
+):
+    _due = SQL(f"next_lookup_at IS NOT NULL AND {_kind}")
     Task.add_index(Task.index(Task.next_lookup_at, name=_name, where=_due))
 Task.add_index(Task.index(Task.created_at, Task.id, name="task_newest"))
 Task.add_index(Task.index(Task.status, Task.created_at, Task.id, name="task_status_newest"))
@@ -151,7 +163,9 @@ for _named in (Task.ref, Task.trace_id):
     Task.add_index(
         Task.index(_named, Task.created_at, Task.id, name=f"task_{_named.name}", where=_named.is_null(False))
     )
-Task.add_index(Task.index(Task.created_at, Task.id, name="task_disputed", where=DISPUTED))
+Task.add_index(
+    Task.index(Task.created_at, Task.id, Task.acknowledged_at, name="task_disputed", where=DISPUTED)
+)
 
 
 class Tally(_Row):
@@ -201,12 +215,41 @@ class Delivery(_Row):
     body = BlobField()  # verbatim; of a body over the limit, its first bytes
     size = IntegerField()  # bytes received
     digest = BlobField()  # SHA-256 of the body
+    token = SmallIntegerField(null=True)  # which of CALLBACK_TOKEN it came with, by position from 0
 
     # Not a column: what queries.deliveries_of() finds out when it reads.
     duplicate: bool = False
 
     class Meta:
         table_name = "delivery"
+
+
+# When an older token was last used. Nearly all deliveries come with the first.
+Delivery.add_index(
+    Delivery.index(Delivery.token, Delivery.received_at, name="delivery_old_token", where=SQL("token > 0"))
+)
+
+
+class Refusal(_Row):
+    """How many requests to callback routes were not taken in within one hour; see `ledger.refusals`.
+
+    Never a row a request: nobody can fill the ledger with them.
+    """
+
+    id = AutoField()
+    kind = TextField()  # not_kept, wrong_token, no_route or shortened
+    hour = TextField()  # of `last_at`, like 2026-01-31 12
+    requests = BigIntegerField()
+    first_at = DateTimeField()
+    last_at = DateTimeField(index=True)
+    remote_addr = TextField(null=True)  # the last one's
+    reason = TextField(null=True)  # the last one's
+
+    class Meta:
+        table_name = "refusal"
+
+
+Refusal.add_index(Refusal.index(Refusal.kind, Refusal.hour, name="refusal_key", unique=True))
 
 
 class ReconcileRun(_Row):
@@ -293,4 +336,4 @@ class Discovery(_Row):
         table_name = "discovery"
 
 
-MODELS = (Task, Tally, Delivery, ReconcileRun, Lookup, Pause, Discovery)
+MODELS = (Task, Tally, Delivery, Refusal, ReconcileRun, Lookup, Pause, Discovery)

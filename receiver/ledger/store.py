@@ -7,6 +7,8 @@ its own, durable when the function returns.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from peewee import SQL, Case, Insert, Select, chunked, fn
@@ -15,7 +17,7 @@ from receiver.ledger import evidence
 from receiver.ledger.db import on_postgresql, writing
 from receiver.ledger.evidence import Answer, Discovered, Patience, Registration
 from receiver.ledger.merge import insert_new, merge, schedule_of_lookup
-from receiver.ledger.models import OPEN, SETTLED, Lookup, Pause, Task, database
+from receiver.ledger.models import DOUBTFUL, KNOWN, OPEN, SETTLED, Lookup, Pause, Task, database
 from receiver.ledger.pauses import in_force, pauses_since
 from receiver.ledger.prepared import Prepared, Row
 from receiver.ledger.record import Callback, Recorded, record
@@ -35,6 +37,8 @@ __all__ = [
 ]
 
 _NEVER = datetime(9999, 12, 31)
+# What waits for an answer, by the index that holds it.
+_OVERDUE, _UNCONFIRMED, _DOUBTFUL = (OPEN, KNOWN), (SETTLED, KNOWN), (DOUBTFUL,)
 _ROWS_AT_ONCE = 500  # SQLite takes 32,766 parameters in a statement
 
 
@@ -87,7 +91,7 @@ def adopt(discovered: Sequence[Discovered], now: datetime, *, grace: timedelta) 
 
 
 def is_anything_due(now: datetime) -> bool:
-    """Tell whether any task is due: one query that looks into two indexes, however many tasks there are."""
+    """Tell whether any task is due: one query that looks into three indexes, however many tasks there are."""
     with database.connection_context():
         return bool(_anything_due(now).scalar())
 
@@ -95,26 +99,35 @@ def is_anything_due(now: datetime) -> bool:
 def _anything_due(now: datetime) -> Any:
     # The earliest of each kind, rather than whether any is due: PostgreSQL's plan for any moment expects to
     # meet one that is due soon when it reads all tasks.
-    overdue, unconfirmed = (
+    earliest = (
         fn.COALESCE(
-            Task.select(fn.MIN(Task.next_lookup_at)).where(Task.next_lookup_at.is_null(False), kind), _NEVER
+            Task.select(fn.MIN(Task.next_lookup_at)).where(Task.next_lookup_at.is_null(False), *kind), _NEVER
         )
-        for kind in (OPEN, SETTLED)
+        for kind in (_OVERDUE, _UNCONFIRMED, _DOUBTFUL)
     )
-    return Select([], [(overdue <= now) | (unconfirmed <= now)]).bind(database)
+    return Select([], [reduce(or_, (moment <= now for moment in earliest))]).bind(database)
 
 
-def claim(due_at: datetime, now: datetime, *, limit: int, lease: timedelta, probing: bool = False) -> Claim:
-    """Take up to `limit` tasks that are due at `due_at`, for as long as the lease.
+def claim(
+    now: datetime, *, limit: int, lease: timedelta, doubtful_first: bool = False, probing: bool = False
+) -> Claim:
+    """Take up to `limit` tasks that are due, for as long as the lease.
 
-    Tasks without a result come before those to be confirmed, and the longest due first. While asking is
-    paused nothing is claimed, unless for the probe that finds out whether that is over.
+    Known tasks without a result come first, then known ones to be confirmed, each the longest due first.
+    Doubtful ones are never among them: a claim takes them when no known task is due, or with
+    `doubtful_first`. While asking is paused nothing is claimed, except for the probe that finds out whether
+    that is over.
     """
     allowed = [] if probing else [~fn.EXISTS(Pause.select(SQL("1")).where(in_force(now)))]
+    known, doubtful = (_OVERDUE, _UNCONFIRMED), (_DOUBTFUL,)
     with writing():
-        tasks = _claim_some(due_at, now, lease, limit, OPEN, *allowed)
-        if len(tasks) < limit:
-            tasks += _claim_some(due_at, now, lease, limit - len(tasks), SETTLED, *allowed)
+        for kinds in (doubtful, known) if doubtful_first else (known, doubtful):
+            tasks: list[Task] = []
+            for kind in kinds:
+                if len(tasks) < limit:
+                    tasks += _claim_some(now, lease, limit - len(tasks), *kind, *allowed)
+            if tasks:
+                break
     return Claim(tuple(tasks), now + lease)
 
 
@@ -158,14 +171,12 @@ def ask_now(task_id: str, now: datetime) -> bool:
         return bool(Task.update(next_lookup_at=now).where(Task.id == task_id).execute())
 
 
-def _claim_some(
-    due_at: datetime, now: datetime, lease: timedelta, limit: int, *conditions: Any
-) -> list[Task]:
+def _claim_some(now: datetime, lease: timedelta, limit: int, *conditions: Any) -> list[Task]:
     # A task may be due while somebody asks about it: a callback came, or a person wants to know now.
     unleased = Task.leased_until.is_null() | (Task.leased_until <= now)
     due = (
         Task.select(Task.id)
-        .where(Task.next_lookup_at <= due_at, unleased, *conditions)
+        .where(Task.next_lookup_at <= now, unleased, *conditions)
         .order_by(Task.next_lookup_at)
         .limit(limit)
     )

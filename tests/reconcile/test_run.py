@@ -270,6 +270,7 @@ class TestConfirmation:
     def test_overdue_tasks_go_before_confirmations(self, ledger, make_settings, stand_in, stop):
         for n in range(3):
             record(body(f"came-{n}"), utcnow() - timedelta(hours=1), confirm=True)
+        register("came-0", "came-1", "came-2")
         register("late-0", "late-1", "late-2", grace=NOW_DUE)
         make_reconciler(make_settings(RECONCILE_BATCH_SIZE=4, RECONCILE_MAX_RATE=0), stand_in, stop).run()
         first, second = (set(call.body["ids"]) for call in stand_in.calls)
@@ -359,6 +360,7 @@ def test_a_clock_that_jumps_an_hour_ahead_and_back_loses_nothing_and_does_not_ma
 ):
     register("t1", "t2", grace=NOW_DUE)
     record(body("t3"), confirm=True)
+    register("t3")
     for task_id in ("t1", "t2", "t3"):
         stand_in.add_record(item(task_id))
     now, jump = utcnow(), [timedelta(0)]

@@ -19,7 +19,7 @@ from receiver.ledger.db import (
     pending_migrations,
     require_schema,
 )
-from receiver.ledger.models import DISPUTED, MISSED, MODELS, OPEN, SETTLED, Task, database
+from receiver.ledger.models import DISPUTED, DOUBTFUL, KNOWN, MISSED, MODELS, OPEN, SETTLED, Task, database
 from tests.factories import record, register
 from tests.processes import REPOSITORY
 
@@ -118,12 +118,12 @@ def full_ledger(ledger, request):
         moment, empty = "TIMESTAMP '2026-01-01' + i * INTERVAL '1 second'", "''::bytea"
     with database.connection_context():
         database.execute_sql(
-            "INSERT INTO task (id, ref, trace_id, status, created_at, silent_since, settled_at, next_lookup_at,"
+            "INSERT INTO task (id, ref, trace_id, status, created_at, registered_at, silent_since, settled_at, next_lookup_at,"
             " claim_key, lookup_key, attempts, delivery_count, lookup_count)"
             " WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
             " SELECT 'task-' || i, 'ref-' || i, 'trace-' || i,"
             " CASE WHEN i / 500 * 500 = i THEN 'pending' ELSE 'succeeded' END,"
-            f" {moment}, {moment}, {moment}, CASE WHEN i / 250 * 250 = i THEN {moment} END,"
+            f" {moment}, CASE WHEN i / 3 * 3 <> i THEN {moment} END, {moment}, {moment}, CASE WHEN i / 250 * 250 = i THEN {moment} END,"
             f" {empty}, {empty}, 0, 0, 0 FROM n"
         )
         if on_postgresql() or request.param == "with statistics":
@@ -138,6 +138,7 @@ def test_a_run_with_nothing_due_costs_one_indexed_query():
         plan = str(database.execute_sql(f"{explain} {sql}", values).fetchall())
     assert "task_overdue" in plan
     assert "task_unconfirmed" in plan
+    assert "task_doubtful" in plan
     assert not re.search(r"SCAN t|Seq Scan", plan), plan
 
 
@@ -146,12 +147,19 @@ def test_a_run_with_nothing_due_costs_one_indexed_query():
     ("query", "index"),
     [
         (
-            f"WHERE next_lookup_at <= '2026-01-01 01:00:00' AND {OPEN.sql} ORDER BY next_lookup_at LIMIT 50",
+            f"WHERE next_lookup_at <= '2026-01-01 01:00:00' AND {OPEN.sql} AND {KNOWN.sql}"
+            " ORDER BY next_lookup_at LIMIT 50",
             "task_overdue",
         ),
         (
-            f"WHERE next_lookup_at <= '2026-01-01 01:00:00' AND {SETTLED.sql} ORDER BY next_lookup_at LIMIT 50",
+            f"WHERE next_lookup_at <= '2026-01-01 01:00:00' AND {SETTLED.sql} AND {KNOWN.sql}"
+            " ORDER BY next_lookup_at LIMIT 50",
             "task_unconfirmed",
+        ),
+        (
+            f"WHERE next_lookup_at <= '2026-01-01 01:00:00' AND {DOUBTFUL.sql}"
+            " ORDER BY next_lookup_at LIMIT 50",
+            "task_doubtful",
         ),
         ("ORDER BY created_at DESC, id DESC LIMIT 50", "task_newest"),
         ("WHERE status = 'failed' ORDER BY created_at DESC, id DESC LIMIT 50", "task_status_newest"),
