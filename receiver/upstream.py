@@ -28,6 +28,8 @@ _MOST_PAGES = 20
 _ACCOUNT_CODES = {403: {"used_up", "disabled"}, 404: {"no_api"}}
 # Codes of a 400 that no id provokes: the request is wrong whichever tasks it names.
 _NOT_AN_ID = {"token_mismatched", "api_not_implemented", "no_token"}
+# Codes that speak of an id, whatever the status: unknown, or not ours to see.
+_OF_AN_ID = {"not_found", "no_task", "forbidden"}
 
 
 class Concerns(Enum):
@@ -182,7 +184,8 @@ def _read(response: urllib3.BaseHTTPResponse) -> bytes:
 def _concerns(status: int, code: str | None) -> Concerns:
     if status == 401 or code in _ACCOUNT_CODES.get(status, ()):
         return Concerns.ACCOUNT
-    return Concerns.ID if status == 400 and code not in _NOT_AN_ID else Concerns.CALL
+    is_id = code in _OF_AN_ID or (status == 400 and code not in _NOT_AN_ID)
+    return Concerns.ID if is_id else Concerns.CALL
 
 
 def _read_retry_after(text: str | None, now: datetime) -> timedelta | None:

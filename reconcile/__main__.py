@@ -63,7 +63,7 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
     stop = _stop_on_signal()
     try:
         require_schema()
-        counts = Reconciler(settings, upstream, stop).run()
+        counts = Reconciler(settings, upstream, stop).run(due_by=utcnow())
         prune_old_rows(settings.retention)
     except (*DATABASE_AWAY, SchemaBehind) as problem:
         print(f"No run: {describe(problem)}", file=sys.stderr)

@@ -1,11 +1,13 @@
 """One run of the reconciler: claim what is due, ask upstream about it, apply the answers."""
 
 import logging
+import math
 import os
 import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -18,9 +20,10 @@ from receiver.ledger.db import describe
 from receiver.ledger.evidence import ABSENT, Answer, Patience
 from receiver.ledger.results import PENDING, Result, Unreadable, read_item
 from receiver.upstream import Concerns, Upstream, UpstreamError
-from reconcile.backoff import backoff
+from reconcile.backoff import backoff, unknown_backoff
 from reconcile.ceiling import Ceiling
 from reconcile.halt import pause_asking, wants_no_calls
+from reconcile.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ STOP_WITHIN = timedelta(seconds=10)
 # Far above what a call may take, and below the default lease: only a server that drips reaches it.
 CALL_WITHIN = timedelta(seconds=60)
 DOUBT_AFTER_AT_LEAST = timedelta(seconds=60)
+# A run that always finds more would never be noted as finished.
+RUN_FOR_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -72,21 +77,27 @@ class Reconciler:
         self._upstream = upstream
         self._stop = stop
         self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self.has_more = False  # the last run ended although more was due
         self._ceiling = ceiling or Ceiling(settings.reconcile_max_rate)
         self._patience = Patience(
             backoff=backoff,
+            unknown_backoff=unknown_backoff,
             give_up_after=settings.reconcile_give_up_after,
             doubt_after=max(settings.reconcile_grace, DOUBT_AFTER_AT_LEAST),
         )
 
-    def run(self) -> Counts:
-        """Ask about all tasks that are due now, each once, and return what came of it.
+    def run(self, due_by: datetime | None = None) -> Counts:
+        """Ask about all tasks that are due, those included that become due meanwhile. Return the counts.
 
-        It ends early when upstream turns out to want no calls, and when `stop` is set: calls in flight are
-        awaited then, what was claimed and has no answer is given back.
+        It ends after RUN_FOR_SECONDS; `has_more` then tells whether the next run should begin at once.
+        With `due_by` it asks only about tasks that were due by then, however long that takes. It ends early
+        when upstream wants no calls, and when `stop` is set: it awaits the calls in flight, and gives back
+        what was claimed and has no answer.
         """
         started_at = utcnow()
-        run = _Run(runs.open_run(self._name, started_at), self._patience)
+        run = _Run(runs.open_run(self._name, started_at), self._patience, self._claiming(due_by))
+        if due_by is None:
+            run.ends_at = time.monotonic() + RUN_FOR_SECONDS
         try:
             if store.is_anything_due(started_at) and self._is_allowed(run, started_at):
                 self._converge(run)
@@ -94,6 +105,7 @@ class Reconciler:
             run.counts.error = f"{type(problem).__name__}: {describe(problem)}"
             raise
         finally:
+            self.has_more = run.was_cut_short
             runs.close_run(run.id, utcnow(), asdict(run.counts))
         return run.counts
 
@@ -103,7 +115,7 @@ class Reconciler:
         if pause is None:
             return True
         if pause.account and pauses.take_probe(now):
-            run.probe(self._claim(limit=1, probing=True))
+            run.probe(self._claim_probe())
             return True
         run.counts.error = f"asking is paused: {pause.reason}"
         return False
@@ -116,10 +128,7 @@ class Reconciler:
                 run.collect()
                 # Asking goes before writing: upstream works while this thread is busy with the database.
                 if run.has_more and run.has_room(concurrency) and self._ceiling.take():
-                    if not run.waiting:
-                        run.take(self._claim(limit=self._settings.reconcile_batch_size))
-                    if run.waiting:
-                        run.ask(self._upstream, calls)
+                    run.ask_next(self._upstream, calls)
                 elif run.answered:
                     run.apply_next()
                 else:
@@ -129,22 +138,34 @@ class Reconciler:
             # Without waiting: a call that still hangs after a stop ends with the process.
             calls.shutdown(wait=False, cancel_futures=True)
 
-    def _claim(self, limit: int, probing: bool = False) -> store.Claim:
-        return store.claim(utcnow(), limit=limit, lease=self._settings.reconcile_lease, probing=probing)
+    def _claiming(self, due_by: datetime | None) -> Callable[[bool], store.Claim]:
+        settings = self._settings
+        limit, lease = settings.reconcile_batch_size, settings.reconcile_lease
+        return lambda doubtful: store.claim(
+            utcnow(), limit=limit, lease=lease, doubtful=doubtful, due_by=due_by
+        )
+
+    def _claim_probe(self) -> store.Claim:
+        lease = self._settings.reconcile_lease
+        known, doubtful = (
+            store.claim(utcnow(), limit=1, lease=lease, doubtful=doubtful, probing=True)
+            for doubtful in (False, True)
+        )
+        return known if known.tasks else doubtful
 
 
 class _Run:
     """The calls of one run and what came of them; only the run's own thread touches it, and the ledger."""
 
-    def __init__(self, run_id: int, patience: Patience) -> None:
+    def __init__(self, run_id: int, patience: Patience, claim: Callable[[bool], store.Claim]) -> None:
         self.id = run_id
         self.counts = Counts()
-        self.waiting: deque[store.Claim] = deque()
         self.in_flight: dict[Future[_Asked], _Call] = {}
         self.answered: deque[tuple[store.Claim, _Asked]] = deque()
+        self.ends_at = math.inf  # monotonic; after it nothing new is asked
+        self._turns = Turns(self._counted(claim))
         self._patience = patience
         self._probing = False
-        self._exhausted = False  # nothing more is due
         self._halted = False  # upstream wants no more calls
 
     @property
@@ -153,29 +174,40 @@ class _Run:
 
     @property
     def has_more(self) -> bool:
-        return bool(self.waiting) or not self._exhausted
+        return self._turns.has_more and not self._is_over
+
+    @property
+    def was_cut_short(self) -> bool:
+        return self._is_over and self._turns.has_more
+
+    @property
+    def _is_over(self) -> bool:
+        return time.monotonic() > self.ends_at
 
     def has_room(self, concurrency: int) -> bool:
         """Tell whether another call may be made: one more than there are threads waits for one of them."""
         return len(self.in_flight) <= concurrency and len(self.answered) <= concurrency
 
-    def take(self, claimed: store.Claim) -> None:
-        """Take tasks to ask about; none means that no more are due."""
-        self._exhausted = not claimed.tasks
-        if claimed.tasks:
-            self.counts.due += len(claimed.tasks)
-            self.waiting.append(claimed)
-
     def probe(self, claimed: store.Claim) -> None:
         """Ask about these first; their answer tells whether there are more to ask about."""
-        self.take(claimed)
-        self._probing = self._exhausted = True
+        self._turns.exhausted = self._probing = True
+        if claimed.tasks:
+            self.counts.due += len(claimed.tasks)
+            self._turns.put(claimed)
 
-    def ask(self, upstream: Upstream, calls: ThreadPoolExecutor) -> None:
-        """Ask about the tasks that have waited longest."""
-        claimed = self.waiting.popleft()
-        call = calls.submit(_ask, upstream, claimed.ids)
-        self.in_flight[call] = _Call(claimed, utcnow(), time.monotonic() + CALL_WITHIN.total_seconds())
+    def ask_next(self, upstream: Upstream, calls: ThreadPoolExecutor) -> None:
+        """Ask about the tasks whose turn it is, if any are due."""
+        if claimed := self._turns.next(utcnow()):
+            call = calls.submit(_ask, upstream, claimed.ids)
+            self.in_flight[call] = _Call(claimed, utcnow(), time.monotonic() + CALL_WITHIN.total_seconds())
+
+    def _counted(self, claim: Callable[[bool], store.Claim]) -> Callable[[bool], store.Claim]:
+        def count(doubtful: bool) -> store.Claim:
+            claimed = claim(doubtful)
+            self.counts.due += len(claimed.tasks)
+            return claimed
+
+        return count
 
     def collect(self) -> None:
         """Take the answers that have come; errors at once, since upstream may want no more calls."""
@@ -204,14 +236,14 @@ class _Run:
     def finish(self) -> None:
         """Await the calls in flight for STOP_WITHIN; give back what has no answer by then."""
         for call in [call for call in self.in_flight if call.cancel()]:
-            self.waiting.append(self.in_flight.pop(call).claimed)
+            self._turns.put(self.in_flight.pop(call).claimed)
         deadline = time.monotonic() + STOP_WITHIN.total_seconds()
         while self.in_flight and time.monotonic() < deadline:
             self.await_answer(timeout=0.1)
             self.collect()
         while self.answered:
             self.apply_next()
-        for claimed in (*self.waiting, *(call.claimed for call in self.in_flight.values())):
+        for claimed in (*self._turns.take_rest(), *(call.claimed for call in self.in_flight.values())):
             store.give_back(claimed, utcnow())
 
     def _apply(self, claimed: store.Claim, asked: _Asked) -> None:
@@ -219,7 +251,7 @@ class _Run:
         self.counts.calls += 1
         if error and error.concerns is Concerns.ID and len(claimed.tasks) > 1:
             # Until the id that spoils it stands alone, which is then the error.
-            self.waiting.extend(claimed.halves())
+            self._turns.put(*claimed.halves())
             return
         if error:
             self.counts.errors += 1
@@ -234,7 +266,7 @@ class _Run:
     def _join(self, claimed: store.Claim, asked: _Asked, now: datetime) -> None:
         if self._probing and not asked.error and pauses.resume(now):
             log.info("Upstream answers again; asking goes on.")
-            self._exhausted = False
+            self._turns.exhausted = False
         answers = _answers(claimed.ids, asked)
         verdicts = [answer.verdict for answer in answers.values()]
         self.counts.asked += len(answers)
@@ -254,7 +286,8 @@ def _ask(upstream: Upstream, ids: list[str]) -> _Asked:
 def _answers(ids: list[str], asked: _Asked) -> dict[str, Answer]:
     """Match upstream's items to the ids asked about: by id alone; what nobody asked for is left out."""
     if asked.error:
-        return {task_id: Answer(error=str(asked.error)) for task_id in ids}
+        refused = asked.error.concerns is Concerns.ID  # by now it stands alone
+        return {task_id: Answer(error=str(asked.error), refused=refused) for task_id in ids}
     results: dict[str, Result] = {}
     for item in asked.items:
         try:

@@ -72,12 +72,14 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
 def reconcile_due_tasks(reconciler: Reconciler) -> None:
     """Ask upstream about every task that is due. A database that is away is waited for until the next run."""
     try:
-        counts = reconciler.run()
+        has_more = True
+        while has_more:
+            counts = reconciler.run()
+            if counts.due or counts.error:
+                log.info("Run: %s", counts)
+            has_more = reconciler.has_more
     except DATABASE_AWAY as problem:
         log.error("The database is away, trying again at the next run: %s", describe(problem))
-        return
-    if counts.due or counts.error:
-        log.info("Run: %s", counts)
 
 
 def discover_tasks(discoverer: Discoverer, scheduler: BackgroundScheduler) -> None:

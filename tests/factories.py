@@ -8,7 +8,14 @@ from typing import Any
 
 from receiver.ledger import runs, store
 from receiver.ledger.clock import utcnow
-from receiver.ledger.evidence import ABSENT, Answer, Patience, Registration
+from receiver.ledger.evidence import (
+    ABSENT,
+    ENOUGH_LATE_ANSWERS,
+    WAIT_AFTER_LATE_ANSWER,
+    Answer,
+    Patience,
+    Registration,
+)
 from receiver.ledger.results import read_item
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -70,7 +77,10 @@ def record(
 def claim(
     now: datetime | None = None, limit: int = 50, lease: timedelta = timedelta(minutes=2)
 ) -> store.Claim:
-    return store.claim(now or utcnow(), limit=limit, lease=lease)
+    """Claim known tasks; doubtful ones when no known one is due."""
+    now = now or utcnow()
+    known = store.claim(now, limit=limit, lease=lease)
+    return known if known.tasks else store.claim(now, limit=limit, lease=lease, doubtful=True)
 
 
 def look_up(
@@ -85,9 +95,20 @@ def look_up(
     return apply(claimed, answers, now, **overrides)
 
 
+def give_up(items: Sequence[Any] = (), now: datetime | None = None, **overrides: Any) -> datetime:
+    """Look up until late answers suffice to give up, and return when the last of them came."""
+    now = now or utcnow()
+    for _ in range(ENOUGH_LATE_ANSWERS - 1):
+        look_up(items, now, **overrides)
+        now += WAIT_AFTER_LATE_ANSWER
+    look_up(items, now, **overrides)
+    return now
+
+
 def apply(claimed: store.Claim, answers: Mapping[str, Answer], now: datetime, **overrides: Any) -> int:
     """Apply answers, with a wait of 30 s, giving up after a day and doubting after three minutes."""
-    waits = {"backoff": lambda attempts: timedelta(seconds=30), "give_up_after": DAY, "doubt_after": GRACE}
+    waits = {"give_up_after": DAY, "doubt_after": GRACE}
+    waits |= dict.fromkeys(("backoff", "unknown_backoff"), lambda attempts: timedelta(seconds=30))
     return store.apply(
         claimed, answers, runs.open_run("test:1", now), now, now, Patience(**waits | overrides)
     )

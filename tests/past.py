@@ -21,7 +21,12 @@ KINDS = ("imagine", "edits", "videos", "describe")
 
 _LOST, _FAILING, _DISPUTED = 0.04, 0.06, 0.005
 _GRACE = timedelta(minutes=3)
-_PATIENCE = Patience(backoff=lambda _: _GRACE, give_up_after=timedelta(days=1), doubt_after=_GRACE)
+_PATIENCE = Patience(
+    backoff=lambda _: _GRACE,
+    unknown_backoff=lambda _: _GRACE,
+    give_up_after=timedelta(days=1),
+    doubt_after=_GRACE,
+)
 
 
 def prompt_of(rng: random.Random) -> str:

@@ -12,6 +12,9 @@ from receiver.ledger.results import FINAL, PENDING, Result, clean_text
 REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
 ABSENT = "upstream does not know this task"
 LONGEST_WAIT_AFTER_ERROR = timedelta(minutes=2)
+# After a long absence of ours one answer is too little to give up: the task may be about to finish.
+ENOUGH_LATE_ANSWERS = 3
+WAIT_AFTER_LATE_ANSWER = timedelta(minutes=5)
 
 Evidence = Mapping[str, Any]
 
@@ -39,31 +42,39 @@ class Discovered:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one look-up brought: a result, or why there is none (ABSENT: upstream knew nothing of it)."""
+    """What one look-up brought: a result, or why there is none (ABSENT: upstream knew nothing of it).
+
+    `refused`: the error is upstream's answer about this id alone, and asking again will not change it.
+    """
 
     result: Result | None = None
     error: str | None = None
+    refused: bool = False
 
     @property
     def verdict(self) -> str:
         """Return the result's status, `absent` or `error`."""
         if self.result:
             return self.result.status
-        return "absent" if self.error == ABSENT else "error"
+        return "absent" if self.refused or self.error == ABSENT else "error"
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long upstream is waited for; time in which it could not be asked does not count.
 
-    `backoff` gives the wait after so many look-ups in silence. When upstream answers, without a final result,
-    later than `give_up_after` behind a task's last sign of life, the task is given up; later than
-    `doubt_after` behind a callback that settled it, what that callback says is in doubt.
+    `backoff` gives the wait after so many look-ups in silence; `unknown_backoff` that of a task which only
+    callbacks have named while upstream does not know it. An answer without a final result is late when it
+    comes later than `give_up_after` behind a task's last sign of life. After ENOUGH_LATE_ANSWERS the task is
+    given up, but never while the clock is not steady: it may be wrong, and so may be what is late.
+    Later than `doubt_after` behind a callback that settled the task, what that callback says is in doubt.
     """
 
     backoff: Callable[[int], timedelta]
+    unknown_backoff: Callable[[int], timedelta]
     give_up_after: timedelta
     doubt_after: timedelta
+    clock_is_steady: bool = True
 
 
 def of_registrations(
@@ -137,7 +148,9 @@ def of_lookup(
         "created_at": now,
         "silent_since": task.silent_since,
         "attempts": task.attempts + 1,
-        "next_lookup_at": now + patience.backoff(task.attempts),
+        "next_lookup_at": now + _wait(task, answer, patience),
+        "late_answers": task.late_answers,
+        "refused_at": now if answer.refused else None,
         "last_lookup_error": answer.error,
         "lookup_count": 1,
     }
@@ -148,7 +161,7 @@ def of_lookup(
     if answer.verdict == "error":
         # It says nothing about the task, which must not wait an hour for upstream's having been down.
         wait = min(patience.backoff(task.attempts), LONGEST_WAIT_AFTER_ERROR)
-        return {**evidence, "next_lookup_at": now + wait}
+        return {**evidence, "next_lookup_at": now + wait, "refused_at": task.refused_at}
     return {**evidence, **_without_a_final_answer(task, result, now, patience, pauses)}
 
 
@@ -165,8 +178,22 @@ def _without_a_final_answer(
         # Progress restarts the give-up clock, and the backoff with it.
         changes |= {"silent_since": now, "attempts": 1, "next_lookup_at": now + patience.backoff(0)}
     elif _waited(task.silent_since, now, pauses) >= patience.give_up_after:
-        changes |= {"next_lookup_at": None, "gave_up_at": now}
-    return changes
+        return {**changes, **_after_a_late_answer((task.late_answers or 0) + 1, now, patience)}
+    return changes | {"late_answers": None}
+
+
+def _after_a_late_answer(answers: int, now: datetime, patience: Patience) -> Evidence:
+    if answers < ENOUGH_LATE_ANSWERS or not patience.clock_is_steady:
+        return {
+            "late_answers": min(answers, ENOUGH_LATE_ANSWERS),
+            "next_lookup_at": now + WAIT_AFTER_LATE_ANSWER,
+        }
+    return {"late_answers": answers, "next_lookup_at": None, "gave_up_at": now}
+
+
+def _wait(task: Task, answer: Answer, patience: Patience) -> timedelta:
+    is_unknown = answer.verdict == "absent" and task.registered_at is None and task.lookup_status is None
+    return (patience.unknown_backoff if is_unknown else patience.backoff)(task.attempts)
 
 
 def _of_result(result: Result) -> dict[str, Any]:

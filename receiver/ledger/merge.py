@@ -46,10 +46,14 @@ def insert_new(rows: Iterable[Evidence]) -> Insert:
 
 
 def schedule_of_callback() -> Assignments:
-    """A callback that adds something gives the time of the next look-up anew; one that repeats does not."""
+    """A callback that adds something gives the time of the next look-up anew; one that repeats does not.
+
+    One that contradicts upstream's final answer makes the task due once more, at once.
+    """
     adds = _raises_claim() & ~_is_final(Task.lookup_status)
+    next_lookup_at = [(adds, EXCLUDED.next_lookup_at), (_contradicts_upstream(), EXCLUDED.created_at)]
     return {
-        Task.next_lookup_at: _choose(adds, Task.next_lookup_at),
+        Task.next_lookup_at: Case(None, next_lookup_at, Task.next_lookup_at),
         Task.attempts: _choose(adds, Task.attempts),
         Task.silent_since: _choose(adds, Task.silent_since),
         Task.delivery_count: Task.delivery_count + EXCLUDED.delivery_count,
@@ -61,9 +65,11 @@ def schedule_of_lookup(leased_until: Any) -> Assignments:
     leased = Task.next_lookup_at == leased_until
     gives_up = leased & EXCLUDED.gave_up_at.is_null(False)
     final = _is_final(EXCLUDED.lookup_status)
+    # A callback that came after the question and says otherwise keeps the task due.
+    ends = final & (leased | ~_is_final(Task.claim_status) | (Task.claim_status == EXCLUDED.lookup_status))
     return {
         Task.next_lookup_at: Case(
-            None, [(final, SQL("NULL")), (leased, EXCLUDED.next_lookup_at)], Task.next_lookup_at
+            None, [(ends, SQL("NULL")), (leased, EXCLUDED.next_lookup_at)], Task.next_lookup_at
         ),
         Task.leased_until: _end_of_lease(leased_until),
         Task.attempts: _choose(leased, Task.attempts),
@@ -75,6 +81,8 @@ def schedule_of_lookup(leased_until: Any) -> Assignments:
             _settlement({Task.lookup_status.name})[Task.status],
         ),
         Task.doubted_at: _choose(leased & Task.doubted_at.is_null(), Task.doubted_at),
+        Task.late_answers: _choose(leased, Task.late_answers),
+        Task.refused_at: _choose(leased, Task.refused_at),
         Task.last_lookup_error: EXCLUDED.last_lookup_error,
         Task.lookup_count: Task.lookup_count + EXCLUDED.lookup_count,
     }
@@ -131,6 +139,21 @@ def _raises_claim() -> Any:
 
 def _raises_lookup() -> Any:
     return EXCLUDED.lookup_key > Task.lookup_key
+
+
+def _contradicts_upstream() -> Any:
+    """A final callback after a final look-up that said otherwise: upstream may have changed its mind.
+
+    True at most once for each status, however many callbacks come.
+    """
+    said = EXCLUDED.claim_status
+    return (
+        _raises_claim()
+        & _is_final(said)
+        & _is_final(Task.lookup_status)
+        & (said != Task.lookup_status)
+        & (fn.COALESCE(Task.claim_status, PENDING) != said)
+    )
 
 
 def _is_final(status: Any) -> Any:

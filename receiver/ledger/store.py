@@ -5,7 +5,7 @@ its own, durable when the function returns.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
@@ -44,10 +44,11 @@ _ROWS_AT_ONCE = 500  # SQLite takes 32,766 parameters in a statement
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Due tasks that are ours to ask about until `leased_until`."""
+    """Due tasks that are ours to ask about until `leased_until`: all of them known, or all doubtful."""
 
     tasks: tuple[Task, ...]
     leased_until: datetime
+    doubtful: bool = False
 
     @property
     def ids(self) -> list[str]:
@@ -56,7 +57,8 @@ class Claim:
     def halves(self) -> "tuple[Claim, Claim]":
         """Split the tasks in two, under the same lease."""
         middle = len(self.tasks) // 2
-        return Claim(self.tasks[:middle], self.leased_until), Claim(self.tasks[middle:], self.leased_until)
+        first, second = self.tasks[:middle], self.tasks[middle:]
+        return replace(self, tasks=first), replace(self, tasks=second)
 
 
 def register(registrations: Sequence[Registration], now: datetime, *, grace: timedelta) -> int:
@@ -109,26 +111,29 @@ def _anything_due(now: datetime) -> Any:
 
 
 def claim(
-    now: datetime, *, limit: int, lease: timedelta, doubtful_first: bool = False, probing: bool = False
+    now: datetime,
+    *,
+    limit: int,
+    lease: timedelta,
+    doubtful: bool = False,
+    due_by: datetime | None = None,
+    probing: bool = False,
 ) -> Claim:
-    """Take up to `limit` tasks that are due, for as long as the lease.
+    """Take up to `limit` tasks that are due, or were by `due_by`, for as long as the lease.
 
-    Known tasks without a result come first, then known ones to be confirmed, each the longest due first.
-    Doubtful ones are never among them: a claim takes them when no known task is due, or with
-    `doubtful_first`. While asking is paused nothing is claimed, except for the probe that finds out whether
-    that is over.
+    Known tasks without a result come before known ones to be confirmed, the longest due first; or, with
+    `doubtful`, doubtful ones alone. While asking is paused nothing is claimed, except for the probe that
+    finds out whether that is over.
     """
-    allowed = [] if probing else [~fn.EXISTS(Pause.select(SQL("1")).where(in_force(now)))]
-    known, doubtful = (_OVERDUE, _UNCONFIRMED), (_DOUBTFUL,)
+    conditions = [Task.next_lookup_at <= min(now, due_by or now)]
+    if not probing:
+        conditions.append(~fn.EXISTS(Pause.select(SQL("1")).where(in_force(now))))
+    tasks: list[Task] = []
     with writing():
-        for kinds in (doubtful, known) if doubtful_first else (known, doubtful):
-            tasks: list[Task] = []
-            for kind in kinds:
-                if len(tasks) < limit:
-                    tasks += _claim_some(now, lease, limit - len(tasks), *kind, *allowed)
-            if tasks:
-                break
-    return Claim(tuple(tasks), now + lease)
+        for kind in (_DOUBTFUL,) if doubtful else (_OVERDUE, _UNCONFIRMED):
+            if len(tasks) < limit:
+                tasks += _claim_some(now, lease, limit - len(tasks), *kind, *conditions)
+    return Claim(tuple(tasks), now + lease, doubtful)
 
 
 def give_back(claimed: Claim, now: datetime) -> None:
@@ -174,12 +179,7 @@ def ask_now(task_id: str, now: datetime) -> bool:
 def _claim_some(now: datetime, lease: timedelta, limit: int, *conditions: Any) -> list[Task]:
     # A task may be due while somebody asks about it: a callback came, or a person wants to know now.
     unleased = Task.leased_until.is_null() | (Task.leased_until <= now)
-    due = (
-        Task.select(Task.id)
-        .where(Task.next_lookup_at <= now, unleased, *conditions)
-        .order_by(Task.next_lookup_at)
-        .limit(limit)
-    )
+    due = Task.select(Task.id).where(unleased, *conditions).order_by(Task.next_lookup_at).limit(limit)
     if on_postgresql():
         due = due.for_update("FOR UPDATE SKIP LOCKED")  # type: ignore[arg-type]  # the stubs know bool only
     return list(
@@ -188,6 +188,9 @@ def _claim_some(now: datetime, lease: timedelta, limit: int, *conditions: Any) -
         .returning(
             Task.id,
             Task.attempts,
+            Task.late_answers,
+            Task.registered_at,
+            Task.refused_at,
             Task.silent_since,
             Task.settled_at,
             Task.claim_progress,

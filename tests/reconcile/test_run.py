@@ -15,7 +15,7 @@ from receiver.ledger.models import Lookup, Pause, ReconcileRun, Task
 from receiver.upstream import Upstream
 from reconcile import run as run_module
 from reconcile.run import Reconciler
-from tests.factories import body, claim, finished_item, item, record, register
+from tests.factories import body, claim, finished_item, item, progress_body, record, register
 from tests.processes import wait_until
 from tests.upstream import Options, StandIn
 
@@ -237,8 +237,11 @@ class TestPause:
         at(1000)
         reconciler.run()
         assert Task.get().status == "pending"
-        Task.update(next_lookup_at=utcnow()).execute()
-        at(1120)
+        for seconds in (1420, 1720):
+            at(seconds)
+            reconciler.run()
+        assert Task.get().status == "pending"
+        at(2020)
         reconciler.run()
         assert Task.get().status == "expired"
 
@@ -400,6 +403,80 @@ def test_a_stop_awaits_the_calls_in_flight_and_gives_the_rest_back(ledger, make_
     assert list(statuses().values()).count("succeeded") == 2
     assert len(claim().ids) == 6
     assert ReconcileRun.get().finished_at is not None
+
+
+class TestFairness:
+    """A stranger with the callback URL, or ids that upstream refuses, delay other tasks by a bounded share."""
+
+    def test_a_task_that_falls_due_during_a_run_is_asked_before_what_waits_for_confirmation(
+        self, make_settings, stand_in, stop, ledger
+    ):
+        waiting = [f"waiting-{n:03}" for n in range(100)]
+        for task_id in waiting:
+            record(body(task_id), confirm=True)
+            stand_in.add_record(finished_item(task_id))
+        register(*waiting)
+        self.run_beside(make_settings(RECONCILE_BATCH_SIZE=2, RECONCILE_MAX_RATE=50), stand_in, stop)
+        assert self.calls_until_lost_is_asked(stand_in) < 30
+
+    def test_forged_ids_get_one_call_in_four(self, make_settings, stand_in, stop, ledger):
+        for n in range(100):
+            record(body(f"forged-{n:03}"), confirm=True)
+        self.run_beside(make_settings(RECONCILE_BATCH_SIZE=2, RECONCILE_MAX_RATE=50), stand_in, stop)
+        assert self.calls_until_lost_is_asked(stand_in) < 30
+
+    def test_ids_that_upstream_refuses_do_not_keep_others_waiting(
+        self, make_settings, stand_in, stop, ledger
+    ):
+        poison = tuple(f"poison-{n:03}" for n in range(60))
+        stand_in.options.poison = poison
+        for task_id in poison:
+            record(progress_body(task_id), utcnow() - timedelta(hours=1))
+        settings = make_settings(RECONCILE_BATCH_SIZE=50, RECONCILE_MAX_RATE=50)
+        self.run_beside(settings, stand_in, stop)
+        assert self.calls_until_lost_is_asked(stand_in) < 30
+        refused = list(Task.select().where(Task.refused_at.is_null(False)))
+        assert len(refused) == 60
+        # It backs off, as for an id that upstream does not know.
+        assert min(task.next_lookup_at - task.refused_at for task in refused) >= timedelta(seconds=20)
+
+    def run_beside(self, settings, stand_in, stop):
+        """Run, and let a task fall due when the run has begun to ask."""
+        stand_in.add_record(finished_item("lost"))
+        reconciler = make_reconciler(settings, stand_in, stop)
+        running = threading.Thread(target=reconciler.run)
+        running.start()
+        wait_until(lambda: stand_in.calls)
+        register("lost", grace=NOW_DUE)
+        self.calls_before = len(stand_in.calls)
+        wait_until(lambda: Task.get(Task.id == "lost").status == "succeeded")
+        running.join(60)
+        assert not running.is_alive()
+
+    def calls_until_lost_is_asked(self, stand_in):
+        asked = next(n for n, call in enumerate(stand_in.calls) if "lost" in call.body["ids"])
+        return asked - self.calls_before
+
+
+def test_a_run_that_always_finds_more_ends_all_the_same_and_says_so(
+    ledger, make_settings, stand_in, stop, monkeypatch
+):
+    monkeypatch.setattr(run_module, "RUN_FOR_SECONDS", 0.2)
+    register(*(f"task-{n:03}" for n in range(100)), grace=NOW_DUE)
+    settings = make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_MAX_RATE=50)
+    reconciler = make_reconciler(settings, stand_in, stop)
+    counts = reconciler.run()
+    assert reconciler.has_more
+    assert 0 < counts.asked < 100
+    assert len(claim(limit=200).ids) == 100 - counts.asked
+
+
+def test_a_run_up_to_a_moment_asks_about_nothing_that_becomes_due_later(stand_in, reconciler):
+    register("due", grace=NOW_DUE)
+    due_by = utcnow()
+    register("later", grace=NOW_DUE, now=due_by + timedelta(microseconds=1))
+    assert (reconciler.run(due_by=due_by).asked, reconciler.has_more) == (1, False)
+    assert [call.body["ids"] for call in stand_in.calls] == [["due"]]
 
 
 def test_a_call_that_never_ends_is_dropped(ledger, make_settings, stop, monkeypatch):

@@ -21,6 +21,7 @@ from tests.factories import (
     failed_item,
     failure_body,
     finished_item,
+    give_up,
     item,
     look_up,
     progress_body,
@@ -31,7 +32,7 @@ from tests.factories import (
 pytestmark = pytest.mark.usefixtures("ledger")
 
 NOW = utcnow()
-SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
 
 def task(task_id: str = "t1") -> Task:
@@ -400,8 +401,34 @@ class TestApply:
         register("t1", now=NOW, grace=timedelta(0))
         look_up([item()], NOW + DAY - SECOND)
         assert task().status == "pending"
-        look_up([item()], NOW + 2 * DAY)
-        assert (task().status, task().gave_up_at, task().next_lookup_at) == ("expired", NOW + 2 * DAY, None)
+        ended_at = give_up([item()], NOW + 2 * DAY)
+        assert (task().status, task().gave_up_at, task().next_lookup_at) == ("expired", ended_at, None)
+
+    def test_one_late_answer_does_not_give_a_task_up(self):
+        """The reconciler may just have come back after a long absence, or its clock may be wrong."""
+        register("t1", now=NOW, grace=timedelta(0))
+        for n in range(2):
+            look_up([], NOW + 2 * DAY + n * 5 * MINUTE)
+            assert (task().status, task().gave_up_at) == ("pending", None)
+        assert task().next_lookup_at == NOW + 2 * DAY + 10 * MINUTE
+        look_up([], NOW + 2 * DAY + 10 * MINUTE)
+        assert task().status == "expired"
+
+    def test_a_clock_that_was_ahead_leaves_no_late_answers_behind(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        for n in range(2):
+            look_up([], NOW + 2 * DAY + n * 5 * MINUTE)
+        Task.update(next_lookup_at=NOW + HOUR).execute()
+        look_up([], NOW + HOUR)
+        look_up([], NOW + 2 * DAY)
+        assert task().status == "pending"
+
+    def test_nothing_is_given_up_while_the_clock_is_not_steady(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        unsteady_until = give_up([], NOW + 2 * DAY, clock_is_steady=False)
+        assert (task().status, task().gave_up_at) == ("pending", None)
+        look_up([], unsteady_until + 5 * MINUTE)
+        assert task().status == "expired"
 
     def test_upstreams_errors_never_expire_a_task(self):
         register("t1", now=NOW, grace=timedelta(0))
@@ -417,7 +444,7 @@ class TestApply:
     @pytest.mark.parametrize("late", [body(), None])
     def test_a_late_result_settles_an_expired_task(self, late):
         register("t1", now=NOW, grace=timedelta(0))
-        look_up([], NOW + 2 * DAY)
+        give_up([], NOW + 2 * DAY)
         if late:
             record(late, NOW + 3 * DAY)
         else:
@@ -429,7 +456,7 @@ class TestApply:
         register("t1", now=NOW, grace=timedelta(0))
         look_up([item("t1", {"progress": 10})], NOW + 2 * DAY)
         assert (task().status, task().progress) == ("pending", 10)
-        look_up([item("t1", {"progress": 10})], NOW + 4 * DAY)
+        give_up([item("t1", {"progress": 10})], NOW + 4 * DAY)
         assert task().status == "expired"
 
     def test_progress_that_a_look_up_sees_restarts_the_backoff(self):
@@ -444,12 +471,12 @@ class TestApply:
     def test_progress_of_zero_restarts_it_only_once(self):
         register("t1", now=NOW, grace=timedelta(0))
         look_up([item("t1", {"progress": 0})], NOW + 2 * DAY)
-        look_up([item("t1", {"progress": 0})], NOW + 4 * DAY)
+        give_up([item("t1", {"progress": 0})], NOW + 4 * DAY)
         assert task().status == "expired"
 
     def test_progress_of_an_expired_task_makes_it_due_again(self):
         register("t1", now=NOW, grace=timedelta(0))
-        look_up([], NOW + 2 * DAY)
+        give_up([], NOW + 2 * DAY)
         record(progress_body(), NOW + 3 * DAY)
         look_up([finished_item()], NOW + 3 * DAY + GRACE)
         assert task().status == "succeeded"
@@ -461,6 +488,62 @@ class TestApply:
         assert (task().confirmed, task().disputed) == (False, True)
         record(body(progress=100), NOW + MINUTE, confirm=True)
         assert (task().status, task().next_lookup_at) == ("failed", None)
+
+    def test_a_final_callback_that_contradicts_upstream_makes_the_task_due_once_more(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        look_up([failed_item()], NOW)
+        assert task().next_lookup_at is None
+        record(body(), NOW + MINUTE)
+        assert (task().status, task().next_lookup_at) == ("failed", NOW + MINUTE)
+        look_up([finished_item()], NOW + MINUTE)
+        assert (task().status, task().disputed, task().next_lookup_at) == ("succeeded", False, None)
+
+    def test_upstream_that_stays_with_its_answer_is_not_asked_again_however_many_callbacks_come(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        look_up([failed_item()], NOW)
+        asked = 0
+        for n in range(20):
+            record(body(image_url=f"https://x/{n}.png"), NOW + MINUTE, confirm=True)
+            asked += len(claim(NOW + MINUTE).ids)
+            Task.update(next_lookup_at=None, leased_until=None).execute()
+        assert asked == 1
+        assert (task().status, task().disputed) == ("failed", True)
+
+    def test_a_contradiction_that_comes_while_upstream_is_asked_is_asked_about_too(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        asked = claim(NOW)
+        record(body(), NOW + SECOND, confirm=True)
+        apply(asked, {"t1": Answer(read_item(failed_item()))}, NOW + 2 * SECOND)
+        assert (task().status, task().next_lookup_at) == ("failed", NOW + SECOND)
+        look_up([failed_item()], NOW + 3 * SECOND)
+        assert task().next_lookup_at is None
+
+    def test_an_id_that_upstream_refuses_counts_as_absent_and_expires_with_the_error(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        refused = Answer(error="upstream answered 400 bad_request: no such id", refused=True)
+        hour = {"backoff": lambda attempts: HOUR}
+        apply(claim(NOW), {"t1": refused}, NOW, **hour)
+        assert (task().next_lookup_at, task().refused_at) == (NOW + HOUR, NOW)
+        now = NOW + 2 * DAY
+        while task().next_lookup_at:
+            apply(claim(now), {"t1": refused}, now, **hour)
+            now += 5 * MINUTE
+        assert (task().status, task().last_lookup_error) == ("expired", refused.error)
+        assert {lookup.verdict for lookup in Lookup.select()} == {"absent"}
+
+    def test_refused_ids_and_such_as_only_callbacks_name_never_share_a_claim_with_known_tasks(self):
+        register("known", "refused", now=NOW, grace=timedelta(0))
+        refused = Answer(error="upstream answered 400 bad_request: no such id", refused=True)
+        answers = {"refused": refused, "known": Answer(read_item(item("known")))}
+        apply(claim(NOW), answers, NOW)
+        record(progress_body("named"), NOW - GRACE)
+        later = NOW + MINUTE
+        assert store.claim(later, limit=9, lease=MINUTE).ids == ["known"]
+        doubtful = store.claim(later, limit=9, lease=MINUTE, doubtful=True)
+        assert sorted(doubtful.ids) == ["named", "refused"]
+        apply(doubtful, {i: Answer(read_item(item(i))) for i in doubtful.ids}, later)
+        after = store.claim(later + MINUTE, limit=9, lease=MINUTE)
+        assert sorted(after.ids) == ["known", "named", "refused"]  # upstream knows them all by now
 
     def test_a_look_up_that_agrees_confirms_and_leaves_who_settled_it(self):
         record(body(), NOW, confirm=True)

@@ -23,6 +23,7 @@ from tests.factories import (
     failed_item,
     failure_body,
     finished_item,
+    give_up,
     look_up,
     progress_body,
     record,
@@ -80,7 +81,7 @@ def test_it_tells_what_became_of_the_tasks():
         record(body(f"came-{n}"), NOW)
     record(failure_body("failed"), NOW)
     register("lost", "gave-up", now=NOW, grace=timedelta(0))
-    look_up([finished_item("lost")], NOW + HOUR * 30, give_up_after=HOUR)
+    give_up([finished_item("lost")], NOW + HOUR * 30, give_up_after=HOUR)
     outcomes = tally.count_outcomes()
     assert outcomes == recount()
     assert (outcomes.succeeded, outcomes.failed, outcomes.expired) == (4, 1, 3)
