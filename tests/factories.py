@@ -88,11 +88,13 @@ def look_up(
 ) -> int:
     """Claim what is due, as the reconciler does, and answer with `items` (or with `error`, for all of it)."""
     now = now or utcnow()
-    claimed = claim(now)
     results = {result.task_id: result for result in map(read_item, items)}
     missing = Answer(error=error or ABSENT)
-    answers = {i: Answer(results[i]) if i in results else missing for i in claimed.ids}
-    return apply(claimed, answers, now, **overrides)
+    settled = 0
+    while (claimed := claim(now)).tasks:
+        answers = {i: Answer(results[i]) if i in results else missing for i in claimed.ids}
+        settled += apply(claimed, answers, now, **overrides)
+    return settled
 
 
 def give_up(items: Sequence[Any] = (), now: datetime | None = None, **overrides: Any) -> datetime:

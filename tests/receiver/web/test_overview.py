@@ -112,7 +112,7 @@ def test_it_says_since_when_look_ups_fail_and_not_of_a_single_one(get):
 def test_it_says_when_tasks_were_given_up(get):
     now = utcnow()
     factories.register("t1", now=now - timedelta(days=2), grace=timedelta(0))
-    factories.look_up(now=now)
+    factories.give_up(now=now - timedelta(hours=1))
     page = get("/")
     assert "Attention: 1 task was given up in the last 24 h: upstream gave no final answer." in words(page)
     assert "/tasks?status=expired" in links(page)

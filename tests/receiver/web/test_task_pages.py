@@ -24,7 +24,7 @@ def one_of_each(client):
     """A ledger with a task of each status, one of which a callback has forged."""
     now = utcnow()
     factories.register("expired", now=now - timedelta(days=2), grace=timedelta(0))
-    factories.look_up(now=now)
+    factories.give_up(now=now - timedelta(hours=1))
     factories.register("lost", now=now - timedelta(minutes=5), grace=timedelta(0), type="edits")
     factories.look_up([factories.finished_item("lost", request={"prompt": "a Harbour in fog"})], now=now)
     factories.record(factories.body("disputed"), confirm=True)
