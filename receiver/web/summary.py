@@ -206,7 +206,9 @@ def _spooled(facts: Facts) -> Summary | None:
 
 
 def _knows_none(facts: Facts) -> Summary | None:
-    if not facts.knows_none or not (facts.disputed or facts.given_up or facts.pending):
+    # While nobody asks, that alone explains what waits.
+    waiting = facts.pending if not facts.reconciler_away and facts.pause is None else 0
+    if not facts.knows_none or not (facts.disputed or facts.given_up or waiting):
         return None
     listed = _disputed_ones(facts) if facts.disputed else "status=expired" if facts.given_up else None
     text = disputes.of_another_account(facts.disputed, facts.given_up)

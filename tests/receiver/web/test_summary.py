@@ -132,6 +132,10 @@ def test_a_token_of_another_account_is_told_as_the_one_cause_of_what_comes_of_it
     (summary,) = summarise(facts(knows_none=True, pending=1))
     assert (summary.listed, "forged" in summary.text) == ("status=pending", False)
     assert told(knows_none=True)[0] == "well"
+    (summary,) = summarise(facts(knows_none=True, pending=1, pause=ACCOUNT))  # the token is told of already
+    assert "upstream refuses look-ups" in summary.text
+    (summary,) = summarise(facts(knows_none=True, pending=1, reconciler_seen_at=NOW - timedelta(hours=1)))
+    assert "the reconciler has not run" in summary.text
 
 
 def test_the_worst_comes_first_and_nothing_is_left_out():
