@@ -10,7 +10,7 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Route, sync_playwright
 
 from receiver.ledger import tally
 from receiver.ledger.clock import utcnow
@@ -20,8 +20,10 @@ from receiver.ledger.pauses import current_pause
 from tests import chromium, demo, factories
 from tests.processes import REPOSITORY, Backstop, wait_until
 from tests.upstream import Options, StandIn
+from tests.upstream.images import png
 
 WHERE, DOCS = REPOSITORY / "screenshots", REPOSITORY / "docs" / "screenshots"
+PICTURES = "https://pictures.example"
 VIEWPORTS = {"desktop": chromium.DESKTOP, "phone": chromium.PHONE}
 IN_README = ("busy-overview-light-desktop", "busy-task-light-desktop", "trouble-overview-light-desktop")
 IN_README += ("busy-overview-dark-phone",)
@@ -43,6 +45,7 @@ def main() -> int:
         StandIn(options) as upstream,
         playwright.chromium.launch(executable_path=path, args=chromium.OPTIONS) as browser,
     ):
+        upstream.records.base_url = PICTURES  # pages load pictures over https alone
         with demo.deployment(Path(directory), upstream) as backstop:
             backstop.migrate()
             init_database(backstop.database_url)
@@ -118,12 +121,17 @@ def _busy_pages() -> dict[str, str]:
     }
 
 
+def _send_picture(route: Route) -> None:
+    route.fulfill(body=png(route.request.url), content_type="image/png")
+
+
 def _take(browser: Browser, backstop: Backstop, state: str, pages: dict[str, str]) -> None:
     for theme in ("light", "dark"):
         for device, viewport in VIEWPORTS.items():
             context = browser.new_context(
                 base_url=backstop.url, viewport=viewport, color_scheme=theme, locale="en-GB"
             )
+            context.route(f"{PICTURES}/**", _send_picture)
             page = context.new_page()
             page.goto("/sign-in")
             if state == "empty":

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from receiver.ledger.models import Pause, Task
 from receiver.ledger.pauses import paused_within
-from receiver.ledger.results import FINAL, PENDING, Result, clean_text
+from receiver.ledger.results import FINAL, PENDING, SUCCEEDED, Result, clean_text
 
 REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
 ABSENT = "upstream does not know this task"
@@ -67,7 +67,7 @@ class Patience:
     callbacks have named while upstream does not know it. An answer without a final result is late when it
     comes later than `give_up_after` behind a task's last sign of life. After ENOUGH_LATE_ANSWERS the task is
     given up, but never while the clock is not steady: it may be wrong, and so may be what is late.
-    Later than `doubt_after` behind a callback that settled the task, what that callback says is in doubt.
+    Later than `doubt_after` behind a callback that told a success, that success is in doubt.
     """
 
     backoff: Callable[[int], timedelta]
@@ -171,7 +171,9 @@ def _without_a_final_answer(
     if task.lookup_status in FINAL:
         return {"next_lookup_at": None}  # somebody asked again; what upstream said before still counts
     changes: dict[str, Any] = {}
-    if task.settled_at and _waited(task.settled_at, now, pauses) >= patience.doubt_after:
+    # A failure is not doubted: upstream calls back for submissions that it refuses, and may keep no record.
+    claimed_at = task.settled_at if task.claim_status == SUCCEEDED else None
+    if claimed_at and _waited(claimed_at, now, pauses) >= patience.doubt_after:
         changes["doubted_at"] = now
     known = [value for value in (task.claim_progress, task.lookup_progress) if value is not None]
     if result and result.progress is not None and all(result.progress > value for value in known):

@@ -1,6 +1,6 @@
 """Lists of tasks, newest first, by keyset: each page costs some ms however many tasks there are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 from operator import and_
@@ -8,7 +8,7 @@ from typing import Any
 
 from peewee import SQL, Select
 
-from receiver.ledger.models import DISPUTED, MISSED, Task, database
+from receiver.ledger.models import ACKNOWLEDGED, DISPUTED, MISSED, UNACKNOWLEDGED, Task, database
 
 Cursor = tuple[datetime, str]  # a task's place in a list: its created_at and its id
 
@@ -19,7 +19,7 @@ _NO_LIMIT = 2**31 - 1
 _NEWEST = (Task.created_at.desc(), Task.id.desc())
 _LOOKED_AT = (
     *(Task.created_at, Task.id, Task.status, Task.type, Task.settled_by, Task.prompt),
-    *(Task.claim_status, Task.lookup_status, Task.doubted_at),
+    *(Task.claim_status, Task.lookup_status, Task.doubted_at, Task.acknowledged_at),
 )
 
 
@@ -38,6 +38,7 @@ class TaskFilter:
     since: datetime | None = None
     until: datetime | None = None
     text: str | None = None
+    acknowledged: bool | None = None  # disputed, and a person has acknowledged that, or nobody has
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Found:
 
 def list_tasks(wanted: TaskFilter, limit: int, before: Cursor | None = None) -> Found:
     """Return up to `limit` tasks, newest first, from behind the task whose (created_at, id) is `before`."""
+    if wanted.disputed and wanted.acknowledged is not None:
+        wanted = replace(wanted, disputed=None)  # only disputes can be acknowledged
     with database.connection_context():
         looks = [_look(*start, wanted, limit + 1, before) for start in _starts(wanted)]
         ended = max((end for _, end in looks if end), default=None)  # the first at which one gave up
@@ -69,6 +72,14 @@ def list_tasks(wanted: TaskFilter, limit: int, before: Cursor | None = None) -> 
     return Found(tasks, ended, ended and ended[0])
 
 
+def find_ids(wanted: TaskFilter, limit: int) -> tuple[list[str], bool]:
+    """Return the ids of up to `limit` tasks that a filter holds, and whether there are more."""
+    with database.connection_context():
+        looks = [_look(*start, wanted, limit + 1, None) for start in _starts(wanted)]
+    found = list(dict.fromkeys(task_id for ids, _ in looks for task_id in ids))
+    return found[:limit], len(found) > limit
+
+
 def _starts(wanted: TaskFilter) -> list[tuple[str, Any]]:
     """Return where to look: conditions that an index serves in the list's order.
 
@@ -78,6 +89,10 @@ def _starts(wanted: TaskFilter) -> list[tuple[str, Any]]:
         named = [column == wanted.text for column in (Task.id, Task.ref, Task.trace_id)]
         if any(Task.select().where(by).exists() for by in named):
             return [("text", by) for by in named]
+    if wanted.acknowledged is False:
+        return [("acknowledged", UNACKNOWLEDGED)]
+    if wanted.acknowledged:
+        return [("", DISPUTED)]  # few are: it must not look through all others for one page
     if wanted.disputed:
         return [("disputed", DISPUTED)]
     if wanted.missed:
@@ -144,6 +159,8 @@ def _conditions(wanted: TaskFilter, task: Any) -> dict[str, Any]:
     for name, condition in (("disputed", DISPUTED), ("missed", MISSED)):
         if (value := getattr(wanted, name)) is not None:
             conditions[name] = condition if value else SQL(f"NOT COALESCE({condition.sql}, FALSE)")
+    if wanted.acknowledged is not None:
+        conditions["acknowledged"] = ACKNOWLEDGED if wanted.acknowledged else UNACKNOWLEDGED
     if wanted.text is not None:
         words = wanted.text.split()[:_MOST_WORDS]
         conditions["text"] = reduce(and_, (task.prompt.contains(word) for word in words), SQL("1 = 1"))

@@ -103,9 +103,19 @@ def _witnesses(told: Told) -> Assignments:
     assignments: Assignments = {}
     if _CLAIM[0].name in told:
         assignments |= {column: _choose(_raises_claim(), column) for column in (Task.claim_key, *_CLAIM)}
+        assignments |= _acknowledged(_raises_claim(), Task.claim_status)
     if _LOOKUP[0].name in told:
         assignments |= {column: _choose(_raises_lookup(), column) for column in (Task.lookup_key, *_LOOKUP)}
+        assignments |= _acknowledged(_raises_lookup(), Task.lookup_status)
     return assignments
+
+
+def _acknowledged(raises: Any, status: Any) -> Assignments:
+    # A person acknowledged what both witnesses said then: void once one of them says something else.
+    before, after = (fn.COALESCE(each, PENDING) for each in (status, getattr(EXCLUDED, status.name)))
+    return {
+        Task.acknowledged_at: Case(None, [(raises & (before != after), SQL("NULL"))], Task.acknowledged_at)
+    }
 
 
 def _facts(told: Told) -> Assignments:

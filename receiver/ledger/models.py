@@ -132,6 +132,9 @@ DISPUTED = SQL(
     " OR (claim_status = 'succeeded' AND lookup_status = 'failed')"
     " OR (doubted_at IS NOT NULL AND COALESCE(lookup_status, 'pending') = 'pending'))"
 )
+# The same for disputes that a person has acknowledged, and for those that nobody has.
+ACKNOWLEDGED = SQL(f"({DISPUTED.sql} AND acknowledged_at IS NOT NULL)")
+UNACKNOWLEDGED = SQL(f"({DISPUTED.sql} AND acknowledged_at IS NULL)")
 # Tasks without a result and with one. Literals, so that the planner sees which index serves; and NOT IN, for
 # which none on the status can serve: SQLite without statistics would take that one and read all tasks.
 OPEN = SQL("status NOT IN ('failed', 'succeeded')")

@@ -4,7 +4,7 @@ Callback routes and reconciler both go through it. Every function that writes do
 its own, durable when the function returns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
@@ -17,7 +17,17 @@ from receiver.ledger import evidence
 from receiver.ledger.db import on_postgresql, writing
 from receiver.ledger.evidence import Answer, Discovered, Patience, Registration
 from receiver.ledger.merge import insert_new, merge, schedule_of_lookup
-from receiver.ledger.models import DOUBTFUL, KNOWN, OPEN, SETTLED, Lookup, Pause, Task, database
+from receiver.ledger.models import (
+    DOUBTFUL,
+    KNOWN,
+    OPEN,
+    SETTLED,
+    UNACKNOWLEDGED,
+    Lookup,
+    Pause,
+    Task,
+    database,
+)
 from receiver.ledger.pauses import in_force, pauses_since
 from receiver.ledger.prepared import Prepared, Row
 from receiver.ledger.record import Callback, Recorded, record
@@ -26,6 +36,7 @@ __all__ = [
     "Callback",
     "Claim",
     "Recorded",
+    "acknowledge",
     "adopt",
     "apply",
     "ask_now",
@@ -176,6 +187,16 @@ def ask_now(task_id: str, now: datetime) -> bool:
         return bool(Task.update(next_lookup_at=now).where(Task.id == task_id).execute())
 
 
+def acknowledge(task_ids: Collection[str], now: datetime) -> int:
+    """Note that a person has seen the disputes of these tasks, and return of how many that is new."""
+    seen = Task.select(Task.id).where(Task.id.in_(task_ids), UNACKNOWLEDGED)
+    if on_postgresql():
+        # Lock rows in the order of their ids, as all writers do, so that two of them cannot deadlock.
+        seen = seen.order_by(Task.id.collate('"C"')).for_update()
+    with writing():
+        return int(Task.update(acknowledged_at=now).where(Task.id.in_(seen)).execute())
+
+
 def _claim_some(now: datetime, lease: timedelta, limit: int, *conditions: Any) -> list[Task]:
     # A task may be due while somebody asks about it: a callback came, or a person wants to know now.
     unleased = Task.leased_until.is_null() | (Task.leased_until <= now)
@@ -193,6 +214,7 @@ def _claim_some(now: datetime, lease: timedelta, limit: int, *conditions: Any) -
             Task.refused_at,
             Task.silent_since,
             Task.settled_at,
+            Task.claim_status,
             Task.claim_progress,
             Task.lookup_progress,
             Task.lookup_status,

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from receiver.ledger.models import Delivery, Task
 from receiver.ledger.redact import MASK
+from receiver.ledger.results import SUCCEEDED
 from receiver.web.wording import shown
 
 _LINKS = {"image_url": "image", "raw_image_url": "full-size image", "video_url": "video"}
@@ -26,7 +27,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The readable parts of a response."""
+    """The readable parts of a response; `image` and `video` are what a page may load by itself."""
 
     image: str | None
     video: str | None
@@ -56,8 +57,8 @@ def contents_of(task: Task) -> Contents:
     """Return the readable parts of a task's response; what is no safe link is left out of the links."""
     response = _object(task.response)
     return Contents(
-        image=safe_url(response.get("image_url")),
-        video=next(iter(_videos(response)), None),
+        image=loadable(response.get("image_url")) if is_upstreams(task) else None,
+        video=next(iter(_videos(response)), None) if is_upstreams(task) else None,
         links=tuple(_links(response)),
         descriptions=_texts(response.get("descriptions")),
         prompts=_texts(response.get("prompts")),
@@ -67,6 +68,16 @@ def contents_of(task: Task) -> Contents:
 def image_of(task: Task) -> str | None:
     """Return the address of a task's image, if that is safe to link to."""
     return safe_url(_object(task.response).get("image_url"))
+
+
+def is_upstreams(task: Task) -> bool:
+    """Tell whether a task's response is upstream's own word that it succeeded, and no callback's alone."""
+    return bool(task.lookup_status == SUCCEEDED)
+
+
+def thumbnail_of(task: Task) -> str | None:
+    """Return the address from which a page may load a task's image."""
+    return loadable(_object(task.response).get("image_url")) if is_upstreams(task) else None
 
 
 def failure_of(task: Task) -> Failure | None:
@@ -113,6 +124,12 @@ def safe_url(value: object) -> str | None:
     return value if parts.scheme in {"http", "https"} and parts.hostname else None
 
 
+def loadable(value: object) -> str | None:
+    """Return `value` if a page may load it by itself, without a click: an https address."""
+    url = safe_url(value)
+    return url if url and urlsplit(url).scheme == "https" else None
+
+
 def _without(secrets: Sequence[str], text: str) -> str:
     for secret in sorted(secrets, key=len, reverse=True):  # one may begin with another
         text = text.replace(secret, MASK)
@@ -132,7 +149,7 @@ def _links(response: dict[str, Any]) -> Iterable[Link]:
 
 def _videos(response: dict[str, Any]) -> Iterable[str]:
     found = [response.get("video_url"), *_list(response.get("video_urls"))]
-    return (url for value in found if (url := safe_url(value)))
+    return (url for value in found if (url := loadable(value)))
 
 
 def _texts(value: object) -> tuple[str, ...]:

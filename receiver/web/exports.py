@@ -19,7 +19,7 @@ _COLUMNS = (
     *("id", "type", "ref", "trace_id", "status", "progress", "settled_by", "confirmed", "disputed"),
     *("prompt", "image_url", "error_code", "error_message", "first_heard_at", "registered_at"),
     *("submitted_at", "settled_at", "finished_at", "deliveries", "lookups", "next_lookup_at"),
-    "last_lookup_error",
+    *("last_lookup_error", "acknowledged_at"),
 )
 _NAMED_OTHERWISE = {
     "first_heard_at": "created_at",

@@ -11,7 +11,7 @@ from receiver.ledger.results import STATUSES, clean_text, is_storable
 from receiver.web.errors import BadInput
 
 SETTLERS = ("callback", "lookup", "submit")
-FIELDS = ("status", "type", "settled_by", "disputed", "missed", "since", "until", "q")
+FIELDS = ("status", "type", "settled_by", "disputed", "acknowledged", "missed", "since", "until", "q")
 _TRUTHS = {"true": True, "false": False, None: None}
 _NO_CURSOR = "before must be a cursor as `next` gave it."
 
@@ -28,6 +28,7 @@ def read_filter(arguments: Mapping[str, str]) -> TaskFilter:
         type=arguments.get("type"),
         settled_by=_one_of(arguments, "settled_by", SETTLERS),
         disputed=_TRUTHS[_one_of(arguments, "disputed", ("true", "false"))],
+        acknowledged=_TRUTHS[_one_of(arguments, "acknowledged", ("true", "false"))],
         missed=_TRUTHS[_one_of(arguments, "missed", ("true", "false"))],
         since=since,
         until=until,

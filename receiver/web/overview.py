@@ -9,7 +9,7 @@ from flask import render_template, request
 from flask.typing import ResponseReturnValue
 
 from receiver.config import Settings
-from receiver.ledger import queries, tally
+from receiver.ledger import disputes, queries, tally
 from receiver.ledger.clock import utcnow
 from receiver.ledger.listing import TaskFilter, list_tasks
 from receiver.ledger.models import database
@@ -106,6 +106,8 @@ def _facts(now: datetime, settings: Settings, lately: _Lately, pending: int) -> 
         last_day=last_day,
         last_day_began=min(lately.day),
         given_up=queries.count_given_up(now - _DAY),
+        disputed=disputes.count_unacknowledged(min(lately.day)),
+        knows_none=disputes.knows_none(now - _DAY),
         slowest_recovery=queries.slowest_recovery(min(lately.day)) if last_day.missed else None,
         last_run=runs[0] if runs else None,
         last_asking_run=asking_runs[0] if asking_runs else None,

@@ -30,7 +30,7 @@ def add_to_pages(app: Flask) -> None:
     for each in (
         *(wording.exact, wording.ago, wording.took, wording.lasted, wording.size, wording.counted),
         *(wording.share, wording.shown, wording.title, wording.trust, wording.next_lookup, to_iso),
-        *(contents.image_of, contents.problem_of, contents.printed),
+        *(contents.thumbnail_of, contents.problem_of, contents.printed),
     ):
         app.add_template_filter(each)
     app.add_template_filter(zip, "zip")
@@ -49,7 +49,7 @@ def _for_templates() -> dict[str, object]:
 def _protect(response: Response) -> Response:
     """Let a browser that shows an answer of ours load and do nothing beyond it, and keep no copy."""
     if response.mimetype == "text/html":
-        pictures = " https: http:" if current_settings().thumbnails else ""
+        pictures = " https:" if current_settings().thumbnails else ""
         policy = _POLICY.format(pictures=pictures, media=pictures.strip() or "'none'")
         response.headers["Content-Security-Policy"] = policy
     if request.endpoint not in {"static", "callbacks.receive"}:  # a program reads a callback's answer

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from receiver.ledger.clock import to_iso
 from receiver.ledger.models import Pause, ReconcileRun
 from receiver.ledger.tally import Outcomes
+from receiver.web import disputes
 from receiver.web.wording import ago, counted, exact, lasted, shown, span
 
 START_RECONCILER = "python -m reconcile"
@@ -32,6 +33,8 @@ class Facts:
     last_day: Outcomes = field(default_factory=Outcomes)  # of the tasks first heard of in the last 24 hours
     last_day_began: datetime | None = None  # by the hours in which they are counted
     given_up: int = 0  # in the last 24 hours
+    disputed: int = 0  # of the tasks of the last 24 hours, not acknowledged
+    knows_none: bool = False  # of the tasks it was asked about lately upstream knew none
     slowest_recovery: timedelta | None = None  # in the last 24 hours
     last_run: ReconcileRun | None = None
     last_asking_run: ReconcileRun | None = None  # the newest that called upstream
@@ -45,6 +48,11 @@ class Facts:
         """Tell whether the reconciler should have been heard of since."""
         patience = self.interval * _SILENT_AFTER_INTERVALS + _SILENT_AFTER_AT_LEAST
         return self.reconciler_seen_at is not None and self.now - self.reconciler_seen_at > patience
+
+    @property
+    def reconciler_away(self) -> bool:
+        """Tell whether no reconciler runs, as far as one can see."""
+        return self.reconciler_seen_at is None or self.silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +70,13 @@ class Summary:
 
 
 def summarise(facts: Facts) -> list[Summary]:
-    """Return how things stand in one sentence, and after it what else is wrong."""
+    """Return how things stand in one sentence, and after it what else is wrong. Each cause is told once."""
     problems = (
         _reconciler_away(facts),
         _paused(facts),
         _failing(facts),
         _spooled(facts),
+        _knows_none(facts),
         _given_up(facts),
         _disputed(facts),
     )
@@ -130,6 +139,8 @@ def _paused(facts: Facts) -> Summary | None:
     if pause is None:
         return None
     why = f"“{shown(pause.reason).rstrip('.')}”"
+    if facts.reconciler_away:
+        return _paused_while_away(pause, why)
     if not pause.account:
         text = f"upstream wants no look-ups for a while: {why}.{_waiting(facts)} They go on by themselves."
         return Summary("attention", "Attention", text, listed=_waiting_ones(facts))
@@ -139,6 +150,17 @@ def _paused(facts: Facts) -> Summary | None:
     return Summary("trouble", "Trouble", text, listed=_waiting_ones(facts))
 
 
+def _paused_while_away(pause: Pause, why: str) -> Summary | None:
+    # What waits is told with the missing reconciler. A pause that ends by itself is no matter meanwhile.
+    if not pause.account:
+        return None
+    text = (
+        f"upstream refused look-ups when the reconciler last asked: {why}."
+        " Mend the account or the token (ACEDATACLOUD_API_TOKEN) too."
+    )
+    return Summary("trouble", "Trouble", text)
+
+
 def _probe(pause: Pause, facts: Facts) -> str:
     probe_at = pause.next_probe_at or facts.now
     return f"comes {ago(probe_at, facts.now)}" if probe_at > facts.now else "is due now"
@@ -146,6 +168,8 @@ def _probe(pause: Pause, facts: Facts) -> str:
 
 def _failing(facts: Facts) -> Summary | None:
     failing, run = facts.failing_runs, facts.last_asking_run
+    if facts.reconciler_away or facts.pause is not None:
+        return None  # nobody asks: why not is told already
     if run is None or len(failing) < FAILING_AFTER_RUNS:
         return None
     lately = max(_FAILING_LATELY, facts.interval * _SILENT_AFTER_INTERVALS)
@@ -181,8 +205,18 @@ def _spooled(facts: Facts) -> Summary | None:
     return Summary("attention", "Attention", text)
 
 
+def _knows_none(facts: Facts) -> Summary | None:
+    # While nobody asks, that alone explains what waits.
+    waiting = facts.pending if not facts.reconciler_away and facts.pause is None else 0
+    if not facts.knows_none or not (facts.disputed or facts.given_up or waiting):
+        return None
+    listed = _disputed_ones(facts) if facts.disputed else "status=expired" if facts.given_up else None
+    text = disputes.of_another_account(facts.disputed, facts.given_up)
+    return Summary("attention", "Attention", text, listed=listed or _waiting_ones(facts))
+
+
 def _given_up(facts: Facts) -> Summary | None:
-    if not facts.given_up:
+    if not facts.given_up or facts.knows_none:
         return None
     were = "was" if facts.given_up == 1 else "were"
     text = (
@@ -192,16 +226,15 @@ def _given_up(facts: Facts) -> Summary | None:
 
 
 def _disputed(facts: Facts) -> Summary | None:
-    disputed = facts.last_day.disputed
-    if not disputed:
+    if not facts.disputed or facts.knows_none:
         return None
-    text = (
-        f"{counted(disputed, 'task')} of the last 24 h {_is_are(disputed)} disputed: the Tasks API"
-        " contradicts a callback, and its word counts, or has not confirmed one in time."
-        " If the callbacks are forged, change CALLBACK_TOKEN."
-    )
+    text = disputes.of_last_day(facts.disputed)
+    return Summary("attention", "Attention", text, listed=_disputed_ones(facts))
+
+
+def _disputed_ones(facts: Facts) -> str:
     since = f"&since={to_iso(facts.last_day_began)}" if facts.last_day_began else ""
-    return Summary("attention", "Attention", text, listed=f"disputed=true{since}")
+    return f"disputed=true&acknowledged=false{since}"
 
 
 def _nothing_yet(facts: Facts) -> Summary | None:

@@ -1,30 +1,30 @@
 """The pages about tasks: the list with its filters and exports, one task, and a delivery as it came."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
 from flask import Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
-from receiver.ledger import queries, store
+from receiver.ledger import disputes, queries, store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.listing import Found, TaskFilter, list_tasks
 from receiver.ledger.models import database
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.results import STATUSES, is_storable
-from receiver.web import contents, exports
+from receiver.web import contents, exports, tasks
 from receiver.web.filters import FIELDS, SETTLERS, cursor, read_cursor, read_filter
 from receiver.web.pages import page_blueprint
 from receiver.web.reading import read
 from receiver.web.settings import current_settings
 from receiver.web.summary import Facts, hindrance
-from receiver.web.tasks import find_or_404
-from receiver.web.timeline import timeline, versions
+from receiver.web.timeline import timeline, upstream_changed, versions
 
 blueprint = page_blueprint("task_pages")
 
+_DAY = timedelta(days=1)
 _MOST_TASKS = 20
 _MOST_EXPORTED_AT_ONCE = 200  # between two pages others are served
 _LARGEST_ID = 2**63 - 1
@@ -51,6 +51,8 @@ def show_list() -> ResponseReturnValue:
         until=_as_input(wanted.until),
         statuses=STATUSES,
         settlers=SETTLERS,
+        may_acknowledge=(wanted.disputed or wanted.acknowledged is False)
+        and any(task.disputed and not task.acknowledged_at for task in found.tasks),
     )
 
 
@@ -71,7 +73,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
     """Show all that is known of one task: 200, or 404 when we never heard of it."""
     now = utcnow()
     with database.connection_context():
-        task = find_or_404(task_id)
+        task = tasks.find_or_404(task_id)
         deliveries, lookups = queries.deliveries_of(task.id), queries.lookups_of(task.id)
         facts = Facts(
             now=now,
@@ -91,14 +93,28 @@ def show_task(task_id: str) -> ResponseReturnValue:
         lookups=lookups,
         events=timeline(task, deliveries, lookups),
         versions=versions(task),
+        changed=upstream_changed(lookups),
+        knows_none=task.disputed and disputes.knows_none(now - _DAY),
         hindrance=hindrance(facts),
     )
 
 
+@blueprint.post("/tasks")
+def acknowledge_listed() -> ResponseReturnValue:
+    """Acknowledge the newest disputes that the filter in the URL holds, up to 1,000: 303 back to the list."""
+    tasks.acknowledge_listed(read_filter(_query()))
+    return redirect(_link(_query()), 303)
+
+
 @blueprint.post("/tasks/<text:task_id>")
-def ask_now(task_id: str) -> ResponseReturnValue:
-    """Ask upstream about a task in the next run: 303 to its page. 404 when we never heard of it."""
-    if not is_storable(task_id) or not store.ask_now(task_id, utcnow()):
+def ask_or_acknowledge(task_id: str) -> ResponseReturnValue:
+    """Ask upstream about a task in the next run, or with `do=acknowledge` acknowledge its dispute: 303.
+
+    404 when we never heard of it, 409 when it is not disputed.
+    """
+    if request.form.get("do") == "acknowledge":
+        tasks.acknowledge_or_409(task_id)
+    elif not is_storable(task_id) or not store.ask_now(task_id, utcnow()):
         raise NotFound("No such task: it was never registered, and no callback named it.")
     return redirect(url_for("task_pages.show_task", task_id=task_id), 303)
 

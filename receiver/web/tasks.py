@@ -3,16 +3,18 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import Conflict, NotFound, RequestEntityTooLarge
 
 from receiver.ledger import queries, store
 from receiver.ledger.clock import from_iso, from_unix, to_iso, utcnow
 from receiver.ledger.evidence import Registration
+from receiver.ledger.listing import TaskFilter, find_ids
 from receiver.ledger.listing import list_tasks as list_of_tasks
 from receiver.ledger.models import Delivery, Lookup, Task
 from receiver.ledger.results import MAX_ID_LENGTH, clean_text, is_storable, parse_json
@@ -93,6 +95,45 @@ def ask_now(task_id: str) -> ResponseReturnValue:
     return jsonify({"id": task_id, "next_lookup_at": to_iso(now)}), 202
 
 
+@blueprint.post("/<text:task_id>/acknowledge")
+def acknowledge(task_id: str) -> ResponseReturnValue:
+    """Note that a person has seen a task's dispute: 200 with the task, also when it was noted before.
+
+    404 when we never heard of it, 409 when it is not disputed.
+    """
+    return jsonify(task_json(acknowledge_or_409(task_id)))
+
+
+@blueprint.post("/acknowledge")
+def acknowledge_some() -> ResponseReturnValue:
+    """Acknowledge up to 1,000 disputes, the newest that the query's filter holds: 200 with how many it were.
+
+    `more` tells whether others are left. 400: a bad parameter.
+    """
+    arguments = request.args.to_dict()
+    if unknown := arguments.keys() - set(FIELDS):
+        raise BadInput(f"Unknown parameter {min(unknown)!r}; there are {', '.join(sorted(FIELDS))}.")
+    acknowledged, more = acknowledge_listed(read_filter(arguments))
+    return jsonify({"acknowledged": acknowledged, "more": more})
+
+
+def acknowledge_or_409(task_id: str) -> Task:
+    """Acknowledge a task's dispute and return the task. 404 when there is none, 409 without a dispute."""
+    find_or_404(task_id)
+    store.acknowledge([task_id], utcnow())
+    task = find_or_404(task_id)
+    if not task.disputed:
+        raise Conflict("This task is not disputed.")
+    return task
+
+
+def acknowledge_listed(wanted: TaskFilter) -> tuple[int, bool]:
+    """Acknowledge the newest disputes that a filter holds; return how many, and whether there are more."""
+    wanted = replace(wanted, disputed=None, acknowledged=False)
+    task_ids, more = read(find_ids, wanted, _MOST_TASKS)
+    return store.acknowledge(task_ids, utcnow()), more
+
+
 def find_or_404(task_id: str) -> Task:
     """Return the task, or raise the 404 that says there is none."""
     task = queries.find_task(task_id) if is_storable(task_id) else None
@@ -124,6 +165,7 @@ def task_json(task: Task) -> dict[str, Any]:
         "lookups": task.lookup_count,
         "next_lookup_at": to_iso(task.next_lookup_at),
         "last_lookup_error": task.last_lookup_error,
+        "acknowledged_at": to_iso(task.acknowledged_at),
     }
 
 

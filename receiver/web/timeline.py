@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from receiver.ledger.evidence import ABSENT
 from receiver.ledger.models import Delivery, Lookup, Task
 from receiver.ledger.results import FINAL, PENDING
 
-_CONSEQUENCES = {"settled", "gave_up", "disputed"}  # they follow what happened at the same moment
+_CONSEQUENCES = {"settled", "gave_up", "disputed", "changed"}  # they follow what happened at the same moment
 _WITNESSES = {"callback": "a callback", "lookup": "a look-up"}
 
 
@@ -28,6 +29,25 @@ class Version:
     witness: str
     status: str | None
     response: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Upstream's final answer about a task became another one."""
+
+    at: datetime
+    before: str
+    after: str
+
+
+def upstream_changed(lookups: Sequence[Lookup]) -> list[Change]:
+    """Return when upstream's final answer about one task was not the one before it, oldest first."""
+    final = sorted((one for one in lookups if one.verdict in FINAL), key=lambda one: one.id)
+    return [
+        Change(after.answered_at, before.verdict, after.verdict)
+        for before, after in pairwise(final)
+        if before.verdict != after.verdict
+    ]
 
 
 def versions(task: Task) -> list[Version]:
@@ -55,6 +75,17 @@ def timeline(task: Task, deliveries: Sequence[Delivery], lookups: Sequence[Looku
         events.append(Event(task.gave_up_at, "gave_up", "gave up asking; a late result may still settle it"))
     if task.disputed:
         events.append(_dispute_event(task, deliveries, lookups))
+    if task.acknowledged_at:
+        events.append(Event(task.acknowledged_at, "acknowledged", "a person acknowledged the dispute"))
+    events += [
+        Event(
+            change.at,
+            "changed",
+            f"upstream changed its final answer from {change.before} to {change.after}:"
+            f" {task.lookup_status} counts",
+        )
+        for change in upstream_changed(lookups)
+    ]
     return sorted(events, key=lambda event: (event.at, event.name in _CONSEQUENCES))
 
 

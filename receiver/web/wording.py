@@ -8,6 +8,11 @@ from receiver.ledger.results import EXPIRED, FINAL, PENDING
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _JUST_NOW_SECONDS = 2
+_LIKELY_FORGED = "The callback may be forged: if it is, change CALLBACK_TOKEN."
+_LIKELY_ACCOUNT = (
+    "It knew none of the tasks that it was asked about lately. Most likely ACEDATACLOUD_API_TOKEN belongs to"
+    " another account than the one that submits them."
+)
 
 
 def exact(moment: datetime) -> str:
@@ -88,10 +93,14 @@ def title(task: Task) -> str:
     return shown(task.prompt or task.ref or task.id)
 
 
-def trust(task: Task) -> str:
-    """Return what speaks for a task's status: callbacks are unsigned, the Tasks API's word counts."""
+def trust(task: Task, knows_none: bool = False) -> str:
+    """Return what speaks for a task's status: callbacks are unsigned, the Tasks API's word counts.
+
+    `knows_none` tells that upstream knew none of the tasks that it was asked about lately.
+    """
     if task.disputed and task.confirmed is None:
-        return f"Disputed: a callback says {task.claim_status}, the Tasks API has not confirmed it in time."
+        said = f"a callback says {task.claim_status}, the Tasks API has not confirmed it in time"
+        return f"Disputed: {said}. {_LIKELY_ACCOUNT if knows_none else _LIKELY_FORGED}"
     if task.disputed:
         return (
             f"Disputed: a callback says {task.claim_status}, the Tasks API says {task.lookup_status}."

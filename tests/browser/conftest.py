@@ -5,15 +5,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
 from receiver.ledger.db import init_database
 from receiver.ledger.models import database
 from tests import chromium
 from tests.processes import API_KEY, Backstop
 from tests.upstream import StandIn
+from tests.upstream.images import png
 
 MISSING = f"the pages were NOT tested in a browser: {chromium.MISSING}"
+
+
+PICTURES = "https://pictures.example"  # of upstream, whose addresses are https; "gone.png" is gone
+
+
+def _send_picture(route: Route) -> None:
+    name = route.request.url.rpartition("/")[2]
+    if name == "gone.png":
+        route.abort("addressunreachable")
+    else:
+        route.fulfill(body=png(name), content_type="image/png")
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +69,7 @@ def open_browser(browser: Browser, backstop: Backstop) -> Iterator[Callable[...,
         )
         contexts.append(context)
         context.set_default_timeout(15_000)
+        context.route(f"{PICTURES}/*", _send_picture)
         page = context.new_page()
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))

@@ -7,20 +7,21 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from receiver.ledger import store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Delivery, Task
 from tests import factories
+from tests.browser.conftest import PICTURES
 from tests.chromium import DESKTOP, PHONE
 from tests.html import SCRIPT, run_now
 from tests.processes import API_KEY, wait_until
-from tests.upstream import StandIn
 
 SOON = 20_000  # ms, for what a refresh brings
 
 
-def finished(task_id: str, stand_in: StandIn, **fields: object) -> dict[str, object]:
+def finished(task_id: str, **fields: object) -> dict[str, object]:
     """Return the Tasks API's object of a task whose picture can be loaded."""
-    picture = {"image_url": f"{stand_in.url}/images/{task_id}.png"}
+    picture = {"image_url": f"{PICTURES}/{task_id}.png"}
     return factories.finished_item(task_id, **fields) | {
         "response": {"task_id": task_id, "success": True, "progress": 100} | picture
     }
@@ -33,16 +34,21 @@ def busy(stand_in, backstop):
     factories.register(
         "lost", now=now - timedelta(minutes=5), grace=timedelta(0), ref="order-7", type="imagine"
     )
-    factories.look_up([finished("lost", stand_in, request={"prompt": "a lighthouse at dusk"})], now=now)
-    factories.record(factories.body("disputed", image_url=f"{stand_in.url}/images/d.png"), confirm=True)
+    factories.look_up([finished("lost", request={"prompt": "a lighthouse at dusk"})], now=now)
+    factories.record(factories.body("disputed", image_url=f"{PICTURES}/d.png"), confirm=True)
     factories.look_up([factories.failed_item("disputed")])
+    factories.record(factories.body("acknowledged"), now=now - timedelta(hours=1), confirm=True)
+    factories.look_up([factories.failed_item("acknowledged")])
+    store.acknowledge(["acknowledged"], now)
+    for answer in (finished("changed"), factories.failed_item("changed")):
+        factories.register("changed", now=now - timedelta(hours=2), grace=timedelta(0))
+        store.ask_now("changed", now)
+        factories.look_up([answer])
     for n in range(45):
         moment = now - timedelta(minutes=n)
-        fields = {"image_url": f"{stand_in.url}/images/{n}.png"}
+        fields = {"image_url": f"{PICTURES}/{n}.png"}
         factories.record(factories.body(f"task-{n:02}", **fields), now=moment, ref=f"order-{n}")
-    factories.record(
-        factories.body("video", image_url=f"{stand_in.url}/images/v.png", video_url=f"{stand_in.url}/v.mp4")
-    )
+    factories.record(factories.body("video", image_url=f"{PICTURES}/v.png", video_url=f"{PICTURES}/v.mp4"))
     factories.record(factories.body("words", image_url=None, descriptions=["a cat", "the cat"]))
     factories.register("waiting", type="imagine", ref="order-99")
     factories.record(factories.failure_body("broken", "bad_request", "The prompt is not allowed."))
@@ -52,8 +58,16 @@ def busy(stand_in, backstop):
 
 def every_page() -> list[str]:
     """Return the address of every page of the busy ledger."""
-    tasks = ("lost", "disputed", "task-01", "video", "words", "waiting", "broken")
-    lists = ("/tasks", "/tasks?status=pending&q=order-99", "/tasks?q=nothing", "/runs", "/runs/1", "/runs/3")
+    tasks = ("lost", "disputed", "acknowledged", "changed", "task-01", "video", "words", "waiting", "broken")
+    lists = (
+        "/tasks",
+        "/tasks?status=pending&q=order-99",
+        "/tasks?q=nothing",
+        "/tasks?disputed=true",
+        "/runs",
+        "/runs/1",
+        "/runs/3",
+    )
     deliveries = [f"/deliveries/{row.id}" for row in Delivery.select().order_by(Delivery.id.desc()).limit(2)]
     return ["/", "/?span=7d", *lists, *(f"/tasks/{task}" for task in tasks), *deliveries]
 
@@ -162,13 +176,14 @@ class TestTasks:
         assert shown_tasks(page) == ["lost"]
 
     def test_a_thumbnail_is_shown_and_one_that_is_gone_leaves_its_place(self, open_browser):
-        factories.record(factories.body("gone", image_url="http://127.0.0.1:9/gone.png"))
+        factories.register("gone", now=utcnow() - timedelta(minutes=5), grace=timedelta(0))
+        factories.look_up([finished("gone")])
         page = open_browser()
         page.goto("/tasks")
         loaded = "image => image.complete && image.naturalWidth > 0"
-        images = {row: page.locator("tr", has_text=row).locator("img") for row in ("task-01", "gone")}
-        images["task-01"].scroll_into_view_if_needed()
-        wait_until(lambda: images["task-01"].evaluate(loaded))
+        images = {row: page.locator("tr", has_text=row).locator("img") for row in ("order-7", "gone")}
+        images["order-7"].scroll_into_view_if_needed()
+        wait_until(lambda: images["order-7"].evaluate(loaded))
         assert images["gone"].locator("..").bounding_box()["width"] == 40
         page.goto("/tasks/gone")
         expect(page.get_by_text("The picture could not be loaded; upstream's links expire.")).to_be_visible()
@@ -198,7 +213,7 @@ class TestTask:
 
     def test_asking_now_settles_it_before_ones_eyes(self, open_browser, backstop, stand_in):
         factories.register("t1", grace=timedelta(hours=1))
-        stand_in.add_record(finished("t1", stand_in))
+        stand_in.add_record(finished("t1"))
         backstop.start_reconciler()
         page = open_browser()
         page.goto("/tasks/t1")
@@ -270,14 +285,6 @@ class TestOverview:
         assert asked == []
         page.get_by_role("button", name="Resume").click()
         expect(page.get_by_role("link", name="order-1000")).to_be_visible(timeout=SOON)
-
-    def test_a_refresh_that_fails_leaves_the_page_and_says_so(self, open_browser, backstop):
-        factories.record(factories.body("t1", image_url=None, descriptions=["a"]))
-        page = open_browser()
-        page.context.clear_cookies()
-        expect(page.locator("#told")).to_contain_text("The last refresh failed", timeout=SOON)
-        expect(page.get_by_role("link", name="t1")).to_be_visible()
-        open_browser.wrong.clear()  # the browser tells of the 401 itself
 
     @pytest.mark.usefixtures("busy")
     def test_the_plot_changes_its_span(self, open_browser):
@@ -354,6 +361,6 @@ def test_a_page_on_a_day_without_its_database_says_what_to_do(open_browser, back
         backstop.stop(process)
     backstop.start_web()
     assert page.goto("/").status == 503
-    expect(page.get_by_text("flask --app wsgi migrate")).to_be_visible()
+    expect(page.get_by_text("See that the database runs and can be reached.")).to_be_visible()
     assert complaints(page) == []
     open_browser.wrong.clear()

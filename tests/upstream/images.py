@@ -1,4 +1,4 @@
-"""Small real pictures made on the spot, so that a demonstration shows thumbnails without the internet."""
+"""Small real pictures made on the spot, so that tests and screenshots show some without the internet."""
 
 import hashlib
 import struct

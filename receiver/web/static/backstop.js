@@ -7,6 +7,7 @@
   const exactly = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
   const formats = {
     exact: exactly,
+    time: new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" }),
     clock: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }),
     day: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" }),
   };
@@ -110,16 +111,72 @@
 
   const isRefresh = (event) => event.target.id === "content";
 
+  const HIDDEN_EVERY_MS = 50_000;  // a tab that nobody looks at still shows its title
+  let askedAt = Date.now();
+
   document.addEventListener("htmx:before:request", (event) => {
-    // Somebody who is choosing text to copy would lose the choice.
-    if (isRefresh(event) && (paused || document.hidden || !getSelection().isCollapsed)) event.preventDefault();
+    if (!isRefresh(event)) return;
+    const isEarly = document.hidden && Date.now() - askedAt < HIDDEN_EVERY_MS;
+    if (paused || isEarly) event.preventDefault();
+    else askedAt = Date.now();
   });
 
-  for (const failure of ["htmx:error", "htmx:response:error"]) {
-    document.addEventListener(failure, (event) => {
-      if (isRefresh(event)) announce("The last refresh failed; trying again.");
-    });
+  document.addEventListener("htmx:before:swap", (event) => {
+    if (!isRefresh(event)) return;
+    // The error that was shown here is over: what is shown now is another page.
+    if (event.target.dataset.error && event.detail.ctx.response.status < 400) location.reload();
+    // Somebody who is choosing text to copy would lose the choice.
+    if (!getSelection().isCollapsed) event.preventDefault();
+  });
+
+  // A page that cannot be refreshed must not go on looking well: it says since when, and so does its title.
+  const unanswered = document.getElementById("unanswered");
+  const FAILURES = {
+    none: (since) => ["No answer", `No answer from Backstop since ${since}; what is shown is from then. `],
+    401: (since) => ["Signed out", `You are signed out; what is shown is from ${since}. `],
+    other: (since, status) => [`Error ${status}`, `Backstop answers with error ${status}; what is shown is from ${since}. `],
+  };
+  let titleBefore = null;
+
+  function moment(time) {
+    const at = new Date(time.dateTime);
+    return (at.toDateString() === new Date().toDateString() ? formats.time : exactly).format(at);
   }
+
+  function fail(status) {
+    const since = moment(document.querySelector(".as-of time"));
+    const [title, told] = (FAILURES[status] ?? FAILURES.other)(since, status);
+    titleBefore ??= document.title;
+    document.title = `${title} · Backstop`;
+    document.body.classList.add("unanswered");
+    if (unanswered.firstChild?.textContent === told) return;
+    const reload = document.createElement("a");
+    reload.href = location.href;
+    reload.textContent = status === 401 ? "Sign in again" : "Reload";
+    unanswered.replaceChildren(told, ...(status === "none" ? [] : [reload]));
+    unanswered.hidden = false;
+  }
+
+  function recover() {
+    if (titleBefore === null) return;
+    document.title = titleBefore;
+    titleBefore = null;
+    document.body.classList.remove("unanswered");
+    unanswered.hidden = true;
+    unanswered.replaceChildren();
+  }
+
+  document.addEventListener("htmx:error", (event) => {
+    if (isRefresh(event)) fail("none");
+  });
+
+  document.addEventListener("htmx:after:request", (event) => {
+    if (!isRefresh(event)) return;
+    const { status } = event.detail.ctx.response;
+    const isShown = String(status) === event.target.dataset.error;
+    if (status < 400 || isShown) recover();
+    else fail(status);
+  });
 
   // A search that no index serves goes on by itself, but not for ever.
   const MOST_STEPS = 20;
@@ -139,7 +196,6 @@
   }
 
   document.addEventListener("htmx:after:swap", (event) => {
-    if (event.detail.ctx.response?.status >= 400) return;  // told of already; nothing was changed
     if (isRefresh(event)) announce("");
     show();
   });

@@ -19,7 +19,18 @@ from receiver.ledger.db import (
     pending_migrations,
     require_schema,
 )
-from receiver.ledger.models import DISPUTED, DOUBTFUL, KNOWN, MISSED, MODELS, OPEN, SETTLED, Task, database
+from receiver.ledger.models import (
+    DISPUTED,
+    DOUBTFUL,
+    KNOWN,
+    MISSED,
+    MODELS,
+    OPEN,
+    SETTLED,
+    UNACKNOWLEDGED,
+    Task,
+    database,
+)
 from tests.factories import record, register
 from tests.processes import REPOSITORY
 
@@ -168,6 +179,10 @@ def test_a_run_with_nothing_due_costs_one_indexed_query():
             "task_missed",
         ),
         (f"WHERE {DISPUTED.sql} ORDER BY created_at DESC, id DESC LIMIT 50", "task_disputed"),
+        (
+            f"WHERE {UNACKNOWLEDGED.sql} AND created_at >= '2026-01-01 05:00:00' LIMIT 10000",
+            "task_disputed",
+        ),
         ("WHERE ref = 'x'", "task_ref"),
         ("WHERE trace_id = 'x'", "task_trace_id"),
     ],

@@ -13,6 +13,7 @@ from receiver.ledger.clock import utcnow
 from receiver.ledger.db import on_postgresql
 from receiver.ledger.listing import Found, TaskFilter, list_tasks
 from receiver.ledger.models import Task, database
+from receiver.ledger.store import acknowledge
 from tests.factories import body, failed_item, finished_item, look_up, record, register
 from tests.receiver.ledger.test_order import rolled_back
 
@@ -26,6 +27,7 @@ FILTERS = st.builds(
     type=st.sampled_from((None, "imagine", "edits")),
     settled_by=st.sampled_from((None, "callback", "lookup")),
     disputed=st.sampled_from((None, True, False)),
+    acknowledged=st.sampled_from((None, None, True, False)),
     missed=st.sampled_from((None, True, False)),
     since=st.sampled_from((None, NOW - 20 * MINUTE)),
     until=st.sampled_from((None, NOW - 5 * MINUTE)),
@@ -50,7 +52,8 @@ def thirty(ledger):
             record(body(f"task-{n:02}"), NOW, confirm=True)
     prompts = ("a harbour in fog", "a harbour at 100% noon", "an orchard")
     items = [finished_item(f"task-{n:02}", request={"prompt": prompts[n % 3]}) for n in range(0, 30, 5)]
-    look_up([*items, failed_item("task-02")], NOW)
+    look_up([*items, failed_item("task-02"), failed_item("task-06"), failed_item("task-14")], NOW)
+    acknowledge(["task-06"], NOW)
 
 
 def holds(wanted: TaskFilter, task: Task, named: bool) -> bool:
@@ -64,6 +67,8 @@ def holds(wanted: TaskFilter, task: Task, named: bool) -> bool:
     return (
         all(getattr(wanted, name) in (None, getattr(task, name)) for name in SCARCE)
         and wanted.disputed in (None, task.disputed)
+        and (wanted.acknowledged is None or task.disputed)
+        and wanted.acknowledged in (None, task.acknowledged_at is not None)
         and wanted.missed in (None, missed)
         and (wanted.since is None or task.created_at >= wanted.since)
         and (wanted.until is None or task.created_at < wanted.until)
@@ -161,6 +166,8 @@ def plan_of(query: Any) -> str:
         (TaskFilter(text="harbour"), "task_newest"),
         (TaskFilter(status="failed"), "task_status_newest"),
         (TaskFilter(disputed=True, type="imagine"), "task_disputed"),
+        (TaskFilter(acknowledged=False), "task_disputed"),
+        (TaskFilter(acknowledged=True), "task_disputed"),
         (TaskFilter(missed=True), "task_missed"),
         (TaskFilter(text="order-1"), "task_ref"),
     ],

@@ -12,6 +12,10 @@ def task(response=None, **fields):
     return Task(id="t1", lookup_key=b"", claim_response=response and json.dumps(response), **fields)
 
 
+def confirmed(response):
+    return Task(id="t1", lookup_status="succeeded", lookup_response=json.dumps(response))
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -44,9 +48,21 @@ def test_http_addresses_are_links_as_they_are(url):
     assert contents.safe_url(url) == url
 
 
+def test_a_page_loads_by_itself_what_upstream_has_told_and_https_alone():
+    response = {"image_url": "https://x/1.png", "video_urls": ["http://x/1.mp4", "https://x/2.mp4"]}
+    found = contents.contents_of(confirmed(response))
+    assert (found.image, found.video) == ("https://x/1.png", "https://x/2.mp4")
+    plain = confirmed({"image_url": "http://x/1.png"})
+    assert (contents.contents_of(plain).image, contents.thumbnail_of(plain)) == (None, None)
+    claimed = task(response, status="succeeded", claim_status="succeeded")
+    assert contents.thumbnail_of(claimed) is None
+    assert (contents.contents_of(claimed).image, contents.contents_of(claimed).video) == (None, None)
+    assert len(contents.contents_of(claimed).links) == 3
+
+
 def test_it_finds_links_and_texts():
     found = contents.contents_of(
-        task(
+        confirmed(
             {
                 "image_url": "https://x/1.png",
                 "raw_image_url": "https://x/1.png",

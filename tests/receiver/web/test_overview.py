@@ -7,7 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from receiver.ledger import runs, store
 from receiver.ledger.clock import utcnow
+from receiver.ledger.evidence import ABSENT, Answer, Patience
 from tests import factories
 from tests.conftest import CALLBACK_TOKEN
 from tests.html import links, listed, run_now, words
@@ -28,10 +30,23 @@ def test_what_an_empty_ledger_suggests_works(client, auth, get):
     registration, callback = re.findall(r"-d '(.*?)'", page)
     assert client.post("/api/tasks", json=json.loads(registration), headers=auth).status_code == 201
     answer = client.post(f"/callbacks/{CALLBACK_TOKEN}/order-1", data=callback)
-    assert answer.json == {"received": True, "task_id": "my-first-task", "status": "succeeded"}
+    assert answer.json == {"received": True, "task_id": "my-first-task", "status": "failed"}
     (path,) = re.findall(r"curl http://localhost(/\S+)", page)
-    assert client.get(path, headers=auth).json["status"] == "succeeded"
+    assert client.get(path, headers=auth).json["status"] == "failed"
     assert "my-first-task" in get("/")
+
+
+def test_what_an_empty_ledger_suggests_leaves_nothing_behind(client, auth, get):
+    registration, callback = re.findall(r"-d '(.*?)'", html.unescape(get("/")))
+    client.post("/api/tasks", json=json.loads(registration), headers=auth)
+    client.post(f"/callbacks/{CALLBACK_TOKEN}/order-1", data=callback)
+    for hours in (0, 1, 5, 23, 25, 26, 27):
+        factories.look_up(now=utcnow() + timedelta(hours=hours))
+        run_now()
+        assert "All is well: the one task of the last 24 h is settled." in words(get("/"))
+    task = client.get("/api/tasks/my-first-task", headers=auth).json
+    assert (task["status"], task["confirmed"], task["disputed"]) == ("failed", None, False)
+    assert task["next_lookup_at"] is None  # nobody asks for ever
 
 
 def test_the_callback_url_is_the_public_one(make_client, auth):
@@ -126,7 +141,47 @@ def test_it_says_when_a_task_is_disputed_and_what_else_is_wrong(get):
     assert "Attention: 1 task of the last 24 h is disputed: the Tasks API contradicts a callback" in words(
         page
     )
-    assert "/tasks?disputed=true" in links(page)
+    assert any(url.startswith("/tasks?disputed=true&acknowledged=false&since=") for url in links(page))
+
+
+class TestTokenOfAnotherAccount:
+    def unknown(self, count):
+        now = utcnow() - timedelta(minutes=5)
+        for n in range(count):
+            factories.record(factories.body(f"t{n:02}"), now=now, confirm=True)
+        run_id = runs.open_run("test:1", utcnow())
+        claimed = factories.claim()
+        store.apply(
+            claimed,
+            {task_id: Answer(error=ABSENT) for task_id in claimed.ids},
+            run_id,
+            utcnow(),
+            utcnow(),
+            Patience(lambda _: HOUR, lambda _: HOUR, 24 * HOUR, timedelta(minutes=3)),
+        )
+        runs.close_run(run_id, utcnow(), {"calls": 1, "asked": count, "absent": count})
+
+    def test_it_is_the_likeliest_cause_where_upstream_knows_no_task(self, get):
+        self.unknown(10)
+        page = get("/")
+        assert "Most likely ACEDATACLOUD_API_TOKEN belongs to another account" in words(page)
+        assert "10 tasks of the last 24 h are disputed." in words(page)
+        assert page.count('class="summary') == 2  # the other one is hidden: for an answer that fails to come
+        assert "Most likely ACEDATACLOUD_API_TOKEN belongs to another account" in words(get("/tasks/t00"))
+
+    def test_where_upstream_confirms_others_forgery_is_likelier(self, get):
+        self.unknown(10)
+        run_now(calls=1, asked=3, absent=2)
+        assert "10 tasks of the last 24 h are disputed: the Tasks API" in words(get("/"))
+        assert "another account" not in words(get("/"))
+        assert "another account" not in words(get("/tasks/t00"))
+
+    def test_a_few_unknown_tasks_do_not_tell(self, get):
+        self.unknown(9)
+        for _ in range(3):  # asked about again and again
+            run_now(calls=1, asked=9, absent=9)
+        assert "9 tasks of the last 24 h are disputed" in words(get("/"))
+        assert "another account" not in words(get("/"))
 
 
 def test_it_says_when_deliveries_wait_in_the_spool(get, make_settings):

@@ -6,10 +6,14 @@ from urllib.parse import quote
 
 import pytest
 
+from receiver.app import create_app
+from receiver.config import Settings
+from receiver.ledger.db import migrate
 from receiver.ledger.models import Delivery, Task, database
+from receiver.web import intake
 from tests import factories
 from tests.conftest import API_KEY, CALLBACK_TOKEN
-from tests.html import SCRIPT, links, run_now, words
+from tests.html import SCRIPT, csrf_token, links, run_now, words
 
 PAGES = ("/", "/?span=7d", "/tasks", "/tasks/t1", "/runs", "/runs/1", "/deliveries/1")
 
@@ -51,7 +55,7 @@ def test_pages_may_load_and_do_nothing_beyond_themselves(client, auth, path):
     headers = client.get(path, headers=auth).headers
     assert headers["Content-Security-Policy"] == (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
-        " img-src 'self' https: http:; media-src https: http:; form-action 'self'; base-uri 'none';"
+        " img-src 'self' https:; media-src https:; form-action 'self'; base-uri 'none';"
         " frame-ancestors 'none'"
     )
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -147,15 +151,72 @@ def test_an_error_of_ours_is_a_page_too(client, auth, monkeypatch):
     assert "NoneType" not in response.text
 
 
-def test_a_database_that_is_away_is_a_503_page(make_client, auth, ledger):
+REFRESHES = '<noscript><meta http-equiv="refresh" content="10"></noscript>'
+
+
+@pytest.fixture
+def without_database(make_client):
+    """The application on a ledger that does not work, though its schema is current."""
     client = make_client()
     with database.connection_context():
         database.execute_sql("ALTER TABLE task RENAME TO gone")
-    for path in ("/", "/tasks", "/tasks/t1"):
-        page = client.get(path, headers=auth)
-        assert page.status_code == 503
-        assert "flask --app wsgi migrate" in words(page.text)
-        assert "gone" not in page.text
+    return client
+
+
+@pytest.mark.parametrize("path", ["/", "/tasks?q=a%26b", "/tasks/t1", "/runs"])
+def test_a_database_that_is_away_is_a_503_page_that_refreshes_itself(without_database, auth, path):
+    if path == "/runs":
+        with database.connection_context():
+            database.execute_sql("ALTER TABLE reconcile_run RENAME TO gone_too")
+    page = without_database.get(path, headers=auth)
+    assert page.status_code == 503
+    assert "Yes. What the database does not take waits in the spool" in words(page.text)
+    assert "0 deliveries wait there now." in words(page.text)
+    assert "migrate" not in page.text
+    assert "gone" not in page.text
+    assert REFRESHES in page.text
+    assert path in links(page.text)
+
+
+def test_it_says_how_many_callbacks_wait_and_how_many_were_refused(without_database, auth, monkeypatch):
+    for _ in range(3):
+        answer = without_database.post(f"/callbacks/{CALLBACK_TOKEN}", data=factories.body("t1"))
+        assert answer.status_code == 202
+    assert "3 deliveries wait there now." in words(without_database.get("/", headers=auth).text)
+    monkeypatch.setattr("receiver.web.errors.kept_meanwhile", lambda: intake.Kept(spooled=None, refused=2))
+    page = words(without_database.get("/", headers=auth).text)
+    assert "No. The spool can take nothing" in page
+    assert "2 callbacks were refused and are lost" in page
+    monkeypatch.setattr("receiver.web.errors.kept_meanwhile", lambda: intake.Kept(spooled=3, refused=1))
+    assert "Not all of them. What the database does not take" in words(
+        without_database.get("/", headers=auth).text
+    )
+
+
+def test_a_form_that_found_no_database_is_not_sent_again(without_database, auth):
+    token = csrf_token(without_database.get("/sign-in").text)
+    page = without_database.post("/tasks/t1", data={"csrf_token": token}, headers=auth)
+    assert page.status_code == 503
+    assert REFRESHES not in page.text
+    assert "hx-get" not in page.text
+
+
+def test_a_database_without_a_schema_names_the_command(empty_url, auth, tmp_path):
+    environ = {"DATABASE_URL": empty_url, "CALLBACK_TOKEN": CALLBACK_TOKEN, "API_KEY": API_KEY}
+    client = create_app(Settings.from_env(environ | {"SPOOL_DIR": str(tmp_path / "spool")})).test_client()
+    page = client.get("/", headers=auth)
+    assert page.status_code == 503
+    assert "The database lacks a migration." in words(page.text)
+    assert "flask --app wsgi migrate" in words(page.text)
+    migrate()
+    assert client.get("/", headers=auth).status_code == 200
+    database.obj.close_all()
+
+
+def test_other_errors_say_nothing_of_callbacks_and_do_not_refresh(get):
+    for page in (get("/nowhere", 404), get("/tasks?status=odd", 400)):
+        assert "callbacks" not in words(page)
+        assert "refresh" not in page.partition("<footer>")[0]
 
 
 def test_the_first_view_is_small(client, auth):

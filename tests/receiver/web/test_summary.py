@@ -75,21 +75,73 @@ def test_tasks_that_wait_are_no_cause_for_alarm():
 
 
 def test_tasks_given_up_and_disputed_ask_for_attention_and_are_linked():
-    given_up, disputed = summarise(facts(given_up=2, last_day=day(disputed=1), pending=1))
+    given_up, disputed = summarise(facts(given_up=2, disputed=1, pending=1))
     assert (given_up.severity, given_up.listed) == ("attention", "status=expired")
     assert given_up.text == "2 tasks were given up in the last 24 h: upstream gave no final answer."
-    assert (disputed.severity, disputed.listed) == ("attention", "disputed=true")
+    assert (disputed.severity, disputed.listed) == ("attention", "disputed=true&acknowledged=false")
     assert disputed.text.startswith(
         "1 task of the last 24 h is disputed: the Tasks API contradicts a callback, and its word counts,"
     )
 
 
-def test_the_worst_comes_first_and_nothing_is_left_out():
-    pause = Pause(account=False, reason="upstream answered 429", started_at=NOW, ended_at=NOW)
-    told = summarise(
-        facts(reconciler_seen_at=NOW - timedelta(hours=2), pause=pause, spooled=3, given_up=1, pending=1)
+def test_disputes_that_were_acknowledged_leave_the_overview_green():
+    assert told(last_day=day(disputed=5), disputed=0)[0] == "well"
+
+
+def test_it_counts_disputes_up_to_a_bound():
+    assert "10,000 or more tasks of the last 24 h are disputed" in told(disputed=10_000)[1]
+
+
+ACCOUNT = Pause(account=True, reason="upstream answered 401", started_at=NOW - timedelta(minutes=5))
+THROTTLE = Pause(account=False, reason="upstream answered 429", started_at=NOW, ended_at=NOW)
+
+
+@pytest.mark.parametrize("pause", [ACCOUNT, THROTTLE])
+def test_a_paused_account_is_the_cause_of_calls_that_fail_and_is_told_once(pause):
+    runs = failing(300, 200, 100)
+    (summary,) = summarise(facts(failing_runs=runs, last_asking_run=runs[-1], pause=pause, pending=3))
+    assert "see whether Ace Data Cloud is up" not in summary.text
+    assert pause.reason in summary.text
+
+
+def test_what_a_missing_reconciler_left_behind_is_told_without_its_consequences():
+    runs = failing(300, 200, 100)
+    known = {"failing_runs": runs, "last_asking_run": runs[-1], "pending": 3}
+    away = {"reconciler_seen_at": NOW - timedelta(minutes=3)}
+    (summary,) = summarise(facts(**known, **away))
+    assert "the reconciler has not run" in summary.text
+    (summary,) = summarise(facts(**known, **away, pause=THROTTLE))  # it ends by itself
+    first, second = summarise(facts(**known, **away, pause=ACCOUNT))
+    assert "the reconciler has not run" in first.text
+    assert "ACEDATACLOUD_API_TOKEN" in second.text
+    for consequence in ("3 tasks are waiting", "Callbacks are still taken in"):
+        assert [consequence in each.text for each in (first, second)] == [True, False]
+    assert "next probe" not in second.text  # nobody probes
+
+
+def test_a_token_of_another_account_is_told_as_the_one_cause_of_what_comes_of_it():
+    (summary,) = summarise(facts(knows_none=True, disputed=1073, given_up=2, pending=1))
+    assert summary.severity == "attention"
+    assert summary.listed == "disputed=true&acknowledged=false"
+    assert summary.text.startswith(
+        "upstream knew none of the tasks that it was asked about lately."
+        " Most likely ACEDATACLOUD_API_TOKEN belongs to another account"
     )
-    assert [summary.severity for summary in told] == ["trouble", *["attention"] * 3]
+    assert "1,073 tasks of the last 24 h are disputed. 2 tasks were given up." in summary.text
+    assert summary.text.index("another account") < summary.text.index("forged")
+    (summary,) = summarise(facts(knows_none=True, pending=1))
+    assert (summary.listed, "forged" in summary.text) == ("status=pending", False)
+    assert told(knows_none=True)[0] == "well"
+    (summary,) = summarise(facts(knows_none=True, pending=1, pause=ACCOUNT))  # the token is told of already
+    assert "upstream refuses look-ups" in summary.text
+    (summary,) = summarise(facts(knows_none=True, pending=1, reconciler_seen_at=NOW - timedelta(hours=1)))
+    assert "the reconciler has not run" in summary.text
+
+
+def test_the_worst_comes_first_and_nothing_is_left_out():
+    away = NOW - timedelta(hours=2)
+    told = summarise(facts(reconciler_seen_at=away, pause=ACCOUNT, spooled=3, given_up=1, pending=1))
+    assert [summary.severity for summary in told] == [*["trouble"] * 2, *["attention"] * 2]
     runs = failing(600, 300, 5)
     told = summarise(facts(spooled=3, failing_runs=runs, last_asking_run=runs[-1], pending=1))
     assert [summary.severity for summary in told] == ["trouble", "attention"]

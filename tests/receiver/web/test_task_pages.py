@@ -10,13 +10,21 @@ from urllib.parse import quote
 
 import pytest
 
-from receiver.ledger import listing, pauses
+from receiver.ledger import listing, pauses, store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Delivery, Task, database
 from receiver.ledger.results import STATUSES
 from tests import factories
 from tests.conftest import API_KEY, CALLBACK_TOKEN
 from tests.html import SCRIPT, csrf_token, links, listed, run_now, sign_in, words
+
+LOADED = re.compile(r'<(?:img|video)[^>]* src="(https?:[^"]*)"')
+
+
+def confirmed(task_id, **response):
+    """Return the Tasks API's object of a task that succeeded."""
+    item = factories.finished_item(task_id)
+    return item | {"response": item["response"] | response}
 
 
 @pytest.fixture
@@ -171,9 +179,109 @@ def test_it_shows_all_of_a_task(get):
 
 
 def test_a_video_can_be_played_and_is_not_loaded_before(get):
-    factories.record(factories.body("t1", video_url="https://x/1.mp4", video_urls=["https://x/2.mp4"]))
+    video = {"video_url": "https://x/1.mp4", "video_urls": ["https://x/2.mp4"]}
+    factories.record(factories.body("t1", **video), confirm=True)
+    assert not LOADED.findall(get("/tasks/t1"))
+    factories.look_up([confirmed("t1", **video)])
     page = get("/tasks/t1")
     assert '<video controls preload="none" src="https://x/1.mp4" poster="https://x/1.png"' in page
+
+
+@pytest.mark.parametrize("said", [{"image_url": "https://x/1.png"}, {"video_url": "https://x/1.mp4"}])
+def test_nothing_is_loaded_that_only_a_callback_has_told(get, said):
+    factories.record(factories.body("t1", **{"image_url": None} | said), confirm=True)
+    for path in ("/", "/tasks", "/tasks/t1"):
+        assert not LOADED.findall(get(path)), path
+    (url,) = said.values()
+    assert url in links(get("/tasks/t1"))  # for those who want to follow it
+    assert "once the Tasks API has confirmed them" in words(get("/tasks/t1"))
+    factories.look_up([factories.failed_item("t1")])
+    for path in ("/", "/tasks", "/tasks/t1"):
+        assert not LOADED.findall(get(path)), path
+
+
+def test_what_upstream_confirmed_is_loaded_where_it_is_https(get):
+    factories.record(factories.body("safe"), confirm=True)
+    factories.record(factories.failure_body("forged"), confirm=True)
+    http = {"image_url": "http://x/1.png", "video_url": "http://x/1.mp4"}
+    factories.record(factories.body("plain", **http), confirm=True)
+    factories.look_up([confirmed("safe"), confirmed("forged"), confirmed("plain", **http)])
+    assert len(LOADED.findall(get("/tasks"))) == 2
+    assert LOADED.findall(get("/tasks/safe")) == ["https://x/1.png"]
+    assert LOADED.findall(get("/tasks/forged")) == ["https://x/1.png"]
+    assert not LOADED.findall(get("/tasks/plain"))
+    assert set(http.values()) <= set(links(get("/tasks/plain")))
+
+
+def test_it_says_that_upstream_changed_its_final_answer_and_which_counts(get):
+    now = utcnow()
+    factories.register("t1", now=now - timedelta(minutes=9), grace=timedelta(0))
+    factories.look_up([factories.finished_item("t1")], now - timedelta(minutes=5))
+    assert "changed its final answer" not in words(get("/tasks/t1"))
+    store.ask_now("t1", now)
+    factories.look_up([factories.failed_item("t1")], now)
+    page = words(get("/tasks/t1"))
+    assert "Upstream has changed its final answer: it said succeeded, and" in page
+    assert "it said failed. What counts is succeeded" in page
+    assert "upstream changed its final answer from succeeded to failed: succeeded counts" in page
+
+
+class TestAcknowledging:
+    @pytest.fixture
+    def press(self, client, auth):
+        """Presses the button that a page has for it."""
+
+        def press(path):
+            page = client.get(path).text
+            (action,) = re.findall(
+                r'<form[^>]*action="([^"]*)" method="post">(?:(?!</form>).)*Acknowledge', page, re.S
+            )
+            data = {"csrf_token": csrf_token(page), "do": "acknowledge"}
+            answer = client.post(html.unescape(action), data=data)
+            assert answer.status_code == 303
+            return words(client.get(answer.location).text)
+
+        sign_in(client, API_KEY)
+        return press
+
+    @pytest.fixture
+    def disputed(self, client):
+        for task_id in ("t1", "t2"):
+            factories.record(factories.body(task_id), confirm=True)
+        factories.look_up([factories.failed_item("t1"), factories.failed_item("t2")])
+        run_now()
+
+    @pytest.mark.usefixtures("disputed")
+    def test_the_overview_becomes_green_again(self, press, get):
+        assert "Attention: 2 tasks of the last 24 h are disputed" in words(get("/"))
+        page = press("/tasks/t1")
+        assert "A person acknowledged this" in page
+        assert "a person acknowledged the dispute" in page
+        assert "Acknowledge the dispute" not in page
+        assert "Attention: 1 task of the last 24 h is disputed" in words(get("/"))
+        press("/tasks/t2")
+        assert "All is well" in words(get("/"))
+        assert listed(get("/tasks?disputed=true&acknowledged=true")) == listed(get("/tasks?disputed=true"))
+
+    @pytest.mark.usefixtures("disputed")
+    def test_all_that_a_list_holds_at_once(self, press, get):
+        (path,) = {url for url in links(get("/")) if "acknowledged=false" in url}
+        assert set(listed(get(path))) == {"t1", "t2"}
+        assert "No task is like that." in press(path)
+        assert "All is well" in words(get("/"))
+        for query in ("", "?disputed=true", "?acknowledged=true"):
+            assert "Acknowledge all" not in words(get(f"/tasks{query}"))
+
+    @pytest.mark.usefixtures("disputed")
+    def test_it_wants_a_form_of_ours(self, client, auth, get):
+        for path in ("/tasks/t1", "/tasks?disputed=true"):
+            assert client.post(path, data={"do": "acknowledge"}, headers=auth).status_code == 400
+        assert "are disputed" in words(get("/"))
+
+    def test_a_task_without_a_dispute_is_a_409(self, client, auth):
+        factories.record(factories.body("t1"))
+        data = {"csrf_token": csrf_token(client.get("/sign-in").text), "do": "acknowledge"}
+        assert client.post("/tasks/t1", data=data, headers=auth).status_code == 409
 
 
 def test_a_disputed_task_shows_both_versions_side_by_side(get):

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from receiver.ledger import store
 from receiver.ledger.clock import to_iso, utcnow
 from receiver.ledger.models import Task
 from tests.conftest import API_KEY
@@ -24,7 +25,7 @@ NOW = utcnow()
 TASK_FIELDS = [
     "id", "type", "ref", "trace_id", "status", "progress", "settled_by", "confirmed", "disputed", "request", "response",
     "error", "registered_at", "submitted_at", "settled_at", "finished_at", "deliveries", "lookups", "next_lookup_at",
-    "last_lookup_error",
+    "last_lookup_error", "acknowledged_at",
 ]  # fmt: skip
 
 
@@ -266,9 +267,87 @@ class TestShow:
         for answer in (api.get(f"/api/tasks/{task_id}"), api.post(f"/api/tasks/{task_id}/reconcile")):
             assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
 
+    def test_it_tells_when_upstream_changed_its_final_answer(self, api):
+        register("t1", now=NOW - timedelta(minutes=9), grace=timedelta(0))
+        for minutes, answer in ((8, finished_item("t1")), (6, failed_item("t1")), (4, failed_item("t1"))):
+            look_up([answer], NOW - timedelta(minutes=minutes))
+            store.ask_now("t1", NOW - timedelta(minutes=minutes - 1))
+        shown = api.get("/api/tasks/t1").json
+        (event,) = [e for e in shown["timeline"] if e["event"] == "changed"]
+        assert event["at"] == to_iso(NOW - timedelta(minutes=6))
+        assert event["detail"] == (
+            "upstream changed its final answer from succeeded to failed: succeeded counts"
+        )
+        assert shown["status"] == "succeeded"
+
     def test_asking_now_makes_it_due(self, api):
         record(body("t1"))
         answer = api.post("/api/tasks/t1/reconcile")
         assert answer.status_code == 202
         assert answer.json["next_lookup_at"] == api.get("/api/tasks/t1").json["next_lookup_at"]
         assert look_up([failed_item("t1")]) == 1
+
+
+class TestAcknowledge:
+    @pytest.fixture
+    def disputed(self, client):
+        """Three disputes, the oldest an hour old, and a task without one."""
+        for n in range(3):
+            moment = NOW - timedelta(minutes=20 * (n + 1))
+            record(body(f"t{n}"), moment, confirm=True)
+            look_up([failed_item(f"t{n}")], moment)
+        record(body("fine"), NOW - timedelta(minutes=5), confirm=True)
+        look_up([finished_item("fine")], NOW - timedelta(minutes=5))
+
+    @pytest.mark.usefixtures("disputed")
+    def test_a_dispute_is_acknowledged_once_and_stays_one(self, api):
+        first = api.post("/api/tasks/t0/acknowledge")
+        assert first.status_code == 200
+        assert first.json["acknowledged_at"]
+        assert first.json["disputed"] is True
+        again = api.post("/api/tasks/t0/acknowledge")
+        assert (again.status_code, again.json) == (200, first.json)
+        shown = api.get("/api/tasks/t0").json
+        (event,) = [e for e in shown["timeline"] if e["event"] == "acknowledged"]
+        assert event == {
+            "at": first.json["acknowledged_at"],
+            "event": "acknowledged",
+            "detail": "a person acknowledged the dispute",
+        }
+
+    @pytest.mark.usefixtures("disputed")
+    def test_only_a_dispute_can_be_acknowledged(self, api, client):
+        answer = api.post("/api/tasks/fine/acknowledge")
+        assert (answer.status_code, answer.json["error"]["code"]) == (409, "conflict")
+        assert api.get("/api/tasks/fine").json["acknowledged_at"] is None
+        for unknown in ("unknown", "a%00b"):
+            assert api.post(f"/api/tasks/{unknown}/acknowledge").status_code == 404
+
+    @pytest.mark.usefixtures("disputed")
+    def test_lists_tell_them_apart(self, api):
+        api.post("/api/tasks/t1/acknowledge")
+
+        def ids(query):
+            return [each["id"] for each in api.get(f"/api/tasks?{query}").json["items"]]
+
+        assert ids("disputed=true") == ["t0", "t1", "t2"]
+        assert ids("acknowledged=true") == ids("disputed=true&acknowledged=true") == ["t1"]
+        assert ids("acknowledged=false") == ids("disputed=true&acknowledged=false") == ["t0", "t2"]
+        assert ids("disputed=false&acknowledged=true") == []
+        assert api.get("/api/tasks?acknowledged=maybe").status_code == 400
+
+    @pytest.mark.usefixtures("disputed")
+    def test_all_that_a_filter_holds_are_acknowledged_at_once(self, api, monkeypatch):
+        since = to_iso(NOW - timedelta(minutes=50))
+        answer = api.post("/api/tasks/acknowledge", query_string={"since": since})
+        assert (answer.status_code, answer.json) == (200, {"acknowledged": 2, "more": False})
+        assert [each["id"] for each in api.get("/api/tasks?acknowledged=false").json["items"]] == ["t2"]
+        assert api.post("/api/tasks/acknowledge").json == {"acknowledged": 1, "more": False}
+        assert api.post("/api/tasks/acknowledge?disputed=maybe").status_code == 400
+        assert api.post("/api/tasks/acknowledge?limit=5").status_code == 400
+
+    @pytest.mark.usefixtures("disputed")
+    def test_so_many_at_once(self, api, monkeypatch):
+        monkeypatch.setattr("receiver.web.tasks._MOST_TASKS", 2)
+        assert api.post("/api/tasks/acknowledge").json == {"acknowledged": 2, "more": True}
+        assert api.post("/api/tasks/acknowledge").json == {"acknowledged": 1, "more": False}

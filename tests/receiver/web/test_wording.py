@@ -90,7 +90,8 @@ def task(**fields):
                 "lookup_status": "pending",
                 "doubted_at": NOW,
             },
-            "Disputed: a callback says succeeded, the Tasks API has not confirmed it in time.",
+            "Disputed: a callback says succeeded, the Tasks API has not confirmed it in time."
+            " The callback may be forged: if it is, change CALLBACK_TOKEN.",
         ),
         (
             {"status": "failed", "claim_status": "succeeded", "lookup_status": "failed"},
@@ -101,6 +102,15 @@ def task(**fields):
 )
 def test_it_says_what_speaks_for_a_status(fields, words):
     assert wording.trust(task(**fields)) == words
+
+
+def test_where_upstream_knows_no_task_another_account_is_likelier_than_a_forger():
+    claimed = {"status": "succeeded", "claim_status": "succeeded", "doubted_at": NOW}
+    words = wording.trust(task(**claimed), knows_none=True)
+    assert "Most likely ACEDATACLOUD_API_TOKEN belongs to another account" in words
+    assert "forged" not in words
+    # Of this one upstream has told: it knows it.
+    assert "forged" in wording.trust(task(**claimed, lookup_status="failed"), knows_none=True)
 
 
 @pytest.mark.parametrize(
