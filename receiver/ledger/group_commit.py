@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 # Few enough that the last of them does not wait long for the first.
 MOST_TOGETHER = 64
-# Of the time that a request waits: what is left of it after a group that took all of it.
+# How much of its time a request waits while nothing is written. Those before it have waited all of it.
 _SHARE_WHILE_STUCK = 0.2
 
 
@@ -51,7 +51,7 @@ class GroupCommit(Generic[Item, Result]):
         self._most_together = most_together
         self._turn = threading.Lock()  # to write
         self._writing_since: float | None = None  # monotonic; None while nobody writes
-        self._is_stuck = False  # whether the last group that was written took too long
+        self._is_stuck = False  # whether a request has given up since a group was last written
         self._lock = threading.Lock()  # for what follows
         self._gathering: _Group[Item, Result] | None = None
 
@@ -65,6 +65,7 @@ class GroupCommit(Generic[Item, Result]):
             _thread.start_new_thread(self._write_in_turn, (group,))
         if not group.is_done.wait(patience):
             group.given_up.add(place)
+            self._is_stuck = True
             raise OperationalError(f"the database did not take it within {patience:g} s")
         return group.take(place)
 
@@ -112,7 +113,8 @@ class GroupCommit(Generic[Item, Result]):
             self._write_places(group, places, began + self._within)
         finally:
             self._writing_since = None
-            self._is_stuck = time.monotonic() - began > self._within
+            if group.results:
+                self._is_stuck = False
 
     def _write_places(self, group: "_Group[Item, Result]", places: Sequence[int], deadline: float) -> None:
         try:

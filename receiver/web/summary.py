@@ -39,6 +39,7 @@ class Facts:
     reconciler_seen_at: datetime | None = None  # the latest thing a reconciler wrote
     pause: Pause | None = None  # in which upstream may not be asked
     spooled: int | None = 0  # deliveries that wait for the database; None when the spool cannot be used
+    set_aside: int = 0  # deliveries that the database refuses
 
     @property
     def silent(self) -> bool:
@@ -68,6 +69,7 @@ def summarise(facts: Facts) -> list[Summary]:
         _paused(facts),
         _failing(facts),
         _spooled(facts),
+        _set_aside(facts),
         _given_up(facts),
         _disputed(facts),
     )
@@ -179,6 +181,17 @@ def _spooled(facts: Facts) -> Summary | None:
         " database yet. That ends by itself within seconds; when it does not, the web process's log says why."
     )
     return Summary("attention", "Attention", text)
+
+
+def _set_aside(facts: Facts) -> Summary | None:
+    if not facts.set_aside:
+        return None
+    text = (
+        f"{counted(facts.set_aside, 'delivery', 'deliveries')} cannot be put into the database,"
+        " which refuses what they hold. The file set-aside in SPOOL_DIR keeps them. The web process's log"
+        " says why. Mend that and restart the web process: it tries them again."
+    )
+    return Summary("trouble", "Trouble", text)
 
 
 def _given_up(facts: Facts) -> Summary | None:

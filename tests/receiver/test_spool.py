@@ -14,8 +14,8 @@ import pytest
 from peewee import DataError, IntegrityError, OperationalError, ProgrammingError
 from playhouse.pool import MaxConnectionsExceeded
 
-from receiver import records
 from receiver import spool as spool_module
+from receiver import spool_files, spool_records
 from receiver.ledger.clock import utcnow
 from receiver.ledger.results import Unreadable
 from receiver.ledger.store import Callback
@@ -138,18 +138,17 @@ def test_a_record_whose_bytes_changed_is_not_believed(spool, tmp_path, caplog):
 
 def test_the_replaying_thread_survives_whatever_a_record_provokes(spool, monkeypatch, caplog):
     monkeypatch.setattr(spool_module, "REPLAY_EVERY_SECONDS", 0.01)
-    taken, provoked = [], threading.Event()
+    taken = []
 
     def take(one, _):
-        if not provoked.is_set():
-            provoked.set()
+        if one.ref == "order-0":
             raise ZeroDivisionError
         taken.append(one.ref)
 
     for n in range(2):
         spool.append(callback(n), NOW)
     replay_while_running(spool, take)
-    wait_until(lambda: taken)
+    wait_until(lambda: taken and not spool.depth())
     assert (taken, spool.set_aside()) == (["order-1"], 1)
     assert "ZeroDivisionError" in caplog.text
 
@@ -159,11 +158,11 @@ def test_the_replaying_thread_survives_a_spool_that_cannot_be_read(spool, monkey
     taken, provoked = [], threading.Event()
     replay = spool.replay
 
-    def replay_later(take):
+    def replay_later(take, at_once):
         if not provoked.is_set():
             provoked.set()
             raise ZeroDivisionError
-        return replay(take)
+        return replay(take, at_once)
 
     monkeypatch.setattr(spool, "replay", replay_later)
     spool.append(callback(0), NOW)
@@ -210,7 +209,7 @@ def test_many_may_append_while_others_replay(spool):
 
 
 def test_whoever_finds_it_held_looks_again_and_gives_up_in_the_end(spool, tmp_path, monkeypatch):
-    monkeypatch.setattr(spool_module, "_LOCK_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(spool_files, "_LOCK_WITHIN_SECONDS", 0.2)
     spool.append(callback(0), NOW)
     with open(tmp_path / "spool" / "deliveries", "rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -332,7 +331,7 @@ def appended(spool, one):
 
 
 def test_another_process_that_appends_all_the_time_is_not_given_up(spool, monkeypatch):
-    monkeypatch.setattr(spool_module, "_LOCK_WITHIN_SECONDS", 0.3)
+    monkeypatch.setattr(spool_files, "_LOCK_WITHIN_SECONDS", 0.3)
     spool.append(callback(0), NOW)
     with open(spool.directory / "deliveries", "ab", buffering=0) as other:
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -340,7 +339,7 @@ def test_another_process_that_appends_all_the_time_is_not_given_up(spool, monkey
         appending.start()
         for number in range(2, 12):
             appending.join(0.1)
-            other.write(records.encode(callback(number), NOW, number))
+            other.write(spool_records.encode(callback(number), NOW, number))
         assert appending.is_alive()
     appending.join(10)
     assert not appending.is_alive()
@@ -362,7 +361,7 @@ def test_to_count_what_waits_it_is_not_read(spool, monkeypatch):
 
 def old_line(one):
     """A record as an older version wrote it, without its number."""
-    content = records.encode(one, NOW, 1).partition(b" ")[2].rpartition(b" ")[0]
+    content = spool_records.encode(one, NOW, 1).partition(b" ")[2].rpartition(b" ")[0]
     return b"%08x %s\n" % (zlib.crc32(content), content)
 
 
@@ -423,6 +422,26 @@ def test_a_database_that_is_away_locked_or_without_tables_sets_nothing_aside(spo
             spool.replay(take)
     assert (spool.depth(), spool.set_aside()) == (1, 0)
     assert len(list(spool.directory.iterdir())) == 1
+
+
+def test_several_are_replayed_at_once(spool):
+    together = threading.Barrier(8)
+    for n in range(24):
+        spool.append(callback(n), NOW)
+    assert spool.replay(lambda one, at: together.wait(30), at_once=8) == 24
+    assert spool.depth() == 0
+
+
+def test_when_one_of_several_finds_the_database_away_the_file_stays(spool):
+    def take(one, _):
+        if one.ref == "order-5":
+            raise OperationalError("away")
+
+    for n in range(24):
+        spool.append(callback(n), NOW)
+    with pytest.raises(OperationalError):
+        spool.replay(take, at_once=8)
+    assert spool.depth() == 24
 
 
 def test_while_the_database_is_away_the_files_do_not_become_more(spool):
