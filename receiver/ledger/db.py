@@ -43,7 +43,7 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATE_LOCK = 0x6261636B  # any number that no other program uses in the same PostgreSQL database
 _SQLITE_BUSY_TIMEOUT_MS = 10_000  # while a connection is set up
 _SQLITE_BLOCKED_MS = 5
-# Together with what a group waits for its leader less than gunicorn gives a request to end.
+# Together they stay below COMMIT_WITHIN_SECONDS, so that the log tells the cause.
 _TURN_WITHIN_SECONDS = 5.0
 _BEGIN_WITHIN_SECONDS = 3.0
 _BEGIN_AGAIN_SECONDS = 0.05
