@@ -2,8 +2,8 @@
 
 A commit waits for the disk, milliseconds on a platform's volume, and SQLite takes one writer at a time: with
 a transaction for each request a burst of callbacks would wait for itself. Therefore requests gather in a
-group. A thread of the group's own writes what all have brought by its turn in one transaction, while they
-wait for it. Who comes meanwhile gathers in the next group.
+group. A thread beside them writes what all have brought by its turn in one transaction, while they wait
+for it. Who comes meanwhile gathers in the next group.
 
 What it guarantees:
 
@@ -19,6 +19,7 @@ Requests and threads are greenlets where the server makes them so.
 """
 
 import _thread
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ Result = TypeVar("Result")
 
 # Few enough that the last of them does not wait long for the first.
 MOST_TOGETHER = 64
+_WRITER_IDLES_SECONDS = 10.0
 # How much of its time a request waits while nothing is written. Those before it have waited all of it.
 _SHARE_WHILE_STUCK = 0.2
 
@@ -49,7 +51,8 @@ class GroupCommit(Generic[Item, Result]):
         self._write = write
         self._within = within  # seconds
         self._most_together = most_together
-        self._turn = threading.Lock()  # to write
+        self._waiting: queue.SimpleQueue[_Group[Item, Result]] = queue.SimpleQueue()
+        self._has_writer = False
         self._writing_since: float | None = None  # monotonic; None while nobody writes
         self._is_stuck = False  # whether a request has given up since a group was last written
         self._lock = threading.Lock()  # for what follows
@@ -61,8 +64,7 @@ class GroupCommit(Generic[Item, Result]):
         patience = self._within * (_SHARE_WHILE_STUCK if self._is_stuck else 1)
         group, place = self._join(item)
         if place == 0:
-            # Of the low-level kind, which costs least; a process that ends does not wait for it.
-            _thread.start_new_thread(self._write_in_turn, (group,))
+            self._hand_over(group)
         if not group.is_done.wait(patience):
             group.given_up.add(place)
             self._is_stuck = True
@@ -83,18 +85,41 @@ class GroupCommit(Generic[Item, Result]):
                 self._gathering = None
             return group, place
 
-    def _write_in_turn(self, group: "_Group[Item, Result]") -> None:
-        problem = OperationalError("the database did not take it in time")
+    def _hand_over(self, group: "_Group[Item, Result]") -> None:
+        """Give a group to the writer. One that is kept costs less than a new one for each group."""
+        with self._lock:
+            self._waiting.put(group)
+            if self._has_writer:
+                return
+            self._has_writer = True
+        # Of the low-level kind: a process that ends does not wait for it.
+        _thread.start_new_thread(self._write_all, ())
+
+    def _write_all(self) -> None:
+        """Write one group after the other; end when there has been none for a while."""
         try:
-            if self._turn.acquire(timeout=self._within):
+            while True:
                 try:
-                    self._close(group)
-                    self._write_timed(group)
-                finally:
-                    self._turn.release()
+                    # Without a name, which would keep the group in memory until the next comes.
+                    self._write_group(self._waiting.get(timeout=_WRITER_IDLES_SECONDS))
+                except queue.Empty:
+                    with self._lock:
+                        if self._waiting.empty():
+                            self._has_writer = False
+                            return
+        except BaseException:
+            self._has_writer = False
+            raise
+
+    def _write_group(self, group: "_Group[Item, Result]") -> None:
+        try:
+            # Let some of those who are ready bring theirs too: of greenlets none runs during a write.
+            time.sleep(0)
+            self._close(group)
+            self._write_timed(group)
         finally:
             self._close(group)
-            group.fail_rest(problem)
+            group.fail_rest(OperationalError("the database did not take it in time"))
             group.is_done.set()
 
     def _close(self, group: "_Group[Item, Result]") -> None:

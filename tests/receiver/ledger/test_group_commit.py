@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from peewee import OperationalError
 
+from receiver.ledger import group_commit
 from receiver.ledger.group_commit import MOST_TOGETHER, GroupCommit
 from tests.processes import wait_until
 
@@ -171,24 +172,37 @@ def test_after_a_group_that_took_too_long_the_next_waits_less_until_one_is_in_ti
     assert not commits._is_stuck
 
 
-def test_a_lock_that_fails_each_one_slowly_does_not_keep_the_turn_for_all_of_them():
-    locked, tries = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout"), []
+def test_a_lock_that_fails_each_one_slowly_does_not_keep_the_others_waiting():
+    locked = OperationalError(psycopg.errors.LockNotAvailable("canceling statement due to lock timeout"))
+    gate, tries = threading.Event(), []
 
     def write(items):
         tries.append(list(items))
-        time.sleep(0.06)
-        raise OperationalError(locked)
+        if items == ["first"]:
+            assert gate.wait(30)
+            return items
+        time.sleep(0.1)
+        raise locked
 
-    commits = GroupCommit(write, within=0.2)
-    commits._turn.acquire()
-    requests = [Committer(commits, n) for n in range(30)]
+    commits = GroupCommit(write, within=30)
+    requests = [Committer(commits, "first")]
+    wait_until(lambda: tries)
+    requests += [Committer(commits, n) for n in range(30)]
     wait_until(lambda: gathered(commits) == 30)
-    commits._turn.release()
+    commits._within = 0.3
+    gate.set()
     for request in requests:
         request.join(30)
-        assert isinstance(request.problem, OperationalError)
-    wait_until(lambda: commits._writing_since is None)
-    assert len(tries) <= 5  # all of them together, and each by itself until the time was over
+    assert {type(request.problem) for request in requests[1:]} == {OperationalError}
+    assert len(tries) <= 6  # the first, all others together, and each by itself until the time was over
+
+
+def test_a_writer_that_has_had_nothing_to_do_ends_and_another_begins(writer, monkeypatch):
+    monkeypatch.setattr(group_commit, "_WRITER_IDLES_SECONDS", 0.01)
+    commits = GroupCommit(writer, within=10)
+    for item in "ab":
+        assert commits.commit(item) == f"wrote {item}"
+        wait_until(lambda: not commits._has_writer)
 
 
 def test_a_writer_that_is_ended_leaves_nobody_waiting(writer):
