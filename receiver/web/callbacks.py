@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import NotFound, ServiceUnavailable
 
 from receiver.config import Settings
 from receiver.ledger import store
@@ -40,7 +40,7 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     """Keep a delivery and answer when it is on disk.
 
     200: it was readable, the task has the status given. 202: kept, but not readable as a result, or spooled
-    because the database is away.
+    because the database is away or recording it failed.
     404: not our token. 413: too large, only its beginning is kept. 503: neither database nor spool took it.
     """
     settings = current_settings()
@@ -51,7 +51,7 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
         callback, now = _read(settings.max_body_bytes, ref), utcnow()
     try:
         recorded = keep(callback, now, settings)
-    except DATABASE_AWAY as problem:
+    except Exception as problem:  # noqa: BLE001 - whatever it is: there is no other copy of this callback
         return _spool(callback, now, problem)
     return _answer(recorded)
 
@@ -64,12 +64,16 @@ def keep(callback: store.Callback, received_at: datetime, settings: Settings) ->
 
 
 def _spool(callback: store.Callback, received_at: datetime, problem: Exception) -> ResponseReturnValue:
-    away = database_away(problem)
+    if isinstance(problem, DATABASE_AWAY):
+        refused = database_away(problem)
+    else:
+        log.error("A callback could not be recorded; it goes to the spool.", exc_info=problem)
+        refused = ServiceUnavailable("The callback could not be kept; try again in a moment.", retry_after=10)
     try:
         Spool(current_settings().spool_dir).append(callback, received_at)
-    except OSError as full:
-        log.error("The spool could not take a delivery either, it is lost: %s", full)
-        raise away from None
+    except Exception as full:  # noqa: BLE001 - whatever it is, the sender must know
+        log.error("The spool could not take a delivery either, it is lost: %r", full)
+        raise refused from None
     if callback.cut and callback.cut.code == "too_large":
         return _answer(store.Recorded(None, None, callback.cut))
     return jsonify({"received": True, "spooled": True}), 202
@@ -96,7 +100,7 @@ def _read(limit: int, ref: str | None) -> store.Callback:
         size=size,
         ref=ref,
         remote_addr=request.remote_addr,
-        headers=[(name, _mask(name, value)) for name, value in request.headers],
+        headers=_headers(),
         cut=cut,
     )
 
@@ -105,8 +109,9 @@ def _read_body(limit: int) -> tuple[bytes, int, Unreadable | None]:
     """Return the body's first `limit` bytes, how many bytes came, and what cut it short, if anything."""
     kept, size = bytearray(), 0
     cut = Unreadable("incomplete", "The connection ended before the body did.")
-    stream: Any = request.stream
+    stream: Any = None
     try:
+        stream = request.stream
         while size <= limit * _READ_OVER_LIMIT and (chunk := stream.read(_CHUNK)):
             kept += chunk[: max(limit - size, 0)]
             size += len(chunk)
@@ -119,6 +124,14 @@ def _read_body(limit: int) -> tuple[bytes, int, Unreadable | None]:
             size += len(rest)
         return bytes(kept), size, cut
     return bytes(kept), size, cut if size < (request.content_length or 0) and size <= limit else None
+
+
+def _headers() -> list[tuple[str, str]]:
+    try:
+        return [(name, _mask(name, value)) for name, value in request.headers]
+    except Exception:  # whatever they hold: the body is what counts
+        log.exception("The headers of a callback cannot be read; it is kept without them.")
+        return []
 
 
 def _mask(name: str, value: str) -> str:

@@ -25,12 +25,13 @@ def healthz() -> ResponseReturnValue:
 def readyz() -> ResponseReturnValue:
     """200 when the database is reachable and its schema current, else 503; tells of the reconciler too."""
     report: dict[str, Any] = dict.fromkeys(
-        ("ready", "database", "schema", "spooled", "last_good_run", "paused")
+        ("ready", "database", "schema", "spooled", "set_aside", "last_good_run", "paused")
     )
     report |= {
         "ready": False,
         "database": "unreachable",
         "spooled": Spool(current_settings().spool_dir).depth(),
+        "set_aside": Spool(current_settings().spool_dir).set_aside(),
     }
     try:
         pending = pending_migrations()

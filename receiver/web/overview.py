@@ -115,4 +115,5 @@ def _facts(now: datetime, settings: Settings, lately: _Lately, pending: int) -> 
         reconciler_seen_at=queries.reconciler_seen_at(),
         pause=current_pause(now),
         spooled=Spool(settings.spool_dir).depth(),
+        set_aside=Spool(settings.spool_dir).set_aside(),
     )

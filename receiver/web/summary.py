@@ -42,6 +42,7 @@ class Facts:
     reconciler_seen_at: datetime | None = None  # the latest thing a reconciler wrote
     pause: Pause | None = None  # in which upstream may not be asked
     spooled: int | None = 0  # deliveries that wait for the database; None when the spool cannot be used
+    set_aside: int = 0  # deliveries that the database refuses
 
     @property
     def silent(self) -> bool:
@@ -77,6 +78,7 @@ def summarise(facts: Facts) -> list[Summary]:
         _failing(facts),
         _spooled(facts),
         _knows_none(facts),
+        _set_aside(facts),
         _given_up(facts),
         _disputed(facts),
     )
@@ -213,6 +215,17 @@ def _knows_none(facts: Facts) -> Summary | None:
     listed = _disputed_ones(facts) if facts.disputed else "status=expired" if facts.given_up else None
     text = disputes.of_another_account(facts.disputed, facts.given_up)
     return Summary("attention", "Attention", text, listed=listed or _waiting_ones(facts))
+
+
+def _set_aside(facts: Facts) -> Summary | None:
+    if not facts.set_aside:
+        return None
+    text = (
+        f"{counted(facts.set_aside, 'delivery', 'deliveries')} cannot be put into the database,"
+        " which refuses what they hold. The file set-aside in SPOOL_DIR keeps them. The web process's log"
+        " says why. Mend that and restart the web process: it tries them again."
+    )
+    return Summary("trouble", "Trouble", text)
 
 
 def _given_up(facts: Facts) -> Summary | None:

@@ -1,15 +1,19 @@
+import contextlib
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 
+import psutil
 import psycopg
 import pytest
 from peewee import OperationalError
 from playhouse.schema_diff import diff_models
 
-from receiver.ledger import store
+from receiver.ledger import db, store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import (
     SchemaBehind,
@@ -19,6 +23,7 @@ from receiver.ledger.db import (
     pending_migrations,
     require_schema,
 )
+from receiver.ledger.evidence import Answer
 from receiver.ledger.models import (
     DISPUTED,
     DOUBTFUL,
@@ -31,8 +36,8 @@ from receiver.ledger.models import (
     Task,
     database,
 )
-from tests.factories import record, register
-from tests.processes import REPOSITORY
+from tests.factories import apply, body, claim, record, register
+from tests.processes import REPOSITORY, wait_until
 
 
 @pytest.mark.usefixtures("ledger")
@@ -192,3 +197,125 @@ def test_the_queries_that_matter_use_an_index(query, index):
     with database.connection_context():
         plan = database.execute_sql(f"{explain} SELECT id FROM task {query}").fetchall()
     assert index in str(plan)
+
+
+@pytest.fixture
+def make_database(postgresql_server):
+    """Makes PostgreSQL databases of the kind that a statement's end tells; yields their URLs."""
+    names = []
+
+    def make(how: str) -> str:
+        names.append(f"made_{len(names)}")
+        with psycopg.connect(postgresql_server, autocommit=True) as server:
+            server.execute(f"CREATE DATABASE {names[-1]} {how}")
+        return postgresql_server.replace("/postgres?", f"/{names[-1]}?")
+
+    yield make
+    database.obj.close_all()
+    with psycopg.connect(postgresql_server, autocommit=True) as server:
+        for name in names:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_postgresql_database_that_cannot_hold_every_text_is_refused(make_database, encoding):
+    init_database(make_database(f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"))
+    for use in (migrate, require_schema, pending_migrations, lambda: record(b"{}")):
+        with pytest.raises(OperationalError, match=f"{encoding}.* needs UTF8"):
+            use()
+
+
+def test_the_encoding_of_the_connection_is_ours_whatever_the_environment_says(make_database, monkeypatch):
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    init_database(make_database("ENCODING 'UTF8' TEMPLATE template0"))
+    migrate()
+    assert record(body("ж")).task_id == "ж"
+
+
+def test_many_may_write_to_a_database_that_is_serializable_by_default(make_database):
+    url = make_database("ENCODING 'UTF8' TEMPLATE template0")
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute("ALTER DATABASE made_0 SET default_transaction_isolation = 'serializable'")
+    init_database(url)
+    migrate()
+    problems = []
+
+    def write(worker):
+        try:
+            for n in range(20):
+                register(f"t{n}", ref=f"order-{worker}")
+                store.ask_now(f"t{n}", utcnow())
+                if (claimed := claim()).tasks:
+                    apply(claimed, dict.fromkeys(claimed.ids, Answer(error="no")), utcnow())
+                record(body(f"t{n}"))
+        except Exception as problem:  # noqa: BLE001 - shown by the test
+            problems.append(problem)
+
+    threads = [threading.Thread(target=write, args=(worker,)) for worker in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert problems == []
+    with database.connection_context():
+        assert Task.select().count() == 20
+
+
+class _Silent:
+    """A server that takes connections and never answers."""
+
+    def __enter__(self):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        return f"postgresql://user:password@127.0.0.1:{self.socket.getsockname()[1]}/name"
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr(db, "_CONNECT_WITHIN_SECONDS", 1)
+    with _Silent() as url:
+        init_database(url)
+        began = time.monotonic()
+        for _ in range(20):  # they wait for it once
+            with pytest.raises(OperationalError, match=r"timeout expired|did not answer"):
+                pending_migrations()
+        assert time.monotonic() - began < 20
+    database.obj.close_all()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_connection_whose_server_stops_is_given_up_and_another_is_made(ledger, monkeypatch):
+    monkeypatch.setattr(db, "_PING_WITHIN_SECONDS", 0.5)
+    init_database(ledger, answer_within=0.5)
+    with database.connection_context():
+        backend = psutil.Process(database.connection().info.backend_pid)
+    backend.suspend()
+    try:
+        with pytest.raises(OperationalError, match="did not answer a moment ago"):
+            pending_migrations()
+        wait_until(lambda: tried(pending_migrations) == [])
+        with database.connection_context():
+            busy = psutil.Process(database.connection().info.backend_pid)
+            busy.suspend()
+            try:
+                with pytest.raises(OperationalError, match=r"did not answer within 0\.5 s"):
+                    database.execute_sql("SELECT 1")
+            finally:
+                busy.resume()
+    finally:
+        backend.resume()
+
+
+def tried(function):
+    with contextlib.suppress(OperationalError):
+        return function()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_migration_may_take_as_long_as_it_takes(ledger, monkeypatch):
+    init_database(ledger, answer_within=0.2)
+    with database.connection_context(), db._migrating_alone():
+        database.execute_sql("SELECT pg_sleep(1)")
+    with database.connection_context(), pytest.raises(OperationalError):
+        database.execute_sql("SELECT pg_sleep(1)")

@@ -1,5 +1,6 @@
 """Group commit alone, over a `write` of the test's own: who is answered when, and with what."""
 
+import contextlib
 import threading
 import time
 import weakref
@@ -8,6 +9,7 @@ import psycopg
 import pytest
 from peewee import OperationalError
 
+from receiver.ledger import group_commit
 from receiver.ledger.group_commit import MOST_TOGETHER, GroupCommit
 from tests.processes import wait_until
 
@@ -137,7 +139,7 @@ def test_the_next_is_written_after_a_failure(writer):
 def test_nobody_waits_longer_than_told_and_who_comes_then_does_not_wait_at_all(writer):
     commits = GroupCommit(writer, within=0.2)
     writer.gate.clear()
-    leader = Committer(commits, "stuck")
+    first = Committer(commits, "stuck")
     wait_until(lambda: writer.groups)
     with pytest.raises(OperationalError, match="within"):
         commits.commit("gives up")
@@ -145,17 +147,67 @@ def test_nobody_waits_longer_than_told_and_who_comes_then_does_not_wait_at_all(w
     with pytest.raises(OperationalError, match="busy"):
         commits.commit("is refused")
     assert time.monotonic() - began < 0.2  # it did not wait its own time out
+    first.join(30)
+    assert "within" in str(first.problem)  # the first of a group waits no longer than the others
     writer.gate.set()
-    leader.join(30)
-    assert leader.result == "wrote stuck"
-    assert commits.commit("a") == "wrote a"
+    assert wait_until(lambda: tried(commits, "a")) == "wrote a"
     assert writer.groups == [["stuck"], ["a"]]  # what was given up is not written any more
 
 
-def test_a_leader_that_is_ended_leaves_nobody_waiting(writer):
+def tried(commits, item):
+    with contextlib.suppress(OperationalError):
+        return commits.commit(item)
+
+
+def test_after_a_group_that_took_too_long_the_next_waits_less_until_one_is_in_time(writer):
+    commits = GroupCommit(writer, within=1)
+    writer.gate.clear()
+    with pytest.raises(OperationalError, match="within 1 s"):
+        commits.commit("gives up")
+    commits._writing_since = time.monotonic()  # as when others go on trying
+    with pytest.raises(OperationalError, match=r"within 0\.2 s"):
+        commits.commit("waits less")
+    writer.gate.set()
+    assert wait_until(lambda: tried(commits, "a")) == "wrote a"
+    assert not commits._is_stuck
+
+
+def test_a_lock_that_fails_each_one_slowly_does_not_keep_the_others_waiting():
+    locked = OperationalError(psycopg.errors.LockNotAvailable("canceling statement due to lock timeout"))
+    gate, tries = threading.Event(), []
+
+    def write(items):
+        tries.append(list(items))
+        if items == ["first"]:
+            assert gate.wait(30)
+            return items
+        time.sleep(0.1)
+        raise locked
+
+    commits = GroupCommit(write, within=30)
+    requests = [Committer(commits, "first")]
+    wait_until(lambda: tries)
+    requests += [Committer(commits, n) for n in range(30)]
+    wait_until(lambda: gathered(commits) == 30)
+    commits._within = 0.3
+    gate.set()
+    for request in requests:
+        request.join(30)
+    assert {type(request.problem) for request in requests[1:]} == {OperationalError}
+    assert len(tries) <= 6  # the first, all others together, and each by itself until the time was over
+
+
+def test_a_writer_that_has_had_nothing_to_do_ends_and_another_begins(writer, monkeypatch):
+    monkeypatch.setattr(group_commit, "_WRITER_IDLES_SECONDS", 0.01)
+    commits = GroupCommit(writer, within=10)
+    for item in "ab":
+        assert commits.commit(item) == f"wrote {item}"
+        wait_until(lambda: not commits._has_writer)
+
+
+def test_a_writer_that_is_ended_leaves_nobody_waiting(writer):
     requests = commit_behind(GroupCommit(writer, within=30), writer, ["a", SystemExit(), "c"])
-    assert isinstance(requests[1].problem, SystemExit)  # the one that led
-    assert [type(request.problem) for request in requests[2:]] == [OperationalError] * 2
+    assert [type(request.problem) for request in requests[1:]] == [OperationalError] * 3
     assert requests[0].commits.commit("d") == "wrote d"
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.ledger import queries
+from receiver.ledger import queries, store
+from receiver.ledger.clock import utcnow
 from receiver.ledger.db import on_postgresql
 from receiver.ledger.models import Delivery, Task, database
 from receiver.logs import RedactingFormatter
@@ -189,6 +190,56 @@ def test_with_neither_database_nor_spool_it_is_a_503(make_client, away, tmp_path
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "service_unavailable")
     assert answer.headers["Retry-After"] == "10"
     assert "it is lost" in caplog.text
+
+
+@pytest.mark.parametrize("problem", [UnicodeEncodeError("latin-1", "ж", 0, 1, "no"), ZeroDivisionError()])
+def test_whatever_goes_wrong_while_it_is_recorded_the_callback_is_spooled(
+    client, monkeypatch, caplog, make_settings, problem
+):
+    def fail(*args, **kwargs):
+        raise problem
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "record", fail)
+        answer = client.post(f"{URL}/order-1", data=body("t1"))
+    assert (answer.status_code, answer.json) == (202, {"received": True, "spooled": True})
+    assert type(problem).__name__ in caplog.text
+    assert CALLBACK_TOKEN not in "".join(RedactingFormatter().format(record) for record in caplog.records)
+    settings = make_settings()
+    assert Spool(settings.spool_dir).replay(partial(keep, settings=settings)) == 1
+    assert [(row.task_id, row.ref) for row in deliveries()] == [("t1", "order-1")]
+
+
+def test_when_the_spool_fails_oddly_as_well_it_is_a_503(client, monkeypatch, caplog):
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(store, "record", fail)
+    monkeypatch.setattr(Spool, "append", fail)
+    answer = client.post(URL, data=body())
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+    assert "it is lost" in caplog.text
+
+
+def test_headers_that_cannot_be_read_lose_no_body(client, monkeypatch):
+    def fail(value):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("receiver.web.callbacks.mask_tokens", fail)
+    assert client.post(URL, data=body("t1")).status_code == 200
+    assert (bytes(deliveries()[0].body), deliveries()[0].headers) == (body("t1"), "[]")
+
+
+def test_what_the_database_refuses_is_told_where_people_and_machines_look(client, make_settings, auth):
+    def refuse(*_):
+        raise UnicodeEncodeError("latin-1", "ж", 0, 1, "no")
+
+    spool = Spool(make_settings().spool_dir)
+    spool.append(store.Callback(body=body(), size=len(body())), utcnow())
+    spool.replay(refuse)
+    report = client.get("/readyz").json
+    assert (report["spooled"], report["set_aside"]) == (0, 1)
+    assert "1 delivery cannot be put into the database" in client.get("/", headers=auth).text
 
 
 def test_a_claimed_size_that_no_column_holds_loses_nothing(make_client):

@@ -264,3 +264,11 @@ def test_it_tells_when_the_next_run_is_due(known, words):
 )
 def test_it_tells_what_keeps_the_reconciler_from_asking(known, words):
     assert hindrance(known) == words
+
+
+def test_deliveries_that_the_database_refuses_are_trouble():
+    (told,) = summarise(facts(set_aside=2))
+    assert (told.severity, told.text[:48]) == (
+        "trouble",
+        "2 deliveries cannot be put into the database, wh"[:48],
+    )
