@@ -9,18 +9,21 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from receiver.config import Settings
-from receiver.ledger import pauses, runs, store
+from receiver.ledger import mending, pauses, runs, store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import describe
 from receiver.ledger.evidence import ABSENT, Answer, Patience
 from receiver.ledger.results import PENDING, Result, Unreadable, read_item
 from receiver.upstream import Concerns, Upstream, UpstreamError
-from reconcile.backoff import backoff
+from reconcile.backoff import JITTER, LONGEST_WAIT, backoff
+from reconcile.calls import Pages, carefully
 from reconcile.ceiling import Ceiling
 from reconcile.halt import pause_asking, wants_no_calls
+from reconcile.pacemaker import SteadyClock
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,9 @@ STOP_WITHIN = timedelta(seconds=10)
 # Far above what a call may take, and below the default lease: only a server that drips reaches it.
 CALL_WITHIN = timedelta(seconds=60)
 DOUBT_AFTER_AT_LEAST = timedelta(seconds=60)
+# Nothing of ours lets a task wait so long; settings of other processes may be a little longer.
+_LONGEST_KNOWN = LONGEST_WAIT * (1 + JITTER) + timedelta(minutes=10)
+_LONGEST_DOUBTFUL = timedelta(days=1) * (1 + JITTER) + timedelta(minutes=10)
 
 
 @dataclass(slots=True)
@@ -53,6 +59,7 @@ class _Asked:
     at: datetime
     items: list[Any]
     error: UpstreamError | None = None
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +73,19 @@ class Reconciler:
     """Asks upstream about due tasks until `stop` is set. One thread at a time may run it."""
 
     def __init__(
-        self, settings: Settings, upstream: Upstream, stop: threading.Event, ceiling: Ceiling | None = None
+        self,
+        settings: Settings,
+        upstream: Upstream,
+        stop: threading.Event,
+        ceiling: Ceiling | None = None,
+        clock: SteadyClock | None = None,
     ) -> None:
         self._settings = settings
         self._upstream = upstream
         self._stop = stop
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._ceiling = ceiling or Ceiling(settings.reconcile_max_rate)
+        self._clock = clock or SteadyClock()
         self._patience = Patience(
             backoff=backoff,
             give_up_after=settings.reconcile_give_up_after,
@@ -88,6 +101,7 @@ class Reconciler:
         started_at = utcnow()
         run = _Run(runs.open_run(self._name, started_at), self._patience)
         try:
+            self._mend_schedule(started_at)
             if store.is_anything_due(started_at) and self._is_allowed(run, started_at):
                 self._converge(run)
         except Exception as problem:
@@ -96,6 +110,12 @@ class Reconciler:
         finally:
             runs.close_run(run.id, utcnow(), asdict(run.counts))
         return run.counts
+
+    def _mend_schedule(self, now: datetime) -> None:
+        ours = max(self._settings.reconcile_grace, self._settings.reconcile_lease)
+        known, doubtful = max(ours, _LONGEST_KNOWN), max(ours, _LONGEST_DOUBTFUL)
+        if mended := mending.mend_schedule(now, known=known, doubtful=doubtful):
+            log.warning("%d tasks had a next look-up set by a wrong clock. They are due now.", mended)
 
     def _is_allowed(self, run: "_Run", now: datetime) -> bool:
         """Tell whether to ask at all; while the account is paused, one reconciler may probe with one task."""
@@ -119,7 +139,7 @@ class Reconciler:
                     if not run.waiting:
                         run.take(self._claim(limit=self._settings.reconcile_batch_size))
                     if run.waiting:
-                        run.ask(self._upstream, calls)
+                        run.ask(self._upstream, calls, self._ceiling)
                 elif run.answered:
                     run.apply_next()
                 else:
@@ -171,10 +191,10 @@ class _Run:
         self.take(claimed)
         self._probing = self._exhausted = True
 
-    def ask(self, upstream: Upstream, calls: ThreadPoolExecutor) -> None:
+    def ask(self, upstream: Upstream, calls: ThreadPoolExecutor, ceiling: Ceiling) -> None:
         """Ask about the tasks that have waited longest."""
         claimed = self.waiting.popleft()
-        call = calls.submit(_ask, upstream, claimed.ids)
+        call = calls.submit(_ask, upstream, claimed.ids, ceiling)
         self.in_flight[call] = _Call(claimed, utcnow(), time.monotonic() + CALL_WITHIN.total_seconds())
 
     def collect(self) -> None:
@@ -216,7 +236,7 @@ class _Run:
 
     def _apply(self, claimed: store.Claim, asked: _Asked) -> None:
         error, now = asked.error, utcnow()
-        self.counts.calls += 1
+        self.counts.calls += asked.calls
         if error and error.concerns is Concerns.ID and len(claimed.tasks) > 1:
             # Until the id that spoils it stands alone, which is then the error.
             self.waiting.extend(claimed.halves())
@@ -232,7 +252,8 @@ class _Run:
             self._join(claimed, asked, now)
 
     def _join(self, claimed: store.Claim, asked: _Asked, now: datetime) -> None:
-        if self._probing and not asked.error and pauses.resume(now):
+        has_access = not asked.error or asked.error.shows_access
+        if self._probing and has_access and pauses.resume(now):
             log.info("Upstream answers again; asking goes on.")
             self._exhausted = False
         answers = _answers(claimed.ids, asked)
@@ -243,12 +264,13 @@ class _Run:
         self.counts.settled += store.apply(claimed, answers, self.id, asked.at, now, self._patience)
 
 
-def _ask(upstream: Upstream, ids: list[str]) -> _Asked:
-    at = utcnow()
+def _ask(upstream: Upstream, ids: list[str], ceiling: Ceiling) -> _Asked:
+    at, pages = utcnow(), Pages(ceiling, CALL_WITHIN)
     try:
-        return _Asked(at, upstream.retrieve_batch(ids))
+        items = carefully(partial(upstream.retrieve_batch, ids, pages.take_place))
+        return _Asked(at, items, calls=pages.asked)
     except UpstreamError as error:
-        return _Asked(at, [], error)
+        return _Asked(at, [], error, calls=pages.asked)
 
 
 def _answers(ids: list[str], asked: _Asked) -> dict[str, Answer]:

@@ -16,6 +16,7 @@ from peewee import SQL, Case, Insert, Select, chunked, fn
 from receiver.ledger import evidence
 from receiver.ledger.db import on_postgresql, writing
 from receiver.ledger.evidence import Answer, Discovered, Patience, Registration
+from receiver.ledger.mending import unleased
 from receiver.ledger.merge import insert_new, merge, schedule_of_lookup
 from receiver.ledger.models import DOUBTFUL, KNOWN, OPEN, SETTLED, Lookup, Pause, Task, database
 from receiver.ledger.pauses import in_force, pauses_since
@@ -173,10 +174,9 @@ def ask_now(task_id: str, now: datetime) -> bool:
 
 def _claim_some(now: datetime, lease: timedelta, limit: int, *conditions: Any) -> list[Task]:
     # A task may be due while somebody asks about it: a callback came, or a person wants to know now.
-    unleased = Task.leased_until.is_null() | (Task.leased_until <= now)
     due = (
         Task.select(Task.id)
-        .where(Task.next_lookup_at <= now, unleased, *conditions)
+        .where(Task.next_lookup_at <= now, unleased(now, lease), *conditions)
         .order_by(Task.next_lookup_at)
         .limit(limit)
     )
