@@ -92,8 +92,7 @@ def _reopen(now: datetime) -> int:
     early = (Task.gave_up_at > now + SKEW) | (Task.doubted_at > now + SKEW)
     reopened = 0
     for kind in (Task.status == EXPIRED, DISPUTED):
-        chosen = Task.select(Task.id).where(kind, early).limit(_AT_ONCE).tuples()
-        while ids := _read(chosen):
+        while ids := _some_ids(kind, early):
             # In the order of their ids, as all who lock several rows, or two could deadlock.
             ours = Task.select(Task.id).where(Task.id.in_(ids), early)
             if on_postgresql():
@@ -104,7 +103,9 @@ def _reopen(now: datetime) -> int:
     return reopened
 
 
-def _read(query: Any) -> list[str]:
+def _some_ids(*conditions: Any) -> list[str]:
+    # Read before anything is locked: no index serves it.
+    query = Task.select(Task.id).where(*conditions).limit(_AT_ONCE).tuples()
     with database.connection_context():
         return [task_id for (task_id,) in query]
 
