@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -25,7 +26,11 @@ _READ_WITHIN_SECONDS = 20
 _CHUNK = 65536
 _MOST_WORDS = 400
 _MOST_PAGES = 20
-_ACCOUNT_CODES = {403: {"used_up", "disabled"}, 404: {"no_api"}}
+_ACCOUNT_CODES = {404: {"no_api"}}
+# The code decides, not the status. To take one for the fault of an id would give up the account's tasks.
+_ACCOUNT_ANYHOW = {"invalid_token", "token_expired", "used_up", "insufficient_balance", "disabled"}
+# What is wrong is the id, or the size of the question.
+_ACCESS_CODES = {404: {"not_found", "no_task"}, 413: {"request_too_large"}}
 # Codes of a 400 that no id provokes: the request is wrong whichever tasks it names.
 _NOT_AN_ID = {"token_mismatched", "api_not_implemented", "no_token"}
 # Codes that speak of an id, whatever the status: unknown, or not ours to see.
@@ -44,7 +49,7 @@ class UpstreamError(Exception):
     """A look-up call that brought no answer.
 
     `permanent`: asking the same again cannot help. `wait`: upstream wants no calls, for `retry_after` where
-    it said so.
+    it said so. `shows_access`: only who accepts the token answers so.
     """
 
     def __init__(
@@ -54,12 +59,14 @@ class UpstreamError(Exception):
         concerns: Concerns = Concerns.CALL,
         wait: bool = False,
         retry_after: timedelta | None = None,
+        shows_access: bool = False,
     ) -> None:
         super().__init__(message)
         self.permanent = permanent
         self.concerns = concerns
         self.wait = wait
         self.retry_after = retry_after
+        self.shows_access = shows_access
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +93,16 @@ class Upstream:
         self._token = token
         self._pool = urllib3.PoolManager(maxsize=connections, retries=False, timeout=_TIMEOUT)
 
-    def retrieve_batch(self, ids: list[str]) -> list[Any]:
+    def retrieve_batch(self, ids: list[str], before_page: Callable[[], None] = lambda: None) -> list[Any]:
         """Ask about tasks and return upstream's task objects, in no promised order, unknown ids absent.
 
-        Further pages are asked for while ids are missing and the last page was full. Raises UpstreamError.
+        Further pages are asked for while ids are missing and the last page was full; `before_page` is called
+        before each of these. Raises UpstreamError.
         """
         items: list[Any] = []
-        for _ in range(_MOST_PAGES):
+        for number in range(_MOST_PAGES):
+            if number:
+                before_page()
             # Without a limit upstream returns 12 items, however many ids it was asked for.
             page = self._items({"ids": ids, "limit": len(ids), "offset": len(items)})
             items += page
@@ -161,6 +171,7 @@ class Upstream:
             concerns=_concerns(status, problem.code),
             wait=transient and (status == 429 or retry_after is not None),
             retry_after=retry_after,
+            shows_access=_shows_access(status, problem.code),
         )
 
 
@@ -182,10 +193,17 @@ def _read(response: urllib3.BaseHTTPResponse) -> bytes:
 
 
 def _concerns(status: int, code: str | None) -> Concerns:
-    if status == 401 or code in _ACCOUNT_CODES.get(status, ()):
+    if status == 401 or code in _ACCOUNT_CODES.get(status, ()) or code in _ACCOUNT_ANYHOW:
         return Concerns.ACCOUNT
     is_id = code in _OF_AN_ID or (status == 400 and code not in _NOT_AN_ID)
     return Concerns.ID if is_id else Concerns.CALL
+
+
+def _shows_access(status: int, code: str | None) -> bool:
+    # Without a code somebody in between may have answered; `forbidden` may be about the token.
+    if _concerns(status, code) is Concerns.ID:
+        return code not in {None, "forbidden"}
+    return code in _ACCESS_CODES.get(status, ())
 
 
 def _read_retry_after(text: str | None, now: datetime) -> timedelta | None:
@@ -196,9 +214,11 @@ def _read_retry_after(text: str | None, now: datetime) -> timedelta | None:
         if text.strip().isdigit():
             return timedelta(seconds=int(text[:9]))
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        if moment.tzinfo:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):  # no number and no date, or one that is out of all bounds
         return None
-    return max(moment.astimezone(UTC).replace(tzinfo=None) - now, timedelta(0))
+    return max(moment - now, timedelta(0))
 
 
 def _ids_of(items: list[Any]) -> set[str]:

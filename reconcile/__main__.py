@@ -9,13 +9,15 @@ import threading
 from datetime import datetime
 
 from receiver.config import Settings
+from receiver.ledger import queries
 from receiver.ledger.clock import to_iso, utcnow
 from receiver.ledger.db import DATABASE_AWAY, SchemaBehind, describe, init_database, require_schema
+from receiver.ledger.pauses import current_pause
 from receiver.logs import configure_logging
 from receiver.upstream import Upstream
 from reconcile.discover import Discoverer, Found
-from reconcile.run import Reconciler
-from reconcile.schedule import prune_old_rows, start_scheduler
+from reconcile.run import Counts, Reconciler
+from reconcile.schedule import mend_times, prune_old_rows, start_scheduler
 from reconcile.since import parse_since
 
 log = logging.getLogger("reconcile")
@@ -63,13 +65,33 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
     stop = _stop_on_signal()
     try:
         require_schema()
+        mend_times()
         counts = Reconciler(settings, upstream, stop).run(due_by=utcnow())
+        unanswered = _unanswered(counts)
         prune_old_rows(settings.retention)
     except (*DATABASE_AWAY, SchemaBehind) as problem:
         print(f"No run: {describe(problem)}", file=sys.stderr)
         return 1
     print(counts)
-    return 1 if counts.error else 0
+    if unanswered:
+        print(f"Nothing was asked: {unanswered}", file=sys.stderr)
+    return 1 if counts.error or unanswered else 0
+
+
+def _unanswered(counts: Counts) -> str | None:
+    """Return why a run asked nothing although tasks wait for an answer; None when that is well."""
+    if counts.calls or counts.error:
+        return None
+    now = utcnow()
+    pause = current_pause(now)
+    waiting = queries.earliest_waiting(failed_only=pause is None)
+    if waiting is None:
+        return None
+    if pause:
+        return f"asking is paused, and tasks wait for an answer: {pause.reason}"
+    due_in = max(((waiting.next_lookup_at or now) - now).total_seconds(), 0)
+    why = f"upstream's last answer was an error: {waiting.last_lookup_error}"
+    return f"tasks wait for an answer, the next is asked about in {due_in:.0f} s; {why}"
 
 
 def _discover(settings: Settings, upstream: Upstream, since: datetime) -> int:

@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from receiver.config import Settings, SettingsError
 from receiver.ledger import discoveries, pauses, store
 from receiver.ledger.clock import from_unix, utcnow
 from receiver.ledger.evidence import Discovered
+from receiver.ledger.models import Pause
 from receiver.ledger.results import Unreadable, read_item
 from receiver.upstream import Upstream, UpstreamError
+from reconcile.calls import carefully
 from reconcile.ceiling import Ceiling
 from reconcile.halt import pause_asking, wants_no_calls
 from reconcile.ours import Deployment
@@ -60,21 +63,41 @@ class Found:
 class _Window:
     """The part of upstream's list that is gone through: tasks submitted since `since` and up to `end`.
 
-    Where it ends is known from its first page, and by upstream's clock: ours may be wrong. It stays there,
-    so that what is submitted meanwhile does not move the pages behind the offset.
+    The end is the newest task of its first page that is not from the future: one with a wrong time must not
+    move it there, or nothing would be seen until then. It stays there, so that what is submitted meanwhile
+    does not move the pages behind the offset.
     """
 
     since: datetime
     end: datetime | None = None
     listed: int = 0
+    # Where our clock is late all new tasks seem to be from the future. They are gone through all the same.
+    newest: datetime | None = None
+    listed_after_end: int = 0
+
+    @property
+    def until(self) -> datetime | None:
+        """Return up to when to list, None before the first page. Upstream may round it down."""
+        last = self.newest or self.end
+        return last + _SECOND if last else None
+
+    @property
+    def offset(self) -> int:
+        return self.listed + self.listed_after_end
 
     def advance(self, page: list[Any], now: datetime) -> list[datetime]:
         """Go past a page; return when its tasks were submitted, as far as upstream tells, newest first."""
         moments = (from_unix(item.get("created_at")) for item in page if isinstance(item, dict))
         submitted = sorted((moment for moment in moments if moment), reverse=True)
-        self.listed += len(page)
         if self.end is None and page:
-            self.end = next((moment for moment in submitted if moment < now + _CREDIBLE), now)
+            self.end = next((moment for moment in submitted if moment <= now), now)
+            self.newest = next((moment for moment in submitted if now < moment < now + _CREDIBLE), None)
+        # Another run that goes on with this window asks for no tasks after its end.
+        after_end = 0
+        if self.end and self.newest:
+            after_end = sum(moment > self.end + _SECOND for moment in submitted)
+        self.listed += len(page) - after_end
+        self.listed_after_end += after_end
         return submitted
 
 
@@ -155,21 +178,26 @@ class Discoverer:
             page = self._call(window)
         except UpstreamError as error:
             self._note_error(error, found)
+            self._resume(pause, error.shows_access)
             return None
-        if pause and pauses.resume(utcnow()):
-            log.info("Upstream answers again; asking goes on.")
+        self._resume(pause, True)
         return page
+
+    def _resume(self, pause: Pause | None, has_access: bool) -> None:
+        if pause and has_access and pauses.resume(utcnow()):
+            log.info("Upstream answers again; asking goes on.")
 
     def _call(self, window: _Window) -> list[Any]:
         # A thread of its own: a call that still hangs after a stop ends with the process.
         calls = ThreadPoolExecutor(1, thread_name_prefix="upstream")
-        call = calls.submit(
+        ask = partial(
             self._upstream.list_recent,
             since=window.since,
-            until=window.end + _SECOND if window.end else None,
+            until=window.until,
             limit=PAGE_SIZE,
-            offset=window.listed,
+            offset=window.offset,
         )
+        call = calls.submit(carefully, ask)
         calls.shutdown(wait=False)
         deadline = time.monotonic() + CALL_WITHIN.total_seconds()
         while not wait([call], timeout=0.1).done:

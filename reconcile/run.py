@@ -9,20 +9,23 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from receiver.config import Settings
-from receiver.ledger import pauses, runs, store
+from receiver.ledger import mending, pauses, runs, store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import describe
-from receiver.ledger.evidence import ABSENT, Answer, Patience
+from receiver.ledger.evidence import ABSENT, ENOUGH_LATE_ANSWERS, WAIT_AFTER_LATE_ANSWER, Answer, Patience
 from receiver.ledger.results import PENDING, Result, Unreadable, read_item
 from receiver.upstream import Concerns, Upstream, UpstreamError
-from reconcile.backoff import backoff, unknown_backoff
+from reconcile.backoff import JITTER, LONGEST_UNKNOWN_WAIT, LONGEST_WAIT, backoff, unknown_backoff
+from reconcile.calls import Pages, carefully
 from reconcile.ceiling import Ceiling
 from reconcile.halt import pause_asking, wants_no_calls
+from reconcile.pacemaker import SteadyClock
 from reconcile.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,11 @@ CALL_WITHIN = timedelta(seconds=60)
 DOUBT_AFTER_AT_LEAST = timedelta(seconds=60)
 # A run that always finds more would never be noted as finished.
 RUN_FOR_SECONDS = 60.0
+# Before that a process gives nothing up: the time in which late answers come must be real.
+STEADY_AFTER = (ENOUGH_LATE_ANSWERS - 1) * WAIT_AFTER_LATE_ANSWER
+# Nothing of ours lets a task wait so long; settings of other processes may be a little longer.
+_LONGEST_KNOWN = LONGEST_WAIT * (1 + JITTER) + timedelta(minutes=10)
+_LONGEST_DOUBTFUL = LONGEST_UNKNOWN_WAIT * (1 + JITTER) + timedelta(minutes=10)
 
 
 @dataclass(slots=True)
@@ -58,6 +66,7 @@ class _Asked:
     at: datetime
     items: list[Any]
     error: UpstreamError | None = None
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,12 @@ class Reconciler:
     """Asks upstream about due tasks until `stop` is set. One thread at a time may run it."""
 
     def __init__(
-        self, settings: Settings, upstream: Upstream, stop: threading.Event, ceiling: Ceiling | None = None
+        self,
+        settings: Settings,
+        upstream: Upstream,
+        stop: threading.Event,
+        ceiling: Ceiling | None = None,
+        clock: SteadyClock | None = None,
     ) -> None:
         self._settings = settings
         self._upstream = upstream
@@ -79,6 +93,7 @@ class Reconciler:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self.has_more = False  # the last run ended although more was due
         self._ceiling = ceiling or Ceiling(settings.reconcile_max_rate)
+        self._clock = clock or SteadyClock()
         self._patience = Patience(
             backoff=backoff,
             unknown_backoff=unknown_backoff,
@@ -95,10 +110,14 @@ class Reconciler:
         what was claimed and has no answer.
         """
         started_at = utcnow()
-        run = _Run(runs.open_run(self._name, started_at), self._patience, self._claiming(due_by))
+        # A single run has not watched the clock: there the late answers alone decide.
+        is_steady = due_by is not None or self._clock.steady_for() >= STEADY_AFTER
+        patience = replace(self._patience, clock_is_steady=is_steady)
+        run = _Run(runs.open_run(self._name, started_at), patience, self._claiming(due_by))
         if due_by is None:
             run.ends_at = time.monotonic() + RUN_FOR_SECONDS
         try:
+            self._mend_schedule(started_at)
             if store.is_anything_due(started_at) and self._is_allowed(run, started_at):
                 self._converge(run)
         except Exception as problem:
@@ -108,6 +127,12 @@ class Reconciler:
             self.has_more = run.was_cut_short
             runs.close_run(run.id, utcnow(), asdict(run.counts))
         return run.counts
+
+    def _mend_schedule(self, now: datetime) -> None:
+        ours = max(self._settings.reconcile_grace, self._settings.reconcile_lease)
+        known, doubtful = max(ours, _LONGEST_KNOWN), max(ours, _LONGEST_DOUBTFUL)
+        if mended := mending.mend_schedule(now, known=known, doubtful=doubtful):
+            log.warning("%d tasks had a next look-up set by a wrong clock. They are due now.", mended)
 
     def _is_allowed(self, run: "_Run", now: datetime) -> bool:
         """Tell whether to ask at all; while the account is paused, one reconciler may probe with one task."""
@@ -128,7 +153,7 @@ class Reconciler:
                 run.collect()
                 # Asking goes before writing: upstream works while this thread is busy with the database.
                 if run.has_more and run.has_room(concurrency) and self._ceiling.take():
-                    run.ask_next(self._upstream, calls)
+                    run.ask_next(self._upstream, calls, self._ceiling)
                 elif run.answered:
                     run.apply_next()
                 else:
@@ -195,10 +220,10 @@ class _Run:
             self.counts.due += len(claimed.tasks)
             self._turns.put(claimed)
 
-    def ask_next(self, upstream: Upstream, calls: ThreadPoolExecutor) -> None:
+    def ask_next(self, upstream: Upstream, calls: ThreadPoolExecutor, ceiling: Ceiling) -> None:
         """Ask about the tasks whose turn it is, if any are due."""
         if claimed := self._turns.next(utcnow()):
-            call = calls.submit(_ask, upstream, claimed.ids)
+            call = calls.submit(_ask, upstream, claimed.ids, ceiling)
             self.in_flight[call] = _Call(claimed, utcnow(), time.monotonic() + CALL_WITHIN.total_seconds())
 
     def _counted(self, claim: Callable[[bool], store.Claim]) -> Callable[[bool], store.Claim]:
@@ -248,7 +273,7 @@ class _Run:
 
     def _apply(self, claimed: store.Claim, asked: _Asked) -> None:
         error, now = asked.error, utcnow()
-        self.counts.calls += 1
+        self.counts.calls += asked.calls
         if error and error.concerns is Concerns.ID and len(claimed.tasks) > 1:
             # Until the id that spoils it stands alone, which is then the error.
             self._turns.put(*claimed.halves())
@@ -264,7 +289,8 @@ class _Run:
             self._join(claimed, asked, now)
 
     def _join(self, claimed: store.Claim, asked: _Asked, now: datetime) -> None:
-        if self._probing and not asked.error and pauses.resume(now):
+        has_access = not asked.error or asked.error.shows_access
+        if self._probing and has_access and pauses.resume(now):
             log.info("Upstream answers again; asking goes on.")
             self._turns.exhausted = False
         answers = _answers(claimed.ids, asked)
@@ -275,12 +301,13 @@ class _Run:
         self.counts.settled += store.apply(claimed, answers, self.id, asked.at, now, self._patience)
 
 
-def _ask(upstream: Upstream, ids: list[str]) -> _Asked:
-    at = utcnow()
+def _ask(upstream: Upstream, ids: list[str], ceiling: Ceiling) -> _Asked:
+    at, pages = utcnow(), Pages(ceiling, CALL_WITHIN)
     try:
-        return _Asked(at, upstream.retrieve_batch(ids))
+        items = carefully(partial(upstream.retrieve_batch, ids, pages.take_place))
+        return _Asked(at, items, calls=pages.asked)
     except UpstreamError as error:
-        return _Asked(at, [], error)
+        return _Asked(at, [], error, calls=pages.asked)
 
 
 def _answers(ids: list[str], asked: _Asked) -> dict[str, Answer]:

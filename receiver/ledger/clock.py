@@ -1,7 +1,9 @@
 """The one clock, and the one way in which moments are held."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+# The clocks of two machines differ by less. A past event that is further ahead was dated by a wrong clock.
+SKEW = timedelta(minutes=1)
 _FIRST, _LAST = 0, 4102444800  # 1970 to 2100: outside of it a number is no time of a task
 
 

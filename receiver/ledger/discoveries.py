@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
+from peewee import Case
+
+from receiver.ledger.clock import SKEW
 from receiver.ledger.db import writing
 from receiver.ledger.models import Discovery
 
@@ -23,14 +27,17 @@ class Turn:
 
 
 def take_turn(now: datetime, look_back: timedelta) -> Turn | None:
-    """Lease the discovery; None while somebody else has it. The first ever begins `look_back` ago."""
+    """Lease the discovery; None while somebody else has it. The first ever begins `look_back` ago.
+
+    So does one whose row is ahead of the clock: until then nothing would be seen.
+    """
     lapsed = Discovery.leased_until <= now
     # No lease is so long: the clock stood wrong when it was taken, and it would never end.
     absurd = Discovery.leased_until > now + 2 * LEASE
     with writing():
         Discovery.insert(id=_ROW, covered_to=now - look_back).on_conflict_ignore().execute()
         taken = list(
-            Discovery.update(leased_until=now + LEASE)
+            Discovery.update(leased_until=now + LEASE, **_bounded(now, look_back))
             .where(Discovery.id == _ROW, Discovery.leased_until.is_null() | lapsed | absurd)
             .returning(Discovery)
             .execute()
@@ -51,13 +58,23 @@ def finish(turn: Turn, window_end: datetime | None, now: datetime) -> None:
 
     With None nothing was there to be seen, and the next discovery begins where this one did.
     """
-    covered_to = max(turn.covered_to, window_end - OVERLAP) if window_end else turn.covered_to
+    covered_to = max(turn.covered_to, min(window_end, now) - OVERLAP) if window_end else turn.covered_to
     _change(turn, covered_to=covered_to, window_end=None, listed=0, leased_until=None, finished_at=now)
 
 
 def give_back(turn: Turn) -> None:
     """Let others go on where this discovery has come to; after `finish` it does nothing."""
     _change(turn, leased_until=None)
+
+
+def _bounded(now: datetime, look_back: timedelta) -> dict[str, Any]:
+    is_ahead = Discovery.covered_to > now
+    is_void = is_ahead | (Discovery.window_end > now + SKEW)
+    return {
+        "covered_to": Case(None, [(is_ahead, now - look_back)], Discovery.covered_to),
+        "window_end": Case(None, [(is_void, None)], Discovery.window_end),
+        "listed": Case(None, [(is_void, 0)], Discovery.listed),
+    }
 
 
 def _change(turn: Turn, **changes: object) -> bool:

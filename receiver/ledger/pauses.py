@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from receiver.ledger.clock import SKEW
 from receiver.ledger.db import writing
 from receiver.ledger.models import Pause, database
 
@@ -14,8 +15,13 @@ _THROTTLES_COUNT_FOR = timedelta(minutes=10)
 
 
 def in_force(now: datetime) -> Any:
-    """Return the condition that holds for the pauses in force at a moment."""
-    return Pause.ended_at.is_null() | (Pause.ended_at > now)
+    """Return the condition that holds for the pauses in force at a moment.
+
+    A wrong clock may have dated a row: no throttle ends later than in LONGEST_THROTTLE or began in the
+    future, and an account's pause is over once it has an end.
+    """
+    lasts = (Pause.ended_at > now) & (Pause.ended_at <= now + LONGEST_THROTTLE + SKEW)
+    return Pause.ended_at.is_null() | (lasts & ~Pause.account & (Pause.started_at <= now + SKEW))
 
 
 def current_pause(now: datetime) -> Pause | None:
@@ -40,7 +46,9 @@ def throttle(reason: str, retry_after: timedelta | None, now: datetime) -> timed
 
     Where upstream did not say, for a time that doubles with each throttle of the last minutes.
     """
-    recent = Pause.select().where(~Pause.account, Pause.started_at > now - _THROTTLES_COUNT_FOR)
+    recent = Pause.select().where(
+        ~Pause.account, Pause.started_at.between(now - _THROTTLES_COUNT_FOR, now + SKEW)
+    )
     with writing():
         if retry_after is None:
             retry_after = timedelta(seconds=2 ** min(recent.count(), 9))
@@ -52,7 +60,9 @@ def throttle(reason: str, retry_after: timedelta | None, now: datetime) -> timed
 def take_probe(now: datetime) -> bool:
     """Claim the probe that is due, if one is; the next comes after twice the time, up to 15 min."""
     with writing():
-        due = Pause.ended_at.is_null() & (Pause.next_probe_at <= now)
+        # No probe is so far ahead: the clock stood wrong when its time was set.
+        absurd = Pause.next_probe_at > now + LONGEST_PROBE + SKEW
+        due = Pause.ended_at.is_null() & ((Pause.next_probe_at <= now) | absurd)
         probes: int | None = Pause.select(Pause.probes).where(due).scalar()
         if probes is None:
             return False
@@ -80,7 +90,8 @@ def resume(now: datetime) -> bool:
 
 def pauses_since(moment: datetime) -> list[Pause]:
     """Return the pauses that were in force at some time after a moment."""
-    query = Pause.select().where(in_force(moment)).order_by(Pause.started_at)
+    lasted = Pause.ended_at.is_null() | (Pause.ended_at > moment)
+    query = Pause.select().where(lasted).order_by(Pause.started_at)
     with database.connection_context():
         return list(query)
 

@@ -6,11 +6,15 @@ from typing import Any
 
 from peewee import SQL, Select, chunked, fn
 
+from receiver.ledger.clock import SKEW
 from receiver.ledger.db import on_postgresql
+from receiver.ledger.evidence import ABSENT
 from receiver.ledger.models import (
     ANSWERED,
     ASKED,
+    KNOWN,
     MISSED,
+    OPEN,
     Delivery,
     Lookup,
     ReconcileRun,
@@ -159,13 +163,15 @@ def lookups_of_run(run_id: int, limit: int, before: int | None = None) -> list[L
 
 
 def last_good_run() -> ReconcileRun | None:
-    """Return the newest run that finished without an error."""
-    query = (
-        ReconcileRun.select()
-        .where(ReconcileRun.finished_at.is_null(False), ReconcileRun.error.is_null())
-        .order_by(ReconcileRun.id.desc())
-    )
+    """Return the newest run that finished without an error.
+
+    A run that asked nothing is as good as the last one that did: it does not count while upstream fails.
+    """
+    good = (ReconcileRun.finished_at.is_null(False), ReconcileRun.error.is_null())
     with database.connection_context():
+        failing = failing_runs(1)
+        earlier = (ReconcileRun.id < failing[0].id,) if failing else ()
+        query = ReconcileRun.select().where(*good, *earlier).order_by(ReconcileRun.id.desc())
         run: ReconcileRun | None = query.first()
         return run
 
@@ -179,8 +185,11 @@ def failing_runs(limit: int) -> list[ReconcileRun]:
         return list(failing.order_by(ReconcileRun.id).limit(limit))
 
 
-def reconciler_seen_at() -> datetime | None:
-    """Return when a reconciler last wrote anything: began a run, ended one, or noted a look-up in between."""
+def reconciler_seen_at(now: datetime) -> datetime | None:
+    """Return when a reconciler last wrote anything: began a run, ended one, or noted a look-up in between.
+
+    That is in the future only where all of this is: a clock was set back, or is ahead of ours.
+    """
     run_times = ReconcileRun.select(ReconcileRun.started_at, ReconcileRun.finished_at)
     lookup_times = Lookup.select(Lookup.answered_at)
     with database.connection_context():
@@ -188,4 +197,23 @@ def reconciler_seen_at() -> datetime | None:
             query.order_by(model.id.desc()).tuples().first() or ()
             for model, query in ((ReconcileRun, run_times), (Lookup, lookup_times))
         ]
-    return max((time for times in newest for time in times if time), default=None)
+    times = [time for row in newest for time in row if time]
+    return max((time for time in times if time <= now + SKEW), default=min(times, default=None))
+
+
+def earliest_waiting(failed_only: bool) -> Task | None:
+    """Return the known task without a result that is asked about first, of the next 1,000.
+
+    With `failed_only` the first whose last look-up upstream answered with an error.
+    """
+    query = (
+        Task.select(Task.next_lookup_at, Task.last_lookup_error)
+        .where(Task.next_lookup_at.is_null(False), OPEN, KNOWN)
+        .order_by(Task.next_lookup_at)
+        .limit(1000 if failed_only else 1)
+    )
+    with database.connection_context():
+        for task in query:
+            if not failed_only or (task.last_lookup_error or ABSENT) != ABSENT:
+                return task
+    return None

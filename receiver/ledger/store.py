@@ -16,6 +16,7 @@ from peewee import SQL, Case, Insert, Select, chunked, fn
 from receiver.ledger import evidence
 from receiver.ledger.db import on_postgresql, writing
 from receiver.ledger.evidence import Answer, Discovered, Patience, Registration
+from receiver.ledger.mending import unleased
 from receiver.ledger.merge import insert_new, merge, schedule_of_lookup
 from receiver.ledger.models import (
     DOUBTFUL,
@@ -199,8 +200,12 @@ def acknowledge(task_ids: Collection[str], now: datetime) -> int:
 
 def _claim_some(now: datetime, lease: timedelta, limit: int, *conditions: Any) -> list[Task]:
     # A task may be due while somebody asks about it: a callback came, or a person wants to know now.
-    unleased = Task.leased_until.is_null() | (Task.leased_until <= now)
-    due = Task.select(Task.id).where(unleased, *conditions).order_by(Task.next_lookup_at).limit(limit)
+    due = (
+        Task.select(Task.id)
+        .where(unleased(now, lease), *conditions)
+        .order_by(Task.next_lookup_at)
+        .limit(limit)
+    )
     if on_postgresql():
         due = due.for_update("FOR UPDATE SKIP LOCKED")  # type: ignore[arg-type]  # the stubs know bool only
     return list(

@@ -1,16 +1,20 @@
 """GET /healthz and GET /readyz: whether the process is up, and whether the service can do its work."""
 
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from receiver.ledger import queries
-from receiver.ledger.clock import to_iso, utcnow
+from receiver.ledger.clock import SKEW, to_iso, utcnow
 from receiver.ledger.db import DATABASE_AWAY, pending_migrations
+from receiver.ledger.models import ReconcileRun
 from receiver.ledger.pauses import current_pause
+from receiver.ledger.standing import read_standing
 from receiver.spool import Spool
 from receiver.web.settings import current_settings
+from receiver.web.wording import shown
 
 blueprint = Blueprint("health", __name__)
 
@@ -25,7 +29,17 @@ def healthz() -> ResponseReturnValue:
 def readyz() -> ResponseReturnValue:
     """200 when the database is reachable and its schema current, else 503; tells of the reconciler too."""
     report: dict[str, Any] = dict.fromkeys(
-        ("ready", "database", "schema", "spooled", "set_aside", "last_good_run", "paused")
+        (
+            "ready",
+            "database",
+            "schema",
+            "spooled",
+            "set_aside",
+            "last_run",
+            "last_good_run",
+            "upstream",
+            "paused",
+        )
     )
     report |= {
         "ready": False,
@@ -37,7 +51,7 @@ def readyz() -> ResponseReturnValue:
         pending = pending_migrations()
         report |= {"database": "ok", "schema": "behind" if pending else "current"}
         if not pending:
-            report |= {"ready": True, "last_good_run": _last_good_run(), "paused": _paused()}
+            report |= {"ready": True, **_reconciler(), "paused": _paused()}
     except DATABASE_AWAY:
         report |= {"ready": False}
     return jsonify(report), 200 if report["ready"] else 503
@@ -49,14 +63,39 @@ def _paused() -> dict[str, Any] | None:
     return {"since": to_iso(pause.started_at), "reason": pause.reason} if pause else None
 
 
-def _last_good_run() -> dict[str, Any] | None:
-    run = queries.last_good_run()
-    if run is None or run.finished_at is None:
-        return None
-    age = (utcnow() - run.finished_at).total_seconds()
-    interval = current_settings().reconcile_interval.total_seconds()
+def _reconciler() -> dict[str, Any]:
+    """Return when the reconciler last ran, when it last had its answers, and whether upstream gives any."""
+    now, last = utcnow(), queries.list_runs(1)
     return {
-        "finished_at": to_iso(run.finished_at),
-        "age_seconds": round(age, 1),
-        "interval_seconds": interval,
+        "last_run": _run(last[0] if last else None, now),
+        "last_good_run": _run(queries.last_good_run(), now),
+        "upstream": _upstream(now),
     }
+
+
+def _run(run: ReconcileRun | None, now: datetime) -> dict[str, Any] | None:
+    if run is None:
+        return None
+    ended_at = run.finished_at or run.started_at
+    interval = current_settings().reconcile_interval.total_seconds()
+    return {"finished_at": to_iso(ended_at), "interval_seconds": interval, **_age(ended_at, now)}
+
+
+def _upstream(now: datetime) -> dict[str, Any]:
+    """Return whether upstream answers look-ups; `state` is unknown, answering, failing or paused."""
+    standing = read_standing(now, current_pause(now))
+    return {
+        "state": standing.state,
+        "last_answered_at": to_iso(standing.last_answered_at),
+        **{f"answered_{name}": value for name, value in _age(standing.last_answered_at, now).items()},
+        "failing_since": to_iso(standing.failing_since),
+        "reason": standing.error and shown(standing.error),
+    }
+
+
+def _age(moment: datetime | None, now: datetime) -> dict[str, Any]:
+    """Return how long ago something was: null where nobody knows, since it lies in the future."""
+    in_future = moment is not None and moment > now + SKEW
+    if moment is None or in_future:
+        return {"age_seconds": None, "in_future": in_future}
+    return {"age_seconds": round(max((now - moment).total_seconds(), 0), 1), "in_future": False}

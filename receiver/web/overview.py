@@ -14,6 +14,7 @@ from receiver.ledger.clock import utcnow
 from receiver.ledger.listing import TaskFilter, list_tasks
 from receiver.ledger.models import database
 from receiver.ledger.pauses import current_pause
+from receiver.ledger.standing import FAILING_AFTER_RUNS
 from receiver.ledger.tally import Outcomes
 from receiver.spool import Spool
 from receiver.web import plots
@@ -21,7 +22,7 @@ from receiver.web.errors import BadInput
 from receiver.web.pages import page_blueprint
 from receiver.web.reading import read
 from receiver.web.settings import current_settings
-from receiver.web.summary import FAILING_AFTER_RUNS, Facts, next_run, summarise
+from receiver.web.summary import Facts, next_run, summarise
 
 blueprint = page_blueprint("overview")
 
@@ -112,7 +113,7 @@ def _facts(now: datetime, settings: Settings, lately: _Lately, pending: int) -> 
         last_run=runs[0] if runs else None,
         last_asking_run=asking_runs[0] if asking_runs else None,
         failing_runs=queries.failing_runs(FAILING_AFTER_RUNS),
-        reconciler_seen_at=queries.reconciler_seen_at(),
+        reconciler_seen_at=queries.reconciler_seen_at(now),
         pause=current_pause(now),
         spooled=Spool(settings.spool_dir).depth(),
         set_aside=Spool(settings.spool_dir).set_aside(),

@@ -36,7 +36,7 @@ def list_runs() -> ResponseReturnValue:
         now=now,
         interval=current_settings().reconcile_interval,
         last_run=newest[0] if newest else None,
-        reconciler_seen_at=queries.reconciler_seen_at(),
+        reconciler_seen_at=queries.reconciler_seen_at(now),
     )
     return render_template(
         "runs.html",

@@ -4,20 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from receiver.ledger.clock import to_iso
+from receiver.ledger.clock import SKEW, to_iso
 from receiver.ledger.models import Pause, ReconcileRun
+from receiver.ledger.standing import FAILING_AFTER, FAILING_AFTER_RUNS
 from receiver.ledger.tally import Outcomes
 from receiver.web import disputes
-from receiver.web.wording import ago, counted, exact, lasted, shown, span
+from receiver.web.wording import ago, ahead, counted, exact, lasted, shown, span
 
 START_RECONCILER = "python -m reconcile"
 _NOBODY_ASKS = "nobody asks about those that never come."
 _SILENT_AFTER_INTERVALS = 3
 _SILENT_AFTER_AT_LEAST = timedelta(seconds=30)  # a deployment takes so long
-# Upstream fails now and then, which the next look-up mends; before it is told of, it must go on.
-_FAILING_AFTER = timedelta(minutes=2)
 _FAILING_LATELY = timedelta(minutes=10)  # asked about no more, nothing is known: it may be up again
-FAILING_AFTER_RUNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,14 @@ class Facts:
     def silent(self) -> bool:
         """Tell whether the reconciler should have been heard of since."""
         patience = self.interval * _SILENT_AFTER_INTERVALS + _SILENT_AFTER_AT_LEAST
-        return self.reconciler_seen_at is not None and self.now - self.reconciler_seen_at > patience
+        if self.reconciler_seen_at is None:
+            return False
+        return self.seen_in_future or self.now - self.reconciler_seen_at > patience
+
+    @property
+    def seen_in_future(self) -> bool:
+        """Tell whether the reconciler was last heard of at a time that has not come: that says nothing."""
+        return self.reconciler_seen_at is not None and self.reconciler_seen_at > self.now + SKEW
 
     @property
     def reconciler_away(self) -> bool:
@@ -92,19 +97,23 @@ def next_run(facts: Facts) -> str:
     if run is None or facts.reconciler_seen_at is None:
         return "The reconciler has never run."
     if facts.silent:
+        if facts.seen_in_future:
+            return f"Unknown: {_in_future(facts)}."
         broken_off = "" if run.finished_at else " in the middle of a run"
         return f"Overdue: the reconciler has been silent{broken_off} since {exact(facts.reconciler_seen_at)}."
     if run.finished_at is None:
         return "A run is in progress."
     due_at = run.started_at + facts.interval
     soon = due_at - facts.now < timedelta(seconds=2)
-    return "The next run is due now." if soon else f"The next run is due {ago(due_at, facts.now)}."
+    return "The next run is due now." if soon else f"The next run is due {ahead(due_at, facts.now)}."
 
 
 def hindrance(facts: Facts) -> str | None:
     """Return what keeps the reconciler from asking upstream now; None when nothing does."""
     if facts.reconciler_seen_at is None:
         return "the reconciler has never run"
+    if facts.seen_in_future:
+        return _in_future(facts)
     if facts.silent:
         return f"the reconciler has not run {_since(facts.reconciler_seen_at, facts)}"
     if facts.pause is None:
@@ -121,6 +130,9 @@ def _reconciler_away(facts: Facts) -> Summary | None:
             text = f"nothing has arrived yet, and the reconciler has never run.{_starting(facts)}"
             return Summary("attention", "Almost ready", text, START_RECONCILER)
         text = f"callbacks are taken in, but the reconciler has never run: {_NOBODY_ASKS}"
+    elif facts.seen_in_future:
+        text = f"{_in_future(facts)}. See that it runs, and that the clocks of all machines are right."
+        text += f" Callbacks are still taken in, but if it does not run, {_NOBODY_ASKS}"
     elif facts.silent:
         text = f"the reconciler has not run {_since(facts.reconciler_seen_at, facts)}."
         text += f" Callbacks are still taken in, but {_NOBODY_ASKS}"
@@ -128,6 +140,11 @@ def _reconciler_away(facts: Facts) -> Summary | None:
         return None
     text += f"{_waiting(facts)}{_starting(facts)}"
     return Summary("trouble", "Trouble", text, START_RECONCILER, _waiting_ones(facts))
+
+
+def _in_future(facts: Facts) -> str:
+    seen_at = facts.reconciler_seen_at or facts.now
+    return f"the reconciler last ran at {exact(seen_at)}, which is {span(seen_at - facts.now)} in the future"
 
 
 def _starting(facts: Facts) -> str:
@@ -165,7 +182,7 @@ def _paused_while_away(pause: Pause, why: str) -> Summary | None:
 
 def _probe(pause: Pause, facts: Facts) -> str:
     probe_at = pause.next_probe_at or facts.now
-    return f"comes {ago(probe_at, facts.now)}" if probe_at > facts.now else "is due now"
+    return f"comes {ahead(probe_at, facts.now)}" if probe_at > facts.now else "is due now"
 
 
 def _failing(facts: Facts) -> Summary | None:
@@ -178,7 +195,7 @@ def _failing(facts: Facts) -> Summary | None:
     # A run that is in progress may be about to find out: it can take long.
     in_progress = facts.last_run is not None and facts.last_run.finished_at is None
     is_old = not in_progress and facts.now - (run.finished_at or run.started_at) > lately
-    if facts.now - failing[0].started_at < _FAILING_AFTER or is_old:
+    if facts.now - failing[0].started_at < FAILING_AFTER or is_old:
         return None
     since, why = _since(failing[0].started_at, facts), f"“{shown(run.error).rstrip('.')}”"
     mend = "Look-ups are repeated by themselves; when it goes on, see whether Ace Data Cloud is up."

@@ -79,7 +79,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
             now=now,
             interval=current_settings().reconcile_interval,
             pause=current_pause(now),
-            reconciler_seen_at=queries.reconciler_seen_at(),
+            reconciler_seen_at=queries.reconciler_seen_at(now),
         )
     return render_template(
         "task.html",

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from receiver.ledger.clock import SKEW
 from receiver.ledger.models import Task
 from receiver.ledger.redact import mask_tokens
 from receiver.ledger.results import EXPIRED, FINAL, PENDING
@@ -21,11 +22,20 @@ def exact(moment: datetime) -> str:
 
 
 def ago(moment: datetime, now: datetime) -> str:
-    """Return how far a moment is from `now`, such as `4 min ago` or `in 20 s`."""
+    """Return how long ago something happened, such as `4 min ago`.
+
+    What seems to happen later only was dated by a wrong clock.
+    """
     gone = now - moment
-    if abs(gone.total_seconds()) < _JUST_NOW_SECONDS:
-        return "just now"
-    return f"{span(gone)} ago" if gone > timedelta(0) else f"in {span(-gone)}"
+    if gone < -SKEW:
+        return f"{span(-gone)} in the future: a clock is wrong"
+    return "just now" if gone.total_seconds() < _JUST_NOW_SECONDS else f"{span(gone)} ago"
+
+
+def ahead(moment: datetime, now: datetime) -> str:
+    """Return in what time something is to come, such as `in 20 s`; `just now` when that is past."""
+    left = moment - now
+    return "just now" if left.total_seconds() < _JUST_NOW_SECONDS else f"in {span(left)}"
 
 
 def span(length: timedelta) -> str:
@@ -124,7 +134,7 @@ def next_lookup(task: Task, now: datetime, hindrance: str | None) -> str:
         return _why_never(task)
     if task.next_lookup_at <= now:
         return f"Due, but {hindrance}." if hindrance else "Due now: the next run asks."
-    when = ago(task.next_lookup_at, now)
+    when = ahead(task.next_lookup_at, now)
     when = f"{when[:1].upper()}{when[1:]}"
     if task.status in FINAL:
         return f"{when}, to confirm what the callback says."

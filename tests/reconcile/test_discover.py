@@ -354,6 +354,42 @@ class TestClock:
         assert ids() == ["future", "later", "now"]
         assert Discovery.get().covered_to < utcnow()
 
+    @pytest.mark.parametrize("hours", [0.1, 20, 23.9])
+    def test_one_that_is_hours_ahead_blinds_it_for_none_of_them(self, stand_in, discoverer, hours):
+        plant(stand_in, 120)
+        stand_in.add_record(ours(task_id="ahead", ago=timedelta(hours=-hours)))
+        assert discoverer.run().finished
+        assert len(ids()) == 121
+        assert Discovery.get().covered_to <= utcnow()
+        plant(stand_in, 3, "new", first_ago=timedelta(0))
+        assert discoverer.run().adopted == 3
+        assert stand_in.calls[-1].body["created_at_min"] < to_unix(utcnow())
+
+    @pytest.mark.usefixtures("small_pages")
+    def test_its_pages_hide_nothing_when_the_next_run_goes_on(self, stand_in, discoverer):
+        for n in range(5):
+            stand_in.add_record(ours(task_id=f"ahead-{n}", ago=timedelta(hours=-20)))
+        plant(stand_in, 70)
+        runs = [discoverer.run() for _ in range(4)]
+        assert [found.finished for found in runs] == [False, False, False, True]
+        assert len(ids()) == 75
+
+    def test_a_clock_that_is_late_hides_nothing_either(self, stand_in, discoverer, shift):
+        shift(-5)
+        plant(stand_in, 120)
+        assert discoverer.run().finished
+        assert len(ids()) == 120
+
+    def test_a_row_that_is_ahead_is_mended(self, stand_in, discoverer):
+        plant(stand_in, 3)
+        discoverer.run()
+        ahead = utcnow() + timedelta(hours=20)
+        Discovery.update(covered_to=ahead, window_end=ahead, listed=700).execute()
+        plant(stand_in, 3, "new", first_ago=timedelta(0))
+        assert discoverer.run().adopted == 3
+        row = Discovery.get()
+        assert (row.covered_to < utcnow(), row.window_end, row.listed) == (True, None, 0)
+
 
 class TestTurns:
     def test_of_two_at_once_one_asks_and_the_other_leaves_it(self, stand_in, discoverer, make_discoverer):
@@ -574,3 +610,31 @@ class TestCommand:
         assert backstop.stop(process) == 0
         assert "Discovery: 3 seen, 3 ours, 3 adopted" in backstop.log("reconcile")
         assert "Traceback" not in backstop.log("reconcile")
+
+
+@pytest.mark.parametrize("code", ["bad_request", "not_found"])
+def test_a_probe_whose_answer_shows_that_the_token_is_accepted_ends_the_pause(stand_in, discoverer, code):
+    pauses.pause_account("used_up", utcnow() - timedelta(hours=1))
+    status = {"bad_request": 400, "not_found": 404}[code]
+    stand_in.respond_next(status, body=json.dumps({"error": {"code": code}}).encode())
+    assert code in discoverer.run().error
+    assert pauses.current_pause(utcnow()) is None
+
+
+def test_a_probe_that_meets_an_outage_does_not(stand_in, discoverer):
+    pauses.pause_account("used_up", utcnow() - timedelta(hours=1))
+    stand_in.respond_next(500)
+    discoverer.run()
+    assert pauses.current_pause(utcnow()) is not None
+
+
+def test_an_unexpected_error_of_a_call_ends_no_discovery_with_an_exception(stand_in, discoverer, caplog):
+    header = "Bearer test-token"
+
+    def fail(**_):
+        raise ValueError(f"Invalid header value {header}")
+
+    discoverer._upstream.list_recent = fail
+    assert discoverer.run().error == "the call ended with an unexpected ValueError"
+    assert Discovery.get().leased_until is None
+    assert "test-token" not in caplog.text

@@ -190,6 +190,57 @@ class TestPause:
         reconciler.run()
         assert pauses.current_pause(utcnow()) is not None
 
+    @pytest.mark.parametrize(
+        "error",
+        ["400 bad_request", "400 invalid_id", "404 not_found", "404 no_task", "413 request_too_large"],
+    )
+    def test_a_probe_whose_answer_shows_that_the_token_is_accepted_ends_it(
+        self, stand_in, reconciler, at, error
+    ):
+        register("a", "b", grace=NOW_DUE)
+        for task_id in ("a", "b"):
+            stand_in.add_record(finished_item(task_id))
+        self.pause(stand_in, reconciler, at)
+        status, code = error.split()
+        stand_in.respond_next(int(status), body=json.dumps({"error": {"code": code}}).encode())
+        reconciler.run()
+        assert pauses.current_pause(run_module.utcnow()) is None
+        assert list(statuses().values()).count("succeeded") == 1  # in the same run
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            "400 disabled",
+            "400 invalid_token",
+            "400 no_token",
+            "400 api_not_implemented",
+            "402 insufficient_balance",
+            "403 forbidden",
+            "404 no_api",
+            "429 too_many_requests",
+            "503 busy",
+            "400 ",
+            "404 ",
+            "413 ",
+        ],
+    )
+    def test_any_other_error_of_a_probe_does_not(self, stand_in, reconciler, at, error):
+        register("a", grace=NOW_DUE)
+        self.pause(stand_in, reconciler, at)
+        status, code = error.split(" ")
+        stand_in.respond_next(int(status), body=json.dumps({"error": {"code": code}}).encode())
+        reconciler.run()
+        assert len(stand_in.calls) == 2
+        assert Pause.get(Pause.account).ended_at is None
+
+    @staticmethod
+    def pause(stand_in, reconciler, at):
+        stand_in.options.account_error = "used_up"
+        at(1)
+        reconciler.run()
+        stand_in.options.account_error = None
+        at(40)
+
     def test_a_run_while_paused_is_no_good_run(self, stand_in, reconciler):
         register("a", grace=NOW_DUE)
         stand_in.options.account_error = "invalid_token"
@@ -226,7 +277,10 @@ class TestPause:
             at(1 + sum(waits) + 0.5 * len(waits))
         assert waits == [1, 2, 4, 8]
 
-    def test_the_give_up_clock_does_not_run_meanwhile(self, ledger, make_settings, stand_in, stop, at):
+    def test_the_give_up_clock_does_not_run_meanwhile(
+        self, ledger, make_settings, stand_in, stop, at, monkeypatch
+    ):
+        monkeypatch.setattr(run_module, "STEADY_AFTER", timedelta(0))
         reconciler = make_reconciler(make_settings(RECONCILE_GIVE_UP_AFTER=100), stand_in, stop)
         register("silent", grace=NOW_DUE)
         stand_in.add_record(item("silent"))
@@ -458,6 +512,21 @@ class TestFairness:
         return asked - self.calls_before
 
 
+def test_a_clock_that_jumps_ahead_gives_nothing_up_however_many_answers_come(
+    ledger, make_settings, stand_in, stop, monkeypatch
+):
+    """Each run sees the clock five minutes further ahead; really no time passes."""
+    now, ahead = utcnow(), itertools.count(0)
+    register("t1", now=now, grace=NOW_DUE)
+    stand_in.add_record(item("t1"))
+    reconciler = make_reconciler(make_settings(RECONCILE_MAX_RATE=0), stand_in, stop)
+    for minutes in itertools.islice(ahead, 0, 30, 6):
+        monkeypatch.setattr(run_module, "utcnow", lambda m=minutes: now + timedelta(days=2, minutes=m))
+        reconciler.run()
+    assert len(stand_in.calls) >= 4
+    assert statuses() == {"t1": "pending"}
+
+
 def test_a_run_that_always_finds_more_ends_all_the_same_and_says_so(
     ledger, make_settings, stand_in, stop, monkeypatch
 ):
@@ -509,3 +578,65 @@ def test_a_stop_does_not_wait_for_a_call_that_hangs(ledger, make_settings, stop,
         thread.join(4)
         assert not thread.is_alive()
     assert claim().ids == ["t1"]
+
+
+class TestOneCall:
+    """What goes wrong in one call concerns that call alone."""
+
+    @pytest.mark.parametrize(
+        "date",
+        [
+            "Fri, 31 Dec 9999 23:59:59 -2300",
+            "Mon, 01 Jan 2026 00:00:00 +99999999999999999999",
+            "Mon, 99999999999999999999 Jan 2026 00:00:00 GMT",
+        ],
+    )
+    def test_a_retry_after_with_an_absurd_zone_ends_no_run(self, stand_in, reconciler, date):
+        register("t1", grace=NOW_DUE)
+        stand_in.respond_next(503, {"Retry-After": date})
+        counts = reconciler.run()
+        assert (counts.calls, counts.errors, counts.error[:23]) == (1, 1, "upstream answered 503: ")
+        assert Task.get().next_lookup_at > utcnow()
+
+    def test_an_unexpected_error_is_that_of_its_call(self, ledger, make_settings, stand_in, stop, caplog):
+        ids = [f"task-{n}" for n in range(4)]
+        register(*ids, grace=NOW_DUE)
+        for task_id in ids:
+            stand_in.add_record(finished_item(task_id))
+        reconciler = make_reconciler(
+            make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_MAX_RATE=0), stand_in, stop
+        )
+        ask, header = reconciler._upstream.retrieve_batch, "Bearer test-token"
+
+        def fail_once(asked, *more):
+            if asked == ["task-2"]:
+                raise ValueError(f"Invalid header value {header}")
+            return ask(asked, *more)
+
+        reconciler._upstream.retrieve_batch = fail_once
+        counts = reconciler.run()
+        assert (counts.settled, counts.calls, counts.errors) == (3, 4, 1)
+        assert queries.find_task("task-2").last_lookup_error == "the call ended with an unexpected ValueError"
+        (told,) = (record.getMessage() for record in caplog.records if record.levelname == "ERROR")
+        assert "in fail_once" in told
+        assert "test-token" not in told
+
+    def test_each_of_its_pages_takes_a_place_and_counts(self, ledger, make_settings, stand_in, stop):
+        register("a", "b", "c", grace=NOW_DUE)
+        for page in (["a", "x", "x"], ["b", "x", "x"], ["x", "x", "x"], ["c"]):
+            items = [finished_item(task_id) for task_id in page]
+            stand_in.respond_next(200, body=json.dumps({"items": items}).encode())
+        reconciler = make_reconciler(make_settings(RECONCILE_MAX_RATE=10), stand_in, stop)
+        counts = reconciler.run()
+        assert (counts.settled, counts.calls) == (3, 4)
+        times = [call.at for call in stand_in.calls]
+        assert max(times) - min(times) >= 3 / 10 * 0.9
+
+    def test_a_page_for_which_there_is_no_place_in_time_is_an_error(
+        self, ledger, make_settings, stand_in, stop, monkeypatch
+    ):
+        monkeypatch.setattr(run_module, "CALL_WITHIN", timedelta(seconds=0.5))
+        register("a", grace=NOW_DUE)
+        stand_in.respond_next(200, body=b'{"items": [{"id": "x"}]}', times=20)
+        counts = make_reconciler(make_settings(RECONCILE_MAX_RATE=0.01), stand_in, stop).run()
+        assert (counts.calls, counts.errors) == (1, 1)

@@ -66,7 +66,7 @@ def test_a_database_that_is_away_is_one_line(caplog):
 def test_nothing_is_discovered_without_the_public_url(ledger, make_settings, monkeypatch):
     jobs = []
     monkeypatch.setattr(schedule.BackgroundScheduler, "add_job", lambda self, job, *_, **__: jobs.append(job))
-    monkeypatch.setattr(schedule.BackgroundScheduler, "start", lambda self: None)
+    monkeypatch.setattr(schedule._Scheduler, "start", lambda self: None)
     schedule.start_scheduler(make_settings(), None, None)
     assert schedule.discover_tasks not in jobs
     schedule.start_scheduler(make_settings(PUBLIC_URL="https://backstop.example.com"), None, None)
@@ -103,8 +103,33 @@ def test_no_job_is_skipped_for_being_late_and_none_runs_twice_at_once(ledger, ma
     scheduler = schedule.start_scheduler(make_settings(PUBLIC_URL="https://b.example"), None, stopped())
     jobs = scheduler.get_jobs()
     scheduler.shutdown()
-    assert len(jobs) == 3
+    assert len(jobs) == 4
     assert {(job.misfire_grace_time, job.max_instances, job.coalesce) for job in jobs} == {(None, 1, True)}
+
+
+def test_a_job_that_missed_half_a_century_runs_once(ledger, make_settings):
+    scheduler = schedule.start_scheduler(make_settings(), None, stopped())
+    jobs = scheduler.get_jobs()
+    scheduler.shutdown()
+    due_at = datetime(1970, 1, 1, tzinfo=UTC)
+    for job in jobs:
+        job._modify(next_run_time=due_at)
+        assert job._get_run_times(datetime.now(UTC)) == [due_at]
+
+
+def test_a_clock_that_was_set_makes_all_due_and_pruning_wait(ledger, make_settings):
+    scheduler = schedule.start_scheduler(make_settings(PUBLIC_URL="https://b.example"), None, stopped())
+    try:
+        scheduler.pause()
+        for job in scheduler.get_jobs():
+            scheduler.modify_job(job.id, next_run_time=datetime.now(UTC) + timedelta(hours=8))
+        schedule.make_jobs_due(scheduler)
+        waits = {job.id: job.next_run_time - datetime.now(UTC) for job in scheduler.get_jobs()}
+    finally:
+        scheduler.shutdown()
+    assert timedelta(minutes=59) < waits.pop("prune") <= schedule.PRUNE_EVERY
+    assert len(waits) == 3
+    assert all(wait <= timedelta(0) for wait in waits.values())
 
 
 def stopped() -> threading.Event:

@@ -1,5 +1,7 @@
 from datetime import timedelta
 
+import pytest
+
 from receiver.ledger import pauses, runs
 from receiver.ledger.clock import utcnow
 from receiver.ledger.models import database
@@ -41,3 +43,75 @@ def test_it_tells_that_upstream_may_not_be_asked_and_is_ready_all_the_same(clien
     pauses.pause_account("upstream answered 403 used_up", utcnow())
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json["paused"]["reason"]) == (200, "upstream answered 403 used_up")
+
+
+def note_run(ago, **counts):
+    now = utcnow()
+    run_id = runs.open_run("test:1", now - timedelta(seconds=ago))
+    runs.close_run(run_id, now - timedelta(seconds=ago), counts)
+
+
+def failed(ago):
+    note_run(ago, due=1, calls=1, errors=1, error="upstream answered 502: no error that could be read")
+
+
+class TestUpstream:
+    def test_it_is_unknown_before_anything_was_asked(self, client):
+        note_run(5)
+        report = client.get("/readyz").json
+        assert (report["upstream"]["state"], report["upstream"]["answered_age_seconds"]) == ("unknown", None)
+
+    def test_idle_runs_do_not_hide_that_it_fails(self, client):
+        note_run(400, due=1, calls=1)
+        for ago in (300, 200, 100, 20):
+            failed(ago)
+            note_run(ago - 10)
+        answer = client.get("/readyz")
+        upstream, good = answer.json["upstream"], answer.json["last_good_run"]
+        assert (answer.status_code, answer.json["ready"], upstream["state"]) == (200, True, "failing")
+        assert 400 <= upstream["answered_age_seconds"] < 430
+        assert 400 <= good["age_seconds"] < 430
+        assert 10 <= answer.json["last_run"]["age_seconds"] < 40
+        assert upstream["failing_since"] < answer.json["last_run"]["finished_at"]
+        assert "502" in upstream["reason"]
+
+    def test_it_answers_again_and_idle_runs_are_good(self, client):
+        for ago in (300, 200, 100):
+            failed(ago)
+        note_run(50, due=1, calls=1)
+        note_run(5)
+        report = client.get("/readyz").json
+        assert (report["upstream"]["state"], report["upstream"]["failing_since"]) == ("answering", None)
+        assert report["upstream"]["reason"] is None
+        assert 5 <= report["last_good_run"]["age_seconds"] < 35
+
+    def test_a_failure_that_the_next_look_up_may_mend_is_told_and_no_state(self, client):
+        note_run(60, due=1, calls=1)
+        failed(20)
+        report = client.get("/readyz").json["upstream"]
+        assert (report["state"], report["failing_since"] is None) == ("answering", False)
+
+    def test_it_is_paused(self, client):
+        pauses.pause_account("upstream answered 403 used_up", utcnow())
+        assert client.get("/readyz").json["upstream"]["state"] == "paused"
+
+
+@pytest.mark.parametrize("name", ["last_run", "last_good_run"])
+def test_a_run_of_the_future_has_no_age(client, name):
+    note_run(-8 * 3600, due=1, calls=1)
+    report = client.get("/readyz").json
+    assert (report[name]["age_seconds"], report[name]["in_future"]) == (None, True)
+    assert (report["upstream"]["answered_age_seconds"], report["upstream"]["answered_in_future"]) == (
+        None,
+        True,
+    )
+
+
+def test_a_clock_that_is_a_little_ahead_gives_no_negative_age(client):
+    note_run(-20)
+    assert client.get("/readyz").json["last_run"] | {"finished_at": 0} == {
+        "finished_at": 0,
+        "interval_seconds": 15,
+        "age_seconds": 0,
+        "in_future": False,
+    }

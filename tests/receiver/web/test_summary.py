@@ -7,6 +7,7 @@ import pytest
 from receiver.ledger.models import Pause, ReconcileRun
 from receiver.ledger.tally import Outcomes
 from receiver.web.summary import START_RECONCILER, Facts, hindrance, next_run, summarise
+from receiver.web.wording import exact, span
 
 NOW = datetime(2026, 1, 31, 12, 0, 0)
 INTERVAL = timedelta(seconds=15)
@@ -170,6 +171,24 @@ def test_a_silent_reconciler_is_trouble():
     summary = summarise(facts(reconciler_seen_at=seen_at, last_run=run(ago=7200)))[0]
     assert (summary.severity, summary.command) == ("trouble", START_RECONCILER)
     assert "the reconciler has not run since 2026-01-31 10:00:00 UTC (2 h ago)" in summary.text
+
+
+@pytest.mark.parametrize("hours", [0.1, 8])
+def test_a_reconciler_that_was_last_seen_in_the_future_is_not_at_work(hours):
+    seen_at = NOW + timedelta(hours=hours)
+    known = facts(reconciler_seen_at=seen_at, last_run=run(ago=-3600 * hours), pending=3)
+    severity, text = told(reconciler_seen_at=seen_at, last_run=run(ago=-3600 * hours), pending=3)
+    assert severity == "trouble"
+    assert (
+        f"the reconciler last ran at {exact(seen_at)}, which is {span(seen_at - NOW)} in the future" in text
+    )
+    assert "clocks" in text
+    assert next_run(known).startswith("Unknown: the reconciler last ran at")
+    assert "in the future" in hindrance(known)
+
+
+def test_one_on_a_machine_whose_clock_is_a_little_ahead_is():
+    assert told(reconciler_seen_at=NOW + timedelta(seconds=20), pending=3)[0] == "busy"
 
 
 def test_a_long_run_that_still_notes_lookups_is_not_silent():

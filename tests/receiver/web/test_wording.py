@@ -23,11 +23,17 @@ NOW = datetime(2026, 1, 31, 12, 0, 0)
         (4800, "1 h 20 min ago"),
         (36060, "10 h ago"),
         (2 * 86400, "2 days ago"),
-        (-20, "in 20 s"),
+        (-50, "just now"),
+        (-8 * 3600, "8 h in the future: a clock is wrong"),
     ],
 )
 def test_it_tells_how_long_ago(seconds, words):
     assert wording.ago(NOW - timedelta(seconds=seconds), NOW) == words
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(20, "in 20 s"), (4800, "in 1 h 20 min"), (-60, "just now")])
+def test_it_tells_in_what_time_something_comes(seconds, words):
+    assert wording.ahead(NOW + timedelta(seconds=seconds), NOW) == words
 
 
 @pytest.mark.parametrize(

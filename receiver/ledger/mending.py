@@ -1,0 +1,123 @@
+"""Undoes what a wrong clock wrote: times that lie further ahead than anything can set them."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from peewee import Case, Select, fn
+
+from receiver.ledger.clock import SKEW
+from receiver.ledger.db import on_postgresql, writing
+from receiver.ledger.models import DISPUTED, DOUBTFUL, KNOWN, OPEN, SETTLED, ReconcileRun, Task, database
+from receiver.ledger.results import EXPIRED, PENDING
+
+# Another process may have a longer RECONCILE_LEASE than ours.
+_LEASE_AT_LEAST = timedelta(hours=1)
+_LONG_AGO = datetime(1970, 1, 1)
+_AT_ONCE = 500
+
+
+def unleased(now: datetime, lease: timedelta) -> Any:
+    """Return the condition that nobody asks about a task now. No lease is as long as twice `lease`.
+
+    One that is was taken by a clock that was ahead. It would keep everybody from the task until then.
+    """
+    absurd = Task.leased_until > now + max(2 * lease, _LEASE_AT_LEAST)
+    return Task.leased_until.is_null() | (Task.leased_until <= now) | absurd
+
+
+def mend_schedule(now: datetime, *, known: timedelta, doubtful: timedelta) -> int:
+    """Make due what would be asked about later than in `known`, or `doubtful`: nothing waits that long.
+
+    Returns how many tasks that were. Without any it costs one query that looks at the end of three indexes.
+    """
+    latest = (((OPEN, KNOWN), now + known), ((SETTLED, KNOWN), now + known), ((DOUBTFUL,), now + doubtful))
+    if not _is_any_later(latest):
+        return 0
+    return sum(_make_due(kind, moment, now) for kind, moment in latest)
+
+
+def mend_after_future(now: datetime) -> int:
+    """Undo what a reconciler did whose clock was ahead, if one ran; return how many tasks are due again.
+
+    It may have given tasks up too early. What it asked about, or set a time for, waits until its wrong time.
+    Its runs are then dated now, or this would be done again until that time has come.
+    """
+    with database.connection_context():
+        newest: datetime | None = ReconcileRun.select(fn.MAX(ReconcileRun.started_at)).scalar()
+    if newest is None or newest <= now + SKEW:
+        return 0
+    mended = _reopen(now) + mend_schedule(now, known=timedelta(0), doubtful=timedelta(0))
+    ended = Case(None, [(ReconcileRun.finished_at.is_null(False), now)], None)
+    with writing():
+        ReconcileRun.update(started_at=now, finished_at=ended).where(
+            ReconcileRun.started_at > now + SKEW
+        ).execute()
+    return mended
+
+
+def _is_any_later(latest: Iterable[tuple[Any, datetime]]) -> bool:
+    last = (
+        (Task.select(fn.MAX(Task.next_lookup_at)).where(Task.next_lookup_at.is_null(False), *kind), moment)
+        for kind, moment in latest
+    )
+    later = (fn.COALESCE(newest, _LONG_AGO) > moment for newest, moment in last)
+    with database.connection_context():
+        return bool(Select([], [reduce(or_, later)]).bind(database).scalar())
+
+
+def _make_due(kind: Any, latest: datetime, now: datetime) -> int:
+    made = 0
+    chosen = (
+        Task.select(Task.id)
+        .where(Task.next_lookup_at > latest, unleased(now, timedelta(0)), *kind)
+        .order_by(Task.next_lookup_at.desc())
+        .limit(_AT_ONCE)
+    )
+    if on_postgresql():
+        # What somebody works on is left to him, and nobody is waited for.
+        chosen = chosen.for_update("FOR UPDATE SKIP LOCKED")  # type: ignore[arg-type]  # stubs know bool only
+    portion = _AT_ONCE
+    while portion == _AT_ONCE:  # in portions: a long transaction would keep callbacks waiting
+        with writing():
+            portion = Task.update(**_due(now)).where(Task.id.in_(chosen)).execute()
+        made += portion
+    return made
+
+
+def _reopen(now: datetime) -> int:
+    """Open again what was given up, or doubted, at a time that has not come yet."""
+    early = (Task.gave_up_at > now + SKEW) | (Task.doubted_at > now + SKEW)
+    reopened = 0
+    for kind in (Task.status == EXPIRED, DISPUTED):
+        while ids := _some_ids(kind, early):
+            # In the order of their ids, as all who lock several rows, or two could deadlock.
+            ours = Task.select(Task.id).where(Task.id.in_(ids), early)
+            if on_postgresql():
+                ours = ours.order_by(Task.id.collate('"C"')).for_update()
+            with writing():
+                Task.update(**_due(now), **_not_given_up(now)).where(Task.id.in_(ours)).execute()
+            reopened += len(ids)
+    return reopened
+
+
+def _some_ids(*conditions: Any) -> list[str]:
+    # Read before anything is locked: no index serves it.
+    query = Task.select(Task.id).where(*conditions).limit(_AT_ONCE).tuples()
+    with database.connection_context():
+        rows: list[Any] = list(query)
+    return [task_id for (task_id,) in rows]
+
+
+def _due(now: datetime) -> dict[str, Any]:
+    # The give-up clock of a sign of life in the future would begin then.
+    silent_since = Case(None, [(Task.silent_since > now, now)], Task.silent_since)
+    return {"next_lookup_at": now, "leased_until": None, "silent_since": silent_since}
+
+
+def _not_given_up(now: datetime) -> dict[str, Any]:
+    doubted_at = Case(None, [(Task.doubted_at <= now + SKEW, Task.doubted_at)], None)
+    status = Case(None, [(Task.status == EXPIRED, PENDING)], Task.status)
+    return {"gave_up_at": None, "late_answers": None, "doubted_at": doubted_at, "status": status}

@@ -1,0 +1,58 @@
+"""What the log tells of an upstream that fails."""
+
+import logging
+
+import pytest
+
+from receiver.ledger import pauses
+from receiver.ledger.clock import utcnow
+from reconcile import outage as outage_module
+from reconcile.outage import Outage
+from reconcile.run import Counts
+
+FAILED = Counts(due=1, calls=1, errors=1, error="upstream answered 502")
+
+
+@pytest.fixture
+def at(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(outage_module.time, "monotonic", lambda: now[0])
+    return lambda seconds: now.__setitem__(0, 100.0 + seconds)
+
+
+@pytest.fixture
+def told(caplog):
+    caplog.set_level(logging.INFO)
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def test_it_is_told_once_and_once_when_it_is_over(ledger, at, told):
+    outage = Outage()
+    for minute in range(10):
+        at(60 * minute)
+        outage.note(FAILED)
+        outage.note(Counts())  # idle runs change nothing
+    assert told() == [
+        "Upstream has failed for 120 s, the last time with: upstream answered 502."
+        " Look-ups are repeated by themselves."
+    ]
+    outage.note(Counts(due=1, calls=1))
+    outage.note(Counts(due=1, calls=1))
+    assert told()[1:] == ["Upstream answers look-ups again, after 540 s."]
+
+
+def test_what_the_next_look_up_mends_is_not_told(ledger, at, told):
+    outage = Outage()
+    for minute in range(10):
+        at(60 * minute)
+        outage.note(Counts(due=1, calls=1) if minute % 3 == 2 else FAILED)
+    assert told() == []
+
+
+def test_a_pause_is_told_by_itself(ledger, at, told):
+    pauses.pause_account("used_up", utcnow())
+    outage = Outage()
+    for minute in range(10):
+        at(60 * minute)
+        outage.note(FAILED)
+    assert told() == []
