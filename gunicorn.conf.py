@@ -10,7 +10,9 @@ from gevent import monkey
 
 monkey.patch_all()  # before anything of ours is imported, which would keep what it found
 
+import contextlib
 import logging
+import os
 import threading
 import time
 from functools import partial
@@ -28,6 +30,7 @@ from receiver.logs import RedactingFormatter
 from receiver.spool import Spool, replay_while_running
 from receiver.upstream import Upstream
 from receiver.web.callbacks import keep
+from receiver.web.refused import Board, write_down_while_running
 from reconcile.schedule import start_scheduler
 
 # Read here too, so that bad settings stop the master: a worker that dies at its start is only started again.
@@ -61,6 +64,16 @@ class RedactingLogger(Logger):  # type: ignore[misc]  # gunicorn has no type hin
 logger_class = RedactingLogger
 
 
+# Made before the fork: each worker sees what the others had to refuse.
+_board = Board(workers + 8)
+
+
+def pre_fork(server: Arbiter, worker: Worker) -> None:
+    """Give a worker a place on the board that no living one has."""
+    taken = {other.backstop_slot for other in server.WORKERS.values()}
+    worker.backstop_slot = min(set(range(_board.slots)) - taken, default=0)
+
+
 def post_worker_init(worker: Worker) -> None:
     """Say in the log what /readyz says too, when the database is not ready; begin to reconcile if told to.
 
@@ -76,6 +89,9 @@ def post_worker_init(worker: Worker) -> None:
         start_new_thread = monkey.get_original("_thread", "start_new_thread")
         sleep = monkey.get_original("time", "sleep")
         start_new_thread(checkpoint_while_running, (database.obj.database, sleep))
+    refused = worker.wsgi.extensions["backstop_intake"].refused
+    refused.join(_board, worker.backstop_slot)
+    write_down_while_running(refused)
     replay_while_running(Spool(_settings.spool_dir), partial(keep, settings=_settings))
     if _settings.reconcile_in_web:
         worker.backstop_stop = threading.Event()
@@ -99,7 +115,13 @@ def worker_int(worker: Worker) -> None:
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:
-    """End the scheduler of a worker that has one; the run in progress gives back what it had claimed."""
+    """Write down what was refused; end the scheduler of a worker that has one.
+
+    The run in progress gives back what it had claimed.
+    """
+    if worker.pid == os.getpid() and hasattr(worker.wsgi, "extensions"):
+        with contextlib.suppress(*DATABASE_AWAY, OSError):  # the board keeps it for the next worker
+            worker.wsgi.extensions["backstop_intake"].refused.write_down()
     if hasattr(worker, "backstop_scheduler"):
         worker.backstop_stop.set()
         worker.backstop_scheduler.shutdown()

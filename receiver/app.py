@@ -18,6 +18,7 @@ from receiver.web import (
     tasks,
     visitors,
 )
+from receiver.web.intake import Intake
 
 # People wait for pages, and platforms for /readyz, while a database hangs.
 _DATABASE_WITHIN_SECONDS = 10.0
@@ -35,6 +36,7 @@ def create_app(settings: Settings) -> Flask:
     init_database(settings.database_url, answer_within=_DATABASE_WITHIN_SECONDS)
     app = Flask(__name__, template_folder="web/templates", static_folder="web/static")
     app.extensions["backstop"] = settings
+    app.extensions["backstop_intake"] = Intake(settings.spool_dir)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     # A redirect would lose a callback: its sender repeats the request as a GET, without the body.
     app.url_map.merge_slashes = False

@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 _T = TypeVar("_T")
 
 _TO_MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
-_SHORTEST_API_KEY = 16
+_SHORTEST_SECRET = 16
 
 
 class SettingsError(SystemExit):
@@ -158,9 +158,9 @@ def _http_url(text: str) -> str:
 
 
 def _api_key(text: str) -> str:
-    if not re.fullmatch(rf"[\x21-\x7e]{{{_SHORTEST_API_KEY},}}", text):
+    if not re.fullmatch(rf"[\x21-\x7e]{{{_SHORTEST_SECRET},}}", text):
         raise ValueError(
-            f"must be {_SHORTEST_API_KEY} characters or more of printable ASCII without spaces,"
+            f"must be {_SHORTEST_SECRET} characters or more of printable ASCII without spaces,"
             f" like the output of: {_TO_MAKE_ONE}"
         )
     return text
@@ -174,9 +174,12 @@ def _api_token(text: str) -> str:
 
 def _callback_tokens(text: str) -> tuple[str, ...]:
     tokens = tuple(token.strip() for token in text.split(",") if token.strip())
-    if not tokens or not all(re.fullmatch(r"[A-Za-z0-9._~-]+", token) for token in tokens):
+    if not tokens or not all(
+        re.fullmatch(rf"[A-Za-z0-9._~-]{{{_SHORTEST_SECRET},}}", token) for token in tokens
+    ):
         raise ValueError(
-            "must hold only letters, digits and . _ ~ - (it is part of a URL), with commas between several,"
+            f"must be {_SHORTEST_SECRET} characters or more, each a letter, a digit or one of . _ ~ -"
+            " (it is part of a URL), with commas between several tokens,"
             f" like the output of: {_TO_MAKE_ONE}"
         )
     return tokens

@@ -14,6 +14,7 @@ import errno
 import functools
 import logging
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 REPLAY_EVERY_SECONDS = 5.0
 _REPLAY_AT_ONCE = 64
+_TRIED_BYTES = 16_384  # a disk that has less left is full
 # With COMMIT_WITHIN_SECONDS this stays below gunicorn's graceful_timeout (20 s).
 _APPEND_WITHIN_SECONDS = 8.0
 _GIVE_WAY_SECONDS = 0.005  # long enough for another process to look
@@ -86,6 +88,14 @@ class Spool:
             return sum(count(self.directory / name) for name in waiting)
         except OSError:
             return None
+
+    def try_a_write(self) -> None:
+        """Write a little and delete it again. Raises OSError when the disk cannot."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.directory, prefix=".tried-") as file:
+            file.write(bytes(_TRIED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
 
     def set_aside(self) -> int:
         """Return how many deliveries are kept that the database refuses."""

@@ -33,6 +33,7 @@ def encode(callback: Callback, received_at: datetime, number: int) -> bytes:
         "ref": callback.ref,
         "remote_addr": callback.remote_addr,
         "headers": list(callback.headers),
+        "token": callback.token,
         "cut": [callback.cut.code, str(callback.cut)] if callback.cut else None,
     }
     content = b"%s %d" % (json.dumps(fields).encode(), number)

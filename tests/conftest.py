@@ -29,7 +29,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("backstop")
 
-CALLBACK_TOKEN = "callback-token"
+CALLBACK_TOKEN = "callback-token-of-the-tests"
 API_KEY = "api-key-of-the-tests"
 
 

@@ -52,7 +52,7 @@ def test_importing_the_application_starts_nothing():
     code = (
         "import threading, receiver.app, reconcile.schedule\n"
         "from receiver.config import Settings\n"
-        "receiver.app.create_app(Settings.from_env({'CALLBACK_TOKEN': 'a', 'API_KEY': 'b' * 16, 'DATABASE_URL': 'sqlite:////nowhere/x',"
+        "receiver.app.create_app(Settings.from_env({'CALLBACK_TOKEN': 'a' * 16, 'API_KEY': 'b' * 16, 'DATABASE_URL': 'sqlite:////nowhere/x',"
         " 'RECONCILE_IN_WEB': 'true', 'ACEDATACLOUD_API_TOKEN': 'c'}))\n"
         "assert threading.active_count() == 1, threading.enumerate()"
     )

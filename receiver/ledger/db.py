@@ -72,7 +72,7 @@ _BOUNDS = (
 
 def describe(problem: Exception) -> str:
     """Return what a database complains about, in one line for a log."""
-    if "cannot rollback" in str(problem) and isinstance(problem.__context__, Exception):
+    while "cannot rollback" in str(problem) and isinstance(problem.__context__, Exception):
         problem = problem.__context__  # SQLite has rolled back by itself, as it does when the disk is full
     return " ".join(str(problem).split()) or type(problem).__name__
 
@@ -244,8 +244,15 @@ def writing() -> Iterator[None]:
     threads and processes take turns before they ask for its lock. OperationalError when that takes too long.
     """
     turn = nullcontext() if on_postgresql() else _sqlite_turn()
-    with turn, database.connection_context(), database.atomic():
-        yield
+    with turn:
+        try:
+            with database.connection_context(), database.atomic():
+                yield
+        except OperationalError as problem:
+            if "readonly" in describe(problem) and not on_postgresql():
+                # A file that was opened while it could not be written to stays so for its connections.
+                database.obj.close_idle()
+            raise
 
 
 @contextmanager

@@ -75,6 +75,18 @@ def find_delivery(delivery_id: int) -> Delivery | None:
         return Delivery.get_or_none(Delivery.id == delivery_id)
 
 
+def old_tokens_used_at() -> dict[int, datetime]:
+    """Return when callbacks last came with older tokens, by the token's position; the newest has 0."""
+    query = (
+        Delivery.select(Delivery.token, fn.MAX(Delivery.received_at).alias("used_at"))
+        .where(SQL("token > 0"))
+        .group_by(Delivery.token)
+    )
+    with database.connection_context():
+        rows: list[Any] = list(query)
+    return {row.token: row.used_at for row in rows}
+
+
 def lookups_of(task_id: str, limit: int = 100) -> list[Lookup]:
     """Return a task's newest look-ups."""
     with database.connection_context():

@@ -42,6 +42,7 @@ class Callback:
     remote_addr: str | None = None
     headers: Sequence[tuple[str, str]] = ()
     cut: Unreadable | None = None
+    token: int | None = None  # which of the configured tokens it came with, by position
     uid: str = field(default_factory=_new_uid)
 
 
@@ -146,6 +147,7 @@ def _delivery(
         "headers": json.dumps(list(callback.headers)),
         "body": callback.body,
         "size": callback.size,
+        "token": callback.token,
         "digest": hashlib.sha256(callback.body).digest(),
     }
 

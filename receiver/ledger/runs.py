@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from receiver.ledger.db import writing
-from receiver.ledger.models import Delivery, Lookup, Pause, ReconcileRun
+from receiver.ledger.models import Delivery, Lookup, Pause, ReconcileRun, Refusal
 
 _PRUNE_AT_ONCE = 1000
 
@@ -30,6 +30,7 @@ def prune(before: datetime) -> int:
         (Lookup, Lookup.asked_at),
         (ReconcileRun, ReconcileRun.started_at),
         (Pause, Pause.ended_at),
+        (Refusal, Refusal.last_at),
     ):
         old = model.select(model.id).where(time < before).order_by(time).limit(_PRUNE_AT_ONCE)
         gone = _PRUNE_AT_ONCE

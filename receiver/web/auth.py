@@ -102,7 +102,7 @@ def require_api_key() -> None:
     401 without it or with a wrong one. 403 for a change that another site's page asks a browser for: the
     browser adds the Basic password by itself.
     """
-    if not _carries_key():
+    if not carries_key():
         raise KeyNeeded(_WRONG_KEY if request.authorization else None)
     if request.method not in _SAFE_METHODS and request.headers.get("Sec-Fetch-Site", "none") not in {
         "none",
@@ -113,7 +113,7 @@ def require_api_key() -> None:
 
 def require_visitor() -> None:
     """Let somebody through who has signed in, or sends the API key. 401 to others."""
-    if not session.get(_SIGNED_IN) and not _carries_key():
+    if not session.get(_SIGNED_IN) and not carries_key():
         raise SignInNeeded
 
 
@@ -155,7 +155,8 @@ def is_same_secret(given: str, secret: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret.encode())
 
 
-def _carries_key() -> bool:
+def carries_key() -> bool:
+    """Tell whether the request carries the API key."""
     given = request.authorization
     secret = given.token if given and given.type == "bearer" else given.password if given else None
     return bool(secret) and is_same_secret(str(secret), current_settings().api_key)

@@ -12,12 +12,13 @@ from werkzeug.exceptions import NotFound, ServiceUnavailable
 from receiver.config import Settings
 from receiver.ledger import store
 from receiver.ledger.clock import utcnow
-from receiver.ledger.db import DATABASE_AWAY
+from receiver.ledger.db import DATABASE_AWAY, describe
 from receiver.ledger.redact import MASK, mask_tokens
+from receiver.ledger.refusals import NOT_KEPT, WRONG_TOKEN
 from receiver.ledger.results import Unreadable
-from receiver.spool import Spool
 from receiver.web.auth import is_same_secret
 from receiver.web.errors import database_away
+from receiver.web.intake import current_intake
 from receiver.web.settings import current_settings
 from receiver.web.stalls import stall_guard
 
@@ -44,11 +45,13 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     404: not our token. 413: too large, only its beginning is kept. 503: neither database nor spool took it.
     """
     settings = current_settings()
-    # A list: each comparison is made, so that the time tells nothing about which token came close.
-    if not any([is_same_secret(token, ours) for ours in settings.callback_tokens]):  # noqa: C419
+    # Each comparison is made, so that the time tells nothing about which token came close.
+    same = [is_same_secret(token, ours) for ours in settings.callback_tokens]
+    if True not in same:
+        current_intake().refused.note(WRONG_TOKEN, request.remote_addr)
         raise NotFound("No callbacks are taken in here: the token in the URL is none of ours.")
     with stall_guard.reading():
-        callback, now = _read(settings.max_body_bytes, ref), utcnow()
+        callback, now = _read(settings.max_body_bytes, ref, same.index(True)), utcnow()
     try:
         recorded = keep(callback, now, settings)
     except Exception as problem:  # noqa: BLE001 - whatever it is: there is no other copy of this callback
@@ -70,9 +73,10 @@ def _spool(callback: store.Callback, received_at: datetime, problem: Exception) 
         log.error("A callback could not be recorded; it goes to the spool.", exc_info=problem)
         refused = ServiceUnavailable("The callback could not be kept; try again in a moment.", retry_after=10)
     try:
-        Spool(current_settings().spool_dir).append(callback, received_at)
+        current_intake().spool.append(callback, received_at)
     except Exception as full:  # noqa: BLE001 - whatever it is, the sender must know
-        log.error("The spool could not take a delivery either, it is lost: %r", full)
+        why = f"{describe(problem)}; the spool: {describe(full)}"
+        current_intake().refused.note(NOT_KEPT, callback.remote_addr, why)
         raise refused from None
     if callback.cut and callback.cut.code == "too_large":
         return _answer(store.Recorded(None, None, callback.cut))
@@ -89,7 +93,7 @@ def _answer(recorded: store.Recorded) -> ResponseReturnValue:
     return jsonify({"received": True, "readable": False, "error": error}), 202
 
 
-def _read(limit: int, ref: str | None) -> store.Callback:
+def _read(limit: int, ref: str | None, token: int) -> store.Callback:
     body, size, cut = _read_body(limit)
     if size > limit:
         body = body[:_KEPT_OF_TOO_LARGE]
@@ -102,6 +106,7 @@ def _read(limit: int, ref: str | None) -> store.Callback:
         remote_addr=request.remote_addr,
         headers=_headers(),
         cut=cut,
+        token=token,
     )
 
 

@@ -10,7 +10,8 @@ from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnava
 
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import DATABASE_AWAY, describe, pending_migrations
-from receiver.web.intake import kept_meanwhile
+from receiver.ledger.refusals import NO_ROUTE
+from receiver.web.intake import current_intake, kept_meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ def database_away(problem: Exception) -> ServiceUnavailable:
 
 
 def _answer(problem: HTTPException) -> Response:
+    if request.path.startswith("/callback") and request.routing_exception is not None:
+        current_intake().refused.note(NO_ROUTE, request.remote_addr)
     code = (problem.name or "error").lower().replace(" ", "_").replace("'", "")
     message = problem.description or problem.name
     if request.path.startswith(MACHINE_PATHS):

@@ -1,5 +1,6 @@
 """GET /healthz and GET /readyz: whether the process is up, and whether the service can do its work."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -11,10 +12,13 @@ from receiver.ledger.clock import SKEW, to_iso, utcnow
 from receiver.ledger.db import DATABASE_AWAY, pending_migrations
 from receiver.ledger.models import ReconcileRun
 from receiver.ledger.pauses import current_pause
+from receiver.ledger.refusals import Refused
 from receiver.ledger.standing import read_standing
-from receiver.spool import Spool
+from receiver.web.auth import carries_key
+from receiver.web.intake import REFUSED_TOLD_FOR, current_intake
 from receiver.web.settings import current_settings
 from receiver.web.wording import shown
+from receiver.web.writes import KEPT, Writes
 
 blueprint = Blueprint("health", __name__)
 
@@ -27,10 +31,15 @@ def healthz() -> ResponseReturnValue:
 
 @blueprint.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """200 when the database is reachable and its schema current, else 503; tells of the reconciler too."""
+    """200 when callbacks are kept and the schema is current, else 503; tells of the reconciler too.
+
+    Reasons, addresses and error texts are told only to whoever sends the API key.
+    """
     report: dict[str, Any] = dict.fromkeys(
         (
             "ready",
+            "callbacks",
+            "refused",
             "database",
             "schema",
             "spooled",
@@ -41,26 +50,53 @@ def readyz() -> ResponseReturnValue:
             "paused",
         )
     )
+    intake = current_intake()
+    writes = intake.writes()
     report |= {
         "ready": False,
+        "callbacks": writes.callbacks,
         "database": "unreachable",
-        "spooled": Spool(current_settings().spool_dir).depth(),
-        "set_aside": Spool(current_settings().spool_dir).set_aside(),
+        "spooled": intake.spool.depth(),
+        "set_aside": intake.spool.set_aside(),
     }
+    if writes.callbacks != KEPT:
+        report["cannot_write"] = _cannot_write(writes)
     try:
         pending = pending_migrations()
         report |= {"database": "ok", "schema": "behind" if pending else "current"}
         if not pending:
-            report |= {"ready": True, **_reconciler(), "paused": _paused()}
+            report |= {"ready": writes.callbacks == KEPT, **_reconciler(), "paused": _paused()}
+            report["refused"] = _refused(intake.refused_since(utcnow() - REFUSED_TOLD_FOR))
     except DATABASE_AWAY:
-        report |= {"ready": False}
+        report |= {"ready": False, "refused": _refused(intake.refused.everywhere())}
     return jsonify(report), 200 if report["ready"] else 503
 
 
+def _cannot_write(writes: Writes) -> dict[str, Any]:
+    told = {"database": writes.database, "spool": writes.spool} if carries_key() else {}
+    return {"since": to_iso(writes.since), **told}
+
+
+def _refused(counted: Mapping[str, Refused]) -> dict[str, Any]:
+    """Return what was refused, by kind. Addresses and reasons are for whoever has the key."""
+    shown_fields = ("remote_addr", "reason") if carries_key() else ()
+    return {
+        kind: {
+            "requests": one.requests,
+            "first_at": to_iso(one.first_at),
+            "last_at": to_iso(one.last_at),
+            **{name: getattr(one, name) for name in shown_fields},
+        }
+        for kind, one in counted.items()
+    }
+
+
 def _paused() -> dict[str, Any] | None:
-    """Return why and since when upstream may not be asked; None when it may."""
+    """Return since when upstream may not be asked, and why if the API key came; None when it may."""
     pause = current_pause(utcnow())
-    return {"since": to_iso(pause.started_at), "reason": pause.reason} if pause else None
+    if pause is None:
+        return None
+    return {"since": to_iso(pause.started_at), **({"reason": pause.reason} if carries_key() else {})}
 
 
 def _reconciler() -> dict[str, Any]:
@@ -89,7 +125,7 @@ def _upstream(now: datetime) -> dict[str, Any]:
         "last_answered_at": to_iso(standing.last_answered_at),
         **{f"answered_{name}": value for name, value in _age(standing.last_answered_at, now).items()},
         "failing_since": to_iso(standing.failing_since),
-        "reason": standing.error and shown(standing.error),
+        **({"reason": standing.error and shown(standing.error)} if carries_key() else {}),
     }
 
 

@@ -1,22 +1,53 @@
-"""What becomes of the callbacks that come while the database is away."""
+"""What becomes of callbacks now: kept, spooled or refused, and how many were refused."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
 
+from flask import current_app
+
+from receiver.ledger import refusals
+from receiver.ledger.refusals import NOT_KEPT, Refused
 from receiver.spool import Spool
-from receiver.web.settings import current_settings
+from receiver.web.refused import RefusedRequests
+from receiver.web.writes import Writes, WriteTrial
+
+REFUSED_TOLD_FOR = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How many deliveries wait in the spool, None when it cannot be used, and how many were refused.
-
-    `refused` is None while nobody counts them.
-    """
+    """How many deliveries wait in the spool, None when it cannot be used, and how many were refused."""
 
     spooled: int | None
-    refused: int | None
+    refused: int
+
+
+class Intake:
+    """The spool, the counts of what was refused, and the trial of writes of one application."""
+
+    def __init__(self, spool_dir: Path) -> None:
+        self.spool = Spool(spool_dir)
+        self.refused = RefusedRequests()
+        self._trial = WriteTrial()
+
+    def writes(self) -> Writes:
+        """Return whether callbacks can be kept now, as of some seconds ago at most."""
+        return self._trial.writes(self.spool)
+
+    def refused_since(self, moment: datetime) -> dict[str, Refused]:
+        """Return what was refused since a moment, by kind, what is not written down yet included."""
+        return refusals.total([*refusals.since(moment).values(), *self.refused.everywhere().values()])
+
+
+def current_intake() -> Intake:
+    """Return that of the application which serves the present request."""
+    intake: Intake = current_app.extensions["backstop_intake"]
+    return intake
 
 
 def kept_meanwhile() -> Kept:
     """Return what became of the callbacks that the database did not take. It asks no database."""
-    return Kept(spooled=Spool(current_settings().spool_dir).depth(), refused=None)
+    intake = current_intake()
+    lost = intake.refused.everywhere().get(NOT_KEPT)
+    return Kept(spooled=intake.spool.depth(), refused=lost.requests if lost else 0)

@@ -16,13 +16,15 @@ from receiver.ledger.models import database
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.standing import FAILING_AFTER_RUNS
 from receiver.ledger.tally import Outcomes
-from receiver.spool import Spool
 from receiver.web import plots
 from receiver.web.errors import BadInput
+from receiver.web.facts import Facts
+from receiver.web.intake import REFUSED_TOLD_FOR, Intake, current_intake
 from receiver.web.pages import page_blueprint
 from receiver.web.reading import read
 from receiver.web.settings import current_settings
-from receiver.web.summary import Facts, next_run, summarise
+from receiver.web.summary import next_run, summarise
+from receiver.web.writes import Writes
 
 blueprint = page_blueprint("overview")
 
@@ -56,7 +58,8 @@ def show() -> ResponseReturnValue:
     if span not in _SPANS:
         raise BadInput(f"span must be one of {', '.join(_SPANS)}.")
     now, settings = utcnow(), current_settings()
-    shown = read(_read, now, settings)
+    intake = current_intake()
+    shown = read(_read, now, settings, intake, intake.writes())
     lately, facts = shown["lately"], shown["facts"]
     hours, hours_a_slot = {"24h": lately.day, "7d": lately.week}[span], _SPANS[span][1]
     return render_template(
@@ -72,14 +75,15 @@ def show() -> ResponseReturnValue:
     )
 
 
-def _read(now: datetime, settings: Settings) -> dict[str, Any]:
+def _read(now: datetime, settings: Settings, intake: Intake, writes: Writes) -> dict[str, Any]:
     with database.connection_context():
         lately, ever = _lately(now), tally.count_outcomes()
         newest = queries.list_unreadable(_MOST_UNREADABLE)
         return {
             "lately": lately,
             "ever": ever,
-            "facts": _facts(now, settings, lately, ever.pending),
+            "facts": _facts(now, settings, lately, ever.pending, intake, writes),
+            "old_tokens": _old_tokens(settings),
             "tasks": list_tasks(TaskFilter(), _MOST_TASKS).tasks,
             "lengths": plots.plot_lengths(tally.count_by_length(min(lately.day))),
             "unreadable": [delivery for delivery in newest if delivery.received_at >= now - _DAY],
@@ -93,7 +97,15 @@ def _lately(now: datetime) -> _Lately:
     return _Lately(day, week)
 
 
-def _facts(now: datetime, settings: Settings, lately: _Lately, pending: int) -> Facts:
+def _old_tokens(settings: Settings) -> list[tuple[int, datetime | None]]:
+    """Return for each older callback token its place among all, from 1, and when it was last used."""
+    used = queries.old_tokens_used_at()
+    return [(place + 1, used.get(place)) for place in range(1, len(settings.callback_tokens))]
+
+
+def _facts(
+    now: datetime, settings: Settings, lately: _Lately, pending: int, intake: Intake, writes: Writes
+) -> Facts:
     last_day = lately.last_day
     newest, oldest = list_tasks(TaskFilter(), 1).tasks, queries.oldest_pending()
     runs, asking_runs = queries.list_runs(1), queries.list_runs(1, asked=True)
@@ -115,6 +127,8 @@ def _facts(now: datetime, settings: Settings, lately: _Lately, pending: int) -> 
         failing_runs=queries.failing_runs(FAILING_AFTER_RUNS),
         reconciler_seen_at=queries.reconciler_seen_at(now),
         pause=current_pause(now),
-        spooled=Spool(settings.spool_dir).depth(),
-        set_aside=Spool(settings.spool_dir).set_aside(),
+        spooled=intake.spool.depth(),
+        set_aside=intake.spool.set_aside(),
+        writes=writes,
+        refused=intake.refused_since(now - REFUSED_TOLD_FOR),
     )

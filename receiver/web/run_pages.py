@@ -10,9 +10,10 @@ from receiver.ledger import queries
 from receiver.ledger.clock import utcnow
 from receiver.ledger.models import database
 from receiver.web.errors import BadInput
+from receiver.web.facts import Facts
 from receiver.web.pages import page_blueprint
 from receiver.web.settings import current_settings
-from receiver.web.summary import Facts, next_run
+from receiver.web.summary import next_run
 
 blueprint = page_blueprint("run_pages")
 

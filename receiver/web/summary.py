@@ -1,89 +1,28 @@
 """How things stand, as the overview tells it: the worst first, with what to do about it. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from receiver.ledger.clock import SKEW, to_iso
-from receiver.ledger.models import Pause, ReconcileRun
+from receiver.ledger.clock import to_iso
+from receiver.ledger.models import Pause
 from receiver.ledger.standing import FAILING_AFTER, FAILING_AFTER_RUNS
-from receiver.ledger.tally import Outcomes
-from receiver.web import disputes
+from receiver.web import callbacks_told, disputes
+from receiver.web.facts import Facts, Summary
 from receiver.web.wording import ago, ahead, counted, exact, lasted, shown, span
 
 START_RECONCILER = "python -m reconcile"
 _NOBODY_ASKS = "nobody asks about those that never come."
 _SILENT_AFTER_INTERVALS = 3
-_SILENT_AFTER_AT_LEAST = timedelta(seconds=30)  # a deployment takes so long
 _FAILING_LATELY = timedelta(minutes=10)  # asked about no more, nothing is known: it may be up again
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the summary is drawn from."""
-
-    now: datetime
-    interval: timedelta  # between the starts of two runs
-    may_ask: bool = True  # whether there is a token to ask upstream with
-    newest_at: datetime | None = None  # when we last heard of a new task
-    pending: int = 0
-    oldest_pending_at: datetime | None = None
-    last_day: Outcomes = field(default_factory=Outcomes)  # of the tasks first heard of in the last 24 hours
-    last_day_began: datetime | None = None  # by the hours in which they are counted
-    given_up: int = 0  # in the last 24 hours
-    disputed: int = 0  # of the tasks of the last 24 hours, not acknowledged
-    knows_none: bool = False  # of the tasks it was asked about lately upstream knew none
-    slowest_recovery: timedelta | None = None  # in the last 24 hours
-    last_run: ReconcileRun | None = None
-    last_asking_run: ReconcileRun | None = None  # the newest that called upstream
-    failing_runs: Sequence[ReconcileRun] = ()  # the first since upstream last answered half of the calls
-    reconciler_seen_at: datetime | None = None  # the latest thing a reconciler wrote
-    pause: Pause | None = None  # in which upstream may not be asked
-    spooled: int | None = 0  # deliveries that wait for the database; None when the spool cannot be used
-    set_aside: int = 0  # deliveries that the database refuses
-
-    @property
-    def silent(self) -> bool:
-        """Tell whether the reconciler should have been heard of since."""
-        patience = self.interval * _SILENT_AFTER_INTERVALS + _SILENT_AFTER_AT_LEAST
-        if self.reconciler_seen_at is None:
-            return False
-        return self.seen_in_future or self.now - self.reconciler_seen_at > patience
-
-    @property
-    def seen_in_future(self) -> bool:
-        """Tell whether the reconciler was last heard of at a time that has not come: that says nothing."""
-        return self.reconciler_seen_at is not None and self.reconciler_seen_at > self.now + SKEW
-
-    @property
-    def reconciler_away(self) -> bool:
-        """Tell whether no reconciler runs, as far as one can see."""
-        return self.reconciler_seen_at is None or self.silent
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """One thing that is the case. `severity` is well, busy, attention or trouble.
-
-    `command` is what would help, `listed` the query of the list of the tasks that it is about.
-    """
-
-    severity: str
-    label: str
-    text: str
-    command: str | None = None
-    listed: str | None = None
 
 
 def summarise(facts: Facts) -> list[Summary]:
     """Return how things stand in one sentence, and after it what else is wrong. Each cause is told once."""
     problems = (
+        *callbacks_told.problems(facts),
         _reconciler_away(facts),
         _paused(facts),
         _failing(facts),
-        _spooled(facts),
         _knows_none(facts),
-        _set_aside(facts),
         _given_up(facts),
         _disputed(facts),
     )
@@ -208,22 +147,6 @@ def _failing(facts: Facts) -> Summary | None:
     return Summary(severity, label, f"{text}{_waiting(facts)}", listed=_waiting_ones(facts))
 
 
-def _spooled(facts: Facts) -> Summary | None:
-    if facts.spooled is None:
-        text = (
-            "the spool could take nothing, so that callbacks would be lost if the database were away;"
-            " see that SPOOL_DIR is a directory that the web process may write to."
-        )
-        return Summary("attention", "Attention", text)
-    if not facts.spooled:
-        return None
-    text = (
-        f"{counted(facts.spooled, 'delivery', 'deliveries')} in the spool {_is_are(facts.spooled)} not in the"
-        " database yet. That ends by itself within seconds; when it does not, the web process's log says why."
-    )
-    return Summary("attention", "Attention", text)
-
-
 def _knows_none(facts: Facts) -> Summary | None:
     # While nobody asks, that alone explains what waits.
     waiting = facts.pending if not facts.reconciler_away and facts.pause is None else 0
@@ -232,17 +155,6 @@ def _knows_none(facts: Facts) -> Summary | None:
     listed = _disputed_ones(facts) if facts.disputed else "status=expired" if facts.given_up else None
     text = disputes.of_another_account(facts.disputed, facts.given_up)
     return Summary("attention", "Attention", text, listed=listed or _waiting_ones(facts))
-
-
-def _set_aside(facts: Facts) -> Summary | None:
-    if not facts.set_aside:
-        return None
-    text = (
-        f"{counted(facts.set_aside, 'delivery', 'deliveries')} cannot be put into the database,"
-        " which refuses what they hold. The file set-aside in SPOOL_DIR keeps them. The web process's log"
-        " says why. Mend that and restart the web process: it tries them again."
-    )
-    return Summary("trouble", "Trouble", text)
 
 
 def _given_up(facts: Facts) -> Summary | None:

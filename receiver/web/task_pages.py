@@ -15,11 +15,12 @@ from receiver.ledger.models import database
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.results import STATUSES, is_storable
 from receiver.web import contents, exports, tasks
+from receiver.web.facts import Facts
 from receiver.web.filters import FIELDS, SETTLERS, cursor, read_cursor, read_filter
 from receiver.web.pages import page_blueprint
 from receiver.web.reading import read
 from receiver.web.settings import current_settings
-from receiver.web.summary import Facts, hindrance
+from receiver.web.summary import hindrance
 from receiver.web.timeline import timeline, upstream_changed, versions
 
 blueprint = page_blueprint("task_pages")

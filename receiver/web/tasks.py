@@ -177,6 +177,7 @@ def _delivery_json(delivery: Delivery) -> dict[str, Any]:
         "duplicate": delivery.duplicate,
         "ref": delivery.ref,
         "remote_addr": delivery.remote_addr,
+        "token": None if delivery.token is None else delivery.token + 1,
         "size": delivery.size,
         "sha256": bytes(delivery.digest).hex(),
     }

@@ -7,7 +7,7 @@ from dotenv import dotenv_values
 
 from receiver.config import Settings, SettingsError
 
-REQUIRED = {"CALLBACK_TOKEN": "callback-secret", "API_KEY": "api-key-that-is-secret"}
+REQUIRED = {"CALLBACK_TOKEN": "callback-secret-1", "API_KEY": "api-key-that-is-secret"}
 ROOT = Path(__file__).parents[2]
 
 
@@ -18,7 +18,7 @@ def read(**variables: str) -> Settings:
 def test_it_needs_only_the_two_secrets():
     settings = read()
     assert settings.database_url == "sqlite:///backstop.db"
-    assert settings.callback_tokens == ("callback-secret",)
+    assert settings.callback_tokens == ("callback-secret-1",)
     assert settings.reconcile_grace == timedelta(seconds=180)
     assert settings.web_concurrency == 2
     assert settings.confirm_callbacks is True
@@ -87,7 +87,10 @@ def test_it_refuses_a_database_url_that_would_lose_data_or_fail_later(url: str):
 
 
 def test_tokens_are_separated_by_commas_while_rotating():
-    assert read(CALLBACK_TOKEN="new , old,").callback_tokens == ("new", "old")
+    assert read(CALLBACK_TOKEN="new-0123456789ab , old-0123456789ab,").callback_tokens == (
+        "new-0123456789ab",
+        "old-0123456789ab",
+    )
 
 
 @pytest.mark.parametrize("token", ["a/b", "a?b", "a b", "a#b", "%41", "ü", ","])
@@ -112,12 +115,14 @@ def test_secrets_stay_out_of_its_repr():
 
 def test_a_dotenv_file_is_read_and_the_environment_beats_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text("CALLBACK_TOKEN=file  # a comment\nAPI_KEY=key-from-the-file\nPORT=1234\n")
+    (tmp_path / ".env").write_text(
+        "CALLBACK_TOKEN=token-of-the-file  # a comment\nAPI_KEY=key-from-the-file\nPORT=1234\n"
+    )
     monkeypatch.setenv("API_KEY", "key-from-the-environment")
     for name in ("CALLBACK_TOKEN", "PORT"):
         monkeypatch.delenv(name, raising=False)
     settings = Settings.from_env()
-    assert (settings.callback_tokens, settings.port) == (("file",), 1234)
+    assert (settings.callback_tokens, settings.port) == (("token-of-the-file",), 1234)
     assert settings.api_key == "key-from-the-environment"
 
 
@@ -126,6 +131,11 @@ def test_a_dotenv_file_that_is_no_utf_8_is_said(tmp_path, monkeypatch):
     (tmp_path / ".env").write_text("API_KEY=key-from-the-file", encoding="utf-16")
     with pytest.raises(SettingsError, match=r"\.env is not UTF-8"):
         Settings.from_env()
+
+
+def test_it_refuses_a_callback_token_that_could_be_guessed():
+    with pytest.raises(SettingsError, match="CALLBACK_TOKEN must be 16 characters or more"):
+        read(CALLBACK_TOKEN="long-enough-to-be-a-secret,short")
 
 
 def test_it_refuses_a_key_that_could_be_guessed():

@@ -12,8 +12,8 @@ def test_it_is_healthy_without_a_database(client, tmp_path):
     assert client.get("/healthz").status_code == 200
 
 
-def test_it_is_ready_with_a_current_schema_and_tells_of_the_last_good_run(client):
-    answer = client.get("/readyz")
+def test_it_is_ready_with_a_current_schema_and_tells_of_the_last_good_run(client, auth):
+    answer = client.get("/readyz", headers=auth)
     assert (answer.status_code, answer.json["ready"]) == (200, True)
     assert (answer.json["database"], answer.json["schema"], answer.json["last_good_run"]) == (
         "ok",
@@ -24,24 +24,24 @@ def test_it_is_ready_with_a_current_schema_and_tells_of_the_last_good_run(client
     for age, error in ((60, None), (30, "upstream answered 500")):
         run_id = runs.open_run("test:1", now)
         runs.close_run(run_id, now - timedelta(seconds=age), {"error": error})
-    assert 60 <= client.get("/readyz").json["last_good_run"]["age_seconds"] < 90
+    assert 60 <= client.get("/readyz", headers=auth).json["last_good_run"]["age_seconds"] < 90
 
 
-def test_it_is_not_ready_when_the_schema_is_behind(client):
+def test_it_is_not_ready_when_the_schema_is_behind(client, auth):
     database.execute_sql("DELETE FROM schema_migration")
-    answer = client.get("/readyz")
+    answer = client.get("/readyz", headers=auth)
     assert (answer.status_code, answer.json["schema"]) == (503, "behind")
 
 
-def test_it_is_not_ready_when_the_database_is_away(client, tmp_path):
+def test_it_is_not_ready_when_the_database_is_away(client, tmp_path, auth):
     database.obj.init(str(tmp_path / "nowhere" / "x"))
-    answer = client.get("/readyz")
+    answer = client.get("/readyz", headers=auth)
     assert (answer.status_code, answer.json["database"]) == (503, "unreachable")
 
 
-def test_it_tells_that_upstream_may_not_be_asked_and_is_ready_all_the_same(client):
+def test_it_tells_that_upstream_may_not_be_asked_and_is_ready_all_the_same(client, auth):
     pauses.pause_account("upstream answered 403 used_up", utcnow())
-    answer = client.get("/readyz")
+    answer = client.get("/readyz", headers=auth)
     assert (answer.status_code, answer.json["paused"]["reason"]) == (200, "upstream answered 403 used_up")
 
 
@@ -56,17 +56,17 @@ def failed(ago):
 
 
 class TestUpstream:
-    def test_it_is_unknown_before_anything_was_asked(self, client):
+    def test_it_is_unknown_before_anything_was_asked(self, client, auth):
         note_run(5)
-        report = client.get("/readyz").json
+        report = client.get("/readyz", headers=auth).json
         assert (report["upstream"]["state"], report["upstream"]["answered_age_seconds"]) == ("unknown", None)
 
-    def test_idle_runs_do_not_hide_that_it_fails(self, client):
+    def test_idle_runs_do_not_hide_that_it_fails(self, client, auth):
         note_run(400, due=1, calls=1)
         for ago in (300, 200, 100, 20):
             failed(ago)
             note_run(ago - 10)
-        answer = client.get("/readyz")
+        answer = client.get("/readyz", headers=auth)
         upstream, good = answer.json["upstream"], answer.json["last_good_run"]
         assert (answer.status_code, answer.json["ready"], upstream["state"]) == (200, True, "failing")
         assert 400 <= upstream["answered_age_seconds"] < 430
@@ -75,31 +75,31 @@ class TestUpstream:
         assert upstream["failing_since"] < answer.json["last_run"]["finished_at"]
         assert "502" in upstream["reason"]
 
-    def test_it_answers_again_and_idle_runs_are_good(self, client):
+    def test_it_answers_again_and_idle_runs_are_good(self, client, auth):
         for ago in (300, 200, 100):
             failed(ago)
         note_run(50, due=1, calls=1)
         note_run(5)
-        report = client.get("/readyz").json
+        report = client.get("/readyz", headers=auth).json
         assert (report["upstream"]["state"], report["upstream"]["failing_since"]) == ("answering", None)
         assert report["upstream"]["reason"] is None
         assert 5 <= report["last_good_run"]["age_seconds"] < 35
 
-    def test_a_failure_that_the_next_look_up_may_mend_is_told_and_no_state(self, client):
+    def test_a_failure_that_the_next_look_up_may_mend_is_told_and_no_state(self, client, auth):
         note_run(60, due=1, calls=1)
         failed(20)
-        report = client.get("/readyz").json["upstream"]
+        report = client.get("/readyz", headers=auth).json["upstream"]
         assert (report["state"], report["failing_since"] is None) == ("answering", False)
 
-    def test_it_is_paused(self, client):
+    def test_it_is_paused(self, client, auth):
         pauses.pause_account("upstream answered 403 used_up", utcnow())
-        assert client.get("/readyz").json["upstream"]["state"] == "paused"
+        assert client.get("/readyz", headers=auth).json["upstream"]["state"] == "paused"
 
 
 @pytest.mark.parametrize("name", ["last_run", "last_good_run"])
-def test_a_run_of_the_future_has_no_age(client, name):
+def test_a_run_of_the_future_has_no_age(client, name, auth):
     note_run(-8 * 3600, due=1, calls=1)
-    report = client.get("/readyz").json
+    report = client.get("/readyz", headers=auth).json
     assert (report[name]["age_seconds"], report[name]["in_future"]) == (None, True)
     assert (report["upstream"]["answered_age_seconds"], report["upstream"]["answered_in_future"]) == (
         None,
@@ -107,9 +107,9 @@ def test_a_run_of_the_future_has_no_age(client, name):
     )
 
 
-def test_a_clock_that_is_a_little_ahead_gives_no_negative_age(client):
+def test_a_clock_that_is_a_little_ahead_gives_no_negative_age(client, auth):
     note_run(-20)
-    assert client.get("/readyz").json["last_run"] | {"finished_at": 0} == {
+    assert client.get("/readyz", headers=auth).json["last_run"] | {"finished_at": 0} == {
         "finished_at": 0,
         "interval_seconds": 15,
         "age_seconds": 0,

@@ -1,0 +1,208 @@
+"""Callbacks that are not taken in: counted, told, and never a row a request."""
+
+from datetime import timedelta
+
+import pytest
+from peewee import OperationalError
+
+from receiver.ledger import refusals
+from receiver.ledger.clock import utcnow
+from receiver.ledger.db import describe, init_database, writing
+from receiver.ledger.models import Delivery, Refusal, Task, database
+from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, WRONG_TOKEN
+from receiver.web import writes as writes_module
+from receiver.web.refused import Board, RefusedRequests
+from tests.conftest import CALLBACK_TOKEN
+from tests.factories import body, register
+from tests.html import words
+
+STALE = "stale-token-of-before-the-rotation"
+
+
+@pytest.fixture
+def intake(client):
+    return client.application.extensions["backstop_intake"]
+
+
+def post(client, times=1, token=STALE, ref=""):
+    for _ in range(times):
+        client.post(f"/callbacks/{token}{ref}", data=body())
+
+
+class TestWrongToken:
+    def test_it_is_counted_and_told_where_people_and_machines_look(self, client, auth, caplog):
+        post(client, 5)
+        page = words(client.get("/", headers=auth).text)
+        assert "5 requests of the last 24 h" in page
+        assert "from 127.0.0.1) came with a callback token that is not ours." in page
+        told = client.get("/readyz").json["refused"][WRONG_TOKEN]
+        assert told["requests"] == 5
+        assert (
+            caplog.text.count("came with a callback token that is not ours; 1, the last from 127.0.0.1") == 1
+        )
+        assert STALE not in caplog.text + page + str(told)
+
+    def test_a_stranger_fills_nothing_by_it(self, client, intake):
+        for n in range(200):
+            post(client, token=f"guess-{n:020}", ref=f"/ref-{n}")
+            if n % 50 == 0:
+                intake.refused.write_down()
+        intake.refused.write_down()
+        rows = list(Refusal.select())
+        assert sum(row.requests for row in rows) == 200
+        assert len(rows) <= 2  # an hour may have ended meanwhile
+        assert Delivery.select().count() == 0
+        assert intake.refused.everywhere() == {}
+
+    @pytest.mark.parametrize(
+        ("method", "path"), [("POST", "/callback/x"), ("POST", "/callbacks"), ("GET", f"/callbacks/{STALE}")]
+    )
+    def test_requests_that_miss_the_route_are_told_too(self, client, auth, method, path):
+        client.open(path, method=method)
+        assert "that is no callback URL" in words(client.get("/", headers=auth).text)
+        assert client.get("/readyz").json["refused"][NO_ROUTE]["requests"] == 1
+
+    def test_addresses_are_for_whoever_has_the_key(self, client, auth):
+        post(client)
+        assert "remote_addr" not in client.get("/readyz").json["refused"][WRONG_TOKEN]
+        told = client.get("/readyz", headers=auth).json["refused"][WRONG_TOKEN]
+        assert told["remote_addr"] == "127.0.0.1"
+
+
+class TestTokens:
+    def test_each_delivery_tells_its_token_and_the_page_when_an_old_one_was_last_used(
+        self, make_client, auth
+    ):
+        client = make_client(CALLBACK_TOKEN=f"{CALLBACK_TOKEN},{STALE},third-token-of-the-tests")
+        post(client, token=CALLBACK_TOKEN)
+        post(client, token=STALE)
+        assert [row.token for row in Delivery.select().order_by(Delivery.id)] == [0, 1]
+        newest = client.get("/api/tasks/t1", headers=auth).json["deliveries"][0]
+        assert newest["token"] == 2
+        page = words(client.get("/", headers=auth).text)
+        assert "Token 2 of 3 is an older one. It was last used just now." in page
+        assert "Token 3 of 3 is an older one. No delivery that is kept came with it" in page
+
+
+class TestNotKept:
+    @pytest.fixture(autouse=True)
+    def _always_tried(self, monkeypatch):
+        monkeypatch.setattr(writes_module, "TRY_EVERY_SECONDS", 0.0)
+
+    @pytest.fixture
+    def full(self, monkeypatch):
+        """Makes database and spool refuse all writes, as on a full disk, and ends that again."""
+
+        def fail(*args, **kwargs):
+            raise OSError(28, "No space left on device")
+
+        def begin(spool=True):
+            monkeypatch.setattr("receiver.ledger.store.record", fail)
+            monkeypatch.setattr("receiver.ledger.refusals.try_a_write", fail)
+            monkeypatch.setattr("receiver.ledger.refusals.add", fail)
+            if spool:
+                monkeypatch.setattr("receiver.spool.Spool.append", fail)
+                monkeypatch.setattr("receiver.spool.Spool.try_a_write", fail)
+
+        return begin, monkeypatch.undo
+
+    def test_a_full_disk_is_the_first_sentence_and_not_ready(self, client, auth, full):
+        begin, _ = full
+        begin()
+        assert client.post(f"/callbacks/{CALLBACK_TOKEN}", data=body()).status_code == 503
+        report = client.get("/readyz")
+        assert (report.status_code, report.json["ready"], report.json["callbacks"]) == (503, False, "refused")
+        assert report.json["refused"][NOT_KEPT]["requests"] == 1
+        assert "No space" not in report.text
+        assert "No space" in client.get("/readyz", headers=auth).text
+        page = words(client.get("/", headers=auth).text)
+        assert "Trouble: callbacks are refused and lost since" in page
+        assert page.index("callbacks are refused and lost") < page.index("1 callback was refused and lost")
+        assert "No space left on device" in page
+
+    def test_what_was_refused_stays_told_when_the_disk_has_room_again(self, client, auth, full, intake):
+        begin, end = full
+        begin()
+        for _ in range(3):
+            client.post(f"/callbacks/{CALLBACK_TOKEN}", data=body())
+        with pytest.raises(OSError, match="No space"):
+            intake.refused.write_down()
+        end()
+        intake.refused.write_down()
+        assert Refusal.get(Refusal.kind == NOT_KEPT).requests == 3
+        assert client.get("/readyz").json["callbacks"] == "kept"
+        page = words(client.get("/", headers=auth).text)
+        assert "3 callbacks were refused and lost" in page
+        assert "Look-ups still find the results of tasks that were registered or discovered." in page
+
+    def test_a_database_that_takes_no_writes_while_the_spool_does(self, client, auth, full):
+        begin, _ = full
+        begin(spool=False)
+        report = client.get("/readyz")
+        assert (report.status_code, report.json["callbacks"]) == (503, "spooled")
+        assert "Trouble: the database takes no writes since" in words(client.get("/", headers=auth).text)
+
+    def test_a_trial_writes_for_real(self, client):
+        assert client.get("/readyz").json["callbacks"] == "kept"
+        assert Refusal.get(Refusal.kind == "tried").last_at >= utcnow() - timedelta(minutes=1)
+
+
+@pytest.mark.usefixtures("ledger")
+class TestBoard:
+    def test_each_process_sees_what_all_of_them_had_to_refuse(self):
+        board = Board(3)
+        one, other = RefusedRequests(board, 0), RefusedRequests(board, 1)
+        one.note(NOT_KEPT, "192.0.2.1", "full")
+        other.note(NOT_KEPT, "192.0.2.2", "full")
+        assert {process.everywhere()[NOT_KEPT].requests for process in (one, other)} == {2}
+        one.write_down()
+        assert other.everywhere()[NOT_KEPT].requests == 1
+
+    def test_the_next_process_goes_on_with_what_one_left_behind(self):
+        board = Board(1)
+        RefusedRequests(board, 0).note(WRONG_TOKEN, None)
+        heir = RefusedRequests()
+        heir.note(WRONG_TOKEN, None)
+        heir.join(board, 0)
+        heir.write_down()
+        assert refusals.since(utcnow() - timedelta(hours=2))[WRONG_TOKEN].requests == 2
+
+    def test_half_a_slot_is_no_error(self):
+        board = Board(1)
+        RefusedRequests(board, 0).note(WRONG_TOKEN, "192.0.2.1")
+        board._memory[20:4096] = bytes(4076)
+        assert board.read(0) == []
+
+
+class TestSqlite:
+    @pytest.fixture(autouse=True)
+    def _sqlite(self, tmp_path, sqlite_template):
+        path = tmp_path / "backstop.db"
+        path.write_bytes(sqlite_template.read_bytes())
+        init_database(f"sqlite:///{path}")
+        yield
+        database.obj.close_all()
+
+    def test_a_full_disk_is_told_and_not_what_rolling_back_came_to(self):
+        """SQLite rolls back by itself when the disk is full, and then there is nothing to roll back."""
+        with pytest.raises(OperationalError) as caught:
+            self.fill()
+        assert describe(caught.value) == "database or disk is full"
+
+    def fill(self):
+        with writing():
+            pages = database.execute_sql("PRAGMA page_count").fetchone()[0]
+            database.execute_sql(f"PRAGMA max_page_count = {pages + 1}")
+            for n in range(100):
+                now = utcnow()
+                row = {"kind": "x" * 4000, "hour": str(n), "requests": 1, "first_at": now, "last_at": now}
+                Refusal.insert(row).execute()
+
+    def test_a_connection_that_may_only_read_is_given_up_so_that_the_next_may_write(self):
+        """As for a file that was opened while its volume was read-only."""
+        with database.connection_context():
+            database.execute_sql("PRAGMA query_only = 1")
+        with pytest.raises(OperationalError, match="readonly"):
+            register("t1")
+        register("t1")
+        assert Task.get().id == "t1"
