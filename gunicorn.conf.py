@@ -31,6 +31,7 @@ from receiver.spool import Spool, replay_while_running
 from receiver.upstream import Upstream
 from receiver.web.callbacks import keep
 from receiver.web.refused import Board, write_down_while_running
+from receiver.web.worker import end_silent_readers
 from reconcile.schedule import start_scheduler
 
 # Read here too, so that bad settings stop the master: a worker that dies at its start is only started again.
@@ -41,7 +42,7 @@ bind = f"127.0.0.1:{_settings.port}"
 
 # Most of a callback's time is Python's; two processes wait for each other's turn to write to SQLite little.
 workers = _settings.web_concurrency
-worker_class = "gevent"
+worker_class = "receiver.web.worker.BoundedWorker"
 worker_connections = 400  # each may hold a body, and needs a file descriptor of the 1,024 that are usual
 keepalive = 10  # seconds for a request's line and headers, and between two requests of a connection
 timeout = 60
@@ -62,6 +63,12 @@ class RedactingLogger(Logger):  # type: ignore[misc]  # gunicorn has no type hin
 
 
 logger_class = RedactingLogger
+
+
+def when_ready(server: Arbiter) -> None:
+    """Bound how long an answer may stay unacknowledged; accepted connections inherit it."""
+    for listener in server.LISTENERS:
+        end_silent_readers(listener.sock)
 
 
 # Made before the fork: each worker sees what the others had to refuse.

@@ -143,6 +143,30 @@ class TestCallbackOverASocket:
         assert len(kept) == 100
         assert backstop.log("web").count("Booting worker") == 2
 
+    def test_clients_that_never_read_their_answers_stop_no_callback_and_are_ended(self, make_backstop):
+        backstop = make_backstop(WEB_CONCURRENCY=1)
+        (worker,) = psutil.Process(backstop.start_web().pid).children()
+        asked = b"GET /static/vendor/htmx-4.0.1.min.js HTTP/1.1\r\nHost: x\r\n\r\n" * 200
+        with contextlib.ExitStack() as silent:
+            for _ in range(400):
+                silent.enter_context(self.never_read(backstop, asked))
+            for n in range(20):
+                assert backstop.post_callback(body(f"t{n}")).status == 200  # while they are connected
+            # From the worker's side: a client that does not read does not see that it was ended.
+            wait_until(lambda: len(worker.net_connections()) < 50, seconds=150, every=1)
+        assert "Traceback" not in backstop.log("web")
+
+    @staticmethod
+    def never_read(backstop, sent):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(30)
+        connection.connect(("127.0.0.1", backstop.port))
+        connection.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            connection.send(sent)
+        return connection
+
     def test_clients_that_send_half_a_head_are_ended_too(self, backstop):
         stalled = [self.send(backstop, head("Content-Length: 1000")[:-4]) for _ in range(100)]
         assert backstop.post_callback(body("t1")).status == 200

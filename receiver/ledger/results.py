@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from receiver.ledger.clock import from_unix
-from receiver.ledger.redact import mask_tokens_within, may_hold_token
+from receiver.ledger.redact import mask_tokens, mask_tokens_within, may_hold_token
 
 PENDING, FAILED, SUCCEEDED, EXPIRED = "pending", "failed", "succeeded", "expired"
 FINAL = (FAILED, SUCCEEDED)
@@ -22,6 +22,8 @@ STATUSES = (PENDING, FAILED, SUCCEEDED, EXPIRED)
 
 MAX_ID_LENGTH = 200
 _MAX_DEPTH = 64
+# An empty object of 2 bytes takes 64 in memory: without a bound an answer would take far more than its size.
+MAX_VALUES = 500_000
 _RANKS = {PENDING: 0, FAILED: 1, SUCCEEDED: 2}
 _SUCCESS_WORDS = frozenset({"succeed", "succeeded", "success", "completed", "complete", "finished"})
 _FAILURE_WORDS = frozenset({"failed", "failure", "error", "cancelled", "canceled", "rejected"})
@@ -109,6 +111,9 @@ def parse_json(text: str) -> Any:
 
     Raises ValueError, also for what is nested too deeply to be handled safely.
     """
+    # Each value but the first of a list or an object stands behind a bracket, a brace or a comma.
+    if sum(map(text.count, "[{,")) > MAX_VALUES:
+        raise Unreadable("too_many_values", f"The body holds more than {MAX_VALUES:,} values.")
     try:
         value = _DECODER.decode(text)
     except RecursionError:
@@ -195,6 +200,8 @@ def _read_id(value: object, name: str) -> str:
         raise Unreadable("bad_task_id", f"The {name} is longer than {MAX_ID_LENGTH} characters.")
     if not is_storable(value):
         raise Unreadable("bad_task_id", f"The {name} holds a NUL or a lone surrogate.")
+    if mask_tokens(value) != value:  # it is shown everywhere, and would show the token
+        raise Unreadable("bad_task_id", f"The {name} holds a callback URL.")
     return value
 
 
@@ -224,8 +231,9 @@ def _key(status: str, progress: float | None, content: bytes) -> bytes:
 
 
 def _dump(value: Any) -> str:
-    # ASCII: a NUL or a lone surrogate stays an escape that every database can hold.
-    return _ENCODER.encode(value)
+    # As short as it came: an escape takes three times the bytes of a letter that is not ASCII. A NUL stays an
+    # escape. A lone surrogate becomes one: the error handler writes it as JSON does. No database holds them.
+    return _ENCODER.encode(value).encode(errors="backslashreplace").decode()
 
 
 def _finite(text: str) -> float | None:
@@ -254,4 +262,4 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
 
 # Made once: that takes as long as to read or write a callback's body.
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
-_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))

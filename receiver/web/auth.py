@@ -67,7 +67,7 @@ class _Sessions(SecureCookieSessionInterface):
 
 
 def _host(netloc: str) -> str:
-    return netloc.lower().removesuffix(":443")
+    return netloc.lower().removesuffix(":443").removesuffix(":80")
 
 
 def add_sessions(app: Flask, settings: Settings) -> None:
@@ -104,11 +104,22 @@ def require_api_key() -> None:
     """
     if not carries_key():
         raise KeyNeeded(_WRONG_KEY if request.authorization else None)
-    if request.method not in _SAFE_METHODS and request.headers.get("Sec-Fetch-Site", "none") not in {
-        "none",
-        "same-origin",
-    }:
+    if request.method not in _SAFE_METHODS and _comes_from_elsewhere():
         raise Forbidden("Another site's page may not change anything here.")
+
+
+def _comes_from_elsewhere() -> bool:
+    """Tell whether another site's page had a browser send the request.
+
+    Over plain HTTP browsers send no Sec-Fetch-Site, but the Origin.
+    """
+    if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+        return True
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return False
+    ours = {_host(request.host), _host(urlsplit(current_settings().public_url or "").netloc)}
+    return _host(urlsplit(origin).netloc) not in ours - {""}
 
 
 def require_visitor() -> None:
@@ -157,6 +168,8 @@ def is_same_secret(given: str, secret: str) -> bool:
 
 def carries_key() -> bool:
     """Tell whether the request carries the API key."""
-    given = request.authorization
-    secret = given.token if given and given.type == "bearer" else given.password if given else None
+    # Not from werkzeug: it takes a Bearer token that holds "=" for a list of parameters.
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    basic = request.authorization
+    secret = token.strip() if scheme.lower() == "bearer" else basic.password if basic else None
     return bool(secret) and is_same_secret(str(secret), current_settings().api_key)

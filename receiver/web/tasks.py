@@ -17,6 +17,7 @@ from receiver.ledger.evidence import Registration
 from receiver.ledger.listing import TaskFilter, find_ids
 from receiver.ledger.listing import list_tasks as list_of_tasks
 from receiver.ledger.models import Delivery, Lookup, Task
+from receiver.ledger.redact import mask_tokens
 from receiver.ledger.results import MAX_ID_LENGTH, clean_text, is_storable, parse_json
 from receiver.web.auth import require_api_key
 from receiver.web.errors import BadInput
@@ -230,6 +231,8 @@ def _text(item: Mapping[str, Any], name: str, where: str) -> str:
         raise BadInput(
             f"{where}The {name} must be a string of 1-{MAX_ID_LENGTH} characters, no NUL or lone surrogate."
         )
+    if mask_tokens(text) != text:
+        raise BadInput(f"{where}The {name} holds a callback URL, whose token is a secret.")
     return text
 
 

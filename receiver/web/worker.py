@@ -1,0 +1,72 @@
+"""The worker that serves requests: no client can hold it by not reading, and callbacks keep a share of it.
+
+Reading a request is bounded elsewhere: heads by gunicorn's `keepalive`, bodies by `stalls`.
+"""
+
+import contextlib
+import errno
+import socket
+from typing import Any
+
+import gevent
+from gunicorn.workers.ggevent import GeventWorker
+
+# Above all that a callback may wait for: its body (8 s), the database (10 s) and the spool (8 s).
+ANSWER_WITHIN_SECONDS = 40.0
+# A client that acknowledges nothing is gone; what was sent to it need not be kept longer.
+_UNACKNOWLEDGED_MS = 15_000
+# They take as long as the ledger is large: each piece has the time of an answer.
+_STREAMED = ("/tasks.csv", "/tasks.jsonl")
+_CALLBACKS, _HEALTH = "/callbacks/", "/healthz"
+_FOR_HEALTH = 20  # a platform restarts what does not answer its checks
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
+)
+
+
+class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type hints
+    """A gevent worker whose requests end in time, and in which others than callbacks are limited."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._most_others = self.worker_connections * 3 // 4
+        self._others = 0  # requests in progress that are no callbacks
+
+    def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
+        """Answer one request. ConnectionResetError when its client does not take the answer in time."""
+        if req.path.startswith(_CALLBACKS):
+            self._answer(listener_name, req, sock, addr)
+            return
+        if self._others >= self._most_others + _FOR_HEALTH * (req.path == _HEALTH):
+            sock.sendall(_FULL)
+            raise _given_up()
+        self._others += 1
+        try:
+            self._answer(listener_name, req, sock, addr)
+        finally:
+            self._others -= 1
+
+    def _answer(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
+        if req.path in _STREAMED:
+            sock.settimeout(ANSWER_WITHIN_SECONDS)
+            try:
+                super().handle_request(listener_name, req, sock, addr)
+            except TimeoutError:
+                raise _given_up() from None
+            sock.settimeout(None)
+            return
+        with gevent.Timeout(ANSWER_WITHIN_SECONDS, _given_up()):
+            super().handle_request(listener_name, req, sock, addr)
+
+
+def end_silent_readers(listener: socket.socket) -> None:
+    """Have the system end accepted connections whose peer acknowledges nothing, where it can (Linux)."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None and listener.family in {socket.AF_INET, socket.AF_INET6}:
+        with contextlib.suppress(OSError):
+            listener.setsockopt(socket.IPPROTO_TCP, option, _UNACKNOWLEDGED_MS)
+
+
+def _given_up() -> ConnectionResetError:
+    # gunicorn closes the connection then, and logs nothing.
+    return ConnectionResetError(errno.ECONNRESET, "the client does not take its answer")
