@@ -6,7 +6,13 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, jsonify, make_response, render_template, request
 from peewee import ProgrammingError
-from werkzeug.exceptions import HTTPException, InternalServerError, SecurityError, ServiceUnavailable
+from werkzeug.exceptions import (
+    BadHost,
+    HTTPException,
+    InternalServerError,
+    SecurityError,
+    ServiceUnavailable,
+)
 
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import DATABASE_AWAY, describe, pending_migrations
@@ -59,7 +65,7 @@ def _answer(problem: HTTPException) -> Response:
     code = (problem.name or "error").lower().replace(" ", "_").replace("'", "")
     message = problem.description or problem.name
     # No page can be drawn for a host that is none: links need one.
-    if request.path.startswith(MACHINE_PATHS) or isinstance(problem, SecurityError):
+    if request.path.startswith(MACHINE_PATHS) or isinstance(problem, BadHost | SecurityError):
         response = error_body(code, message)
     else:
         page = "sign_in.html" if problem.code == 401 else "error.html"

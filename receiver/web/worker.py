@@ -47,16 +47,16 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
             self._others -= 1
 
     def _answer(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
-        if req.path in _STREAMED:
-            sock.settimeout(ANSWER_WITHIN_SECONDS)
-            try:
+        try:
+            if req.path in _STREAMED:
+                sock.settimeout(ANSWER_WITHIN_SECONDS)
                 super().handle_request(listener_name, req, sock, addr)
-            except TimeoutError:
-                raise _given_up() from None
-            sock.settimeout(None)
-            return
-        with gevent.Timeout(ANSWER_WITHIN_SECONDS, _given_up()):
-            super().handle_request(listener_name, req, sock, addr)
+                sock.settimeout(None)
+            else:
+                with gevent.Timeout(ANSWER_WITHIN_SECONDS, _given_up()):
+                    super().handle_request(listener_name, req, sock, addr)
+        except TimeoutError:  # of the socket, or of the system's patience with what is not acknowledged
+            raise _given_up() from None
 
 
 def end_silent_readers(listener: socket.socket) -> None:

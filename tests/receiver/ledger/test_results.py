@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.ledger.results import Result, Unreadable, read_callback, read_item, read_progress
+from receiver.ledger.results import (
+    MAX_VALUES,
+    Result,
+    Unreadable,
+    is_storable,
+    read_callback,
+    read_item,
+    read_progress,
+)
 from tests.factories import SAMPLES, body, sample, sample_lines
 
 LINK = {"image_url": "https://x/1.png"}
@@ -275,3 +283,33 @@ def test_deep_nesting_leaves_the_interpreters_limit_alone():
     with pytest.raises(Unreadable):
         read_callback(b"[" * 10_000 + b"]" * 10_000)
     assert sys.getrecursionlimit() == limit
+
+
+@pytest.mark.parametrize("text", ["я" * 1000, "a\0b", "\ud800", "\u2028 \U0001f600", '"\\'])
+def test_a_response_is_stored_as_short_as_it_came_and_comes_out_as_it_went_in(text):
+    result = read_callback(json.dumps({"task_id": "t1", "success": True, "text": text}).encode())
+    assert json.loads(result.response)["text"] == text
+    assert is_storable(result.response)
+    verbatim = json.dumps({"task_id": "t1", "success": True, "text": text}, ensure_ascii=False)
+    assert len(result.response.encode()) <= len(verbatim.encode(errors="backslashreplace"))
+
+
+def test_a_body_of_too_many_values_is_not_read():
+    body = b'{"task_id": "t1", "list": [' + b"{}," * (MAX_VALUES // 2) + b"{}]}"
+    with pytest.raises(Unreadable) as caught:
+        read_callback(body)
+    assert caught.value.code == "too_many_values"
+
+
+def test_pictures_in_a_body_are_few_values():
+    picture = "QUJD" * 2_000_000
+    body = json.dumps({"task_id": "t1", "success": True, "image_url": "u", "b64_json": picture}).encode()
+    assert read_callback(body).status == "succeeded"
+
+
+@pytest.mark.parametrize("task_id", ["/callbacks/secret", "https://h/callbacks/secret/ref"])
+def test_an_id_that_would_show_a_token_is_none(task_id):
+    with pytest.raises(Unreadable) as caught:
+        read_callback(json.dumps({"task_id": task_id, "success": True}).encode())
+    assert caught.value.code == "bad_task_id"
+    assert "secret" not in str(caught.value)

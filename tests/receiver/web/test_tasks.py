@@ -351,3 +351,41 @@ class TestAcknowledge:
         monkeypatch.setattr("receiver.web.tasks._MOST_TASKS", 2)
         assert api.post("/api/tasks/acknowledge").json == {"acknowledged": 2, "more": True}
         assert api.post("/api/tasks/acknowledge").json == {"acknowledged": 1, "more": False}
+
+
+def test_a_registration_that_would_show_a_token_is_refused(api):
+    answer = api.post("/api/tasks", json={"id": "/callbacks/secret"})
+    assert (answer.status_code, "secret" in answer.text.replace("a secret", "")) == (400, False)
+
+
+class TestElsewhere:
+    """A browser adds the Basic password by itself; over plain HTTP it sends the Origin, but no Sec-Fetch-Site."""
+
+    @pytest.mark.parametrize(
+        ("origin", "status"),
+        [("http://localhost", 201), (None, 201), ("http://evil.example", 403), ("null", 403)],
+    )
+    def test_another_sites_page_may_not_change_anything(self, client, origin, status):
+        basic = base64.b64encode(f"user:{API_KEY}".encode()).decode()
+        headers = {"Authorization": f"Basic {basic}"} | ({"Origin": origin} if origin else {})
+        assert client.post("/api/tasks", json={"id": "t1"}, headers=headers).status_code == status
+
+    def test_a_page_at_the_public_address_may(self, make_client):
+        client = make_client(PUBLIC_URL="https://hooks.example.com")
+        headers = {"Authorization": f"Bearer {API_KEY}", "Origin": "https://hooks.example.com"}
+        assert client.post("/api/tasks", json={"id": "t1"}, headers=headers).status_code == 201
+
+
+def test_a_key_that_holds_an_equals_sign_is_taken_as_bearer_and_as_basic(make_client):
+    key = "key=with=equals-signs=="
+    client = make_client(API_KEY=key)
+    basic = base64.b64encode(f"user:{key}".encode()).decode()
+    for header in (f"Bearer {key}", f"bearer {key}", f"Basic {basic}"):
+        assert client.get("/api/tasks", headers={"Authorization": header}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/tasks", "/api/tasks", "/nowhere"])
+def test_a_host_that_is_none_is_a_bad_request_and_no_traceback(client, caplog, path):
+    answer = client.get(path, headers={"Host": f"{'a' * 64}.com"})
+    assert answer.status_code == 400
+    assert len(caplog.text) < 500
