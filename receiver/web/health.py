@@ -11,7 +11,7 @@ from receiver.ledger.clock import SKEW, to_iso, utcnow
 from receiver.ledger.db import DATABASE_AWAY, pending_migrations
 from receiver.ledger.models import ReconcileRun
 from receiver.ledger.pauses import current_pause
-from receiver.ledger.standing import read_standing
+from receiver.ledger.standing import FAILING_AFTER_RUNS, standing_of
 from receiver.spool import Spool
 from receiver.web.settings import current_settings
 from receiver.web.wording import shown
@@ -72,13 +72,15 @@ def _run(run: ReconcileRun | None, now: datetime) -> dict[str, Any] | None:
 
 def _upstream(now: datetime) -> dict[str, Any]:
     """Return whether upstream answers look-ups; `state` is unknown, answering, failing or paused."""
-    standing = read_standing(now, current_pause(now))
+    failing = queries.failing_runs(FAILING_AFTER_RUNS)
+    standing = standing_of(now, current_pause(now), queries.last_answered_run(), failing)
+    newest = queries.list_runs(1, asked=True) if failing else []
     return {
         "state": standing.state,
         "last_answered_at": to_iso(standing.last_answered_at),
         **{f"answered_{name}": value for name, value in _age(standing.last_answered_at, now).items()},
         "failing_since": to_iso(standing.failing_since),
-        "reason": standing.error and shown(standing.error),
+        "reason": shown(newest[0].error) if newest else None,
     }
 
 
