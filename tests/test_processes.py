@@ -334,6 +334,40 @@ class TestReconcilerProcess:
         ended = backstop.reconcile_once()
         assert (ended.returncode, "invalid_token" in ended.stdout) == (1, True)
 
+    def test_once_fails_while_nothing_can_be_asked_and_tasks_wait(self, make_backstop, stand_in):
+        backstop = make_backstop()
+        assert backstop.reconcile_once().returncode == 0  # nothing waits
+        register("t1", grace=timedelta(0))
+        stand_in.add_record(finished_item("t1"))
+        stand_in.respond_next(502)
+        assert backstop.reconcile_once().returncode == 1
+        ended = backstop.reconcile_once()  # it backs off
+        assert (ended.returncode, ended.stdout[:6], ended.stderr.count("\n")) == (1, "0 due,", 1)
+        assert ended.stderr.startswith(
+            "Nothing was asked: tasks wait for an answer, the next is asked about in"
+        )
+        assert "upstream answered 502" in ended.stderr
+        Task.update(next_lookup_at=utcnow()).execute()
+        assert backstop.reconcile_once().returncode == 0
+        assert backstop.reconcile_once().returncode == 0
+
+    def test_once_fails_while_asking_is_paused_and_tasks_wait(self, make_backstop):
+        backstop = make_backstop()
+        pauses.throttle("upstream answered 429", timedelta(minutes=10), utcnow())
+        assert backstop.reconcile_once().returncode == 0
+        register("t1")
+        ended = backstop.reconcile_once()
+        assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+        assert "Nothing was asked: asking is paused, and tasks wait for an answer: upstream answered 429" in (
+            ended.stderr
+        )
+
+    def test_once_is_well_with_a_task_that_upstream_does_not_know_yet(self, make_backstop):
+        backstop = make_backstop()
+        register("t1", grace=timedelta(0))
+        for _ in range(2):
+            assert backstop.reconcile_once().returncode == 0
+
     @pytest.mark.parametrize("in_web", [False, True])
     def test_one_that_is_started_anew_probes_at_once(self, make_backstop, stand_in, in_web):
         register("t1", grace=timedelta(0))

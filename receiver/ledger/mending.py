@@ -105,10 +105,9 @@ def _reopen(now: datetime) -> int:
 
 def _some_ids(*conditions: Any) -> list[str]:
     # Read before anything is locked: no index serves it.
-    query = Task.select(Task.id).where(*conditions).limit(_AT_ONCE).tuples()
+    query = Task.select(Task.id).where(*conditions).limit(_AT_ONCE)
     with database.connection_context():
-        rows: list[Any] = list(query)
-    return [task_id for (task_id,) in rows]
+        return [task.id for task in query]
 
 
 def _due(now: datetime) -> dict[str, Any]:

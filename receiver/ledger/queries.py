@@ -188,6 +188,14 @@ def last_good_run() -> ReconcileRun | None:
         return run
 
 
+def last_answered_run() -> ReconcileRun | None:
+    """Return the newest run of whose calls upstream answered half."""
+    query = ReconcileRun.select().where(ANSWERED).order_by(ReconcileRun.id.desc())
+    with database.connection_context():
+        run: ReconcileRun | None = query.first()
+        return run
+
+
 def failing_runs(limit: int) -> list[ReconcileRun]:
     """Return the first runs, oldest first, since when upstream has answered no run half of its calls."""
     answered = ReconcileRun.select(ReconcileRun.id).where(ANSWERED).order_by(ReconcileRun.id.desc())

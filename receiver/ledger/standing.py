@@ -1,10 +1,10 @@
-"""Whether upstream answers: what machines are told, and the log."""
+"""Whether upstream answers, by the runs that asked it. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from receiver.ledger import queries
-from receiver.ledger.models import ANSWERED, Pause, ReconcileRun, database
+from receiver.ledger.models import Pause, ReconcileRun
 
 # Upstream fails now and then, which the next look-up mends. It fails persistently after so long and so often.
 FAILING_AFTER = timedelta(minutes=2)
@@ -15,31 +15,31 @@ FAILING_AFTER_RUNS = 3
 class Standing:
     """How upstream has answered look-ups. `state` is unknown, answering, failing or paused.
 
-    `failing_since` and `error` are those of the failure that lasts, be it a single call as yet.
+    `failing_since` is when the failure began that lasts, be it of a single run as yet.
     """
 
     state: str
     last_answered_at: datetime | None = None
     failing_since: datetime | None = None
-    error: str | None = None
 
 
-def read_standing(now: datetime, pause: Pause | None) -> Standing:
-    """Return whether upstream answers, from the newest runs that asked; `pause` is the one in force."""
-    with database.connection_context():
-        answered = ReconcileRun.select().where(ANSWERED).order_by(ReconcileRun.id.desc()).first()
-        failing = queries.failing_runs(FAILING_AFTER_RUNS)
-        newest = queries.list_runs(1, asked=True) if failing else []
+def standing_of(
+    now: datetime, pause: Pause | None, answered: ReconcileRun | None, failing: Sequence[ReconcileRun]
+) -> Standing:
+    """Return whether upstream answers.
+
+    `answered` is the newest run that it answered, `failing` are the first runs since then that asked, oldest
+    first, FAILING_AFTER_RUNS of them at least, where there are so many.
+    """
     return Standing(
         _state(now, pause, answered, failing),
         last_answered_at=answered.finished_at if answered else None,
         failing_since=failing[0].started_at if failing else None,
-        error=newest[0].error if newest else None,
     )
 
 
 def _state(
-    now: datetime, pause: Pause | None, answered: ReconcileRun | None, failing: list[ReconcileRun]
+    now: datetime, pause: Pause | None, answered: ReconcileRun | None, failing: Sequence[ReconcileRun]
 ) -> str:
     if pause:
         return "paused"

@@ -13,7 +13,7 @@ from receiver.ledger.db import DATABASE_AWAY, pending_migrations
 from receiver.ledger.models import ReconcileRun
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.refusals import Refused
-from receiver.ledger.standing import read_standing
+from receiver.ledger.standing import FAILING_AFTER_RUNS, standing_of
 from receiver.web.auth import carries_key
 from receiver.web.intake import REFUSED_TOLD_FOR, current_intake
 from receiver.web.settings import current_settings
@@ -119,13 +119,15 @@ def _run(run: ReconcileRun | None, now: datetime) -> dict[str, Any] | None:
 
 def _upstream(now: datetime) -> dict[str, Any]:
     """Return whether upstream answers look-ups; `state` is unknown, answering, failing or paused."""
-    standing = read_standing(now, current_pause(now))
+    failing = queries.failing_runs(FAILING_AFTER_RUNS)
+    standing = standing_of(now, current_pause(now), queries.last_answered_run(), failing)
+    newest = queries.list_runs(1, asked=True) if failing else []
     return {
         "state": standing.state,
         "last_answered_at": to_iso(standing.last_answered_at),
         **{f"answered_{name}": value for name, value in _age(standing.last_answered_at, now).items()},
         "failing_since": to_iso(standing.failing_since),
-        **({"reason": standing.error and shown(standing.error)} if carries_key() else {}),
+        **({"reason": shown(newest[0].error) if newest else None} if carries_key() else {}),
     }
 
 

@@ -8,6 +8,7 @@ from receiver.ledger.standing import FAILING_AFTER, FAILING_AFTER_RUNS
 from receiver.web import callbacks_told, disputes
 from receiver.web.facts import Facts, Summary
 from receiver.web.wording import ago, ahead, counted, exact, lasted, shown, span
+from receiver.web.writes import REFUSED
 
 START_RECONCILER = "python -m reconcile"
 _NOBODY_ASKS = "nobody asks about those that never come."
@@ -68,17 +69,22 @@ def _reconciler_away(facts: Facts) -> Summary | None:
         if facts.newest_at is None:
             text = f"nothing has arrived yet, and the reconciler has never run.{_starting(facts)}"
             return Summary("attention", "Almost ready", text, START_RECONCILER)
-        text = f"callbacks are taken in, but the reconciler has never run: {_NOBODY_ASKS}"
+        taken_in = "callbacks are taken in, but " if _taken_in(facts) else ""
+        text = f"{taken_in}the reconciler has never run: {_NOBODY_ASKS}"
     elif facts.seen_in_future:
         text = f"{_in_future(facts)}. See that it runs, and that the clocks of all machines are right."
-        text += f" Callbacks are still taken in, but if it does not run, {_NOBODY_ASKS}"
+        text += f"{_taken_in(facts)} If it does not run, {_NOBODY_ASKS}"
     elif facts.silent:
         text = f"the reconciler has not run {_since(facts.reconciler_seen_at, facts)}."
-        text += f" Callbacks are still taken in, but {_NOBODY_ASKS}"
+        text += f"{_taken_in(facts)} Meanwhile {_NOBODY_ASKS}"
     else:
         return None
     text += f"{_waiting(facts)}{_starting(facts)}"
     return Summary("trouble", "Trouble", text, START_RECONCILER, _waiting_ones(facts))
+
+
+def _taken_in(facts: Facts) -> str:
+    return "" if facts.writes.callbacks == REFUSED else " Callbacks are still taken in."
 
 
 def _in_future(facts: Facts) -> str:
@@ -104,7 +110,7 @@ def _paused(facts: Facts) -> Summary | None:
         return Summary("attention", "Attention", text, listed=_waiting_ones(facts))
     mend = f"Mend the account or the token (ACEDATACLOUD_API_TOKEN); the next probe {_probe(pause, facts)}."
     text = f"upstream refuses look-ups {_since(pause.started_at, facts)}: {why}. {mend}"
-    text = f"{text} Callbacks are still taken in.{_waiting(facts)}"
+    text = f"{text}{_taken_in(facts)}{_waiting(facts)}"
     return Summary("trouble", "Trouble", text, listed=_waiting_ones(facts))
 
 
@@ -143,7 +149,7 @@ def _failing(facts: Facts) -> Summary | None:
             "attention", "Attention", f"most look-ups have failed {since}, the last with {why}. {mend}"
         )
     severity, label = ("trouble", "Trouble") if facts.pending else ("attention", "Attention")
-    text = f"look-ups have failed {since}, the last with {why}. {mend} Callbacks are still taken in."
+    text = f"look-ups have failed {since}, the last with {why}. {mend}{_taken_in(facts)}"
     return Summary(severity, label, f"{text}{_waiting(facts)}", listed=_waiting_ones(facts))
 
 

@@ -119,6 +119,7 @@ class TestNotKept:
         assert "Trouble: callbacks are refused and lost since" in page
         assert page.index("callbacks are refused and lost") < page.index("1 callback was refused and lost")
         assert "No space left on device" in page
+        assert "taken in" not in page  # as is said where only the reconciler is missing
 
     def test_what_was_refused_stays_told_when_the_disk_has_room_again(self, client, auth, full, intake):
         begin, end = full
