@@ -299,7 +299,8 @@ def test_a_schema_that_is_behind_is_said_and_nothing_fails_in_odd_ways(tmp_path,
         assert (once.returncode, once.stderr.count("\n")) == (1, 1)
         assert "flask --app wsgi migrate" in once.stderr
         backstop.migrate()
-        assert backstop.request("GET", "/readyz").status == 200
+        # Whether writes work is known as of some seconds ago.
+        wait_until(lambda: backstop.request("GET", "/readyz").status == 200)
         assert backstop.post_callback(body("t2")).status == 200
         wait_until(lambda: backstop.request("GET", "/api/tasks/t1").status == 200)
         assert "Traceback" not in backstop.log("web")
