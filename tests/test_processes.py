@@ -690,7 +690,7 @@ class TestDatabaseOutage:
             # First the database is full, then the spool is too.
             assert {(200, False), (202, True), (503, False)} == set(answers.values())
             assert backstop.request("GET", "/readyz").json()["spooled"] > 0
-            assert "The spool could not take a delivery either" in backstop.log("web")
+            assert "neither in the database nor in the spool and are lost" in backstop.log("web")
             assert backstop.stop(web) == 0
             assert backstop.log("web").count("Booting worker") == 1
             backstop.handicap = None
