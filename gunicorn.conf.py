@@ -71,14 +71,12 @@ def when_ready(server: Arbiter) -> None:
         end_silent_readers(listener.sock)
 
 
-# Made before the fork: each worker sees what the others had to refuse.
-_board = Board(workers + 8)
-
-
 def pre_fork(server: Arbiter, worker: Worker) -> None:
-    """Give a worker a place on the board that no living one has."""
-    taken = {other.backstop_slot for other in server.WORKERS.values()}
-    worker.backstop_slot = min(set(range(_board.slots)) - taken, default=0)
+    """Share a board among all workers, so that each sees what the others had to refuse."""
+    if not hasattr(server, "backstop_board"):
+        # The server's, so that it outlives a reload (SIGHUP), while the workers are there twice.
+        server.backstop_board = Board(2 * server.cfg.workers + 8, shared=True)
+    worker.backstop_board = server.backstop_board
 
 
 def post_worker_init(worker: Worker) -> None:
@@ -97,7 +95,7 @@ def post_worker_init(worker: Worker) -> None:
         sleep = monkey.get_original("time", "sleep")
         start_new_thread(checkpoint_while_running, (database.obj.database, sleep))
     refused = worker.wsgi.extensions["backstop_intake"].refused
-    refused.join(_board, worker.backstop_slot)
+    refused.join(worker.backstop_board)
     write_down_while_running(refused)
     replay_while_running(Spool(_settings.spool_dir), partial(keep, settings=_settings))
     if _settings.reconcile_in_web:

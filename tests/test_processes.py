@@ -22,7 +22,7 @@ import urllib3
 from receiver.ledger import pauses
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import init_database
-from receiver.ledger.models import Delivery, Lookup, Task, database
+from receiver.ledger.models import Delivery, Lookup, Refusal, Task, database
 from receiver.ledger.store import Callback
 from receiver.spool import Spool
 from tests.factories import body, finished_item, item, register
@@ -700,6 +700,55 @@ class TestDatabaseOutage:
             kept = {task.id: task.delivery_count for task in Task.select()}
             assert kept == {task_id: 1 for task_id, (status, _) in answers.items() if status != 503}
             assert {row.task_id for row in Delivery.select(Delivery.task)} == kept.keys()
+            database.obj.close_all()
+
+    def test_what_a_full_disk_refused_is_told_by_each_worker_whatever_becomes_of_the_one_that_did(
+        self, tmp_path, stand_in
+    ):
+        with Backstop(tmp_path, stand_in.url, WEB_CONCURRENCY=2) as backstop:
+            backstop.migrate()
+            web = psutil.Process(backstop.start_web().pid)
+            wait_until(lambda: len(web.children()) == 2)
+            assert backstop.post_callback(body("before")).status == 200
+
+            def fill(full):
+                # What a full disk refuses a process, this refuses it as well, and its children.
+                for process in (web, *web.children()):
+                    process.rlimit(psutil.RLIMIT_FSIZE, (1 if full else -1, -1))
+
+            def told():
+                """Return what becomes of callbacks, and how many were lost."""
+                report = http.request("GET", f"{backstop.url}/readyz")  # by any of the workers
+                lost = report.json()["refused"].get("not_kept", {"requests": 0})["requests"]
+                return report.status, report.json()["callbacks"], lost
+
+            def replace_workers(number, processes):
+                known = set(web.children())
+                for process in processes:
+                    process.send_signal(number)
+                gone = known if web in processes else set(processes)
+                wait_until(lambda: len(now := set(web.children())) == 2 and not now & gone, seconds=60)
+
+            http = urllib3.PoolManager(retries=urllib3.Retry(5), maxsize=0)
+            fill(True)
+            assert {backstop.post_callback(body(f"lost-{n}")).status for n in range(6)} == {503}
+            assert {told() for _ in range(20)} == {(503, "refused", 6)}
+            page = backstop.request("GET", "/").data.decode()
+            assert "callbacks are refused and lost since" in page
+            assert "6 callbacks were refused and lost" in page
+            for worker in web.children():
+                replace_workers(signal.SIGKILL, [worker])
+            wait_until(lambda: told()[2] == 6, seconds=60)
+            replace_workers(signal.SIGHUP, [web])
+            wait_until(lambda: {told()[2] for _ in range(10)} == {6}, seconds=60)
+            fill(False)
+            wait_until(lambda: {told() for _ in range(10)} == {(200, "kept", 6)}, seconds=60)
+            assert "6 callbacks were refused and lost" in backstop.request("GET", "/").data.decode()
+            wait_until(lambda: backstop.post_callback(body("after")).status == 200)
+            init_database(backstop.database_url)
+            wait_until(
+                lambda: sum(row.requests for row in Refusal.select().where(Refusal.kind == "not_kept")) == 6
+            )
             database.obj.close_all()
 
     def test_sqlite_on_a_disk_that_is_read_only(self, tmp_path, stand_in):

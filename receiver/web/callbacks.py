@@ -12,7 +12,7 @@ from werkzeug.exceptions import NotFound, ServiceUnavailable
 from receiver.config import Settings
 from receiver.ledger import store
 from receiver.ledger.clock import utcnow
-from receiver.ledger.db import DATABASE_AWAY, describe
+from receiver.ledger.db import DATABASE_AWAY
 from receiver.ledger.redact import MASK, mask_tokens
 from receiver.ledger.refusals import NOT_KEPT, WRONG_TOKEN
 from receiver.ledger.results import Unreadable
@@ -21,6 +21,7 @@ from receiver.web.errors import database_away
 from receiver.web.intake import current_intake
 from receiver.web.settings import current_settings
 from receiver.web.stalls import stall_guard
+from receiver.web.writes import why_lost
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("callbacks", __name__)
@@ -75,8 +76,7 @@ def _spool(callback: store.Callback, received_at: datetime, problem: Exception) 
     try:
         current_intake().spool.append(callback, received_at)
     except Exception as full:  # noqa: BLE001 - whatever it is, the sender must know
-        why = f"{describe(problem)}; the spool: {describe(full)}"
-        current_intake().refused.note(NOT_KEPT, callback.remote_addr, why)
+        current_intake().refused.note(NOT_KEPT, callback.remote_addr, why_lost(problem, full))
         raise refused from None
     if callback.cut and callback.cut.code == "too_large":
         return _answer(store.Recorded(None, None, callback.cut))

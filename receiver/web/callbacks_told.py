@@ -5,6 +5,8 @@ from receiver.web.facts import Facts, Summary, since
 from receiver.web.wording import ago, counted, shown
 from receiver.web.writes import REFUSED, SPOOLED
 
+_RECOVERED = "Look-ups still find the results of tasks that were registered or discovered."
+
 
 def problems(facts: Facts) -> list[Summary | None]:
     """Return what is wrong with the keeping of callbacks, the worst first."""
@@ -21,19 +23,20 @@ def problems(facts: Facts) -> list[Summary | None]:
 
 def _cannot_be_kept(facts: Facts) -> Summary | None:
     writes = facts.writes
-    when = since(writes.since or facts.now, facts.now)
-    database = f"the database takes no writes {when}: “{shown(writes.database)}”."
     if writes.callbacks == SPOOLED:
+        when = since(writes.since or facts.now, facts.now)
+        database = f"the database takes no writes {when}: “{shown(writes.database)}”."
         text = f"{database} Callbacks wait in the spool, and nothing is lost while that has room."
         return Summary("trouble", "Trouble", text)
     if writes.callbacks != REFUSED:
         return None
+    when = since(writes.refused_since or facts.now, facts.now)
     text = (
         f"callbacks are refused and lost {when}. The database takes no writes: “{shown(writes.database)}”."
         f" Neither does the spool: “{shown(writes.spool)}”. Make room on the disk, or make it writable."
     )
     lost = facts.refused.get(NOT_KEPT)
-    return Summary("trouble", "Trouble", f"{text} {_lost(lost)}" if lost else text)
+    return Summary("trouble", "Trouble", f"{text} {_lost(lost)} {_RECOVERED}" if lost else text)
 
 
 def _were_lost(facts: Facts) -> Summary | None:
@@ -41,7 +44,7 @@ def _were_lost(facts: Facts) -> Summary | None:
     if lost is None or facts.writes.callbacks == REFUSED:
         return None
     why = f" The reason was “{shown(lost.reason)}”." if lost.reason else ""
-    text = f"{_lost(lost)}{why} Look-ups still find the results of tasks that were registered or discovered."
+    text = f"{_lost(lost)}{why} {_RECOVERED}"
     return Summary("attention", "Attention", f"{text[:1].lower()}{text[1:]}")
 
 
@@ -56,10 +59,12 @@ def _between(refused: Refused) -> str:
 
 
 def _spooled(facts: Facts) -> Summary | None:
-    if facts.spooled is None:
+    refused = facts.writes.callbacks == REFUSED  # with what the spool says
+    if not refused and (facts.spooled is None or facts.writes.spool is not None):
+        why = f": “{shown(facts.writes.spool)}”" if facts.writes.spool else ""
         text = (
-            "the spool could take nothing, so that callbacks would be lost if the database were away;"
-            " see that SPOOL_DIR is a directory that the web process may write to."
+            f"the spool could take nothing{why}, so that callbacks would be lost if the database were away;"
+            " see that SPOOL_DIR is a directory that the web process may write to, on a disk with room."
         )
         return Summary("attention", "Attention", text)
     if not facts.spooled:

@@ -60,7 +60,7 @@ def database_away(problem: Exception) -> ServiceUnavailable:
 
 
 def _answer(problem: HTTPException) -> Response:
-    if request.path.startswith("/callback") and request.routing_exception is not None:
+    if request.routing_exception is not None and _means_callbacks(request.path):
         current_intake().refused.note(NO_ROUTE, request.remote_addr)
     code = (problem.name or "error").lower().replace(" ", "_").replace("'", "")
     message = problem.description or problem.name
@@ -101,6 +101,11 @@ def _lacks_schema(problem: Exception) -> bool:
         return bool(pending_migrations())
     except DATABASE_AWAY:
         return False
+
+
+def _means_callbacks(path: str) -> bool:
+    """Tell whether a request may have been meant as a callback, also by a URL that is spelled badly."""
+    return path.lower().startswith("/callback") and path != "/callback-url"  # a button of ours
 
 
 def _path_as_sent() -> str:

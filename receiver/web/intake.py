@@ -1,5 +1,6 @@
 """What becomes of callbacks now: kept, spooled or refused, and how many were refused."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,6 +35,10 @@ class Intake:
     def writes(self) -> Writes:
         """Return whether callbacks can be kept now, as of some seconds ago at most."""
         return self._trial.writes(self.spool)
+
+    def corrected(self, writes: Writes, refused: Mapping[str, Refused]) -> Writes:
+        """Return whether callbacks can be kept, in view of those that were refused lately."""
+        return writes.corrected(refused.get(NOT_KEPT), self.refused.everywhere().get(NOT_KEPT))
 
     def refused_since(self, moment: datetime) -> dict[str, Refused]:
         """Return what was refused since a moment, by kind, what is not written down yet included."""

@@ -109,6 +109,7 @@ def _facts(
     last_day = lately.last_day
     newest, oldest = list_tasks(TaskFilter(), 1).tasks, queries.oldest_pending()
     runs, asking_runs = queries.list_runs(1), queries.list_runs(1, asked=True)
+    refused = intake.refused_since(now - REFUSED_TOLD_FOR)
     return Facts(
         now=now,
         interval=settings.reconcile_interval,
@@ -129,6 +130,6 @@ def _facts(
         pause=current_pause(now),
         spooled=intake.spool.depth(),
         set_aside=intake.spool.set_aside(),
-        writes=writes,
-        refused=intake.refused_since(now - REFUSED_TOLD_FOR),
+        writes=intake.corrected(writes, refused),
+        refused=refused,
     )

@@ -5,9 +5,12 @@ one server see each other's counts in memory that they share: while the disk is 
 tell what another had to refuse.
 """
 
+import fcntl
 import json
 import logging
 import mmap
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterable
@@ -23,6 +26,7 @@ from receiver.ledger.refusals import Refused
 log = logging.getLogger(__name__)
 
 WRITE_EVERY_SECONDS = 5.0
+_WRITE_WITHIN_SECONDS = 5.0
 _LOG_EVERY_SECONDS = 60.0
 _LONGEST_REASON = 200
 _SLOT = 4096  # bytes: four kinds, each with an address and a reason
@@ -37,15 +41,43 @@ _WORDS = {
 class Board:
     """Memory that the processes of a server share: each writes its counts into a slot of its own.
 
-    It is made before the server forks. A slot outlives its process; the next one to have it goes on with it.
+    It is made before the server forks. A slot outlives its process; another takes over what it holds.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, shared: bool = False) -> None:
         self.slots = slots
         self._memory = mmap.mmap(-1, slots * _SLOT)
+        # Whose slot it is: a lock of a byte in this file, which the system ends with the process.
+        self._locks = _nameless_file() if shared else None
+        self._held: set[int] = set()
+
+    def hold(self, slot: int) -> bool:
+        """Make a slot this process's own; False when it has an owner that lives."""
+        if slot in self._held:
+            return False
+        if self._locks is not None:
+            try:
+                fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
+            except OSError:
+                return False
+        self._held.add(slot)
+        return True
+
+    def let_go(self, slot: int) -> None:
+        """Give a slot back, with what it holds."""
+        if self._locks is not None:
+            fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, slot)
+        self._held.discard(slot)
+
+    def take_left_behind(self) -> list[tuple[int, list[Refused]]]:
+        """Hold the slots that processes left behind which ended, and return them with their counts."""
+        filled = [slot for slot in range(self.slots) if self._memory[slot * _SLOT] and self.hold(slot)]
+        return [(slot, self.read(slot)) for slot in filled]
 
     def write(self, slot: int, counted: Iterable[Refused]) -> None:
-        text = json.dumps([asdict(one) for one in counted], default=datetime.isoformat).encode()
+        """Let a slot hold these counts and nothing else."""
+        fields = [asdict(one) for one in counted]
+        text = json.dumps(fields, default=datetime.isoformat).encode() if fields else b""
         if len(text) < _SLOT:
             self._memory[slot * _SLOT : (slot + 1) * _SLOT] = text.ljust(_SLOT, b"\0")
 
@@ -64,14 +96,21 @@ class RefusedRequests:
     def __init__(self, board: Board | None = None, slot: int = 0) -> None:
         self._board = board or Board(1)
         self._slot = slot
+        self._board.hold(slot)
         self._waiting = refusals.total(self._board.read(slot))
-        self._lock = threading.Lock()
-        self._logged: dict[str, tuple[float, int]] = {}  # by kind: when, and how many came since
+        self._moving: dict[str, Refused] = {}  # what is just being written down
+        self._lock = threading.Lock()  # never held while the database works
+        self._writing = threading.Lock()
+        self._logged_at: dict[str, float] = {}  # by kind; monotonic
+        self._unlogged: dict[str, Refused] = {}  # what came since
 
-    def join(self, board: Board, slot: int) -> None:
-        """Share a board with other processes, from now on."""
-        self._board, self._slot = board, slot
-        self._waiting = refusals.total([*board.read(slot), *self._waiting.values()])
+    def join(self, board: Board) -> None:
+        """Share a board with other processes, from now on, if it has a free slot."""
+        slot = next((slot for slot in range(board.slots) if board.hold(slot)), None)
+        if slot is not None:
+            with self._lock:
+                self._board, self._slot = board, slot
+                self._add(board.read(slot))
 
     def note(self, kind: str, remote_addr: str | None, reason: str | None = None) -> None:
         """Count one request. The log tells of it once a minute at most."""
@@ -86,7 +125,8 @@ class RefusedRequests:
         )
         with self._lock:
             self._add([one])
-        self._log(one)
+            self._unlogged = refusals.total([*self._unlogged.values(), one])
+        self.log_rest()
 
     def everywhere(self) -> dict[str, Refused]:
         """Return what no process has written down yet, by kind."""
@@ -95,29 +135,51 @@ class RefusedRequests:
 
     def write_down(self) -> None:
         """Move the counts into the ledger. Raises what keeps it from taking them; then they stay here."""
+        if not self._writing.acquire(timeout=_WRITE_WITHIN_SECONDS):
+            return  # another thread is at it, and its database hangs
+        try:
+            self._take_over()
+            with self._lock:
+                self._moving, self._waiting = self._waiting, {}
+            if self._moving:
+                refusals.add(self._moving.values())
+            with self._lock:
+                self._moving = {}
+        finally:
+            with self._lock:
+                kept, self._moving = self._moving, {}
+                self._add(kept.values())
+            self._writing.release()
+
+    def log_rest(self) -> None:
+        """Log what came since the last line about it, where that is a minute ago."""
         with self._lock:
-            moved, self._waiting = self._waiting, {}
-            try:
-                if moved:
-                    refusals.add(moved.values())
-            except BaseException:
-                self._add(moved.values())
-                raise
-            self._board.write(self._slot, self._waiting.values())
+            rest = {kind: one for kind, one in self._unlogged.items() if self._may_log(kind)}
+            for kind in rest:
+                del self._unlogged[kind]
+        for one in rest.values():
+            self._log(one)
+
+    def _take_over(self) -> None:
+        for slot, counted in self._board.take_left_behind():
+            with self._lock:
+                self._add(counted)
+            self._board.write(slot, [])
+            self._board.let_go(slot)
 
     def _add(self, counted: Iterable[Refused]) -> None:
         self._waiting = refusals.total([*self._waiting.values(), *counted])
-        self._board.write(self._slot, self._waiting.values())
+        everything = refusals.total([*self._moving.values(), *self._waiting.values()])
+        self._board.write(self._slot, everything.values())
+
+    def _may_log(self, kind: str) -> bool:
+        return time.monotonic() - self._logged_at.get(kind, -_LOG_EVERY_SECONDS) >= _LOG_EVERY_SECONDS
 
     def _log(self, one: Refused) -> None:
-        logged_at, more = self._logged.get(one.kind, (-_LOG_EVERY_SECONDS, 0))
-        if time.monotonic() - logged_at < _LOG_EVERY_SECONDS:
-            self._logged[one.kind] = (logged_at, more + 1)
-            return
-        self._logged[one.kind] = (time.monotonic(), 0)
+        self._logged_at[one.kind] = time.monotonic()
         level = logging.ERROR if one.kind == refusals.NOT_KEPT else logging.WARNING
         why = f": {one.reason}" if one.reason else ""
-        log.log(level, "%s; %d, the last from %s%s", _WORDS[one.kind], more + 1, one.remote_addr, why)
+        log.log(level, "%s; %d, the last from %s%s", _WORDS[one.kind], one.requests, one.remote_addr, why)
 
 
 def write_down_while_running(refused: RefusedRequests) -> None:
@@ -126,6 +188,7 @@ def write_down_while_running(refused: RefusedRequests) -> None:
     def work() -> None:
         while True:
             time.sleep(WRITE_EVERY_SECONDS)
+            refused.log_rest()
             try:
                 refused.write_down()
             except (*DATABASE_AWAY, OSError):
@@ -134,6 +197,13 @@ def write_down_while_running(refused: RefusedRequests) -> None:
                 log.exception("What was refused cannot be written down.")
 
     threading.Thread(target=work, name="refused", daemon=True).start()
+
+
+def _nameless_file() -> int:
+    if hasattr(os, "memfd_create"):  # on Linux, where it needs no disk, which may be full
+        return os.memfd_create("backstop-refused")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def _refused(fields: dict[str, str | int]) -> Refused:

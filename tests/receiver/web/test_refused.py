@@ -1,6 +1,9 @@
 """Callbacks that are not taken in: counted, told, and never a row a request."""
 
-from datetime import timedelta
+import re
+import threading
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 from peewee import OperationalError
@@ -9,9 +12,11 @@ from receiver.ledger import refusals
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import describe, init_database, writing
 from receiver.ledger.models import Delivery, Refusal, Task, database
-from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, WRONG_TOKEN
+from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, WRONG_TOKEN, Refused
+from receiver.web import refused as refused_module
 from receiver.web import writes as writes_module
 from receiver.web.refused import Board, RefusedRequests
+from receiver.web.writes import Writes
 from tests.conftest import CALLBACK_TOKEN
 from tests.factories import body, register
 from tests.html import words
@@ -55,12 +60,32 @@ class TestWrongToken:
         assert intake.refused.everywhere() == {}
 
     @pytest.mark.parametrize(
-        ("method", "path"), [("POST", "/callback/x"), ("POST", "/callbacks"), ("GET", f"/callbacks/{STALE}")]
+        ("method", "path"),
+        [
+            ("POST", "/callback/x"),
+            ("POST", "/callbacks"),
+            ("GET", f"/callbacks/{STALE}"),
+            ("POST", f"/Callbacks/{CALLBACK_TOKEN}"),
+        ],
     )
     def test_requests_that_miss_the_route_are_told_too(self, client, auth, method, path):
         client.open(path, method=method)
         assert "that is no callback URL" in words(client.get("/", headers=auth).text)
         assert client.get("/readyz").json["refused"][NO_ROUTE]["requests"] == 1
+
+    def test_a_page_of_ours_that_is_asked_for_in_the_wrong_way_is_no_callback(self, client):
+        assert client.get("/callback-url").status_code == 405
+        assert client.get("/readyz").json["refused"] == {}
+
+    def test_the_log_tells_of_each_once_a_minute_at_most_and_leaves_none_out(
+        self, client, intake, caplog, monkeypatch
+    ):
+        post(client, 5)
+        assert caplog.text.count("is not ours; ") == 1
+        monkeypatch.setattr(refused_module, "_LOG_EVERY_SECONDS", 0.0)  # a minute later
+        intake.refused.log_rest()
+        intake.refused.log_rest()
+        assert re.findall(r"is not ours; (\d+), the last", caplog.text) == ["1", "4"]
 
     def test_addresses_are_for_whoever_has_the_key(self, client, auth):
         post(client)
@@ -143,13 +168,105 @@ class TestNotKept:
         assert (report.status_code, report.json["callbacks"]) == (503, "spooled")
         assert "Trouble: the database takes no writes since" in words(client.get("/", headers=auth).text)
 
+    def test_a_callback_that_was_lost_since_the_last_trial_counts_more(self, client, auth, full, monkeypatch):
+        begin, _ = full
+        monkeypatch.setattr(writes_module, "TRY_EVERY_SECONDS", 1000.0)
+        assert client.get("/readyz").json["callbacks"] == "kept"
+        begin()
+        assert client.post(f"/callbacks/{CALLBACK_TOKEN}", data=body()).status_code == 503
+        report = client.get("/readyz")
+        assert (report.status_code, report.json["callbacks"]) == (503, "refused")
+        assert report.json["cannot_write"]["since"] == report.json["refused"][NOT_KEPT]["first_at"]
+        page = words(client.get("/", headers=auth).text)
+        assert "Trouble: callbacks are refused and lost since" in page
+
+    def test_a_spool_alone_that_takes_nothing_is_told_while_it_is_not_needed(self, client, auth, monkeypatch):
+        def fail(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("receiver.spool.Spool.try_a_write", fail)
+        report = client.get("/readyz", headers=auth)
+        assert (report.status_code, report.json["callbacks"]) == (200, "kept")
+        assert "No space" in report.json["cannot_write"]["spool"]
+        assert "cannot_write" in client.get("/readyz").json
+        page = words(client.get("/", headers=auth).text)
+        assert "the spool could take nothing: “[Errno 28] No space left on device”" in page
+
+    def test_it_is_told_soon_that_a_database_hangs(self, client, monkeypatch):
+        end = threading.Event()
+        for where in ("receiver.ledger.refusals.try_a_write", "receiver.web.health.pending_migrations"):
+            monkeypatch.setattr(where, lambda *_: end.wait(60))
+        monkeypatch.setattr(writes_module, "_WITHIN_SECONDS", 0.1)
+        monkeypatch.setattr("receiver.web.health._READ_WITHIN_SECONDS", 0.1)
+        try:
+            report = client.get("/readyz")
+            assert not end.is_set()
+            assert (report.status_code, report.json["callbacks"], report.json["database"]) == (
+                503,
+                "spooled",
+                "unreachable",
+            )
+        finally:
+            end.set()
+
+    def test_a_database_that_hangs_only_when_it_is_read_is_waited_for_no_longer(self, client, monkeypatch):
+        end = threading.Event()
+        monkeypatch.setattr("receiver.web.health.pending_migrations", lambda: end.wait(60))
+        monkeypatch.setattr("receiver.web.health._READ_WITHIN_SECONDS", 0.1)
+        try:
+            report = client.get("/readyz")
+            assert (report.status_code, report.json["database"]) == (503, "unreachable")
+            assert report.json["callbacks"] == "spooled"
+        finally:
+            end.set()
+
     def test_a_trial_writes_for_real(self, client):
         assert client.get("/readyz").json["callbacks"] == "kept"
         assert Refusal.get(Refusal.kind == "tried").last_at >= utcnow() - timedelta(minutes=1)
 
 
+def test_callbacks_are_refused_since_neither_takes_them_and_not_since_the_first_of_the_two_failed():
+    at = [datetime(2026, 1, 31, 12, minute) for minute in range(6)]
+    writes = Writes("full", "full", since=at[0], spool_since=at[3], tried_at=at[5])
+    assert writes.corrected(None, None).refused_since == at[3]
+    waiting = Refused(NOT_KEPT, 2, at[2], at[4])
+    assert writes.corrected(waiting, waiting).refused_since == at[2]  # another process knew it before
+    spooled = Writes("full", since=at[0], tried_at=at[1])
+    lost = Refused(NOT_KEPT, 1, at[2], at[2], reason="full; the spool: No space")
+    corrected = spooled.corrected(lost, None)
+    assert (corrected.callbacks, corrected.spool, corrected.refused_since) == ("refused", "No space", at[2])
+    assert replace(spooled, tried_at=at[3]).corrected(lost, None).callbacks == "spooled"
+
+
 @pytest.mark.usefixtures("ledger")
 class TestBoard:
+    def test_nobody_waits_for_the_database_to_be_counted(self, monkeypatch):
+        writing, end = threading.Event(), threading.Event()
+        add = refusals.add
+
+        def hang(counted):
+            writing.set()
+            end.wait(60)
+            add(counted)
+
+        monkeypatch.setattr(refusals, "add", hang)
+        process = RefusedRequests()
+        process.note(WRONG_TOKEN, None)
+        moving = threading.Thread(target=process.write_down)
+        moving.start()
+        writing.wait(60)
+        noting = threading.Thread(target=process.note, args=(WRONG_TOKEN, None), daemon=True)
+        noting.start()
+        noting.join(20)
+        waited, told = noting.is_alive(), process.everywhere()
+        end.set()
+        moving.join(60)
+        assert (waited, told[WRONG_TOKEN].requests) == (False, 2)
+        assert process.everywhere()[WRONG_TOKEN].requests == 1
+        process.write_down()
+        assert process.everywhere() == {}
+        assert refusals.since(utcnow() - timedelta(hours=2))[WRONG_TOKEN].requests == 2
+
     def test_each_process_sees_what_all_of_them_had_to_refuse(self):
         board = Board(3)
         one, other = RefusedRequests(board, 0), RefusedRequests(board, 1)
@@ -162,11 +279,33 @@ class TestBoard:
     def test_the_next_process_goes_on_with_what_one_left_behind(self):
         board = Board(1)
         RefusedRequests(board, 0).note(WRONG_TOKEN, None)
+        board.let_go(0)  # as when its process ends
         heir = RefusedRequests()
         heir.note(WRONG_TOKEN, None)
-        heir.join(board, 0)
+        heir.join(board)
+        assert heir.everywhere()[WRONG_TOKEN].requests == 2
         heir.write_down()
         assert refusals.since(utcnow() - timedelta(hours=2))[WRONG_TOKEN].requests == 2
+
+    def test_what_a_process_left_behind_is_written_down_though_no_other_follows_it(self):
+        board = Board(3)
+        one, other = RefusedRequests(board, 0), RefusedRequests(board, 1)
+        for process in (one, other, other):
+            process.note(WRONG_TOKEN, None)
+        one.write_down()
+        assert refusals.since(utcnow() - timedelta(hours=2))[WRONG_TOKEN].requests == 1  # the other lives
+        board.let_go(1)
+        one.write_down()
+        assert refusals.since(utcnow() - timedelta(hours=2))[WRONG_TOKEN].requests == 3
+        assert one.everywhere() == {}
+
+    def test_a_board_without_a_free_slot_leaves_a_process_its_own_memory(self):
+        board = Board(1)
+        one, late = RefusedRequests(board, 0), RefusedRequests()
+        late.join(board)
+        one.note(WRONG_TOKEN, None)
+        late.note(NOT_KEPT, None)
+        assert (set(one.everywhere()), set(late.everywhere())) == ({WRONG_TOKEN}, {NOT_KEPT})
 
     def test_half_a_slot_is_no_error(self):
         board = Board(1)

@@ -8,6 +8,7 @@ from receiver.ledger.models import Pause, ReconcileRun
 from receiver.ledger.tally import Outcomes
 from receiver.web.summary import START_RECONCILER, Facts, hindrance, next_run, summarise
 from receiver.web.wording import exact, span
+from receiver.web.writes import Writes
 
 NOW = datetime(2026, 1, 31, 12, 0, 0)
 INTERVAL = timedelta(seconds=15)
@@ -159,6 +160,25 @@ def test_a_reconciler_that_never_ran_is_trouble():
     summary = summarise(facts(last_run=None, reconciler_seen_at=None))[0]
     assert (summary.severity, summary.command) == ("trouble", START_RECONCILER)
     assert "the reconciler has never run" in summary.text
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"last_run": None, "reconciler_seen_at": None},
+        {"reconciler_seen_at": NOW - timedelta(hours=2)},
+        {"reconciler_seen_at": NOW + timedelta(hours=2)},
+        {"pause": Pause(account=True, reason="no balance", started_at=NOW)},
+    ],
+)
+def test_nothing_says_that_callbacks_are_taken_in_while_they_are_refused(known):
+    well = summarise(facts(**known))
+    assert any("taken in" in one.text for one in well)
+    since = {"since": NOW, "spool_since": NOW}
+    refused = summarise(facts(**known, writes=Writes("disk is full", "No space", **since)))
+    assert "callbacks are refused and lost since 2026-01-31 12:00:00 UTC" in refused[0].text
+    assert len(refused) == len(well) + 1
+    assert not any("taken in" in one.text for one in refused)
 
 
 def test_an_empty_ledger_is_no_trouble_yet():
