@@ -6,6 +6,7 @@ Reading a request is bounded elsewhere: heads by gunicorn's `keepalive`, bodies 
 import contextlib
 import errno
 import socket
+from functools import cached_property
 from typing import Any
 
 import gevent
@@ -19,6 +20,7 @@ _UNACKNOWLEDGED_MS = 15_000
 _STREAMED = ("/tasks.csv", "/tasks.jsonl")
 _CALLBACKS, _HEALTH = "/callbacks/", "/healthz"
 _FOR_HEALTH = 20  # a platform restarts what does not answer its checks
+_FULL_WITHIN_SECONDS = 1.0
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 )
@@ -34,17 +36,27 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
         """Answer one request. ConnectionResetError when its client does not take the answer in time."""
-        if req.path.startswith(_CALLBACKS):
+        if self._is_callback(req.path):
             self._answer(listener_name, req, sock, addr)
             return
         if self._others >= self._most_others + _FOR_HEALTH * (req.path == _HEALTH):
-            sock.sendall(_FULL)
+            sock.settimeout(_FULL_WITHIN_SECONDS)
+            with contextlib.suppress(OSError):
+                sock.sendall(_FULL)
             raise _given_up()
         self._others += 1
         try:
             self._answer(listener_name, req, sock, addr)
         finally:
             self._others -= 1
+
+    @cached_property
+    def _tokens(self) -> frozenset[str]:
+        return frozenset(self.wsgi.extensions["backstop"].callback_tokens)
+
+    def _is_callback(self, path: str) -> bool:
+        # With a token of ours: anybody can send requests to this route.
+        return path.startswith(_CALLBACKS) and path.split("/", 3)[2] in self._tokens
 
     def _answer(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
         try:

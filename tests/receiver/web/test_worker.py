@@ -1,0 +1,69 @@
+"""Which requests may take which share of a worker; what clients do to a real one is in test_processes.py."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from types import SimpleNamespace
+
+import pytest
+from gunicorn.workers.ggevent import GeventWorker
+
+from receiver.web.worker import BoundedWorker
+
+TOKEN = "callback-token-of-the-tests"
+
+
+@pytest.fixture
+def worker(monkeypatch) -> BoundedWorker:
+    """A worker of four connections, three of which others than callbacks may take."""
+    worker = BoundedWorker.__new__(BoundedWorker)
+    settings = SimpleNamespace(callback_tokens=(TOKEN, "older-token-of-the-tests"))
+    worker.wsgi = SimpleNamespace(extensions={"backstop": settings})
+    worker._most_others, worker._others = 3, 3
+    monkeypatch.setattr(GeventWorker, "handle_request", lambda *_: None)
+    return worker
+
+
+@pytest.fixture
+def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs):
+        yield ours, theirs
+
+
+@pytest.mark.parametrize(
+    "path",
+    [f"/callbacks/{TOKEN}", f"/callbacks/{TOKEN}/order-1", "/callbacks/older-token-of-the-tests", "/healthz"],
+)
+def test_callbacks_and_health_checks_are_served_when_others_have_taken_their_share(worker, connection, path):
+    worker.handle_request(None, SimpleNamespace(path=path), connection[0], None)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/static/backstop.css", "/readyz", "/callbacks/made-up", "/callbacks/", "/callbacks"]
+)
+def test_others_are_turned_away_at_once_those_with_a_made_up_token_too(worker, connection, path):
+    with pytest.raises(ConnectionResetError):
+        worker.handle_request(None, SimpleNamespace(path=path), connection[0], None)
+    assert connection[1].recv(1000).startswith(b"HTTP/1.1 503 ")
+    assert worker._others == 3
+
+
+def test_one_that_does_not_read_does_not_hold_the_worker_while_it_is_turned_away(
+    worker, connection, monkeypatch
+):
+    monkeypatch.setattr("receiver.web.worker._FULL_WITHIN_SECONDS", 0.1)
+    connection[0].setblocking(False)
+    with suppress(BlockingIOError):
+        while True:  # until nothing more fits
+            connection[0].send(bytes(65536))
+    connection[0].setblocking(True)
+    with pytest.raises(ConnectionResetError):
+        worker.handle_request(None, SimpleNamespace(path="/"), connection[0], None)
+
+
+def test_a_request_that_ends_gives_its_place_back(worker, connection):
+    worker._others = 0
+    for _ in range(10):
+        worker.handle_request(None, SimpleNamespace(path="/"), connection[0], None)
+    assert worker._others == 0
