@@ -1,5 +1,9 @@
-"""Lists of tasks, newest first, by keyset: each page costs some ms however many tasks there are."""
+"""Lists of tasks, newest first, by keyset: each page costs some ms however many tasks there are.
 
+A page ends by bytes as well as by rows.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
@@ -9,6 +13,7 @@ from typing import Any
 from peewee import SQL, Select
 
 from receiver.ledger.models import ACKNOWLEDGED, DISPUTED, MISSED, UNACKNOWLEDGED, Task, database
+from receiver.ledger.portions import briefly, load_first
 
 Cursor = tuple[datetime, str]  # a task's place in a list: its created_at and its id
 
@@ -46,7 +51,8 @@ class Found:
     """A page of tasks, newest first; `next` is where the next page begins, None at the end.
 
     With `looked_back_to` there may be fewer than were asked for: no index serves what was asked, so only so
-    many tasks were looked at, back to that moment. The search goes on at `next`.
+    many tasks were looked at, back to that moment. The search goes on at `next`. There are also fewer when
+    they are large; see `portions`.
     """
 
     tasks: list[Task]
@@ -56,20 +62,17 @@ class Found:
 
 def list_tasks(wanted: TaskFilter, limit: int, before: Cursor | None = None) -> Found:
     """Return up to `limit` tasks, newest first, from behind the task whose (created_at, id) is `before`."""
-    if wanted.disputed and wanted.acknowledged is not None:
-        wanted = replace(wanted, disputed=None)  # only disputes can be acknowledged
     with database.connection_context():
-        looks = [_look(*start, wanted, limit + 1, before) for start in _starts(wanted)]
-        ended = max((end for _, end in looks if end), default=None)  # the first at which one gave up
-        listed = Task.select().where(Task.id.in_({one for ids, _ in looks for one in ids}))
-        if ended:
-            listed = listed.where(~_behind(ended))
-        # The database orders, which may compare ids otherwise than Python does.
-        tasks: list[Task] = list(listed.order_by(*_NEWEST).limit(limit + 1))
-    if len(tasks) > limit:
-        last = tasks[limit - 1]
-        return Found(tasks[:limit], (last.created_at, last.id))
-    return Found(tasks, ended, ended and ended[0])
+        listed, ended = _listed(wanted, limit, before, (Task.id,))
+        tasks = load_first([task.id for task in listed[:limit]])
+    return _found(tasks, len(listed), ended)
+
+
+def list_briefly(wanted: TaskFilter, limit: int, before: Cursor | None = None) -> Found:
+    """Return the same for a table of tasks: never fewer because they are large, but without all that is."""
+    with database.connection_context():
+        listed, ended = _listed(wanted, limit, before, briefly())
+    return _found(listed[:limit], len(listed), ended)
 
 
 def find_ids(wanted: TaskFilter, limit: int) -> tuple[list[str], bool]:
@@ -78,6 +81,27 @@ def find_ids(wanted: TaskFilter, limit: int) -> tuple[list[str], bool]:
         looks = [_look(*start, wanted, limit + 1, None) for start in _starts(wanted)]
     found = list(dict.fromkeys(task_id for ids, _ in looks for task_id in ids))
     return found[:limit], len(found) > limit
+
+
+def _found(tasks: list[Task], listed: int, ended: Cursor | None) -> Found:
+    if listed > len(tasks):
+        return Found(tasks, (tasks[-1].created_at, tasks[-1].id))
+    return Found(tasks, ended, ended and ended[0])
+
+
+def _listed(
+    wanted: TaskFilter, limit: int, before: Cursor | None, columns: Iterable[Any]
+) -> tuple[list[Task], Cursor | None]:
+    """Return up to `limit` tasks and one more, with these columns, and where the look gave up, if it did."""
+    if wanted.disputed and wanted.acknowledged is not None:
+        wanted = replace(wanted, disputed=None)  # only disputes can be acknowledged
+    looks = [_look(*start, wanted, limit + 1, before) for start in _starts(wanted)]
+    ended = max((end for _, end in looks if end), default=None)  # the first at which one gave up
+    listed = Task.select(*columns).where(Task.id.in_({one for ids, _ in looks for one in ids}))
+    if ended:
+        listed = listed.where(~_behind(ended))
+    # The database orders, which may compare ids otherwise than Python does.
+    return list(listed.order_by(*_NEWEST).limit(limit + 1)), ended
 
 
 def _starts(wanted: TaskFilter) -> list[tuple[str, Any]]:

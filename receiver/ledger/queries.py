@@ -1,10 +1,9 @@
 """What the API and the pages ask of the ledger. Reads only; nothing here changes state."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from peewee import SQL, Select, chunked, fn
+from peewee import SQL, Select, fn
 
 from receiver.ledger.clock import SKEW
 from receiver.ledger.db import on_postgresql
@@ -29,8 +28,8 @@ _SECONDS_BETWEEN = {
     True: "EXTRACT(EPOCH FROM {1} - {0})",
 }
 
-# A body may be large, and lists show none.
-_WITHOUT_BODY = [field for field in Delivery._meta.sorted_fields if field is not Delivery.body]
+# A body or headers may be large, and lists show none.
+_WITHOUT_BODY = [field for field in Delivery._meta.sorted_fields if field.name not in {"body", "headers"}]
 
 
 def find_task(task_id: str) -> Task | None:
@@ -39,17 +38,8 @@ def find_task(task_id: str) -> Task | None:
         return Task.get_or_none(Task.id == task_id)
 
 
-def find_tasks(task_ids: Sequence[str]) -> dict[str, Task]:
-    """Return those of the tasks that we have heard of, by their ids."""
-    found: dict[str, Task] = {}
-    with database.connection_context():
-        for some in chunked(task_ids, 1000):
-            found |= {task.id: task for task in Task.select().where(Task.id.in_(some))}
-    return found
-
-
 def deliveries_of(task_id: str, limit: int = 100) -> list[Delivery]:
-    """Return a task's newest deliveries without their bodies; `duplicate` where an earlier one was equal."""
+    """Return a task's newest deliveries without large columns; `duplicate` where an earlier was equal."""
     query = (
         Delivery.select(*_WITHOUT_BODY)
         .where(Delivery.task == task_id)
@@ -107,12 +97,12 @@ def count_given_up(since: datetime, newest: int = 1000) -> int:
     return sum(gave_up_at >= since for (gave_up_at,) in moments)
 
 
-def oldest_pending() -> Task | None:
-    """Return the pending task that we have known longest."""
-    query = Task.select().where(Task.status == PENDING).order_by(Task.created_at, Task.id)
+def oldest_pending_at() -> datetime | None:
+    """Return when we first heard of the pending task that we have known longest."""
+    query = Task.select(Task.created_at).where(Task.status == PENDING).order_by(Task.created_at, Task.id)
     with database.connection_context():
         task: Task | None = query.first()
-        return task
+    return task.created_at if task else None
 
 
 def slowest_recovery(since: datetime, newest: int = 1000) -> timedelta | None:

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from receiver.config import Settings
 from receiver.ledger import disputes, queries, tally
 from receiver.ledger.clock import utcnow
-from receiver.ledger.listing import TaskFilter, list_tasks
+from receiver.ledger.listing import TaskFilter, list_briefly
 from receiver.ledger.models import database
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.standing import FAILING_AFTER_RUNS
@@ -84,7 +84,7 @@ def _read(now: datetime, settings: Settings, intake: Intake, writes: Writes) -> 
             "ever": ever,
             "facts": _facts(now, settings, lately, ever.pending, intake, writes),
             "old_tokens": _old_tokens(settings),
-            "tasks": list_tasks(TaskFilter(), _MOST_TASKS).tasks,
+            "tasks": list_briefly(TaskFilter(), _MOST_TASKS).tasks,
             "lengths": plots.plot_lengths(tally.count_by_length(min(lately.day))),
             "unreadable": [delivery for delivery in newest if delivery.received_at >= now - _DAY],
         }
@@ -107,7 +107,7 @@ def _facts(
     now: datetime, settings: Settings, lately: _Lately, pending: int, intake: Intake, writes: Writes
 ) -> Facts:
     last_day = lately.last_day
-    newest, oldest = list_tasks(TaskFilter(), 1).tasks, queries.oldest_pending()
+    newest = list_briefly(TaskFilter(), 1).tasks
     runs, asking_runs = queries.list_runs(1), queries.list_runs(1, asked=True)
     refused = intake.refused_since(now - REFUSED_TOLD_FOR)
     return Facts(
@@ -116,7 +116,7 @@ def _facts(
         may_ask=settings.api_token is not None,
         newest_at=newest[0].created_at if newest else None,
         pending=pending,
-        oldest_pending_at=oldest.created_at if oldest else None,
+        oldest_pending_at=queries.oldest_pending_at(),
         last_day=last_day,
         last_day_began=min(lately.day),
         given_up=queries.count_given_up(now - _DAY),

@@ -9,6 +9,7 @@ from werkzeug.exceptions import NotFound
 from receiver.ledger import queries
 from receiver.ledger.clock import utcnow
 from receiver.ledger.models import database
+from receiver.ledger.portions import load_briefly
 from receiver.web.errors import BadInput
 from receiver.web.facts import Facts
 from receiver.web.pages import page_blueprint
@@ -60,7 +61,7 @@ def show_run(run_id: int) -> ResponseReturnValue:
         if run is None:
             raise NotFound("No such run: there was none of this number, or it is so old that it was deleted.")
         lookups = queries.lookups_of_run(run_id, _MOST_LOOKUPS + 1, before)
-        tasks = queries.find_tasks([lookup.task_id for lookup in lookups])  # type: ignore[attr-defined]
+        tasks = load_briefly([lookup.task_id for lookup in lookups])  # type: ignore[attr-defined]
     return render_template(
         "run.html",
         now=utcnow(),

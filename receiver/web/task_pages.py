@@ -10,7 +10,7 @@ from werkzeug.exceptions import NotFound
 
 from receiver.ledger import disputes, queries, store
 from receiver.ledger.clock import utcnow
-from receiver.ledger.listing import Found, TaskFilter, list_tasks
+from receiver.ledger.listing import Found, TaskFilter, list_briefly, list_tasks
 from receiver.ledger.models import database
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.results import STATUSES, is_storable
@@ -36,7 +36,7 @@ def show_list() -> ResponseReturnValue:
     """Show the newest tasks that the filter in the URL holds: 200. 400 for a filter that makes no sense."""
     query = _query()
     wanted, before = read_filter(query), request.args.get("before")
-    found = read(list_tasks, wanted, _MOST_TASKS, read_cursor(before))
+    found = read(list_briefly, wanted, _MOST_TASKS, read_cursor(before))
     # Whether the pages before this one held nothing either: a search that goes on by itself.
     none_yet = not found.tasks and (before is None or "none" in request.args)
     following = query | ({"none": "yet"} if none_yet else {})

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from receiver.ledger.evidence import Registration
 from receiver.ledger.listing import TaskFilter, find_ids
 from receiver.ledger.listing import list_tasks as list_of_tasks
 from receiver.ledger.models import Delivery, Lookup, Task
+from receiver.ledger.portions import load_briefly, load_first
 from receiver.ledger.redact import mask_tokens
 from receiver.ledger.results import MAX_ID_LENGTH, clean_text, is_storable, parse_json
 from receiver.web.auth import require_api_key
@@ -38,7 +39,8 @@ _MOST_LISTED = 200
 def register() -> ResponseReturnValue:
     """Take note of submitted tasks: one object, or {"tasks": [up to 1000]}.
 
-    201 with the tasks and how many were new. 400 when any item is bad, naming it; then none is registered.
+    201 with the tasks and how many were new; when they are large, the later ones without what makes them so.
+    400 when any item is bad, naming it; then none is registered.
     """
     body = _json_body()
     if isinstance(body, dict) and "tasks" in body:
@@ -48,8 +50,7 @@ def register() -> ResponseReturnValue:
     else:
         registrations = [_registration(body, "")]
     created = store.register(registrations, utcnow(), grace=current_settings().reconcile_grace)
-    tasks = queries.find_tasks([registration.id for registration in registrations])
-    items = [task_json(tasks[registration.id]) for registration in registrations]
+    items = read(_items, [registration.id for registration in registrations])
     return jsonify({"items": items, "created": created}), 201
 
 
@@ -141,6 +142,19 @@ def find_or_404(task_id: str) -> Task:
     if task is None:
         raise NotFound("No such task: it was never registered, and no callback named it.")
     return task
+
+
+def _items(task_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return tasks as the API shows them; those past the first few MB leave out what may be large."""
+    whole = load_first(task_ids)
+    rest = task_ids[len(whole) :]
+    brief = load_briefly(rest)
+    return [task_json(task) for task in whole] + [_without_large(brief[task_id]) for task_id in rest]
+
+
+def _without_large(task: Task) -> dict[str, Any]:
+    shown = task_json(task)
+    return {name: shown[name] for name in shown if name not in {"request", "response", "error"}}
 
 
 def task_json(task: Task) -> dict[str, Any]:
