@@ -240,7 +240,7 @@ class Refusal(_Row):
     """
 
     id = AutoField()
-    kind = TextField()  # not_kept, wrong_token, no_route or shortened
+    kind = TextField()  # one of `refusals.KINDS`; `tried` for the row that trials of writes write
     hour = TextField()  # of `last_at`, like 2026-01-31 12
     requests = BigIntegerField()
     first_at = DateTimeField()

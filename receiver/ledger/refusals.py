@@ -12,8 +12,7 @@ from receiver.ledger.models import Refusal, database
 NOT_KEPT = "not_kept"  # neither the database nor the spool took it: this callback is lost
 WRONG_TOKEN = "wrong_token"  # noqa: S105 - the name of a kind
 NO_ROUTE = "no_route"  # a path under /callback that is none of ours, or a method that it does not take
-SHORTENED = "shortened"  # kept by its beginning alone: strangers' callbacks stored too much
-KINDS = (NOT_KEPT, WRONG_TOKEN, NO_ROUTE, SHORTENED)
+KINDS = (NOT_KEPT, WRONG_TOKEN, NO_ROUTE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What the overview says of callbacks that could not be kept as they should be. Pure."""
 
-from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, SHORTENED, WRONG_TOKEN, Refused
+from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, WRONG_TOKEN, Refused
 from receiver.web.facts import Facts, Summary, since
 from receiver.web.wording import ago, counted, shown
 from receiver.web.writes import REFUSED, SPOOLED
@@ -17,7 +17,6 @@ def problems(facts: Facts) -> list[Summary | None]:
         _spooled(facts),
         _wrong_token(facts),
         _no_route(facts),
-        _shortened(facts),
     ]
 
 
@@ -110,20 +109,8 @@ def _no_route(facts: Facts) -> Summary | None:
     return Summary("attention", "Attention", text)
 
 
-def _shortened(facts: Facts) -> Summary | None:
-    shortened = facts.refused.get(SHORTENED)
-    if shortened is None:
-        return None
-    text = (
-        f"of {counted(shortened.requests, 'large callback', 'large callbacks')} about tasks that nobody else"
-        " knows only the beginning was kept: they would have filled the disk. If they are forged, change"
-        " CALLBACK_TOKEN."
-    )
-    return Summary("attention", "Attention", text)
-
-
 def _requests(refused: Refused, facts: Facts) -> str:
     came = counted(refused.requests, "request", "requests")
     where = f" from {shown(refused.remote_addr, 60)}" if refused.remote_addr else ""
-    last = "it came" if refused.requests == 1 else "the last"
-    return f"{came} of the last 24 h ({last} {ago(refused.last_at, facts.now)}{where}) came"
+    last = "" if refused.requests == 1 else "the last "
+    return f"{came} of the last 24 h, {last}{ago(refused.last_at, facts.now)}{where}, came"

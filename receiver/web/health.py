@@ -25,6 +25,11 @@ from receiver.web.writes import KEPT, Writes
 blueprint = Blueprint("health", __name__)
 
 _READ_WITHIN_SECONDS = 2.0
+# All are told in every state, null where nothing is known.
+_FIELDS = (
+    *("ready", "callbacks", "refused", "database", "schema", "spooled", "set_aside"),
+    *("last_run", "last_good_run", "upstream", "paused"),
+)
 
 
 @blueprint.get("/healthz")
@@ -40,21 +45,7 @@ def readyz() -> ResponseReturnValue:
     It answers within 4 s, whatever the database does.
     Reasons, addresses and error texts are told only to whoever sends the API key.
     """
-    report: dict[str, Any] = dict.fromkeys(
-        (
-            "ready",
-            "callbacks",
-            "refused",
-            "database",
-            "schema",
-            "spooled",
-            "set_aside",
-            "last_run",
-            "last_good_run",
-            "upstream",
-            "paused",
-        )
-    )
+    report: dict[str, Any] = dict.fromkeys(_FIELDS)
     intake = current_intake()
     writes = intake.writes()
     report |= {

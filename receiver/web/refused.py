@@ -29,12 +29,11 @@ WRITE_EVERY_SECONDS = 5.0
 _WRITE_WITHIN_SECONDS = 5.0
 _LOG_EVERY_SECONDS = 60.0
 _LONGEST_REASON = 200
-_SLOT = 4096  # bytes: four kinds, each with an address and a reason
+_SLOT = 4096  # bytes: three kinds, each with an address and a reason
 _WORDS = {
     refusals.NOT_KEPT: "callbacks could be kept neither in the database nor in the spool and are lost",
     refusals.WRONG_TOKEN: "requests came with a callback token that is not ours",
     refusals.NO_ROUTE: "requests under /callback met no route",
-    refusals.SHORTENED: "callbacks of unknown tasks were kept by their beginning alone",
 }
 
 

@@ -39,7 +39,7 @@ class TestWrongToken:
         post(client, 5)
         page = words(client.get("/", headers=auth).text)
         assert "5 requests of the last 24 h" in page
-        assert "from 127.0.0.1) came with a callback token that is not ours." in page
+        assert "the last just now from 127.0.0.1, came with a callback token that is not ours." in page
         told = client.get("/readyz").json["refused"][WRONG_TOKEN]
         assert told["requests"] == 5
         assert (
