@@ -97,7 +97,7 @@ def post_worker_init(worker: Worker) -> None:
     refused = worker.wsgi.extensions["backstop_intake"].refused
     refused.join(worker.backstop_board)
     write_down_while_running(refused)
-    replay_while_running(Spool(_settings.spool_dir), partial(keep, settings=_settings))
+    replay_while_running(Spool(_settings.spool_dir), partial(keep, settings=_settings, refused=refused))
     if _settings.reconcile_in_web:
         worker.backstop_stop = threading.Event()
         upstream = Upstream.from_settings(_settings)

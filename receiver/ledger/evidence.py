@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from receiver.ledger.models import Pause, Task
 from receiver.ledger.pauses import paused_within
-from receiver.ledger.results import FINAL, PENDING, SUCCEEDED, Result, clean_text
+from receiver.ledger.results import FINAL, PENDING, SUCCEEDED, Result, clean_text, no_result_yet
 
 REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
 ABSENT = "upstream does not know this task"
@@ -115,6 +115,13 @@ def of_callback(result: Result, ref: str | None, now: datetime, grace: timedelta
         **_testimony("claim", result),
         **_facts(CALLBACK, ref=clean_text(ref), trace_id=result.trace_id),
     }
+
+
+def without_result(said: Evidence) -> Evidence:
+    """Return what a callback says, except its result: a look-up at once shall bring that."""
+    result = no_result_yet(said["id"])
+    changes = {"status": result.status, "settled_by": None, "settled_at": None}
+    return {**said, **changes, "next_lookup_at": said["created_at"], **_testimony("claim", result)}
 
 
 def of_discovered(discovered: Discovered, now: datetime, grace: timedelta) -> Evidence:

@@ -211,13 +211,13 @@ class Delivery(_Row):
     task = ForeignKeyField(Task, null=True, backref="+")
     received_at = DateTimeField(index=True)
     verdict = TextField()  # a status, or unreadable
-    problem = TextField(null=True)  # why it is unreadable, as strict JSON {code, message}
+    problem = TextField(null=True)  # why it is unreadable or shortened, as strict JSON {code, message}
     ref = TextField(null=True)
     remote_addr = TextField(null=True)
     headers = TextField()  # strict JSON [[name, value], ...]
-    body = BlobField()  # verbatim; of a body over the limit, its first bytes
+    body = BlobField()  # verbatim; of one that is too large or shortened, its first bytes
     size = IntegerField()  # bytes received
-    digest = BlobField()  # SHA-256 of the body
+    digest = BlobField()  # SHA-256 of the body, of a shortened one as it came
     token = SmallIntegerField(null=True)  # which of CALLBACK_TOKEN it came with, by position from 0
 
     # Not a column: what queries.deliveries_of() finds out when it reads.

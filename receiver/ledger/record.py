@@ -6,22 +6,29 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from peewee import IntegrityError
 
 from receiver.ledger import evidence
+from receiver.ledger.budget import ByteBudget
 from receiver.ledger.db import execute_built, in_one_trip, on_postgresql, writing
 from receiver.ledger.group_commit import GroupCommit
 from receiver.ledger.merge import merge, schedule_of_callback
-from receiver.ledger.models import Delivery, database
+from receiver.ledger.models import Delivery, Task, database
 from receiver.ledger.prepared import Prepared, Row
 from receiver.ledger.results import Unreadable, read_callback
 
 # Longer than a healthy database ever takes. The sender does not mind, but those that wait pile up.
 COMMIT_WITHIN_SECONDS = 10.0
+
+# Of a body that is not kept whole: enough to see what it was.
+KEPT_OF_LARGE = 4096
+# What large callbacks of tasks that nobody else names may store in a process: anyone with the callback URL
+# can name tasks. Results are far smaller, so that this is never reached by hundreds of them a second.
+_STRANGERS_MAY_STORE, _WITHIN_SECONDS = 64 * 2**20, 60.0
 
 
 def _new_uid() -> str:
@@ -48,9 +55,10 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of a callback: its task with that task's status, or why it is no result.
+    """What became of a callback: its task with that task's status, and what was wrong with it if anything.
 
-    Nothing of it when it had been recorded before.
+    `problem` says why it is no result, or with the code `shortened` why its result was not kept. Without a
+    task and a problem it had been recorded before.
     """
 
     task_id: str | None
@@ -65,6 +73,22 @@ class _Entry:
     task_id: str | None
     delivery: Row
     said: Row | None = None
+
+    @property
+    def is_large(self) -> bool:
+        return len(self.delivery["body"]) > KEPT_OF_LARGE
+
+    @property
+    def stores(self) -> int:
+        """Return how many bytes it stores, roughly."""
+        return len(self.delivery["body"]) + len((self.said or {}).get("claim_response") or "")
+
+    def shortened(self) -> "_Entry":
+        """Return it with the body's beginning alone, and without the result, which a look-up shall bring."""
+        problem = _as_json(_SHORTENED)
+        body = self.delivery["body"][:KEPT_OF_LARGE]
+        delivery = {**self.delivery, "body": body, "problem": self.delivery["problem"] or problem}
+        return _Entry(self.task_id, delivery, self.said and evidence.without_result(self.said))
 
 
 def record(callback: Callback, now: datetime, *, grace: timedelta, confirm: bool) -> Recorded:
@@ -87,23 +111,47 @@ def _record(callback: Callback, now: datetime, grace: timedelta, confirm: bool) 
             raise callback.cut
         result = read_callback(callback.body)
     except Unreadable as problem:
-        _commits.commit(_Entry(None, _delivery(callback, now, "unreadable", problem=problem)))
-        return Recorded(None, None, problem)
+        recorded = _commits.commit(_Entry(None, _delivery(callback, now, "unreadable", problem=problem)))
+        return replace(recorded, problem=recorded.problem or problem)
     said = evidence.of_callback(result, callback.ref, now, grace, confirm)
     delivery = _delivery(callback, now, result.status, task_id=result.task_id)
-    return Recorded(result.task_id, _commits.commit(_Entry(result.task_id, delivery, said)))
+    return _commits.commit(_Entry(result.task_id, delivery, said))
 
 
-def _write(entries: Sequence[_Entry]) -> list[str | None]:
-    """Write the entries in one transaction and return the status of each one's task, if it names one."""
-    # In the order of their tasks' ids: two groups that lock rows in one order cannot deadlock.
-    ordered = sorted(entries, key=lambda entry: entry.task_id or "")
-    with writing(), in_one_trip():
-        for some in _apart([entry.said for entry in ordered if entry.said]):
-            _join.execute(some)
-        _keep.execute([entry.delivery for entry in ordered])
-        statuses = _statuses([entry.task_id for entry in ordered if entry.task_id])
-    return [statuses.get(entry.task_id) if entry.task_id else None for entry in entries]
+def _write(entries: Sequence[_Entry]) -> list[Recorded]:
+    """Write the entries in one transaction and return what became of each."""
+    with writing():
+        kept = _within_budget(entries)
+        # In the order of their tasks' ids: two groups that lock rows in one order cannot deadlock.
+        ordered = sorted(kept, key=lambda entry: entry.task_id or "")
+        with in_one_trip():
+            for some in _apart([entry.said for entry in ordered if entry.said]):
+                _join.execute(some)
+            _keep.execute([entry.delivery for entry in ordered])
+            statuses = _statuses([entry.task_id for entry in ordered if entry.task_id])
+    return [
+        Recorded(
+            after.task_id,
+            statuses.get(after.task_id) if after.task_id else None,
+            _SHORTENED if after is not before else None,
+        )
+        for before, after in zip(entries, kept, strict=True)
+    ]
+
+
+def _within_budget(entries: Sequence[_Entry]) -> Sequence[_Entry]:
+    """Shorten what large callbacks of tasks that nobody else names would store beyond the budget."""
+    large = [entry.task_id or "" for entry in entries if entry.is_large]
+    if not large:
+        return entries
+    is_known = Task.registered_at.is_null(False) | Task.lookup_status.is_null(False)
+    known = {task.id for task in Task.select(Task.id).where(Task.id.in_(large), is_known)}
+    return [
+        entry.shortened()
+        if entry.is_large and entry.task_id not in known and not _budget.take(entry.stores)
+        else entry
+        for entry in entries
+    ]
 
 
 def _apart(rows: Sequence[Row]) -> list[list[Row]]:
@@ -141,7 +189,7 @@ def _delivery(
         "task": task_id,
         "received_at": now,
         "verdict": verdict,
-        "problem": problem and json.dumps({"code": problem.code, "message": str(problem)}),
+        "problem": problem and _as_json(problem),
         "ref": callback.ref and callback.ref.encode(errors="replace").decode().replace("\0", "\ufffd"),
         "remote_addr": callback.remote_addr,
         "headers": json.dumps(list(callback.headers)),
@@ -152,6 +200,16 @@ def _delivery(
     }
 
 
+def _as_json(problem: Unreadable) -> str:
+    return json.dumps({"code": problem.code, "message": str(problem)})
+
+
+_SHORTENED = Unreadable(
+    "shortened",
+    f"Only the first {KEPT_OF_LARGE:,} bytes were kept: too many large callbacks came for tasks that nobody"
+    " else names. A look-up asks for the task's result.",
+)
+_budget = ByteBudget(_STRANGERS_MAY_STORE, within=_WITHIN_SECONDS)
 _join = Prepared(lambda rows: merge(rows, schedule_of_callback()))
 _keep = Prepared(Delivery.insert_many)
 _commits = GroupCommit(_write, within=COMMIT_WITHIN_SECONDS)

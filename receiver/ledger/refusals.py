@@ -1,4 +1,7 @@
-"""How many requests to callback routes were not taken in: counted by the hour, never a row a request."""
+"""How many requests to callback routes were not taken in, or not as a whole.
+
+They are counted by the hour: never a row a request.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,7 +15,8 @@ from receiver.ledger.models import Refusal, database
 NOT_KEPT = "not_kept"  # neither the database nor the spool took it: this callback is lost
 WRONG_TOKEN = "wrong_token"  # noqa: S105 - the name of a kind
 NO_ROUTE = "no_route"  # a path under /callback that is none of ours, or a method that it does not take
-KINDS = (NOT_KEPT, WRONG_TOKEN, NO_ROUTE)
+SHORTENED = "shortened"  # only the body's beginning was kept, see `ledger.record`
+KINDS = (NOT_KEPT, WRONG_TOKEN, NO_ROUTE, SHORTENED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ MAX_ID_LENGTH = 200
 _MAX_DEPTH = 64
 # An empty object of 2 bytes takes 64 in memory: without a bound an answer would take far more than its size.
 MAX_VALUES = 500_000
+_LONGEST_ERROR, _LONGEST_ERROR_PART = 4000, 1000  # characters
 _RANKS = {PENDING: 0, FAILED: 1, SUCCEEDED: 2}
 _SUCCESS_WORDS = frozenset({"succeed", "succeeded", "success", "completed", "complete", "finished"})
 _FAILURE_WORDS = frozenset({"failed", "failure", "error", "cancelled", "canceled", "rejected"})
@@ -104,6 +105,11 @@ def read_item(item: object) -> Result:
         submitted_at=from_unix(task.get("created_at")),
         finished_at=from_unix(task.get("finished_at")),
     )
+
+
+def no_result_yet(task_id: str) -> Result:
+    """Return a result of a running task that tells nothing. It outranks all progress: it counts once."""
+    return Result(task_id, PENDING, None, None, None, key=_key(PENDING, 100.0, b""))
 
 
 def parse_json(text: str) -> Any:
@@ -222,7 +228,20 @@ def _error_of(response: dict[str, Any], status: str) -> str | None:
     error = response.get("error")
     if status != FAILED or not error:
         return None
-    return _dump(error if isinstance(error, dict) else {"code": None, "message": error})
+    told = error if isinstance(error, dict) else {"code": None, "message": error}
+    text = _dump(told)
+    if len(text) <= _LONGEST_ERROR:
+        return text
+    # The response holds all of it. Twice would cost its size on disk once more.
+    parts = {name: told.get(name) for name in ("code", "message")}
+    return _dump({name: _beginning(part) for name, part in parts.items()})
+
+
+def _beginning(part: object) -> str | None:
+    if part is None:
+        return None
+    text = part if isinstance(part, str) else _dump(part)
+    return text if len(text) <= _LONGEST_ERROR_PART else f"{text[:_LONGEST_ERROR_PART]}…"
 
 
 def _key(status: str, progress: float | None, content: bytes) -> bytes:

@@ -13,12 +13,14 @@ from receiver.config import Settings
 from receiver.ledger import store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import DATABASE_AWAY
+from receiver.ledger.record import KEPT_OF_LARGE
 from receiver.ledger.redact import MASK, mask_tokens
-from receiver.ledger.refusals import NOT_KEPT, WRONG_TOKEN
+from receiver.ledger.refusals import NOT_KEPT, SHORTENED, WRONG_TOKEN
 from receiver.ledger.results import Unreadable
 from receiver.web.auth import is_same_secret
 from receiver.web.errors import database_away
 from receiver.web.intake import current_intake
+from receiver.web.refused import RefusedRequests
 from receiver.web.settings import current_settings
 from receiver.web.stalls import stall_guard
 from receiver.web.writes import why_lost
@@ -29,7 +31,7 @@ blueprint = Blueprint("callbacks", __name__)
 # Of a body over the limit so much more is read and thrown away: a sender that is cut off while it
 # is still sending sees a broken connection instead of the answer.
 _READ_OVER_LIMIT = 8
-_KEPT_OF_TOO_LARGE = 4096
+_MOST_OF_HEADERS = 16384  # characters; the server takes up to 100 headers of 8 kB each
 _CHUNK = 65536
 _LARGEST_SIZE = 2**31 - 1  # what the column holds; a header may claim any number
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
@@ -41,8 +43,8 @@ _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     """Keep a delivery and answer when it is on disk.
 
-    200: it was readable, the task has the status given. 202: kept, but not readable as a result, or spooled
-    because the database is away or recording it failed.
+    200: it was readable, the task has the status given. 202: kept, but not readable as a result, or only by
+    its beginning, or spooled because the database is away or recording it failed.
     404: not our token. 413: too large, only its beginning is kept. 503: neither database nor spool took it.
     """
     settings = current_settings()
@@ -54,17 +56,22 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     with stall_guard.reading():
         callback, now = _read(settings.max_body_bytes, ref, same.index(True)), utcnow()
     try:
-        recorded = keep(callback, now, settings)
+        recorded = keep(callback, now, settings, current_intake().refused)
     except Exception as problem:  # noqa: BLE001 - whatever it is: there is no other copy of this callback
         return _spool(callback, now, problem)
     return _answer(recorded)
 
 
-def keep(callback: store.Callback, received_at: datetime, settings: Settings) -> store.Recorded:
+def keep(
+    callback: store.Callback, received_at: datetime, settings: Settings, refused: RefusedRequests
+) -> store.Recorded:
     """Record a callback in the ledger, whether it comes from the network or from the spool."""
-    return store.record(
+    recorded = store.record(
         callback, received_at, grace=settings.reconcile_grace, confirm=settings.confirm_callbacks
     )
+    if recorded.problem and recorded.problem.code == "shortened":
+        refused.note(SHORTENED, callback.remote_addr)
+    return recorded
 
 
 def _spool(callback: store.Callback, received_at: datetime, problem: Exception) -> ResponseReturnValue:
@@ -96,7 +103,7 @@ def _answer(recorded: store.Recorded) -> ResponseReturnValue:
 def _read(limit: int, ref: str | None, token: int) -> store.Callback:
     body, size, cut = _read_body(limit)
     if size > limit:
-        body = body[:_KEPT_OF_TOO_LARGE]
+        body = body[:KEPT_OF_LARGE]
         size = min(max(size, request.content_length or 0), _LARGEST_SIZE)
         cut = Unreadable("too_large", f"The body is larger than {limit} bytes; only its beginning was kept.")
     return store.Callback(
@@ -132,8 +139,14 @@ def _read_body(limit: int) -> tuple[bytes, int, Unreadable | None]:
 
 
 def _headers() -> list[tuple[str, str]]:
+    kept, room = [], _MOST_OF_HEADERS
     try:
-        return [(name, _mask(name, value)) for name, value in request.headers]
+        for name, value in request.headers:
+            room -= len(name) + len(value)
+            if room < 0:
+                break
+            kept.append((name, _mask(name, value)))
+        return kept
     except Exception:  # whatever they hold: the body is what counts
         log.exception("The headers of a callback cannot be read; it is kept without them.")
         return []

@@ -1,6 +1,6 @@
 """What the overview says of callbacks that could not be kept as they should be. Pure."""
 
-from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, WRONG_TOKEN, Refused
+from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, SHORTENED, WRONG_TOKEN, Refused
 from receiver.web.facts import Facts, Summary, since
 from receiver.web.wording import ago, counted, shown
 from receiver.web.writes import REFUSED, SPOOLED
@@ -17,6 +17,7 @@ def problems(facts: Facts) -> list[Summary | None]:
         _spooled(facts),
         _wrong_token(facts),
         _no_route(facts),
+        _shortened(facts),
     ]
 
 
@@ -109,8 +110,25 @@ def _no_route(facts: Facts) -> Summary | None:
     return Summary("attention", "Attention", text)
 
 
+def _shortened(facts: Facts) -> Summary | None:
+    large = facts.refused.get(SHORTENED)
+    if large is None:
+        return None
+    text = (
+        f"of {counted(large.requests, 'large callback', 'large callbacks')} only the beginning was kept,"
+        f" {_last(large, facts)}. Too many came for tasks that were neither registered nor found at upstream."
+        " Look-ups ask for their results. If your app did not submit so many, somebody else knows your"
+        " callback URL: change CALLBACK_TOKEN."
+    )
+    return Summary("attention", "Attention", text)
+
+
 def _requests(refused: Refused, facts: Facts) -> str:
     came = counted(refused.requests, "request", "requests")
+    return f"{came} of the last 24 h, {_last(refused, facts)}, came"
+
+
+def _last(refused: Refused, facts: Facts) -> str:
     where = f" from {shown(refused.remote_addr, 60)}" if refused.remote_addr else ""
     last = "" if refused.requests == 1 else "the last "
-    return f"{came} of the last 24 h, {last}{ago(refused.last_at, facts.now)}{where}, came"
+    return f"{last}{ago(refused.last_at, facts.now)}{where}"

@@ -1,4 +1,4 @@
-"""Counts the requests to callback routes that are not taken in, until the ledger can be told of them.
+"""Counts the requests to callback routes that are not taken in as a whole, until the ledger can be told.
 
 The counts are in memory, a few numbers for each kind, so that no stranger can fill anything. The processes of
 one server see each other's counts in memory that they share: while the disk is full, the page of one must
@@ -29,11 +29,12 @@ WRITE_EVERY_SECONDS = 5.0
 _WRITE_WITHIN_SECONDS = 5.0
 _LOG_EVERY_SECONDS = 60.0
 _LONGEST_REASON = 200
-_SLOT = 4096  # bytes: three kinds, each with an address and a reason
+_SLOT = 4096  # bytes: four kinds, each with an address, one with a reason
 _WORDS = {
     refusals.NOT_KEPT: "callbacks could be kept neither in the database nor in the spool and are lost",
     refusals.WRONG_TOKEN: "requests came with a callback token that is not ours",
     refusals.NO_ROUTE: "requests under /callback met no route",
+    refusals.SHORTENED: "large callbacks of tasks that nobody else names were kept by their beginning",
 }
 
 

@@ -105,6 +105,8 @@ def _delivery_event(delivery: Delivery) -> Event:
     detail = f"callback of {delivery.size} bytes says {_in_words(delivery.verdict)}"
     if delivery.duplicate:
         detail += ", the same as an earlier one"
+    if delivery.problem:
+        detail += "; only its beginning was kept"
     return Event(delivery.received_at, "delivery", detail)
 
 

@@ -294,6 +294,18 @@ def test_a_response_is_stored_as_short_as_it_came_and_comes_out_as_it_went_in(te
     assert len(result.response.encode()) <= len(verbatim.encode(errors="backslashreplace"))
 
 
+@pytest.mark.parametrize(
+    "error", [{"code": "bad", "message": "ж" * 100_000}, "x" * 100_000, {"code": ["y"] * 9999}]
+)
+def test_a_long_error_is_kept_once_and_told_by_its_beginning(error):
+    fields = {"task_id": "t1", "state": "failed", "error": error}
+    result = read_callback(json.dumps(fields).encode())
+    assert json.loads(result.response)["error"] == error
+    told = json.loads(result.error)
+    assert all(len(part or "") <= 1001 for part in told.values())
+    assert any((part or "").endswith("…") for part in told.values())
+
+
 def test_a_body_of_too_many_values_is_not_read():
     body = b'{"task_id": "t1", "list": [' + b"{}," * (MAX_VALUES // 2) + b"{}]}"
     with pytest.raises(Unreadable) as caught:

@@ -12,6 +12,7 @@ from receiver.ledger.models import Delivery, Task, database
 from receiver.logs import RedactingFormatter
 from receiver.spool import Spool
 from receiver.web.callbacks import keep
+from receiver.web.refused import RefusedRequests
 from tests.conftest import CALLBACK_TOKEN
 from tests.factories import SAMPLES, body, progress_body, sample_lines
 
@@ -167,7 +168,7 @@ def test_while_the_database_is_away_deliveries_wait_in_the_spool(client, away, c
     assert "the database did not take it" in caplog.text
     assert CALLBACK_TOKEN not in "".join(RedactingFormatter().format(record) for record in caplog.records)
     away.back()
-    assert Spool(settings.spool_dir).replay(partial(keep, settings=settings)) == 4
+    assert Spool(settings.spool_dir).replay(partial(keep, settings=settings, refused=RefusedRequests())) == 4
     assert [(row.verdict, row.ref) for row in deliveries()] == [
         ("succeeded", "order-0"),
         ("succeeded", "order-1"),
@@ -209,7 +210,8 @@ def test_whatever_goes_wrong_while_it_is_recorded_the_callback_is_spooled(
     assert type(problem).__name__ in caplog.text
     assert CALLBACK_TOKEN not in "".join(RedactingFormatter().format(record) for record in caplog.records)
     settings = make_settings()
-    assert Spool(settings.spool_dir).replay(partial(keep, settings=settings)) == 1
+    take = partial(keep, settings=settings, refused=RefusedRequests())
+    assert Spool(settings.spool_dir).replay(take) == 1
     assert [(row.task_id, row.ref) for row in deliveries()] == [("t1", "order-1")]
 
 
@@ -222,6 +224,14 @@ def test_when_the_spool_fails_oddly_as_well_it_is_a_503(client, monkeypatch, cap
     answer = client.post(URL, data=body())
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
     assert "neither in the database nor in the spool and are lost; 1" in caplog.text
+
+
+def test_of_many_headers_only_the_first_are_kept(client):
+    answer = client.post(URL, data=body(), headers={f"X-{n:03}": "x" * 8000 for n in range(100)})
+    assert answer.status_code == 200
+    kept = json.loads(deliveries()[0].headers)
+    assert ["X-000", "x" * 8000] in kept
+    assert len(deliveries()[0].headers) < 20_000
 
 
 def test_headers_that_cannot_be_read_lose_no_body(client, monkeypatch):

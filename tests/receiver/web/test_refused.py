@@ -9,12 +9,15 @@ import pytest
 from peewee import OperationalError
 
 from receiver.ledger import refusals
+from receiver.ledger.budget import ByteBudget
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import describe, init_database, writing
 from receiver.ledger.models import Delivery, Refusal, Task, database
-from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, WRONG_TOKEN, Refused
+from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, SHORTENED, WRONG_TOKEN, Refused
+from receiver.ledger.store import Callback
 from receiver.web import refused as refused_module
 from receiver.web import writes as writes_module
+from receiver.web.callbacks import keep
 from receiver.web.refused import Board, RefusedRequests
 from receiver.web.writes import Writes
 from tests.conftest import CALLBACK_TOKEN
@@ -92,6 +95,28 @@ class TestWrongToken:
         assert "remote_addr" not in client.get("/readyz").json["refused"][WRONG_TOKEN]
         told = client.get("/readyz", headers=auth).json["refused"][WRONG_TOKEN]
         assert told["remote_addr"] == "127.0.0.1"
+
+
+class TestShortened:
+    @pytest.mark.parametrize("way", ["network", "spool"])
+    def test_it_is_counted_and_told_where_people_and_machines_look(
+        self, client, auth, monkeypatch, make_settings, intake, way
+    ):
+        monkeypatch.setattr("receiver.ledger.record._budget", ByteBudget(0, within=60))
+        large = body("t1", prompt="x" * 5000)
+        if way == "network":
+            answer = client.post(f"/callbacks/{CALLBACK_TOKEN}", data=large)
+            assert (answer.status_code, answer.json["error"]["code"]) == (202, "shortened")
+        else:
+            callback = Callback(body=large, size=len(large), remote_addr="127.0.0.1")
+            keep(callback, utcnow(), make_settings(), intake.refused)
+        page = words(client.get("/", headers=auth).text)
+        assert "of 1 large callback only the beginning was kept, just now from 127.0.0.1." in page
+        assert "Look-ups ask for their results." in page
+        assert client.get("/readyz").json["refused"][SHORTENED]["requests"] == 1
+        assert "its beginning was kept" in words(client.get("/tasks/t1", headers=auth).text)
+        delivery = words(client.get(f"/deliveries/{Delivery.get().id}", headers=auth).text)
+        assert "Only the first 4,096 bytes were kept" in delivery
 
 
 class TestTokens:

@@ -1,0 +1,28 @@
+"""How many bytes may be stored in a span of time: a token bucket."""
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class ByteBudget:
+    """Allows `most` bytes at once, and as many again in every `within` seconds."""
+
+    def __init__(self, most: int, within: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._within = within
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._left = float(most)
+        self._filled_at = monotonic()
+
+    def take(self, size: int) -> bool:
+        """Take `size` bytes and return True, or return False when so many are not left."""
+        with self._lock:
+            now = self._monotonic()
+            refilled = self._left + self._most * (now - self._filled_at) / self._within
+            self._left, self._filled_at = min(refilled, self._most), now
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
