@@ -17,6 +17,8 @@ from hypothesis import HealthCheck
 
 from receiver.app import create_app
 from receiver.config import Settings
+from receiver.ledger import record as recording
+from receiver.ledger.budget import ByteBudget
 from receiver.ledger.db import init_database, migrate
 from receiver.ledger.models import database
 from tests.upstream import Options, StandIn
@@ -98,9 +100,11 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def ledger(database_url: str) -> Iterator[str]:
+def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An empty ledger to which this process is bound; yields its URL."""
     init_database(database_url)
+    # No test spends what another may store.
+    monkeypatch.setattr(recording, "_budget", ByteBudget(2**40, within=60))
     yield database_url
     database.obj.close_all()
 

@@ -17,7 +17,7 @@ PROMPT = "x" * 50_000
 
 
 @pytest.fixture
-def _spent(monkeypatch):
+def _spent(ledger, monkeypatch):
     """No more bytes may be stored, until the end of the test."""
     monkeypatch.setattr(recording, "_budget", ByteBudget(0, within=60))
 
