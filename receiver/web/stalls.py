@@ -5,7 +5,6 @@ socket would not help against one that sends a byte now and then; therefore one 
 after all bodies that are being read, and ends the reading of those that take too long.
 """
 
-import contextlib
 import socket
 import threading
 import time
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flask import request
+
+from receiver.web.connections import end_reading
 
 READ_WITHIN_SECONDS = 8.0
 _LOOK_EVERY_SECONDS = 1.0
@@ -54,15 +55,7 @@ class StallGuard:
             now = time.monotonic()
             for connection, deadline in list(self._deadlines.items()):
                 if deadline < now and self._deadlines.pop(connection, None) is not None:
-                    _end_reading(connection)
-
-
-def _end_reading(connection: socket.socket) -> None:
-    # Of reading alone, so that the reader sees the end of the body and can still answer; and of the socket
-    # below gevent's, whose own shutdown raises an error in the reader, which loses what had come.
-    plain: socket.socket = getattr(connection, "_sock", connection)
-    with contextlib.suppress(OSError):
-        plain.shutdown(socket.SHUT_RD)
+                    end_reading(connection)
 
 
 stall_guard = StallGuard()

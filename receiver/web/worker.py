@@ -1,6 +1,7 @@
-"""The worker that serves requests: no client can hold it by not reading, and callbacks keep a share of it.
+"""The worker that serves requests: no client can hold it, and callbacks keep a share of it.
 
-Reading a request is bounded elsewhere: heads by gunicorn's `keepalive`, bodies by `stalls`.
+Reading a request is bounded elsewhere: heads by gunicorn's `keepalive`, bodies by `stalls`. What only waits
+gives way to what comes (`connections`).
 """
 
 import contextlib
@@ -11,6 +12,8 @@ from typing import Any
 
 import gevent
 from gunicorn.workers.ggevent import GeventWorker
+
+from receiver.web.connections import Connections
 
 # Above all that a callback may wait for: its body (8 s), the database (10 s) and the spool (8 s).
 ANSWER_WITHIN_SECONDS = 40.0
@@ -31,11 +34,28 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # A few places stay free, or nobody would be let in who could take that of another.
+        self._connections = Connections(self.worker_connections * 7 // 8)
         self._most_others = self.worker_connections * 3 // 4
         self._others = 0  # requests in progress that are no callbacks
 
+    def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
+        """Serve a connection."""
+        with self._connections.open(client):
+            super().handle(listener, client, addr)
+
+    def notify(self) -> None:
+        """Tell the master every second that this worker lives; once it shall end, end what only waits."""
+        super().notify()
+        if not self.alive:
+            self._connections.end_waiting()
+
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
         """Answer one request. ConnectionResetError when its client does not take the answer in time."""
+        with self._connections.serving(sock):
+            self._answer_or_turn_away(listener_name, req, sock, addr)
+
+    def _answer_or_turn_away(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
         if self._is_callback(req.path):
             self._answer(listener_name, req, sock, addr)
             return
@@ -47,6 +67,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         self._others += 1
         try:
             self._answer(listener_name, req, sock, addr)
+            gevent.sleep(0)  # one that sends its requests all at once must not be served all at once
         finally:
             self._others -= 1
 

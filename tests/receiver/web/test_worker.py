@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from gunicorn.workers.ggevent import GeventWorker
 
+from receiver.web.connections import Connections
 from receiver.web.worker import BoundedWorker
 
 TOKEN = "callback-token-of-the-tests"
@@ -20,6 +21,7 @@ def worker(monkeypatch) -> BoundedWorker:
     settings = SimpleNamespace(callback_tokens=(TOKEN, "older-token-of-the-tests"))
     worker.wsgi = SimpleNamespace(extensions={"backstop": settings})
     worker._most_others, worker._others = 3, 3
+    worker._connections = Connections(3)
     monkeypatch.setattr(GeventWorker, "handle_request", lambda *_: None)
     return worker
 

@@ -1,0 +1,77 @@
+import socket
+from contextlib import ExitStack, closing
+
+import pytest
+
+from receiver.web.connections import Connections
+
+
+@pytest.fixture
+def stack():
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def connect(stack):
+    """Opens a connection and returns our end and the client's."""
+
+    def make(connections):
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            stack.enter_context(closing(end))
+            end.setblocking(False)  # as the server's
+        stack.enter_context(connections.open(ours))
+        return ours, theirs
+
+    return make
+
+
+def has_ended(ours) -> bool:
+    try:
+        return ours.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_each_one_too_many_ends_the_one_that_has_waited_longest(connect):
+    connections = Connections(3)
+    ends = [connect(connections)[0] for _ in range(5)]
+    assert [has_ended(ours) for ours in ends] == [True, True, False, False, False]
+
+
+def test_one_that_serves_a_request_is_not_ended_and_waits_anew_afterwards(connect):
+    connections = Connections(2)
+    first, second = connect(connections)[0], connect(connections)[0]
+    with connections.serving(first):
+        third = connect(connections)[0]
+        assert (has_ended(first), has_ended(second)) == (False, True)
+    connect(connections)
+    assert (has_ended(first), has_ended(third)) == (False, True)
+
+
+def test_one_whose_request_has_just_come_is_not_ended(connect):
+    connections = Connections(2)
+    first, client = connect(connections)
+    second = connect(connections)[0]
+    client.send(b"P")
+    connect(connections)
+    assert (has_ended(first), has_ended(second)) == (False, True)
+
+
+def test_those_that_have_gone_make_room(connect):
+    connections = Connections(2)
+    first = connect(connections)[0]
+    for _ in range(5):
+        ours, theirs = socket.socketpair()
+        with closing(ours), closing(theirs), connections.open(ours):
+            pass
+    assert not has_ended(first)
+
+
+def test_at_the_end_all_that_wait_are_ended(connect):
+    connections = Connections(10)
+    ends = [connect(connections)[0] for _ in range(4)]
+    with connections.serving(ends[0]):
+        connections.end_waiting()
+    assert [has_ended(ours) for ours in ends] == [False, True, True, True]
