@@ -145,11 +145,8 @@ class Backstop:
         headers = {"Authorization": f"Bearer {self.environ['API_KEY']}"}
         return self._http.request(method, self.url + path, json=json, headers=headers)
 
-    def post_callback(
-        self, body: bytes, ref: str = "", timeout: float | None = None
-    ) -> urllib3.BaseHTTPResponse:
-        within = {} if timeout is None else {"timeout": timeout}
-        return self._http.request("POST", self.callback_url + ref, body=body, **within)
+    def post_callback(self, body: bytes, ref: str = "") -> urllib3.BaseHTTPResponse:
+        return self._http.request("POST", self.callback_url + ref, body=body)
 
     def _is_up(self) -> bool:
         try:
