@@ -7,6 +7,7 @@ gives way to what comes (`connections`).
 import contextlib
 import errno
 import socket
+import time
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +25,7 @@ _STREAMED = ("/tasks.csv", "/tasks.jsonl")
 _CALLBACKS, _HEALTH = "/callbacks/", "/healthz"
 _FOR_HEALTH = 20  # a platform restarts what does not answer its checks
 _FULL_WITHIN_SECONDS = 1.0
+_LOG_EVERY_SECONDS = 60.0
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 )
@@ -37,6 +39,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         # A few places stay free, or nobody would be let in who could take that of another.
         self._connections = Connections(self.worker_connections * 7 // 8)
         self._most_others = self.worker_connections * 3 // 4
+        self._logged_full_at = -_LOG_EVERY_SECONDS
         self._others = 0  # requests in progress that are no callbacks
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
@@ -60,6 +63,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
             self._answer(listener_name, req, sock, addr)
             return
         if self._others >= self._most_others + _FOR_HEALTH * (req.path == _HEALTH):
+            self._log_full()
             sock.settimeout(_FULL_WITHIN_SECONDS)
             with contextlib.suppress(OSError):
                 sock.sendall(_FULL)
@@ -70,6 +74,13 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
             gevent.sleep(0)  # one that sends its requests all at once must not be served all at once
         finally:
             self._others -= 1
+
+    def _log_full(self) -> None:
+        now = time.monotonic()
+        if now - self._logged_full_at >= _LOG_EVERY_SECONDS:
+            self._logged_full_at = now
+            text = "Pages and the API are answered 503: %d requests are in progress. Callbacks are taken in."
+            self.log.warning(text, self._others)
 
     @cached_property
     def _tokens(self) -> frozenset[str]:

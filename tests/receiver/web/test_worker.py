@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from gunicorn.workers.ggevent import GeventWorker
@@ -21,6 +22,7 @@ def worker(monkeypatch) -> BoundedWorker:
     settings = SimpleNamespace(callback_tokens=(TOKEN, "older-token-of-the-tests"))
     worker.wsgi = SimpleNamespace(extensions={"backstop": settings})
     worker._most_others, worker._others = 3, 3
+    worker.log, worker._logged_full_at = mock.Mock(), -60.0
     worker._connections = Connections(3)
     monkeypatch.setattr(GeventWorker, "handle_request", lambda *_: None)
     return worker
@@ -48,6 +50,7 @@ def test_others_are_turned_away_at_once_those_with_a_made_up_token_too(worker, c
     with pytest.raises(ConnectionResetError):
         worker.handle_request(None, SimpleNamespace(path=path), connection[0], None)
     assert connection[1].recv(1000).startswith(b"HTTP/1.1 503 ")
+    assert worker.log.warning.call_count == 1
     assert worker._others == 3
 
 
