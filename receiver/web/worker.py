@@ -36,7 +36,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Nothing is accepted while all places are taken: newcomers need some, so that others give way to them.
+        # Nothing is accepted while all places are taken. Newcomers need some, so that others give way.
         self._connections = Connections(self.worker_connections * 7 // 8)
         self._most_others = self.worker_connections * 3 // 4
         self._logged_full_at = -_LOG_EVERY_SECONDS
