@@ -17,7 +17,6 @@ import threading
 import time
 from functools import partial
 
-from gevent import GreenletExit
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
@@ -65,6 +64,11 @@ class RedactingLogger(Logger):  # type: ignore[misc]  # gunicorn has no type hin
 logger_class = RedactingLogger
 
 
+def on_starting(server: Arbiter) -> None:
+    """Finish the requests in flight whatever signal ends the server: SIGINT and SIGQUIT would drop them."""
+    server.handle_int = server.handle_quit = server.handle_term
+
+
 def when_ready(server: Arbiter) -> None:
     """Bound how long an answer may stay unacknowledged; accepted connections inherit it."""
     for listener in server.LISTENERS:
@@ -110,13 +114,6 @@ def _stop_with(worker: Worker) -> None:
     while worker.alive:
         time.sleep(0.5)
     worker.backstop_stop.set()
-
-
-def worker_int(worker: Worker) -> None:
-    """End a worker once: Ctrl-C comes from the terminal and from the master, the second with a traceback."""
-    if hasattr(worker, "backstop_interrupted"):
-        raise GreenletExit
-    worker.backstop_interrupted = True
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:
