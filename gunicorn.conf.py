@@ -64,11 +64,6 @@ class RedactingLogger(Logger):  # type: ignore[misc]  # gunicorn has no type hin
 logger_class = RedactingLogger
 
 
-def on_starting(server: Arbiter) -> None:
-    """Finish the requests in flight whatever signal ends the server: SIGINT and SIGQUIT would drop them."""
-    server.handle_int = server.handle_quit = server.handle_term
-
-
 def when_ready(server: Arbiter) -> None:
     """Bound how long an answer may stay unacknowledged; accepted connections inherit it."""
     for listener in server.LISTENERS:
