@@ -54,7 +54,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
             self._connections.end_waiting()
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """Finish the requests in progress after SIGINT and SIGQUIT too, as after SIGTERM; gunicorn drops them."""
+        """Finish the requests in progress after SIGINT and SIGQUIT too; gunicorn would drop them."""
         self.handle_exit(sig, frame)
 
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
