@@ -1,32 +1,42 @@
-"""A made-up week of tasks, written through the real door with times that have passed.
+"""A made-up week of tasks, as the ledger's own rules join what was said of each, with times that have passed.
 
 So a demonstration's plots have something to show, and whoever looks at a screenshot sees a service in use.
 """
 
+import hashlib
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from receiver.ledger import runs, store
+from peewee import chunked
+
+from receiver.ledger import evidence
 from receiver.ledger.clock import to_unix
+from receiver.ledger.db import writing
 from receiver.ledger.evidence import Answer, Patience, Registration
-from receiver.ledger.results import read_item
+from receiver.ledger.merge import merge, schedule_of_callback, schedule_of_lookup
+from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task
+from receiver.ledger.results import read_callback, read_item
 
 SUBJECTS = ("a lighthouse at dusk", "a cat on a table", "a harbour in fog", "an orchard in bloom")
 STYLES = ("watercolour", "35 mm film", "isometric", "woodcut --ar 16:9", "studio light --v 6")
 KINDS = ("imagine", "edits", "videos", "describe")
 
 _LOST, _FAILING, _DISPUTED = 0.04, 0.06, 0.005
-_GRACE = timedelta(minutes=3)
-_PATIENCE = Patience(
-    backoff=lambda _: _GRACE,
-    unknown_backoff=lambda _: _GRACE,
+GRACE = timedelta(minutes=3)
+PATIENCE = Patience(
+    backoff=lambda _: GRACE,
+    unknown_backoff=lambda _: GRACE,
     give_up_after=timedelta(days=1),
-    doubt_after=_GRACE,
+    doubt_after=GRACE,
 )
+HEADERS = (("User-Agent", "python-requests/2.32.3"), ("Content-Type", "application/json"))
+SENDER = "203.0.113.7"
+_RECONCILER = "demo:1"
+_ROWS_AT_ONCE = 200
 
 
 def prompt_of(rng: random.Random) -> str:
@@ -39,15 +49,22 @@ def make_past(now: datetime, upstream_url: str, days: int = 7, a_day: int = 150,
 
     Some callbacks never came, some tasks failed, a few were disputed; more came by day than by night.
     """
+    tasks = make_up(now, upstream_url, days, a_day, seed)
+    with writing():  # all of it at once: a transaction for each step would wait for the disk thousands of times
+        for some in chunked(tasks, _ROWS_AT_ONCE):
+            _write(some)
+    return len(tasks)
+
+
+def make_up(now: datetime, upstream_url: str, days: int, a_day: int, seed: int) -> "list[PastTask]":
+    """Return the tasks of the days before `now`, oldest first."""
     rng = random.Random(seed)
     moments = sorted(_moments(rng, now - timedelta(days=days), now - timedelta(minutes=10), a_day))
-    for moment in moments:
-        # Of the last day nothing is left to worry about, so that the page is calm when it is first seen.
-        _live(_Task(rng, moment, upstream_url, is_long_ago=now - moment > timedelta(days=2)))
-    return len(moments)
+    # Of the last day nothing is left to worry about, so that the page is calm when it is first seen.
+    return [PastTask(rng, moment, upstream_url, now - moment > timedelta(days=2)) for moment in moments]
 
 
-class _Task:
+class PastTask:
     """One task of the past and what was to become of it."""
 
     def __init__(
@@ -61,8 +78,18 @@ class _Task:
         self.done_at = submitted_at + timedelta(seconds=rng.lognormvariate(math.log(45), 0.5))
         self.lost, self.failed = rng.random() < _LOST, rng.random() < _FAILING
         self.disputed = is_long_ago and rng.random() < _DISPUTED
-        self.asked_at = max(self.done_at, submitted_at + _GRACE) + timedelta(seconds=rng.uniform(1, 90))
-        self._url = f"{upstream_url}/images/{self.id}.png"
+        self.asked_at = max(self.done_at, submitted_at + GRACE) + timedelta(seconds=rng.uniform(1, 90))
+        self.answered_at = self.asked_at + timedelta(milliseconds=180)
+        self._upstream_url = upstream_url
+
+    @property
+    def registration(self) -> Registration:
+        return Registration(self.id, type=self.type, ref=self.ref, submitted_at=self.submitted_at)
+
+    @property
+    def callback(self) -> bytes:
+        """Return the body that upstream posted, or would have if it had not been lost."""
+        return json.dumps(self.response(self.failed)).encode()
 
     def response(self, failed: bool) -> dict[str, Any]:
         told: dict[str, Any] = {"success": not failed, "task_id": self.id, "trace_id": f"trace-{self.id[:8]}"}
@@ -70,7 +97,11 @@ class _Task:
             return told | {"error": {"code": "bad_request", "message": "The prompt is not allowed."}}
         if self.type == "describe":
             return told | {"descriptions": [self.prompt, f"{self.prompt}, seen from afar"]}
-        return told | {"progress": 100, "image_url": self._url, "actions": ["upscale1", "variation1"]}
+        told |= {"progress": 100, "image_url": f"{self._upstream_url}/images/{self.id}.png"}
+        if self.type == "videos":
+            urls = [f"{self._upstream_url}/videos/{self.id}/0_{part}.mp4" for part in range(4)]
+            return told | {"video_urls": urls}
+        return told | {"actions": ["upscale1", "variation1"]}
 
     def item(self) -> dict[str, Any]:
         return {
@@ -93,19 +124,65 @@ def _moments(rng: random.Random, since: datetime, until: datetime, a_day: int) -
         yield moment
 
 
-def _live(task: _Task) -> None:
-    """Let a task happen: registered, called back unless that was lost, asked about."""
-    registration = Registration(task.id, type=task.type, ref=task.ref, submitted_at=task.submitted_at)
-    store.register([registration], task.submitted_at, grace=_GRACE)
-    if not task.lost:
-        body = json.dumps(task.response(task.failed)).encode()
-        headers = (("User-Agent", "python-requests/2.32.3"), ("Content-Type", "application/json"))
-        callback = store.Callback(body, len(body), task.ref, "203.0.113.7", headers)
-        store.record(callback, task.done_at, grace=_GRACE, confirm=True)
-    claimed = store.claim(task.asked_at, limit=10, lease=_GRACE)
-    run_id = runs.open_run("demo:1", task.asked_at)
-    answers = {task.id: Answer(read_item(task.item()))}
-    answered_at = task.asked_at + timedelta(milliseconds=180)
-    settled = store.apply(claimed, answers, run_id, task.asked_at, answered_at, _PATIENCE)
-    counts = {"due": 1, "asked": 1, "settled": settled, "calls": 1}
-    runs.close_run(run_id, answered_at + timedelta(milliseconds=20), counts)
+def _write(tasks: Sequence[PastTask]) -> None:
+    """Write what became of some tasks: registered, called back unless that was lost, asked about."""
+    runs = {task.id: _insert_run(task) for task in sorted(tasks, key=lambda task: task.asked_at)}
+    tasks = sorted(tasks, key=lambda task: task.id)  # as `merge` wants them
+    called_back = [task for task in tasks if not task.lost]
+    registered = (evidence.of_registrations([task.registration], task.submitted_at, GRACE) for task in tasks)
+    merge([row for rows in registered for row in rows], {}).execute()
+    merge([_said_by_callback(task) for task in called_back], schedule_of_callback()).execute()
+    Delivery.insert_many([_delivery(task) for task in called_back]).execute()
+    known = {row.id: row for row in Task.select().where(Task.id.in_([task.id for task in tasks]))}
+    # Each under its own lease, whose end is the time of its next look-up.
+    answers = [_said_by_lookup(task, known[task.id]) for task in tasks]
+    merge(answers, schedule_of_lookup(Task.next_lookup_at)).execute()
+    Lookup.insert_many([_lookup(task, runs[task.id]) for task in tasks]).execute()
+
+
+def _said_by_callback(task: PastTask) -> evidence.Evidence:
+    return evidence.of_callback(read_callback(task.callback), task.ref, task.done_at, GRACE, confirm=True)
+
+
+def _said_by_lookup(task: PastTask, known: Task) -> evidence.Evidence:
+    return evidence.of_lookup(known, Answer(read_item(task.item())), task.answered_at, PATIENCE, ())
+
+
+def _delivery(task: PastTask) -> dict[str, Any]:
+    body = task.callback
+    return {
+        "uid": f"past-{task.id}",
+        "task": task.id,
+        "received_at": task.done_at,
+        "verdict": read_callback(body).status,
+        "ref": task.ref,
+        "remote_addr": SENDER,
+        "headers": json.dumps(HEADERS),
+        "body": body,
+        "size": len(body),
+        "digest": hashlib.sha256(body).digest(),
+    }
+
+
+def _lookup(task: PastTask, run_id: int) -> dict[str, Any]:
+    result = read_item(task.item())
+    return {
+        "task": task.id,
+        "run": run_id,
+        "asked_at": task.asked_at,
+        "answered_at": task.answered_at,
+        "verdict": result.status,
+        "progress": result.progress,
+    }
+
+
+def _insert_run(task: PastTask) -> int:
+    settled = int(task.lost or task.disputed)
+    return int(
+        ReconcileRun.insert(
+            reconciler=_RECONCILER,
+            started_at=task.asked_at,
+            finished_at=task.answered_at + timedelta(milliseconds=20),
+            **{"due": 1, "asked": 1, "settled": settled, "calls": 1},
+        ).execute()
+    )
