@@ -34,7 +34,13 @@ def live(task: PastTask) -> None:
 
 def kept() -> dict[str, list[dict]]:
     """Return all that the ledger holds, without numbers that only count rows."""
-    numbers = {Delivery: {"id"}, Lookup: {"id", "run"}, ReconcileRun: {"id"}, Task: set(), Tally: {"id", "shard"}}
+    numbers = {
+        Delivery: {"id"},
+        Lookup: {"id", "run"},
+        ReconcileRun: {"id"},
+        Task: set(),
+        Tally: {"id", "shard"},
+    }
     tables = {}
     for model, left_out in numbers.items():
         rows = [{name: row[name] for name in row.keys() - left_out} for row in model.select().dicts()]

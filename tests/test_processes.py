@@ -300,6 +300,7 @@ def test_a_process_with_bad_settings_stops_with_one_message_and_no_traceback(mak
     backstop = make_backstop(API_KEY="", PORT="http", DATABASE_URL="mysql://u:hidden@h/n")
     for command in (
         ["gunicorn", "-c", f"{REPOSITORY}/gunicorn.conf.py", "wsgi:app"],
+        ["receiver.web"],
         ["reconcile"],
         ["flask", "--app", "wsgi", "migrate"],
     ):
@@ -309,6 +310,13 @@ def test_a_process_with_bad_settings_stops_with_one_message_and_no_traceback(mak
             assert ended.stderr.count(f"- {name} ") == 1, ended.stderr
         assert "Traceback" not in ended.stderr
         assert "hidden" not in ended.stderr
+
+
+def test_a_bad_number_of_web_processes_is_told_as_every_bad_setting(make_backstop):
+    ended = make_backstop(WEB_CONCURRENCY="2  # web processes").command("receiver.web")
+    assert ended.returncode == 1
+    assert "  - WEB_CONCURRENCY must be a whole number from 1 to 256\n" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("to_all", [False, True], ids=["as platforms do", "as a terminal does"])
