@@ -1,4 +1,4 @@
-"""python -m receiver.web [gunicorn's options]: serves the receiver with gunicorn, once the settings are good."""
+"""python -m receiver.web [gunicorn's options]: serves the receiver, once the settings are good."""
 
 import os
 import sys
