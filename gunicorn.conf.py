@@ -96,7 +96,8 @@ def post_worker_init(worker: Worker) -> None:
     refused = worker.wsgi.extensions["backstop_intake"].refused
     refused.join(worker.backstop_board)
     write_down_while_running(refused)
-    replay_while_running(Spool(_settings.spool_dir), partial(keep, settings=_settings, refused=refused))
+    # What waited in the spool was taken in whole, and comes faster than it came.
+    replay_while_running(Spool(_settings.spool_dir), partial(keep, settings=_settings, may_shorten=False))
     if _settings.reconcile_in_web:
         worker.backstop_stop = threading.Event()
         upstream = Upstream.from_settings(_settings)
@@ -116,7 +117,7 @@ def worker_exit(server: Arbiter, worker: Worker) -> None:
 
     The run in progress gives back what it had claimed.
     """
-    if worker.pid == os.getpid() and hasattr(worker.wsgi, "extensions"):
+    if worker.pid == os.getpid() and hasattr(getattr(worker, "wsgi", None), "extensions"):
         with contextlib.suppress(*DATABASE_AWAY, OSError):  # the board keeps it for the next worker
             worker.wsgi.extensions["backstop_intake"].refused.write_down()
     if hasattr(worker, "backstop_scheduler"):

@@ -91,7 +91,8 @@ class Settings:
         )
         if settings.reconcile_in_web and settings.api_token is None:
             reader.complain_if("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")
-        if platform and not reader.read("ALLOW_EPHEMERAL_DATABASE", _boolean, False):
+        may_be_lost = reader.read("ALLOW_EPHEMERAL_DATABASE", _boolean, False)
+        if platform and not may_be_lost and not reader.has_refused("DATABASE_URL"):
             reader.complain_if(_ephemeral(settings.database_url, platform))
         reader.raise_for_problems()
         return settings
@@ -116,6 +117,9 @@ class _Reader:
             self._problems.append(f"{name} {problem}")
             return default
 
+    def has_refused(self, name: str) -> bool:
+        return any(problem.startswith(f"{name} ") for problem in self._problems)
+
     def complain_if(self, problem: str | None) -> None:
         if problem:
             self._problems.append(problem)
@@ -132,7 +136,8 @@ class _Reader:
 def _ephemeral(database_url: str, platform: Platform) -> str | None:
     """Return what is wrong with a SQLite file on a disk that the platform throws away, if it lies there."""
     url = urlsplit(database_url)
-    if url.scheme != "sqlite" or is_on_volume(unquote(url.path)[1:], _mounts()):
+    may_last = platform.has_volumes and is_on_volume(unquote(url.path)[1:], _mounts())
+    if url.scheme != "sqlite" or may_last:
         return None
     return (
         f"DATABASE_URL is a SQLite file on a disk that {platform.name} throws away with each restart and"

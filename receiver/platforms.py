@@ -1,4 +1,4 @@
-"""What Heroku and Fly tell a process about themselves, in its environment. Pure."""
+"""What Heroku and Fly tell a process about themselves, in its environment."""
 
 import os.path
 from collections.abc import Mapping
@@ -11,7 +11,8 @@ _OF_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Where a deployment runs. `remedy` is what to type there for a database that lasts.
+    """Where a deployment runs. `remedy` is what to type there for a database that lasts; a file can last
+    where there are volumes.
 
     `proxies` is how many of its proxies stand in front of the web process and append to X-Forwarded-For.
     """
@@ -20,6 +21,7 @@ class Platform:
     proxies: int
     public_url: str | None
     remedy: str
+    has_volumes: bool
 
 
 def platform_of(environ: Mapping[str, str]) -> Platform | None:
@@ -27,14 +29,11 @@ def platform_of(environ: Mapping[str, str]) -> Platform | None:
     if environ.get("DYNO"):
         domain = environ.get("HEROKU_APP_DEFAULT_DOMAIN_NAME")  # with the feature runtime-dyno-metadata
         remedy = "heroku addons:create heroku-postgresql:essential-0"
-        return Platform("Heroku", 1, _https(domain), remedy)
+        return Platform("Heroku", 1, _https(domain), remedy, has_volumes=False)
     if app := environ.get("FLY_APP_NAME"):
         # Fly's proxy appends the client's address, and then the app's own.
-        remedy = (
-            "fly mpg create, then fly mpg attach <its id>; or mount a volume at /data and set"
-            " DATABASE_URL=sqlite:////data/backstop.db"
-        )
-        return Platform("Fly", 2, _https(f"{app}.fly.dev"), remedy)
+        remedy = "fly mpg create, then fly mpg attach <its id>"
+        return Platform("Fly", 2, _https(f"{app}.fly.dev"), remedy, has_volumes=True)
     return None
 
 

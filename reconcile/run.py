@@ -174,11 +174,11 @@ class Reconciler:
 
     def _claim_probe(self) -> store.Claim:
         lease = self._settings.reconcile_lease
-        known, doubtful = (
-            store.claim(utcnow(), limit=1, lease=lease, doubtful=doubtful, probing=True)
-            for doubtful in (False, True)
-        )
-        return known if known.tasks else doubtful
+        for doubtful in (False, True):
+            claimed = store.claim(utcnow(), limit=1, lease=lease, doubtful=doubtful, probing=True)
+            if claimed.tasks:
+                break
+        return claimed
 
 
 class _Run:

@@ -138,7 +138,7 @@ def reconcile_due_tasks(reconciler: Reconciler, outage: Outage) -> None:
 
 
 def discover_tasks(discoverer: Discoverer, scheduler: BackgroundScheduler) -> None:
-    """Adopt the tasks in upstream's list whose callbacks go here; what is left over is gone on with soon."""
+    """Adopt our tasks from upstream's list. If pages are left, the next discovery starts soon."""
     try:
         found = discoverer.run()
     except DATABASE_AWAY as problem:

@@ -344,6 +344,22 @@ def test_whatever_signal_ends_it_what_is_being_received_is_kept(backstop, number
     assert "Traceback" not in backstop.log("web")
 
 
+def test_when_the_master_is_killed_its_workers_finish_what_they_receive(backstop):
+    web = backstop.processes[0]
+    workers = psutil.Process(web.pid).children()
+    payload = body("t1")
+    with socket.create_connection(("127.0.0.1", backstop.port), timeout=30) as connection:
+        connection.sendall(head(f"Content-Length: {len(payload)}") + payload[:10])
+        wait_until(lambda: has_accepted(web, [connection]))
+        web.kill()
+        wait_until(lambda: refuses_connections(backstop))
+        connection.sendall(payload[10:])
+        assert connection.recv(12) == b"HTTP/1.1 200"
+    psutil.wait_procs(workers, timeout=30)
+    assert not any(worker.is_running() for worker in workers)
+    assert Delivery.select().count() == 1
+
+
 def has_accepted(web, connections) -> bool:
     workers = psutil.Process(web.pid).children()
     accepted = {one.raddr.port for worker in workers for one in worker.net_connections() if one.raddr}

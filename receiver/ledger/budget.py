@@ -16,6 +16,11 @@ class ByteBudget:
         self._left = float(most)
         self._filled_at = monotonic()
 
+    def give_back(self, size: int) -> None:
+        """Put back what was taken and not stored."""
+        with self._lock:
+            self._left = min(self._left + size, self._most)
+
     def take(self, size: int) -> bool:
         """Take `size` bytes and return True, or return False when so many are not left."""
         with self._lock:

@@ -3,7 +3,7 @@
 A commit waits for the disk, milliseconds on a platform's volume, and SQLite takes one writer at a time: with
 a transaction for each request a burst of callbacks would wait for itself. Therefore requests gather in a
 group. A thread beside them writes what all have brought by its turn in one transaction, while they wait
-for it. Who comes meanwhile gathers in the next group.
+for it. Requests that come meanwhile form the next group.
 
 What it guarantees:
 
@@ -12,8 +12,8 @@ What it guarantees:
   Only when the database is away do all of them fail.
 - Every request waits for `within` seconds at most, the first of a group too: that is why none of them
   writes itself. While the database is stuck, newcomers wait less or not at all.
-- An item that was given up may still be written a little later: who brings it again must be able to tell
-  that it is the same, as a delivery is by its uid.
+- An abandoned item may still be written a little later: a retry must be idempotent, as a delivery is by
+  its uid.
 
 Requests and threads are greenlets where the server makes them so.
 """

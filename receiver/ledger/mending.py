@@ -22,7 +22,7 @@ _AT_ONCE = 500
 def unleased(now: datetime, lease: timedelta) -> Any:
     """Return the condition that nobody asks about a task now. No lease is as long as twice `lease`.
 
-    One that is was taken by a clock that was ahead. It would keep everybody from the task until then.
+    A longer lease was taken by a clock that was ahead: ignore it.
     """
     absurd = Task.leased_until > now + max(2 * lease, _LEASE_AT_LEAST)
     return Task.leased_until.is_null() | (Task.leased_until <= now) | absurd
@@ -77,7 +77,7 @@ def _make_due(kind: Any, latest: datetime, now: datetime) -> int:
         .limit(_AT_ONCE)
     )
     if on_postgresql():
-        # What somebody works on is left to him, and nobody is waited for.
+        # Skip locked rows, so that we never wait.
         chosen = chosen.for_update("FOR UPDATE SKIP LOCKED")  # type: ignore[arg-type]  # stubs know bool only
     portion = _AT_ONCE
     while portion == _AT_ONCE:  # in portions: a long transaction would keep callbacks waiting

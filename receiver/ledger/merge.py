@@ -29,7 +29,7 @@ _REQUIRED = {name: field.default for name, field in Task._meta.fields.items() if
 def merge(rows: Iterable[Evidence], schedule: Assignments) -> Insert:
     """Return the upsert that joins `rows`, at most one a task and all of one kind, with what is known.
 
-    They must be in the order of their ids: who locks several rows in one order cannot deadlock with another.
+    They must be in id order, so that two writers cannot deadlock.
     `schedule` says how the columns join that time the next look-up; those it leaves out stay as they are.
     """
     complete = _complete(rows)

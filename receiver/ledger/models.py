@@ -145,7 +145,8 @@ MISSED = SQL("settled_by = 'lookup' AND COALESCE(claim_status, 'pending') = 'pen
 
 # A task is doubtful when only callbacks have named it, since anyone with the callback URL can name ids, or
 # when upstream refuses its id, which spoils the call for all others in it. Such tasks are asked about apart.
-KNOWN = SQL("(registered_at IS NOT NULL OR lookup_status IS NOT NULL) AND refused_at IS NULL")
+NAMED = SQL("(registered_at IS NOT NULL OR lookup_status IS NOT NULL)")  # by a caller or by upstream
+KNOWN = SQL(f"{NAMED.sql} AND refused_at IS NULL")
 DOUBTFUL = SQL("((registered_at IS NULL AND lookup_status IS NULL) OR refused_at IS NOT NULL)")
 
 for _name, _kind in (

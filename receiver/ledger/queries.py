@@ -187,7 +187,7 @@ def last_answered_run() -> ReconcileRun | None:
 
 
 def failing_runs(limit: int) -> list[ReconcileRun]:
-    """Return the first runs, oldest first, since when upstream has answered no run half of its calls."""
+    """Return the first runs after the last one of which upstream answered half of the calls."""
     answered = ReconcileRun.select(ReconcileRun.id).where(ANSWERED).order_by(ReconcileRun.id.desc())
     with database.connection_context():
         last = answered.first()

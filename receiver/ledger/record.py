@@ -5,7 +5,8 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,8 +18,9 @@ from receiver.ledger.budget import ByteBudget
 from receiver.ledger.db import execute_built, in_one_trip, on_postgresql, writing
 from receiver.ledger.group_commit import GroupCommit
 from receiver.ledger.merge import merge, schedule_of_callback
-from receiver.ledger.models import Delivery, Task, database
+from receiver.ledger.models import NAMED, Delivery, Task, database
 from receiver.ledger.prepared import Prepared, Row
+from receiver.ledger.refusals import SHORTENED
 from receiver.ledger.results import Unreadable, read_callback
 
 # Longer than a healthy database ever takes. The sender does not mind, but those that wait pile up.
@@ -26,8 +28,8 @@ COMMIT_WITHIN_SECONDS = 10.0
 
 # Of a body that is not kept whole: enough to see what it was.
 KEPT_OF_LARGE = 4096
-# What large callbacks of tasks that nobody else names may store in a process: anyone with the callback URL
-# can name tasks. Results are far smaller, so that this is never reached by hundreds of them a second.
+# Bytes that large callbacks of unknown tasks may store per process and minute. Anyone with the callback URL
+# can make up ids. Results are a few KB: hundreds of them a second stay below.
 _STRANGERS_MAY_STORE, _WITHIN_SECONDS = 64 * 2**20, 60.0
 
 
@@ -57,8 +59,8 @@ class Callback:
 class Recorded:
     """What became of a callback: its task with that task's status, and what was wrong with it if anything.
 
-    `problem` says why it is no result, or with the code `shortened` why its result was not kept. Without a
-    task and a problem it had been recorded before.
+    `problem` is None for one that was read and kept whole. With the code `shortened` it says why its result
+    was not kept. When both `task_id` and `problem` are None, it had been recorded before.
     """
 
     task_id: str | None
@@ -73,31 +75,42 @@ class _Entry:
     task_id: str | None
     delivery: Row
     said: Row | None = None
+    may_shorten: bool = True
 
     @property
     def is_large(self) -> bool:
-        return len(self.delivery["body"]) > KEPT_OF_LARGE
+        return (
+            self.may_shorten and max(len(self.delivery[name]) for name in ("body", "headers")) > KEPT_OF_LARGE
+        )
 
     @property
     def stores(self) -> int:
         """Return how many bytes it stores, roughly."""
-        return len(self.delivery["body"]) + len((self.said or {}).get("claim_response") or "")
+        response = (self.said or {}).get("claim_response") or ""
+        return len(self.delivery["body"]) + len(self.delivery["headers"]) + len(response)
 
     def shortened(self) -> "_Entry":
         """Return it with the body's beginning alone, and without the result, which a look-up shall bring."""
-        problem = _as_json(_SHORTENED)
-        body = self.delivery["body"][:KEPT_OF_LARGE]
-        delivery = {**self.delivery, "body": body, "problem": self.delivery["problem"] or problem}
-        return _Entry(self.task_id, delivery, self.said and evidence.without_result(self.said))
+        kept = {
+            "body": self.delivery["body"][:KEPT_OF_LARGE],
+            "headers": "[]" if len(self.delivery["headers"]) > KEPT_OF_LARGE else self.delivery["headers"],
+            "problem": self.delivery["problem"] or _as_json(_SHORTENED),
+        }
+        return _Entry(
+            self.task_id, {**self.delivery, **kept}, self.said and evidence.without_result(self.said)
+        )
 
 
-def record(callback: Callback, now: datetime, *, grace: timedelta, confirm: bool) -> Recorded:
+def record(
+    callback: Callback, now: datetime, *, grace: timedelta, confirm: bool, may_shorten: bool = True
+) -> Recorded:
     """Keep a callback and join what it says of its task. After progress a look-up waits for `grace`.
 
-    What other requests record at the same moment is committed together with it.
+    What other requests record at the same moment is committed together with it. Without `may_shorten` it is
+    kept whole, however much unknown tasks have stored.
     """
     try:
-        return _record(callback, now, grace, confirm)
+        return _record(callback, now, grace, confirm, may_shorten)
     except IntegrityError:
         with database.connection_context():
             if not Delivery.select().where(Delivery.uid == callback.uid).exists():
@@ -105,24 +118,26 @@ def record(callback: Callback, now: datetime, *, grace: timedelta, confirm: bool
         return Recorded(None, None)
 
 
-def _record(callback: Callback, now: datetime, grace: timedelta, confirm: bool) -> Recorded:
+def _record(
+    callback: Callback, now: datetime, grace: timedelta, confirm: bool, may_shorten: bool
+) -> Recorded:
     try:
         if callback.cut:
             raise callback.cut
         result = read_callback(callback.body)
     except Unreadable as problem:
-        recorded = _commits.commit(_Entry(None, _delivery(callback, now, "unreadable", problem=problem)))
+        delivery = _delivery(callback, now, "unreadable", problem=problem)
+        recorded = _commits.commit(_Entry(None, delivery, may_shorten=may_shorten))
         return replace(recorded, problem=recorded.problem or problem)
     said = evidence.of_callback(result, callback.ref, now, grace, confirm)
     delivery = _delivery(callback, now, result.status, task_id=result.task_id)
-    return _commits.commit(_Entry(result.task_id, delivery, said))
+    return _commits.commit(_Entry(result.task_id, delivery, said, may_shorten))
 
 
 def _write(entries: Sequence[_Entry]) -> list[Recorded]:
     """Write the entries in one transaction and return what became of each."""
-    with writing():
-        kept = _within_budget(entries)
-        # In the order of their tasks' ids: two groups that lock rows in one order cannot deadlock.
+    with writing(), _within_budget(entries) as kept:
+        # Lock rows in id order so that two groups cannot deadlock.
         ordered = sorted(kept, key=lambda entry: entry.task_id or "")
         with in_one_trip():
             for some in _apart([entry.said for entry in ordered if entry.said]):
@@ -139,19 +154,27 @@ def _write(entries: Sequence[_Entry]) -> list[Recorded]:
     ]
 
 
-def _within_budget(entries: Sequence[_Entry]) -> Sequence[_Entry]:
+@contextmanager
+def _within_budget(entries: Sequence[_Entry]) -> Iterator[Sequence[_Entry]]:
     """Shorten what large callbacks of tasks that nobody else names would store beyond the budget."""
     large = [entry.task_id or "" for entry in entries if entry.is_large]
     if not large:
-        return entries
-    is_known = Task.registered_at.is_null(False) | Task.lookup_status.is_null(False)
-    known = {task.id for task in Task.select(Task.id).where(Task.id.in_(large), is_known)}
-    return [
-        entry.shortened()
-        if entry.is_large and entry.task_id not in known and not _budget.take(entry.stores)
-        else entry
-        for entry in entries
-    ]
+        yield entries
+        return
+    known = {task.id for task in Task.select(Task.id).where(Task.id.in_(large), NAMED)}
+    kept, taken = [], 0
+    for entry in entries:
+        if entry.is_large and entry.task_id not in known:
+            if _budget.take(entry.stores):
+                taken += entry.stores
+            else:
+                entry = entry.shortened()
+        kept.append(entry)
+    try:
+        yield kept
+    except BaseException:
+        _budget.give_back(taken)  # a group that fails is tried again, one by one
+        raise
 
 
 def _apart(rows: Sequence[Row]) -> list[list[Row]]:
@@ -205,7 +228,7 @@ def _as_json(problem: Unreadable) -> str:
 
 
 _SHORTENED = Unreadable(
-    "shortened",
+    SHORTENED,
     f"Only the first {KEPT_OF_LARGE:,} bytes were kept: too many large callbacks came for tasks that nobody"
     " else names. A look-up asks for the task's result.",
 )

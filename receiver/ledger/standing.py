@@ -15,7 +15,7 @@ FAILING_AFTER_RUNS = 3
 class Standing:
     """How upstream has answered look-ups. `state` is unknown, answering, failing or paused.
 
-    `failing_since` is when the failure began that lasts, be it of a single run as yet.
+    `failing_since` is when the present failure began; one failed run is enough.
     """
 
     state: str

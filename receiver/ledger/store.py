@@ -78,7 +78,7 @@ def register(registrations: Sequence[Registration], now: datetime, *, grace: tim
     created = 0
     with writing():
         for rows in chunked(evidence.of_registrations(registrations, now, grace), _ROWS_AT_ONCE):
-            # In one statement: to go over the ids twice could deadlock with who writes them once in order.
+            # In one statement: a second pass over the ids could deadlock with a writer that makes one.
             written = merge(rows, {}).returning(Task.created_at).execute()
             created += sum(1 for task in written if task.created_at == now)
     return created

@@ -6,6 +6,6 @@ import sys
 from receiver.config import Settings
 
 if __name__ == "__main__":
-    # gunicorn reads WEB_CONCURRENCY while it is imported, and a bad one ends it with a traceback.
-    Settings.from_env()
+    # gunicorn reads WEB_CONCURRENCY while it is imported, and a bad or blank one ends it with a traceback.
+    os.environ["WEB_CONCURRENCY"] = str(Settings.from_env().web_concurrency)
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *sys.argv[1:], "wsgi:app"])

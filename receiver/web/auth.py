@@ -58,7 +58,7 @@ class _Sessions(SecureCookieSessionInterface):
     def get_cookie_secure(self, app: Flask) -> bool:
         """Tell whether the cookie is for HTTPS alone: where the visitor came that way.
 
-        The header may be made up, by whom it keeps from signing in over HTTP and nobody else.
+        A forged header harms only its sender, who then cannot sign in over HTTP.
         """
         proxy_was_asked_by = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
         public_url = urlsplit(current_settings().public_url or "")
@@ -145,7 +145,7 @@ def sign_in(key: str) -> bool:
     """Remember the visitor, if that is the API key."""
     if not is_same_secret(key, current_settings().api_key):
         return False
-    session.clear()  # of what was in it before nothing may count for who has signed in
+    session.clear()  # drop anything set before sign-in (session fixation)
     session.permanent = True
     session[_SIGNED_IN] = True
     return True

@@ -20,7 +20,6 @@ from receiver.ledger.results import Unreadable
 from receiver.web.auth import is_same_secret
 from receiver.web.errors import database_away
 from receiver.web.intake import current_intake
-from receiver.web.refused import RefusedRequests
 from receiver.web.settings import current_settings
 from receiver.web.stalls import stall_guard
 from receiver.web.writes import why_lost
@@ -56,22 +55,25 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     with stall_guard.reading():
         callback, now = _read(settings.max_body_bytes, ref, same.index(True)), utcnow()
     try:
-        recorded = keep(callback, now, settings, current_intake().refused)
+        recorded = keep(callback, now, settings, may_shorten=True)
     except Exception as problem:  # noqa: BLE001 - whatever it is: there is no other copy of this callback
         return _spool(callback, now, problem)
+    if recorded.problem and recorded.problem.code == SHORTENED:
+        current_intake().refused.note(SHORTENED, callback.remote_addr)
     return _answer(recorded)
 
 
 def keep(
-    callback: store.Callback, received_at: datetime, settings: Settings, refused: RefusedRequests
+    callback: store.Callback, received_at: datetime, settings: Settings, may_shorten: bool
 ) -> store.Recorded:
     """Record a callback in the ledger, whether it comes from the network or from the spool."""
-    recorded = store.record(
-        callback, received_at, grace=settings.reconcile_grace, confirm=settings.confirm_callbacks
+    return store.record(
+        callback,
+        received_at,
+        grace=settings.reconcile_grace,
+        confirm=settings.confirm_callbacks,
+        may_shorten=may_shorten,
     )
-    if recorded.problem and recorded.problem.code == "shortened":
-        refused.note(SHORTENED, callback.remote_addr)
-    return recorded
 
 
 def _spool(callback: store.Callback, received_at: datetime, problem: Exception) -> ResponseReturnValue:

@@ -63,8 +63,8 @@ def _spooled(facts: Facts) -> Summary | None:
     if not refused and (facts.spooled is None or facts.writes.spool is not None):
         why = f": “{shown(facts.writes.spool)}”" if facts.writes.spool else ""
         text = (
-            f"the spool could take nothing{why}, so that callbacks would be lost if the database were away;"
-            " see that SPOOL_DIR is a directory that the web process may write to, on a disk with room."
+            f"the spool does not work{why}. If the database fails now, callbacks are lost."
+            " Make SPOOL_DIR a writable directory on a disk with free space."
         )
         return Summary("attention", "Attention", text)
     if not facts.spooled:

@@ -1,32 +1,37 @@
 """The connections of one worker, and which of them wait for a request.
 
-Anybody can open connections and send nothing, or half a head. When they become too many, each new one ends
-the one that has waited longest, so that they keep out no callback.
+Anybody can open connections and send nothing, or half a head. When they become too many, those that have
+waited longest are ended, so that they keep out no callback.
 """
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 
+# The request of a connection that has just been accepted may be on its way.
+SPARED_SECONDS = 0.5
+
 
 class Connections:
-    """Lets at most `most` connections be open, as long as some of them only wait."""
+    """Lets at most `most` connections be open, as long as enough of them have waited for a while."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._open = 0
-        self._waiting: dict[socket.socket, None] = {}  # in the order in which they began to wait
+        # Since when, by the monotonic clock, and in that order.
+        self._waiting: dict[socket.socket, float] = {}
 
     @contextmanager
     def open(self, connection: socket.socket) -> Iterator[None]:
         """Count a connection, which waits until it serves."""
+        if self._open >= self._most:
+            self.end_waiting(1)
         self._open += 1
-        self._waiting[connection] = None
+        self._waiting[connection] = time.monotonic()
         try:
-            if self._open > self._most:
-                self.end_waiting(1)
             yield
         finally:
             self._open -= 1
@@ -34,16 +39,22 @@ class Connections:
 
     @contextmanager
     def serving(self, connection: socket.socket) -> Iterator[None]:
-        """A connection that serves a request is never ended here."""
+        """Spare a connection while it serves a request."""
         self._waiting.pop(connection, None)
         try:
             yield
         finally:
-            self._waiting[connection] = None
+            self._waiting[connection] = time.monotonic()
+
+    def end_surplus(self) -> None:
+        """End as many as there are too many."""
+        self.end_waiting(max(self._open - self._most, 0))
 
     def end_waiting(self, most: int | None = None) -> None:
-        """End those that wait, the oldest first, unless something has just come from the client."""
-        idle = (connection for connection in list(self._waiting) if _nothing_has_come(connection))
+        """End those that have waited for a while and from which nothing has come, the oldest first."""
+        before = time.monotonic() - SPARED_SECONDS
+        long = [connection for connection, since in self._waiting.items() if since <= before]
+        idle = (connection for connection in long if _nothing_has_come(connection))
         for connection in islice(idle, most):
             del self._waiting[connection]
             end_reading(connection)
@@ -51,7 +62,7 @@ class Connections:
 
 def end_reading(connection: socket.socket) -> None:
     """Let the reader of a connection see its end, so that it can still answer."""
-    # Of the socket below gevent's, whose own shutdown raises an error in the reader: it loses what had come.
+    # Shut down the plain socket: gevent's own shutdown raises in the reader, which loses what it has read.
     with contextlib.suppress(OSError):
         _plain(connection).shutdown(socket.SHUT_RD)
 

@@ -36,6 +36,11 @@ class Intake:
         """Return whether callbacks can be kept now, as of some seconds ago at most."""
         return self._trial.writes(self.spool)
 
+    @property
+    def spooled(self) -> int | None:
+        """How many deliveries wait in the spool; None when it cannot be used, as of the last trial too."""
+        return self.spool.depth() if self._trial.last.spool is None else None
+
     def corrected(self, writes: Writes, refused: Mapping[str, Refused]) -> Writes:
         """Return whether callbacks can be kept, in view of those that were refused lately."""
         return writes.corrected(refused.get(NOT_KEPT), self.refused.everywhere().get(NOT_KEPT))
@@ -55,4 +60,4 @@ def kept_meanwhile() -> Kept:
     """Return what became of the callbacks that the database did not take. It asks no database."""
     intake = current_intake()
     lost = intake.refused.everywhere().get(NOT_KEPT)
-    return Kept(spooled=intake.spool.depth(), refused=lost.requests if lost else 0)
+    return Kept(spooled=intake.spooled, refused=lost.requests if lost else 0)

@@ -6,10 +6,12 @@ gives way to what comes (`connections`).
 
 import contextlib
 import errno
+import os
 import socket
 import time
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote
 
 import gevent
 from gunicorn.workers.ggevent import GeventWorker
@@ -25,6 +27,7 @@ _STREAMED = ("/tasks.csv", "/tasks.jsonl")
 _CALLBACKS, _HEALTH = "/callbacks/", "/healthz"
 _FOR_HEALTH = 20  # a platform restarts what does not answer its checks
 _FULL_WITHIN_SECONDS = 1.0
+_WITHOUT_TURNS, _TURN_SECONDS = 20, 0.005
 _LOG_EVERY_SECONDS = 60.0
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
@@ -36,7 +39,8 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Nothing is accepted while all places are taken. Newcomers need some, so that others give way.
+        # At worker_connections gevent stops accepting. Keep an eighth free, so that a new connection can
+        # replace one that waits.
         self._connections = Connections(self.worker_connections * 7 // 8)
         self._most_others = self.worker_connections * 3 // 4
         self._logged_full_at = -_LOG_EVERY_SECONDS
@@ -48,9 +52,14 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
             super().handle(listener, client, addr)
 
     def notify(self) -> None:
-        """Tell the master every second that this worker lives; once it shall end, end what only waits."""
-        super().notify()
-        if not self.alive:
+        """Send the heartbeat, each second, and end connections that only wait: at the end all of them."""
+        self.tmp.notify()
+        if self.alive and self.ppid != os.getppid():
+            self.log.info("The master is gone: the worker ends when its requests are finished.")
+            self.alive: bool = False
+        if self.alive:
+            self._connections.end_surplus()
+        else:
             self._connections.end_waiting()
 
     def handle_quit(self, sig: int, frame: Any) -> None:
@@ -71,11 +80,12 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
             sock.settimeout(_FULL_WITHIN_SECONDS)
             with contextlib.suppress(OSError):
                 sock.sendall(_FULL)
-            raise _given_up()
+            raise _client_gone()
         self._others += 1
         try:
             self._answer(listener_name, req, sock, addr)
-            gevent.sleep(0)  # one that sends its requests all at once must not be served all at once
+            # Clients that send many requests at once take turns, the longer the more they are.
+            gevent.sleep(_TURN_SECONDS * max(self._others - _WITHOUT_TURNS, 0))
         finally:
             self._others -= 1
 
@@ -92,6 +102,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def _is_callback(self, path: str) -> bool:
         # With a token of ours: anybody can send requests to this route.
+        path = "/" + unquote(path).lstrip("/")
         return path.startswith(_CALLBACKS) and path.split("/", 3)[2] in self._tokens
 
     def _answer(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
@@ -101,10 +112,10 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
                 super().handle_request(listener_name, req, sock, addr)
                 sock.settimeout(None)
             else:
-                with gevent.Timeout(ANSWER_WITHIN_SECONDS, _given_up()):
+                with gevent.Timeout(ANSWER_WITHIN_SECONDS, _client_gone()):
                     super().handle_request(listener_name, req, sock, addr)
         except TimeoutError:  # of the socket, or of the system's patience with what is not acknowledged
-            raise _given_up() from None
+            raise _client_gone() from None
 
 
 def end_silent_readers(listener: socket.socket) -> None:
@@ -115,6 +126,6 @@ def end_silent_readers(listener: socket.socket) -> None:
             listener.setsockopt(socket.IPPROTO_TCP, option, _UNACKNOWLEDGED_MS)
 
 
-def _given_up() -> ConnectionResetError:
+def _client_gone() -> ConnectionResetError:
     # gunicorn closes the connection then, and logs nothing.
     return ConnectionResetError(errno.ECONNRESET, "the client does not take its answer")

@@ -13,12 +13,14 @@ from receiver.ledger import refusals
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import describe
 from receiver.ledger.refusals import Refused
+from receiver.native import NativeThreads
 from receiver.spool import Spool
 
 TRY_EVERY_SECONDS = 5.0
 _WITHIN_SECONDS = 2.0
 KEPT, SPOOLED, REFUSED = "kept", "spooled", "refused"
 _SPOOL_SAID = "; the spool: "
+_threads = NativeThreads(1)  # a disk that hangs must stop no greenlet but the one that asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,11 @@ class WriteTrial:
         self._tried_at = -TRY_EVERY_SECONDS  # monotonic
         self._last = Writes()
 
+    @property
+    def last(self) -> Writes:
+        """Return what came of the last trial, without another."""
+        return self._last
+
     def writes(self, spool: Spool) -> Writes:
         """Return whether writes work, as of some seconds ago at most. It takes 2 s at most."""
         with self._lock:
@@ -97,7 +104,7 @@ class WriteTrial:
     def _try(self, spool: Spool) -> None:
         tried_at = utcnow()
         try:
-            full = _problem_of(spool.try_a_write)
+            full = _problem_of(lambda: _threads.run(spool.try_a_write))
             self._note(_problem_of(lambda: refusals.try_a_write(tried_at)), full, tried_at)
         finally:
             self._tried_at = time.monotonic()

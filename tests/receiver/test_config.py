@@ -159,7 +159,7 @@ def test_the_readme_lists_every_setting():
 
 PLATFORMS = {
     "Heroku": ({"DYNO": "web.1"}, "heroku addons:create heroku-postgresql:essential-0"),
-    "Fly": ({"FLY_APP_NAME": "x"}, "fly mpg create, then fly mpg attach"),
+    "Fly": ({"FLY_APP_NAME": "x"}, "fly mpg create, then fly mpg attach <its id>"),
 }
 
 
@@ -176,14 +176,26 @@ def test_a_database_that_a_platform_throws_away_is_refused_with_what_to_type(pla
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_a_lasting_database_is_taken_on_a_platform(platform, monkeypatch):
+def test_a_lasting_database_is_taken_on_a_platform(platform):
     variables, _ = PLATFORMS[platform]
     read(**variables, DATABASE_URL="postgres://u:p@host/name")
     read(**variables, ALLOW_EPHEMERAL_DATABASE="true")
+
+
+def test_a_file_may_last_on_a_volume_where_there_are_any(monkeypatch):
     monkeypatch.setattr("receiver.config._mounts", lambda: "/dev/vdc /data ext4 rw 0 0\n")
-    read(**variables, DATABASE_URL="sqlite:////data/backstop.db")
+    read(FLY_APP_NAME="x", DATABASE_URL="sqlite:////data/backstop.db")
+    for variables in ({"FLY_APP_NAME": "x"}, {"DYNO": "web.1"}):
+        with pytest.raises(SettingsError):
+            read(**variables, DATABASE_URL="sqlite:////elsewhere/backstop.db")
     with pytest.raises(SettingsError):
-        read(**variables, DATABASE_URL="sqlite:////elsewhere/backstop.db")
+        read(DYNO="web.1", DATABASE_URL="sqlite:////data/backstop.db")
+
+
+def test_a_bad_database_url_is_told_once_on_a_platform():
+    with pytest.raises(SettingsError) as stopped:
+        read(DYNO="web.1", DATABASE_URL="mysql://x/y")
+    assert str(stopped.value).count("DATABASE_URL ") == 1
 
 
 def test_the_address_and_the_proxies_are_those_of_the_platform_unless_they_are_set():

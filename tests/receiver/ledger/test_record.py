@@ -1,6 +1,7 @@
 """What large callbacks of tasks that nobody else names may store."""
 
 import json
+from unittest import mock
 
 import pytest
 
@@ -24,6 +25,17 @@ def _spent(ledger, monkeypatch):
 
 def kept_bytes() -> list[int]:
     return [len(bytes(row.body)) for row in Delivery.select().order_by(Delivery.id)]
+
+
+def test_what_is_not_stored_is_not_charged(monkeypatch):
+    budget = ByteBudget(2 * 51_000, within=10**9)
+    monkeypatch.setattr(recording, "_budget", budget)
+    with monkeypatch.context() as broken:
+        broken.setattr(recording, "_statuses", mock.Mock(side_effect=ZeroDivisionError))
+        for _ in range(5):
+            with pytest.raises(ZeroDivisionError):
+                record(body("t1", prompt=PROMPT))
+    assert record(body("t1", prompt=PROMPT)).problem is None
 
 
 def test_beyond_the_budget_large_bodies_are_kept_by_their_beginning(monkeypatch):
@@ -74,6 +86,12 @@ class TestSpent:
         for n in range(5):
             record(body("t1", prompt=f"{PROMPT}{n}"))
         assert Task.get().next_lookup_at == due_at > utcnow()
+
+    def test_large_headers_are_bounded_too(self):
+        record(body("t1"), headers=[("X", "x" * 5000)])
+        assert (Delivery.get().headers, kept_bytes()) == ("[]", [len(body("t1"))])
+        record(body("t2"), headers=[("X", "x")])
+        assert Task.get_by_id("t2").status == "succeeded"
 
     def test_what_names_no_task_is_bounded_too(self):
         outcome = record(b"<html>" + b"x" * 50_000)

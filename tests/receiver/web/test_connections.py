@@ -3,7 +3,13 @@ from contextlib import ExitStack, closing
 
 import pytest
 
+from receiver.web import connections as module
 from receiver.web.connections import Connections
+
+
+@pytest.fixture(autouse=True)
+def _spares_none(monkeypatch):
+    monkeypatch.setattr(module, "SPARED_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -75,3 +81,28 @@ def test_at_the_end_all_that_wait_are_ended(connect):
     with connections.serving(ends[0]):
         connections.end_waiting()
     assert [has_ended(ours) for ours in ends] == [False, True, True, True]
+
+
+def test_one_that_has_just_come_is_never_ended(connect, monkeypatch):
+    monkeypatch.setattr(module, "SPARED_SECONDS", 1000.0)
+    connections = Connections(1)
+    ends = [connect(connections)[0] for _ in range(3)]
+    connections.end_surplus()
+    assert not any(has_ended(ours) for ours in ends)
+
+
+def test_a_new_one_does_not_end_itself_while_all_others_serve(connect):
+    connections = Connections(2)
+    first, second = connect(connections)[0], connect(connections)[0]
+    with connections.serving(first), connections.serving(second):
+        third = connect(connections)[0]
+        assert not has_ended(third)
+
+
+def test_a_surplus_is_ended_later(connect, monkeypatch):
+    connections = Connections(2)
+    with monkeypatch.context() as spared:
+        spared.setattr(module, "SPARED_SECONDS", 1000.0)
+        ends = [connect(connections)[0] for _ in range(5)]
+    connections.end_surplus()
+    assert [has_ended(ours) for ours in ends] == [True, True, True, False, False]

@@ -98,18 +98,11 @@ class TestWrongToken:
 
 
 class TestShortened:
-    @pytest.mark.parametrize("way", ["network", "spool"])
-    def test_it_is_counted_and_told_where_people_and_machines_look(
-        self, client, auth, monkeypatch, make_settings, intake, way
-    ):
+    def test_it_is_counted_and_told_where_people_and_machines_look(self, client, auth, monkeypatch):
         monkeypatch.setattr("receiver.ledger.record._budget", ByteBudget(0, within=60))
         large = body("t1", prompt="x" * 5000)
-        if way == "network":
-            answer = client.post(f"/callbacks/{CALLBACK_TOKEN}", data=large)
-            assert (answer.status_code, answer.json["error"]["code"]) == (202, "shortened")
-        else:
-            callback = Callback(body=large, size=len(large), remote_addr="127.0.0.1")
-            keep(callback, utcnow(), make_settings(), intake.refused)
+        answer = client.post(f"/callbacks/{CALLBACK_TOKEN}", data=large)
+        assert (answer.status_code, answer.json["error"]["code"]) == (202, "shortened")
         page = words(client.get("/", headers=auth).text)
         assert "of 1 large callback only the beginning was kept, just now from 127.0.0.1." in page
         assert "Look-ups ask for their results." in page
@@ -117,6 +110,13 @@ class TestShortened:
         assert "its beginning was kept" in words(client.get("/tasks/t1", headers=auth).text)
         delivery = words(client.get(f"/deliveries/{Delivery.get().id}", headers=auth).text)
         assert "Only the first 4,096 bytes were kept" in delivery
+
+    def test_what_waited_in_the_spool_is_kept_whole(self, ledger, monkeypatch, make_settings):
+        monkeypatch.setattr("receiver.ledger.record._budget", ByteBudget(0, within=60))
+        large = body("t1", prompt="x" * 5000)
+        callback = Callback(body=large, size=len(large), remote_addr="127.0.0.1")
+        keep(callback, utcnow(), make_settings(), may_shorten=False)
+        assert bytes(Delivery.get().body) == large
 
 
 class TestTokens:
@@ -215,7 +215,7 @@ class TestNotKept:
         assert "No space" in report.json["cannot_write"]["spool"]
         assert "cannot_write" in client.get("/readyz").json
         page = words(client.get("/", headers=auth).text)
-        assert "the spool could take nothing: “[Errno 28] No space left on device”" in page
+        assert "the spool does not work: “[Errno 28] No space left on device”." in page
 
     def test_it_is_told_soon_that_a_database_hangs(self, client, monkeypatch):
         end = threading.Event()

@@ -24,6 +24,7 @@ def worker(monkeypatch) -> BoundedWorker:
     worker._most_others, worker._others = 3, 3
     worker.log, worker._logged_full_at = mock.Mock(), -60.0
     worker._connections = Connections(3)
+    worker.alive = True
     monkeypatch.setattr(GeventWorker, "handle_request", lambda *_: None)
     return worker
 
@@ -37,7 +38,10 @@ def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @pytest.mark.parametrize(
     "path",
-    [f"/callbacks/{TOKEN}", f"/callbacks/{TOKEN}/order-1", "/callbacks/older-token-of-the-tests", "/healthz"],
+    [
+        *(f"/callbacks/{TOKEN}", f"/callbacks/{TOKEN}/order-1", "/callbacks/older-token-of-the-tests"),
+        *(f"//callbacks/{TOKEN}", f"/callbacks/%63{TOKEN[1:]}", "/healthz"),
+    ],
 )
 def test_callbacks_and_health_checks_are_served_when_others_have_taken_their_share(worker, connection, path):
     worker.handle_request(None, SimpleNamespace(path=path), connection[0], None)
