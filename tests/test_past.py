@@ -34,7 +34,13 @@ def live(task: PastTask) -> None:
 
 def kept() -> dict[str, list[dict]]:
     """Return all that the ledger holds, without numbers that only count rows."""
-    numbers = {Delivery: {"id"}, Lookup: {"id", "run"}, ReconcileRun: {"id"}, Task: set(), Tally: {"id", "shard"}}
+    numbers = {
+        Delivery: {"id"},
+        Lookup: {"id", "run"},
+        ReconcileRun: {"id"},
+        Task: set(),
+        Tally: {"id", "shard"},
+    }
     tables = {}
     for model, left_out in numbers.items():
         rows = [{name: row[name] for name in row.keys() - left_out} for row in model.select().dicts()]
@@ -45,7 +51,8 @@ def kept() -> dict[str, list[dict]]:
 def test_it_is_what_a_deployment_would_have_kept(ledger, monkeypatch):
     monkeypatch.setattr(past, "_LOST", 0.2)
     monkeypatch.setattr(past, "_DISPUTED", 0.2)
-    assert make_past(NOW, UPSTREAM, a_day=A_DAY) == len(tasks := make_up(NOW, UPSTREAM, 7, A_DAY, 1))
+    tasks = make_up(NOW, UPSTREAM, 7, A_DAY, 1)
+    assert make_past(NOW, UPSTREAM, a_day=A_DAY) == len(tasks)
     made = kept()
     assert {row["status"] for row in made["Task"]} == {"succeeded", "failed"}
     for model in (Lookup, Delivery, ReconcileRun, Task, Tally):
