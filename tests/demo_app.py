@@ -4,6 +4,6 @@ from wsgi import app
 
 # base.html shows it. It is no setting: no deployment can say so by mistake.
 app.config["DEMO"] = (
-    "the tasks and the week before are made up. A program on this machine stands in for Ace Data Cloud and"
-    " loses a third of its callbacks."
+    "all tasks are made up. A program on this machine stands in for Ace Data Cloud and loses a third of its"
+    " callbacks. The terminal shows the API key."
 )
