@@ -1,4 +1,4 @@
-FROM python:3.12-slim
+FROM python:3.13-slim
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
 COPY requirements.txt .
@@ -8,4 +8,4 @@ COPY reconcile reconcile
 COPY wsgi.py gunicorn.conf.py ./
 RUN useradd --create-home backstop && chown backstop /app
 USER backstop
-CMD ["gunicorn", "--bind", "0.0.0.0:8000", "wsgi:app"]
+CMD ["python", "-m", "receiver.web", "--bind", "0.0.0.0:8000"]

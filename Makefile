@@ -17,7 +17,7 @@ demo: $(VENV)/installed ## see callbacks arrive, get lost and be recovered, agai
 .PHONY: run
 run: .env migrate ## run the receiver and the reconciler on this machine, with the settings in .env
 	@$(BIN)/flask --app wsgi next-steps
-	@$(BIN)/python -m reconcile & reconciler=$$!; $(BIN)/gunicorn wsgi:app & web=$$!; \
+	@$(BIN)/python -m reconcile & reconciler=$$!; $(BIN)/python -m receiver.web & web=$$!; \
 		trap 'stopped=yes; kill $$web $$reconciler 2>/dev/null' INT TERM HUP; \
 		wait $$web; ended=$$?; kill $$reconciler 2>/dev/null; wait; [ -n "$$stopped" ] || exit $$ended
 

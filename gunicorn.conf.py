@@ -17,7 +17,6 @@ import threading
 import time
 from functools import partial
 
-from gevent import GreenletExit
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
@@ -110,13 +109,6 @@ def _stop_with(worker: Worker) -> None:
     while worker.alive:
         time.sleep(0.5)
     worker.backstop_stop.set()
-
-
-def worker_int(worker: Worker) -> None:
-    """End a worker once: Ctrl-C comes from the terminal and from the master, the second with a traceback."""
-    if hasattr(worker, "backstop_interrupted"):
-        raise GreenletExit
-    worker.backstop_interrupted = True
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:

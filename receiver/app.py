@@ -1,6 +1,7 @@
 """Builds the Flask application from settings; creating it starts nothing and opens no connection."""
 
 from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import BaseConverter
 
 from receiver.cli import add_commands
@@ -48,4 +49,7 @@ def create_app(settings: Settings) -> Flask:
     pages.add_to_pages(app)
     errors.add_handlers(app)
     add_commands(app)
+    if settings.trusted_proxies:
+        # Only what each of them appends to. The host is not: PUBLIC_URL tells it.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=1, x_host=0)  # type: ignore[method-assign]
     return app

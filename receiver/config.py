@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
+
+from receiver.platforms import Platform, is_on_volume, platform_of
 
 _T = TypeVar("_T")
 
@@ -48,6 +50,7 @@ class Settings:
     max_body_bytes: int
     spool_dir: Path
     port: int
+    trusted_proxies: int
     web_concurrency: int
     retention: timedelta
 
@@ -59,14 +62,14 @@ class Settings:
         """
         if environ is None:
             environ = {**_dotenv(), **os.environ}
-        reader = _Reader(environ)
+        reader, platform = _Reader(environ), platform_of(environ)
         settings = cls(
             database_url=reader.read("DATABASE_URL", _database_url, "sqlite:///backstop.db"),
             api_token=reader.read("ACEDATACLOUD_API_TOKEN", _api_token, None),
             api_base_url=reader.read("ACEDATACLOUD_API_BASE_URL", _http_url, "https://api.acedata.cloud"),
             callback_tokens=reader.read("CALLBACK_TOKEN", _callback_tokens, (), required=True),
             api_key=reader.read("API_KEY", _api_key, "", required=True),
-            public_url=reader.read("PUBLIC_URL", _http_url, None),
+            public_url=reader.read("PUBLIC_URL", _http_url, platform.public_url if platform else None),
             reconcile_interval=reader.read("RECONCILE_INTERVAL", _seconds, timedelta(seconds=15)),
             reconcile_grace=reader.read("RECONCILE_GRACE", _seconds, timedelta(seconds=180)),
             reconcile_batch_size=reader.read("RECONCILE_BATCH_SIZE", _whole(1, 200), 50),
@@ -80,11 +83,16 @@ class Settings:
             max_body_bytes=reader.read("MAX_BODY_BYTES", _whole(1, 2**30), 2**20),
             spool_dir=reader.read("SPOOL_DIR", Path, Path("spool")),
             port=reader.read("PORT", _whole(0, 65535), 8000),
+            trusted_proxies=reader.read(
+                "TRUSTED_PROXIES", _whole(0, 10), platform.proxies if platform else 0
+            ),
             web_concurrency=reader.read("WEB_CONCURRENCY", _whole(1, 256), 2),
             retention=timedelta(days=reader.read("RETENTION_DAYS", _whole(1, 36500), 30)),
         )
         if settings.reconcile_in_web and settings.api_token is None:
-            reader.complain("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")
+            reader.complain_if("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")
+        if platform and not reader.read("ALLOW_EPHEMERAL_DATABASE", _boolean, False):
+            reader.complain_if(_ephemeral(settings.database_url, platform))
         reader.raise_for_problems()
         return settings
 
@@ -108,8 +116,9 @@ class _Reader:
             self._problems.append(f"{name} {problem}")
             return default
 
-    def complain(self, problem: str) -> None:
-        self._problems.append(problem)
+    def complain_if(self, problem: str | None) -> None:
+        if problem:
+            self._problems.append(problem)
 
     def raise_for_problems(self) -> None:
         if self._problems:
@@ -118,6 +127,23 @@ class _Reader:
                 f"Backstop cannot start, its settings need mending:\n{lines}\n"
                 "Set them in the environment, or in a .env file here (.env.example lists them all)."
             )
+
+
+def _ephemeral(database_url: str, platform: Platform) -> str | None:
+    """Return what is wrong with a SQLite file on a disk that the platform throws away, if it lies there."""
+    url = urlsplit(database_url)
+    if url.scheme != "sqlite" or is_on_volume(unquote(url.path)[1:], _mounts()):
+        return None
+    return (
+        f"DATABASE_URL is a SQLite file on a disk that {platform.name} throws away with each restart and"
+        f" deploy: every callback would be lost. Type: {platform.remedy}."
+        " For a trial without lasting data set ALLOW_EPHEMERAL_DATABASE=true"
+    )
+
+
+def _mounts() -> str:
+    path = Path("/proc/mounts")
+    return path.read_text() if path.exists() else ""
 
 
 def _dotenv() -> dict[str, str]:

@@ -300,6 +300,7 @@ def test_a_process_with_bad_settings_stops_with_one_message_and_no_traceback(mak
     backstop = make_backstop(API_KEY="", PORT="http", DATABASE_URL="mysql://u:hidden@h/n")
     for command in (
         ["gunicorn", "-c", f"{REPOSITORY}/gunicorn.conf.py", "wsgi:app"],
+        ["receiver.web"],
         ["reconcile"],
         ["flask", "--app", "wsgi", "migrate"],
     ):
@@ -311,16 +312,50 @@ def test_a_process_with_bad_settings_stops_with_one_message_and_no_traceback(mak
         assert "hidden" not in ended.stderr
 
 
-def test_ctrl_c_ends_the_web_process_without_a_traceback(make_backstop):
-    backstop = make_backstop()
-    web = backstop.start_web()
-    workers = psutil.Process(web.pid).children()
-    # In its first second a worker ends otherwise.
-    wait_until(lambda: all(time.time() - worker.create_time() > 2 for worker in workers))
-    for worker in workers:
-        worker.send_signal(signal.SIGINT)  # as the terminal sends it to all of them
-    assert backstop.stop(web, signal.SIGINT) == 0
+def test_a_bad_number_of_web_processes_is_told_as_every_bad_setting(make_backstop):
+    ended = make_backstop(WEB_CONCURRENCY="2  # web processes").command("receiver.web")
+    assert ended.returncode == 1
+    assert "  - WEB_CONCURRENCY must be a whole number from 1 to 256\n" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("to_all", [False, True], ids=["as platforms do", "as a terminal does"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_whatever_signal_ends_it_what_is_being_received_is_kept(backstop, number, to_all):
+    web = backstop.processes[0]
+    payload = body("t1")
+    half = len(payload) // 2
+    with contextlib.ExitStack() as stack:
+        connections = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", backstop.port), timeout=30))
+            for _ in range(8)
+        ]
+        for connection in connections:
+            connection.sendall(head(f"Content-Length: {len(payload)}") + payload[:half])
+        wait_until(lambda: has_accepted(web, connections))
+        for process in [psutil.Process(web.pid), *(psutil.Process(web.pid).children() if to_all else [])]:
+            process.send_signal(number)
+        wait_until(lambda: refuses_connections(backstop))
+        for connection in connections:
+            connection.sendall(payload[half:])
+        assert [connection.recv(12) for connection in connections] == [b"HTTP/1.1 200"] * 8
+    assert web.wait(timeout=30) == 0
+    assert Delivery.select().count() == 8
     assert "Traceback" not in backstop.log("web")
+
+
+def has_accepted(web, connections) -> bool:
+    workers = psutil.Process(web.pid).children()
+    accepted = {one.raddr.port for worker in workers for one in worker.net_connections() if one.raddr}
+    return {connection.getsockname()[1] for connection in connections} <= accepted
+
+
+def refuses_connections(backstop) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", backstop.port), timeout=5).close()
+    except OSError:
+        return True
+    return False
 
 
 def test_a_reconciler_without_a_token_says_where_to_get_it(make_backstop):

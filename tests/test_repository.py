@@ -1,8 +1,10 @@
 """What must stay true of the repository itself."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import requires, version
 from pathlib import Path
 
@@ -92,6 +94,25 @@ def test_the_migrations_are_numbered_without_gaps():
 def test_procfile_and_platform_files_start_what_exists():
     commands = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
     assert commands["release"] == "flask --app wsgi migrate"
-    assert commands["web"].startswith("gunicorn --bind 0.0.0.0:${PORT:-8000}")
-    assert commands["web"].endswith("wsgi:app")
+    assert commands["web"] == "python -m receiver.web --bind 0.0.0.0:${PORT:-8000}"
     assert commands["reconcile"] == "python -m reconcile"
+
+
+def test_fly_ends_machines_gently_and_never_has_none_that_answers():
+    fly = tomllib.loads((ROOT / "fly.toml").read_text())
+    assert fly["kill_signal"] == "SIGTERM"
+    graceful = re.search(r"^graceful_timeout = (\d+)", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    assert fly["kill_timeout"] > int(graceful[1])
+    assert fly["deploy"] == {"release_command": "flask --app wsgi migrate", "strategy": "bluegreen"}
+    assert fly["processes"]["web"] == "python -m receiver.web --bind 0.0.0.0:8000"
+    service = fly["http_service"]
+    assert (service["auto_stop_machines"], service["auto_start_machines"]) == ("off", True)
+    assert (service["min_machines_running"], service["internal_port"]) == (1, 8000)
+    assert service["concurrency"]["type"] == "requests"
+    assert service["checks"][0]["path"] == "/healthz"
+    assert fly["primary_region"]
+
+
+def test_one_version_of_python_is_named_everywhere():
+    wanted = (ROOT / ".python-version").read_text().strip()
+    assert f"FROM python:{wanted}-slim" in (ROOT / "Dockerfile").read_text()

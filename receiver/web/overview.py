@@ -71,6 +71,7 @@ def show() -> ResponseReturnValue:
         plot=plots.plot_by_time(hours, hours_a_slot),
         summaries=summarise(facts),
         next_run=next_run(facts),
+        public_url=settings.public_url,
         **shown,
     )
 

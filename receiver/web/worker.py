@@ -53,6 +53,10 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         if not self.alive:
             self._connections.end_waiting()
 
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Finish the requests in progress after SIGINT and SIGQUIT too; gunicorn would drop them."""
+        self.handle_exit(sig, frame)
+
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
         """Answer one request. ConnectionResetError when its client does not take the answer in time."""
         with self._connections.serving(sock):

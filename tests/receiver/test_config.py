@@ -155,3 +155,41 @@ def test_the_readme_lists_every_setting():
     known = set(re.findall(r'reader\.read\(\s*"([A-Z_]+)"', (ROOT / "receiver/config.py").read_text()))
     readme = (ROOT / "README.md").read_text()
     assert {name for name in known if f"`{name}`" not in readme} == set()
+
+
+PLATFORMS = {
+    "Heroku": ({"DYNO": "web.1"}, "heroku addons:create heroku-postgresql:essential-0"),
+    "Fly": ({"FLY_APP_NAME": "x"}, "fly mpg create, then fly mpg attach"),
+}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize(
+    "database_url", ["", "sqlite:///backstop.db", "sqlite:////app/backstop.db", "sqlite:////dev/shm/x.db"]
+)
+def test_a_database_that_a_platform_throws_away_is_refused_with_what_to_type(platform, database_url):
+    variables, remedy = PLATFORMS[platform]
+    with pytest.raises(SettingsError) as stopped:
+        read(**variables, DATABASE_URL=database_url)
+    assert f"DATABASE_URL is a SQLite file on a disk that {platform} throws away" in str(stopped.value)
+    assert remedy in str(stopped.value)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_lasting_database_is_taken_on_a_platform(platform, monkeypatch):
+    variables, _ = PLATFORMS[platform]
+    read(**variables, DATABASE_URL="postgres://u:p@host/name")
+    read(**variables, ALLOW_EPHEMERAL_DATABASE="true")
+    monkeypatch.setattr("receiver.config._mounts", lambda: "/dev/vdc /data ext4 rw 0 0\n")
+    read(**variables, DATABASE_URL="sqlite:////data/backstop.db")
+    with pytest.raises(SettingsError):
+        read(**variables, DATABASE_URL="sqlite:////elsewhere/backstop.db")
+
+
+def test_the_address_and_the_proxies_are_those_of_the_platform_unless_they_are_set():
+    database = {"DATABASE_URL": "postgres://u:p@host/name"}
+    on_fly = read(FLY_APP_NAME="x", **database)
+    assert (on_fly.public_url, on_fly.trusted_proxies) == ("https://x.fly.dev", 2)
+    ours = read(FLY_APP_NAME="x", PUBLIC_URL="https://a.example", TRUSTED_PROXIES="3", **database)
+    assert (ours.public_url, ours.trusted_proxies) == ("https://a.example", 3)
+    assert (read().public_url, read().trusted_proxies) == (None, 0)
