@@ -11,7 +11,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(VENV)/installed-dev ## see callbacks arrive, get lost and be recovered, against a stand-in for upstream
+demo: $(VENV)/installed ## see callbacks arrive, get lost and be recovered, against a stand-in for upstream
 	@$(BIN)/python -m tests.demo
 
 .PHONY: run
@@ -53,16 +53,18 @@ migrate: $(VENV)/installed .env ## bring the database's schema up to date
 		sed -e "s/^CALLBACK_TOKEN=/&$$(secret)/" -e "s/^API_KEY=/&$$(secret)/" .env.example > $@
 	@echo "Wrote .env with a fresh CALLBACK_TOKEN and API_KEY."
 
-$(VENV)/bin/pip:
+# What is installed into .venv, a requirements file: it tells how far it is, and keeps quiet for no longer than 2 s.
+define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Backstop needs Python 3.11 or newer, set PYTHON=...")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) tests/install.py $(VENV) $(1)
+endef
 
-$(VENV)/installed: requirements.txt | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+$(VENV)/installed: requirements.txt
+	$(call install,requirements.txt)
 	@touch $@
 
-$(VENV)/installed-dev: requirements.txt requirements-dev.txt | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/installed-dev: requirements.txt requirements-dev.txt
+	$(call install,requirements-dev.txt)
 	@touch $@ $(VENV)/installed
 
 # Apart from the others: what the benchmark compares with is no part of Backstop.

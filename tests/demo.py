@@ -1,6 +1,7 @@
 """make demo: the whole service against a stand-in for Ace Data Cloud that loses a third of its callbacks.
 
-It submits tasks of all kinds and shows how they come back: by callback, or recovered by a look-up.
+It submits tasks of all kinds and shows how they come back: by callback, or recovered by a look-up. It needs
+no package beyond requirements.txt.
 """
 
 import random
@@ -9,6 +10,8 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import urllib3
@@ -16,12 +19,15 @@ import urllib3
 from receiver.ledger import tally
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import init_database
+from receiver.ledger.models import MISSED, Task, database
 from tests.past import KINDS, make_past, prompt_of
 from tests.processes import Backstop, free_port
 from tests.upstream import Options, StandIn
 
 SUBMIT_EVERY_SECONDS = 1.0
+AT_ONCE = 5  # submitted first, so that one of them is lost soon
 REPORT_EVERY_SECONDS = 1.0 if sys.stdout.isatty() else 5.0
+NEW_LINE = "\n\n" if sys.stdout.isatty() else "\n"  # ends the line that is written over
 OPTIONS = {"lost": 0.33, "failing": 0.1, "progress": 0.3, "duplicated": 0.1, "disordered": 0.1}
 FAULTS = {"rate_429": 0.05, "rate_500": 0.05}
 
@@ -37,9 +43,9 @@ def main() -> int:
         StandIn(options) as upstream,
         deployment(Path(directory), upstream, _port()) as backstop,
     ):
+        backstop.application = "tests.demo_app:app"
         try:
-            print("Making up a week of tasks, so that the plots have something to show ...")
-            start(backstop, upstream)
+            start(backstop, upstream, lambda step: print(f"{step} ...", flush=True))
             _tell(backstop, upstream)
             _submit_for_ever(backstop, upstream)
         except KeyboardInterrupt:
@@ -61,11 +67,14 @@ def deployment(directory: Path, upstream: StandIn, port: int | None = None) -> B
     )
 
 
-def start(backstop: Backstop, upstream: StandIn) -> None:
+def start(backstop: Backstop, upstream: StandIn, tell: Callable[[str], None] = lambda _: None) -> None:
     """Start its processes on a ledger that holds a made-up past."""
+    tell("Making the database")
     backstop.migrate()
     init_database(backstop.database_url)
-    make_past(utcnow(), upstream.url)
+    tell("Making up a week of tasks, so that the plots have something to show")
+    make_past(utcnow(), upstream.records.base_url)
+    tell("Starting the receiver and the reconciler")
     backstop.start_web()
     backstop.start_reconciler()
 
@@ -76,19 +85,24 @@ def _tell(backstop: Backstop, upstream: StandIn) -> None:
         f" ({upstream.url}).\n\n"
         f"  Open     {backstop.url}/\n"
         f"  API key  {backstop.environ['API_KEY']}\n\n"
-        "Ctrl-C ends it all.\n"
+        "Ctrl-C ends it all.\n",
+        flush=True,
     )
 
 
 def _submit_for_ever(backstop: Backstop, upstream: StandIn) -> None:
     rng, submitted, reported_at, past = random.Random(1), 0, 0.0, tally.count_outcomes()
+    began_at, recovered = utcnow(), False
     while True:
         submit(rng, backstop, upstream)
         submitted += 1
+        if not recovered:
+            recovered = _tell_of_first_recovered(began_at, backstop)
         if time.monotonic() - reported_at >= REPORT_EVERY_SECONDS:
             reported_at = time.monotonic()
             _report(submitted, past)
-        time.sleep(SUBMIT_EVERY_SECONDS)
+        if submitted > AT_ONCE:
+            time.sleep(SUBMIT_EVERY_SECONDS)
 
 
 def submit(rng: random.Random, backstop: Backstop, upstream: StandIn) -> None:
@@ -103,6 +117,21 @@ def submit(rng: random.Random, backstop: Backstop, upstream: StandIn) -> None:
     registration = {"id": answer.json()["task_id"], "type": kind, "ref": order}
     if backstop.request("POST", "/api/tasks", registration).status != 201:
         raise RuntimeError(f"the task could not be registered:\n{backstop.log('web')}")
+
+
+def _tell_of_first_recovered(began_at: datetime, backstop: Backstop) -> bool:
+    """Tell of the first task whose callback was lost and whose result is there; False while there is none."""
+    with database.connection_context():
+        task = Task.select().where(MISSED, Task.created_at >= began_at).order_by(Task.settled_at).first()
+    if task is None:
+        return False
+    print(
+        f"{NEW_LINE}The first lost callback is recovered: upstream never called back for {task.ref}. Backstop asked,"
+        f" and had the result {(task.settled_at - task.created_at).total_seconds():.0f} s after the submission.\n"
+        f"  {backstop.url}/tasks/{task.id}\n",
+        flush=True,
+    )
+    return True
 
 
 def _report(submitted: int, past: tally.Outcomes) -> None:

@@ -50,9 +50,8 @@ def make_past(now: datetime, upstream_url: str, days: int = 7, a_day: int = 150,
     Some callbacks never came, some tasks failed, a few were disputed; more came by day than by night.
     """
     tasks = make_up(now, upstream_url, days, a_day, seed)
-    with (
-        writing()
-    ):  # all of it at once: a transaction for each step would wait for the disk thousands of times
+    # One transaction: one for each step would wait for the disk thousands of times.
+    with writing():
         for some in chunked(tasks, _ROWS_AT_ONCE):
             _write(some)
     return len(tasks)

@@ -60,6 +60,7 @@ class Backstop:
             **{name: str(value) for name, value in variables.items()},
         }
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.application = "wsgi:app"
         self.handicap: Callable[[], None] | None = None  # what each process does to itself as it starts
         self._http = urllib3.PoolManager(maxsize=16, retries=False, timeout=30)
 
@@ -87,7 +88,7 @@ class Backstop:
     def start_web(self, *options: str) -> subprocess.Popen[bytes]:
         """Start gunicorn and wait until it answers."""
         process = self.start(
-            "web", "-m", "gunicorn", "-c", f"{REPOSITORY}/gunicorn.conf.py", *options, "wsgi:app"
+            "web", "-m", "gunicorn", "-c", f"{REPOSITORY}/gunicorn.conf.py", *options, self.application
         )
         wait_until(lambda: process.poll() is not None or self._is_up())
         if process.returncode is not None:

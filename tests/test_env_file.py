@@ -38,7 +38,8 @@ def as_systemd(path: Path) -> dict[str, str]:
         if not line or line[0] in "#;":
             continue
         name, equals, value = line.partition("=")
-        assert equals and _NAME.fullmatch(name), f"systemd ignores the line {line!r}"
+        assert equals, f"systemd ignores the line {line!r}"
+        assert _NAME.fullmatch(name), f"systemd ignores the name {name!r}"
         assert not re.search(r"""["'\\]""", value), f"systemd would change the value of {name}"
         read[name] = value.strip()
     return read

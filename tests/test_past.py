@@ -51,7 +51,8 @@ def kept() -> dict[str, list[dict]]:
 def test_it_is_what_a_deployment_would_have_kept(ledger, monkeypatch):
     monkeypatch.setattr(past, "_LOST", 0.2)
     monkeypatch.setattr(past, "_DISPUTED", 0.2)
-    assert make_past(NOW, UPSTREAM, a_day=A_DAY) == len(tasks := make_up(NOW, UPSTREAM, 7, A_DAY, 1))
+    tasks = make_up(NOW, UPSTREAM, 7, A_DAY, 1)
+    assert make_past(NOW, UPSTREAM, a_day=A_DAY) == len(tasks)
     made = kept()
     assert {row["status"] for row in made["Task"]} == {"succeeded", "failed"}
     for model in (Lookup, Delivery, ReconcileRun, Task, Tally):

@@ -709,6 +709,26 @@ def test_it_serves_the_pictures_it_promises(start: Callable[..., StandIn], liste
     assert call(upstream, "/images/one.png").body != call(upstream, "/images/two.png").body
 
 
+def test_it_serves_the_videos_it_promises_also_in_part(
+    start: Callable[..., StandIn], listener: Listener
+) -> None:
+    upstream = start(work=QUICK)
+    upstream.submit("videos", {"callback_url": listener.url})
+    eventually(lambda: len(listener.received) == 1)
+    for url in listener.received[0].body["video_urls"]:
+        whole = call(upstream, urlsplit(url).path)
+        assert (whole.status, whole.headers["Content-Type"]) == (200, "video/mp4")
+        assert whole.body[4:8] == b"ftyp"
+        size = len(whole.body)
+        for wanted, first, last in (("0-1", 0, 1), ("10-", 10, size - 1), (f"5-{size + 9}", 5, size - 1)):
+            part = call(upstream, urlsplit(url).path, headers={"Range": f"bytes={wanted}"})
+            assert (part.status, part.body) == (206, whole.body[first : last + 1])
+            assert part.headers["Content-Range"] == f"bytes {first}-{last}/{size}"
+        beyond = call(upstream, urlsplit(url).path, headers={"Range": f"bytes={size}-"})
+        assert (beyond.status, beyond.headers["Content-Range"]) == (416, f"bytes */{size}")
+    assert call(upstream, "/videos/t1/0_4.mp4").status == 404
+
+
 def test_it_says_what_it_is_and_what_it_is_not(start: Callable[..., StandIn]) -> None:
     upstream = start()
     assert b"stand-in" in call(upstream, "/").body

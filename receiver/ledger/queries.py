@@ -83,10 +83,13 @@ def lookups_of(task_id: str, limit: int = 100) -> list[Lookup]:
         return list(Lookup.select().where(Lookup.task == task_id).order_by(Lookup.id.desc()).limit(limit))
 
 
-def count_given_up(since: datetime, newest: int = 1000) -> int:
-    """Return how many tasks were given up since a moment, among the `newest` of those that still are."""
+def given_up(since: datetime, newest: int = 1000) -> tuple[int, datetime | None]:
+    """Return how many tasks were given up since a moment, and when we first heard of the first of these.
+
+    Among the `newest` of those that still are given up.
+    """
     expired = (
-        Task.select(Task.gave_up_at)
+        Task.select(Task.gave_up_at, Task.created_at)
         .where(Task.status == EXPIRED)
         .order_by(Task.created_at.desc())
         .limit(newest)
@@ -94,7 +97,8 @@ def count_given_up(since: datetime, newest: int = 1000) -> int:
     )
     with database.connection_context():
         moments: list[Any] = list(expired)
-    return sum(gave_up_at >= since for (gave_up_at,) in moments)
+    known_since = [created_at for gave_up_at, created_at in moments if gave_up_at >= since]
+    return len(known_since), min(known_since, default=None)
 
 
 def oldest_pending_at() -> datetime | None:

@@ -13,6 +13,7 @@ from receiver.web.wording import shown
 
 _LINKS = {"image_url": "image", "raw_image_url": "full-size image", "video_url": "video"}
 _LINK_LISTS = {"image_urls": "image", "sub_image_urls": "image", "video_urls": "video"}
+_THIS_MACHINE = {"127.0.0.1", "localhost"}
 _MOST_ENTRIES = 50
 _MOST_CHARACTERS = 100_000
 
@@ -53,12 +54,15 @@ class Failure:
     message: str
 
 
-def contents_of(task: Task) -> Contents:
-    """Return the readable parts of a task's response; what is no safe link is left out of the links."""
+def contents_of(task: Task, stand_in: str | None = None) -> Contents:
+    """Return the readable parts of a task's response; what is no safe link is left out of the links.
+
+    See `loadable` for the stand-in.
+    """
     response = _object(task.response)
     return Contents(
-        image=loadable(response.get("image_url")) if is_upstreams(task) else None,
-        video=next(iter(_videos(response)), None) if is_upstreams(task) else None,
+        image=loadable(response.get("image_url"), stand_in) if is_upstreams(task) else None,
+        video=next(iter(_videos(response, stand_in)), None) if is_upstreams(task) else None,
         links=tuple(_links(response)),
         descriptions=_texts(response.get("descriptions")),
         prompts=_texts(response.get("prompts")),
@@ -75,9 +79,9 @@ def is_upstreams(task: Task) -> bool:
     return bool(task.lookup_status == SUCCEEDED)
 
 
-def thumbnail_of(task: Task) -> str | None:
-    """Return the address from which a page may load a task's image."""
-    return loadable(_object(task.response).get("image_url")) if is_upstreams(task) else None
+def thumbnail_of(task: Task, stand_in: str | None = None) -> str | None:
+    """Return the address from which a page may load a task's image; see `loadable` for the stand-in."""
+    return loadable(_object(task.response).get("image_url"), stand_in) if is_upstreams(task) else None
 
 
 def failure_of(task: Task) -> Failure | None:
@@ -124,10 +128,26 @@ def safe_url(value: object) -> str | None:
     return value if parts.scheme in {"http", "https"} and parts.hostname else None
 
 
-def loadable(value: object) -> str | None:
-    """Return `value` if a page may load it by itself, without a click: an https address."""
+def loadable(value: object, stand_in: str | None = None) -> str | None:
+    """Return `value` if a page may load it by itself, without a click: an https address.
+
+    `stand_in` is the origin of a program on this machine that stands in for upstream: it has no https.
+    """
     url = safe_url(value)
-    return url if url and urlsplit(url).scheme == "https" else None
+    if url is None:
+        return None
+    return url if urlsplit(url).scheme == "https" or _origin(url) == stand_in else None
+
+
+def stand_in_of(api_base_url: str) -> str | None:
+    """Return upstream's origin if upstream is a program on this machine that is asked over plain http."""
+    parts = urlsplit(api_base_url)
+    return _origin(api_base_url) if parts.scheme == "http" and parts.hostname in _THIS_MACHINE else None
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _without(secrets: Sequence[str], text: str) -> str:
@@ -147,9 +167,9 @@ def _links(response: dict[str, Any]) -> Iterable[Link]:
             yield Link(name, url)
 
 
-def _videos(response: dict[str, Any]) -> Iterable[str]:
+def _videos(response: dict[str, Any], stand_in: str | None) -> Iterable[str]:
     found = [response.get("video_url"), *_list(response.get("video_urls"))]
-    return (url for value in found if (url := loadable(value)))
+    return (url for value in found if (url := loadable(value, stand_in)))
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ class Facts:
     last_day: Outcomes = field(default_factory=Outcomes)  # of the tasks first heard of in the last 24 hours
     last_day_began: datetime | None = None  # by the hours in which they are counted
     given_up: int = 0  # in the last 24 hours
+    given_up_known_since: datetime | None = None  # when we first heard of the first of these
     disputed: int = 0  # of the tasks of the last 24 hours, not acknowledged
     knows_none: bool = False  # of the tasks it was asked about lately upstream knew none
     slowest_recovery: timedelta | None = None  # in the last 24 hours
@@ -61,17 +62,25 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """A link to the list of some tasks that a summary speaks of: its words, and the query of the list."""
+
+    words: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """One thing that is the case. `severity` is well, busy, attention or trouble.
 
-    `command` is what would help, `listed` the query of the list of the tasks that it is about.
+    `command` is what would help. `listed` has a link for each kind of tasks that the text counts.
     """
 
     severity: str
     label: str
     text: str
     command: str | None = None
-    listed: str | None = None
+    listed: Sequence[Listed] = ()
 
 
 def since(moment: datetime, now: datetime) -> str:

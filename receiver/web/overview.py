@@ -111,6 +111,7 @@ def _facts(
     newest = list_briefly(TaskFilter(), 1).tasks
     runs, asking_runs = queries.list_runs(1), queries.list_runs(1, asked=True)
     refused = intake.refused_since(now - REFUSED_TOLD_FOR)
+    given_up, given_up_known_since = queries.given_up(now - _DAY)
     return Facts(
         now=now,
         interval=settings.reconcile_interval,
@@ -120,7 +121,8 @@ def _facts(
         oldest_pending_at=queries.oldest_pending_at(),
         last_day=last_day,
         last_day_began=min(lately.day),
-        given_up=queries.count_given_up(now - _DAY),
+        given_up=given_up,
+        given_up_known_since=given_up_known_since,
         disputed=disputes.count_unacknowledged(min(lately.day)),
         knows_none=disputes.knows_none(now - _DAY),
         slowest_recovery=queries.slowest_recovery(min(lately.day)) if last_day.missed else None,

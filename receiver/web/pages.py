@@ -4,7 +4,7 @@ from flask import Blueprint, Flask, Response, request
 
 from receiver.ledger.clock import to_iso
 from receiver.web import auth, contents, wording
-from receiver.web.settings import address, current_settings
+from receiver.web.settings import address, current_settings, stand_in
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'{pictures};"
@@ -30,9 +30,10 @@ def add_to_pages(app: Flask) -> None:
     for each in (
         *(wording.exact, wording.ago, wording.took, wording.lasted, wording.size, wording.counted),
         *(wording.share, wording.shown, wording.title, wording.trust, wording.next_lookup, to_iso),
-        *(contents.thumbnail_of, contents.problem_of, contents.printed),
+        *(contents.problem_of, contents.printed),
     ):
         app.add_template_filter(each)
+    app.add_template_filter(lambda task: contents.thumbnail_of(task, stand_in()), "thumbnail_of")
     app.add_template_filter(zip, "zip")
     app.context_processor(_for_templates)
     app.after_request(_protect)
@@ -46,11 +47,17 @@ def _for_templates() -> dict[str, object]:
     }
 
 
+def _picture_sources() -> list[str]:
+    if not current_settings().thumbnails:
+        return []
+    return ["https:", origin] if (origin := stand_in()) else ["https:"]
+
+
 def _protect(response: Response) -> Response:
     """Let a browser that shows an answer of ours load and do nothing beyond it, and keep no copy."""
     if response.mimetype == "text/html":
-        pictures = " https:" if current_settings().thumbnails else ""
-        policy = _POLICY.format(pictures=pictures, media=pictures.strip() or "'none'")
+        sources = [f" {source}" for source in _picture_sources()]
+        policy = _POLICY.format(pictures="".join(sources), media="".join(sources).strip() or "'none'")
         response.headers["Content-Security-Policy"] = policy
     if request.endpoint not in {"static", "callbacks.receive"}:  # a program reads a callback's answer
         response.headers.update(_HEADERS)

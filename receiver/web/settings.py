@@ -3,6 +3,7 @@
 from flask import current_app, request
 
 from receiver.config import Settings
+from receiver.web.contents import stand_in_of
 
 
 def current_settings() -> Settings:
@@ -14,3 +15,8 @@ def current_settings() -> Settings:
 def address() -> str:
     """Return this deployment's address, without a slash at its end: the public one, or the request's own."""
     return current_settings().public_url or request.host_url.rstrip("/")
+
+
+def stand_in() -> str | None:
+    """Return the origin of a stand-in for upstream on this machine, from which pages may load."""
+    return stand_in_of(current_settings().api_base_url)

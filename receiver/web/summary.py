@@ -6,7 +6,7 @@ from receiver.ledger.clock import to_iso
 from receiver.ledger.models import Pause
 from receiver.ledger.standing import FAILING_AFTER, FAILING_AFTER_RUNS
 from receiver.web import callbacks_told, disputes
-from receiver.web.facts import Facts, Summary
+from receiver.web.facts import Facts, Listed, Summary
 from receiver.web.wording import ago, ahead, counted, exact, lasted, shown, span
 from receiver.web.writes import REFUSED
 
@@ -106,7 +106,7 @@ def _paused(facts: Facts) -> Summary | None:
     if facts.reconciler_away:
         return _paused_while_away(pause, why)
     if not pause.account:
-        text = f"upstream wants no look-ups for a while: {why}.{_waiting(facts)} They go on by themselves."
+        text = f"upstream wants no look-ups for a while: {why}. They go on by themselves.{_waiting(facts)}"
         return Summary("attention", "Attention", text, listed=_waiting_ones(facts))
     mend = f"Mend the account or the token (ACEDATACLOUD_API_TOKEN); the next probe {_probe(pause, facts)}."
     text = f"upstream refuses look-ups {_since(pause.started_at, facts)}: {why}. {mend}"
@@ -158,9 +158,11 @@ def _knows_none(facts: Facts) -> Summary | None:
     waiting = facts.pending if not facts.reconciler_away and facts.pause is None else 0
     if not facts.knows_none or not (facts.disputed or facts.given_up or waiting):
         return None
-    listed = _disputed_ones(facts) if facts.disputed else "status=expired" if facts.given_up else None
     text = disputes.of_another_account(facts.disputed, facts.given_up)
-    return Summary("attention", "Attention", text, listed=listed or _waiting_ones(facts))
+    if waiting:
+        text += _waiting(facts)
+    listed = (*_disputed_ones(facts), *_given_up_ones(facts), *(_waiting_ones(facts) if waiting else ()))
+    return Summary("attention", "Attention", text, listed=listed)
 
 
 def _given_up(facts: Facts) -> Summary | None:
@@ -170,7 +172,7 @@ def _given_up(facts: Facts) -> Summary | None:
     text = (
         f"{counted(facts.given_up, 'task')} {were} given up in the last 24 h: upstream gave no final answer."
     )
-    return Summary("attention", "Attention", text, listed="status=expired")
+    return Summary("attention", "Attention", text, listed=_given_up_ones(facts))
 
 
 def _disputed(facts: Facts) -> Summary | None:
@@ -180,9 +182,23 @@ def _disputed(facts: Facts) -> Summary | None:
     return Summary("attention", "Attention", text, listed=_disputed_ones(facts))
 
 
-def _disputed_ones(facts: Facts) -> str:
-    since = f"&since={to_iso(facts.last_day_began)}" if facts.last_day_began else ""
-    return f"disputed=true&acknowledged=false{since}"
+def _disputed_ones(facts: Facts) -> tuple[Listed, ...]:
+    query = f"disputed=true&acknowledged=false{_from(facts.last_day_began)}"
+    return (Listed("Show what is disputed", query),) if facts.disputed else ()
+
+
+def _given_up_ones(facts: Facts) -> tuple[Listed, ...]:
+    query = f"status=expired{_from(facts.given_up_known_since)}"
+    return (Listed("Show what was given up", query),) if facts.given_up else ()
+
+
+def _missed_ones(facts: Facts) -> tuple[Listed, ...]:
+    query = f"missed=true{_from(facts.last_day_began)}"
+    return (Listed("Show what was recovered", query),) if facts.last_day.missed else ()
+
+
+def _from(moment: datetime | None) -> str:
+    return f"&since={to_iso(moment)}" if moment else ""
 
 
 def _nothing_yet(facts: Facts) -> Summary | None:
@@ -199,7 +215,8 @@ def _at_work(facts: Facts) -> Summary | None:
         text += f", the oldest for {span(facts.now - facts.oldest_pending_at)}"
     if facts.last_day.settled:
         text += f"; {facts.last_day.settled:,} of the last 24 h {_is_are(facts.last_day.settled)} settled"
-    return Summary("busy", "At work", f"{text}. {_missed(facts)}".rstrip(), listed="status=pending")
+    listed = (*_waiting_ones(facts), *_missed_ones(facts))
+    return Summary("busy", "At work", f"{text}. {_missed(facts)}".rstrip(), listed=listed)
 
 
 def _well(facts: Facts) -> Summary:
@@ -211,7 +228,7 @@ def _well(facts: Facts) -> Summary:
             if settled
             else "every task is settled, and the last 24 h brought no new one."
         )
-    return Summary("well", "All is well", f"{text} {_missed(facts)}".rstrip())
+    return Summary("well", "All is well", f"{text} {_missed(facts)}".rstrip(), listed=_missed_ones(facts))
 
 
 def _missed(facts: Facts) -> str:
@@ -234,8 +251,8 @@ def _waiting(facts: Facts) -> str:
     return f" {counted(facts.pending, 'task')} {_is_are(facts.pending)} waiting for a result."
 
 
-def _waiting_ones(facts: Facts) -> str | None:
-    return "status=pending" if facts.pending else None
+def _waiting_ones(facts: Facts) -> tuple[Listed, ...]:
+    return (Listed("Show what waits", "status=pending"),) if facts.pending else ()
 
 
 def _is_are(count: int) -> str:

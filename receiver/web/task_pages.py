@@ -19,7 +19,7 @@ from receiver.web.facts import Facts
 from receiver.web.filters import FIELDS, SETTLERS, cursor, read_cursor, read_filter
 from receiver.web.pages import page_blueprint
 from receiver.web.reading import read
-from receiver.web.settings import current_settings
+from receiver.web.settings import current_settings, stand_in
 from receiver.web.summary import hindrance
 from receiver.web.timeline import timeline, upstream_changed, versions
 
@@ -86,7 +86,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
         "task.html",
         now=now,
         task=task,
-        contents=contents.contents_of(task),
+        contents=contents.contents_of(task, stand_in()),
         failure=contents.failure_of(task),
         response=contents.printed(task.response),
         request_body=contents.printed(task.request),

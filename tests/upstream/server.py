@@ -20,6 +20,7 @@ from .answers import Answer, bad_request, error_answer, json_answer
 from .images import png
 from .records import Task
 from .tasks import TYPES
+from .videos import video
 
 if TYPE_CHECKING:
     from .stand_in import StandIn
@@ -29,6 +30,7 @@ MAX_BODY_BYTES = 1_048_576
 FAILURE_STATUS = {"bad_request": 400, "forbidden": 403, "api_error": 500, "timeout": 504}
 ABOUT = b"This is a stand-in for Ace Data Cloud's Midjourney API. See /truth, /stats and /control.\n"
 IMAGE = re.compile(r"/images/(?:(?P<final>[\w.-]+)|tmp/(?P<task_id>[\w-]+)-\d+)\.png")
+VIDEO = re.compile(r"/videos/[\w-]+/0_[0-3]\.mp4")
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -98,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing: /stats and /truth tell more."""
 
     def do_GET(self) -> None:
-        """200 for /, /truth, /stats, /control and images; 404 for everything else."""
+        """200 for /, /truth, /stats, /control, images and videos; 404 for everything else."""
         path = urlsplit(self.path).path
         if path == "/":
             self._send(Answer(200, ABOUT, {"Content-Type": "text/plain; charset=utf-8"}))
@@ -109,7 +111,7 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/control":
             self._send(json_answer(asdict(self.stand_in.options)))
         else:
-            self._send(self._image(path) or _not_found(path))
+            self._send(self._file(path) or _not_found(path))
 
     def do_POST(self) -> None:
         """Submissions and look-ups under /midjourney; /control changes options; 413 for a body over 1 MiB."""
@@ -163,7 +165,9 @@ class Handler(BaseHTTPRequestHandler):
             return bad_request(str(problem))
         return json_answer(asdict(self.stand_in.options))
 
-    def _image(self, path: str) -> Answer | None:
+    def _file(self, path: str) -> Answer | None:
+        if VIDEO.fullmatch(path):
+            return video(self.headers.get("Range"))
         found = IMAGE.fullmatch(path)
         # The picture of a progress step is destroyed once the task has finished.
         if not found or (found["task_id"] and not self.stand_in.records.is_working(found["task_id"])):

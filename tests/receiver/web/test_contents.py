@@ -99,3 +99,33 @@ def test_it_prints_json_whole_up_to_a_limit():
 )
 def test_it_tells_why_a_task_failed(error, failure):
     assert contents.failure_of(task(claim_error=error)) == failure
+
+
+STAND_IN = "http://127.0.0.1:9090"
+
+
+@pytest.mark.parametrize(
+    ("api_base_url", "origin"),
+    [
+        (STAND_IN, STAND_IN),
+        ("http://localhost:9090/base", "http://localhost:9090"),
+        ("https://api.acedata.cloud", None),
+        ("https://127.0.0.1:9090", None),
+        ("http://192.168.0.7:9090", None),
+        ("http://127.0.0.1.evil.example", None),
+    ],
+)
+def test_upstream_is_a_stand_in_where_it_is_plain_http_on_this_machine(api_base_url, origin):
+    assert contents.stand_in_of(api_base_url) == origin
+
+
+def test_of_plain_http_a_page_loads_what_comes_from_the_stand_in_alone():
+    response = {"image_url": f"{STAND_IN}/1.png", "video_urls": [f"{STAND_IN}/1.mp4"]}
+    found = contents.contents_of(confirmed(response), STAND_IN)
+    assert (found.image, found.video) == (f"{STAND_IN}/1.png", f"{STAND_IN}/1.mp4")
+    assert contents.thumbnail_of(confirmed(response), STAND_IN) == f"{STAND_IN}/1.png"
+    assert contents.thumbnail_of(confirmed(response)) is None
+    for other in ("http://127.0.0.1:9091/1.png", "http://x/1.png", "http://u@127.0.0.1:9090/1.png"):
+        assert contents.loadable(other, STAND_IN) is None
+    claimed = task(response, status="succeeded", claim_status="succeeded")
+    assert contents.thumbnail_of(claimed, STAND_IN) is None

@@ -63,6 +63,25 @@ def test_pages_may_load_and_do_nothing_beyond_themselves(client, auth, path):
     assert headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize("thumbnails", [True, False])
+def test_pages_may_load_from_a_stand_in_on_this_machine_too(make_client, auth, thumbnails):
+    client = make_client(ACEDATACLOUD_API_BASE_URL="http://127.0.0.1:9090", THUMBNAILS=thumbnails)
+    stand_in = "https: http://127.0.0.1:9090"
+    allowed = f"'self' {stand_in}; media-src {stand_in};" if thumbnails else "'self'; media-src 'none';"
+    factories.record(factories.body("t1"), confirm=True)
+    factories.look_up([factories.item("t1", {"success": True, "image_url": "http://127.0.0.1:9090/1.png"})])
+    for path in ("/", "/tasks", "/tasks/t1"):
+        response = client.get(path, headers=auth)
+        policy = response.headers["Content-Security-Policy"]
+        assert f"img-src {allowed}" in policy
+        assert ('src="http://127.0.0.1:9090/1.png"' in response.text) == thumbnails
+
+
+@pytest.mark.parametrize("path", ["/", "/tasks", "/sign-in", "/nowhere"])
+def test_no_page_of_a_deployment_says_that_it_is_a_demo(client, auth, path):
+    assert 'class="demo"' not in client.get(path, headers=auth).text
+
+
 def test_without_thumbnails_nothing_is_loaded_from_elsewhere(make_client, auth):
     client = make_client(THUMBNAILS="false")
     factories.record(factories.body("t1", video_url="https://x/1.mp4"))

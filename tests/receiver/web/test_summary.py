@@ -32,6 +32,10 @@ def told(**fields):
     return summary.severity, f"{summary.label}: {summary.text}"
 
 
+def queries(summary):
+    return [one.query for one in summary.listed]
+
+
 def day(**outcomes):
     return Outcomes(tasks=1204, succeeded=1200, failed=4, **outcomes)
 
@@ -78,9 +82,9 @@ def test_tasks_that_wait_are_no_cause_for_alarm():
 
 def test_tasks_given_up_and_disputed_ask_for_attention_and_are_linked():
     given_up, disputed = summarise(facts(given_up=2, disputed=1, pending=1))
-    assert (given_up.severity, given_up.listed) == ("attention", "status=expired")
+    assert (given_up.severity, queries(given_up)) == ("attention", ["status=expired"])
     assert given_up.text == "2 tasks were given up in the last 24 h: upstream gave no final answer."
-    assert (disputed.severity, disputed.listed) == ("attention", "disputed=true&acknowledged=false")
+    assert (disputed.severity, queries(disputed)) == ("attention", ["disputed=true&acknowledged=false"])
     assert disputed.text.startswith(
         "1 task of the last 24 h is disputed: the Tasks API contradicts a callback, and its word counts,"
     )
@@ -124,7 +128,7 @@ def test_what_a_missing_reconciler_left_behind_is_told_without_its_consequences(
 def test_a_token_of_another_account_is_told_as_the_one_cause_of_what_comes_of_it():
     (summary,) = summarise(facts(knows_none=True, disputed=1073, given_up=2, pending=1))
     assert summary.severity == "attention"
-    assert summary.listed == "disputed=true&acknowledged=false"
+    assert queries(summary) == ["disputed=true&acknowledged=false", "status=expired", "status=pending"]
     assert summary.text.startswith(
         "upstream knew none of the tasks that it was asked about lately."
         " Most likely ACEDATACLOUD_API_TOKEN belongs to another account"
@@ -132,7 +136,7 @@ def test_a_token_of_another_account_is_told_as_the_one_cause_of_what_comes_of_it
     assert "1,073 tasks of the last 24 h are disputed. 2 tasks were given up." in summary.text
     assert summary.text.index("another account") < summary.text.index("forged")
     (summary,) = summarise(facts(knows_none=True, pending=1))
-    assert (summary.listed, "forged" in summary.text) == ("status=pending", False)
+    assert (queries(summary), "forged" in summary.text) == (["status=pending"], False)
     assert told(knows_none=True)[0] == "well"
     (summary,) = summarise(facts(knows_none=True, pending=1, pause=ACCOUNT))  # the token is told of already
     assert "upstream refuses look-ups" in summary.text

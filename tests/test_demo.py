@@ -1,0 +1,86 @@
+"""make demo, as a new user sees it: the real command and all that it starts."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import urllib3
+
+from tests.processes import REPOSITORY, wait_until
+
+
+class Demo:
+    """A demo that runs, and what it has said."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        with open(log, "wb") as output:
+            command = [sys.executable, "-m", "tests.demo"]
+            self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output)
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, pattern: str) -> str:
+        """Return what a pattern's group is in what the demo says, once it says that."""
+        found = wait_until(
+            lambda: re.search(pattern, self.said) or self.process.poll() is not None, seconds=90
+        )
+        assert isinstance(found, re.Match), self.said
+        return found[1]
+
+    def get(self, url: str) -> urllib3.BaseHTTPResponse:
+        key = self.wait_for(r"API key +(\S+)")
+        headers = {"Authorization": f"Bearer {key}"}
+        return urllib3.request("GET", url, headers=headers, retries=False)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    demo = Demo(tmp_path_factory.mktemp("demo") / "log")
+    yield demo
+    if demo.process.poll() is None:
+        demo.process.send_signal(signal.SIGINT)
+        demo.process.wait(60)
+
+
+def test_it_tells_when_the_first_lost_callback_is_recovered_and_where(demo: Demo):
+    url = demo.wait_for(r"The first lost callback is recovered: .*\n +(http\S+)")
+    assert demo.get(url).status == 200
+    task = demo.get(url.replace("/tasks/", "/api/tasks/")).json()
+    assert (task["settled_by"], task["confirmed"]) == ("lookup", True)
+    assert not [delivery for delivery in task["deliveries"] if delivery["verdict"] in ("succeeded", "failed")]
+
+
+def test_each_page_says_that_it_is_a_demo(demo: Demo):
+    url = demo.wait_for(r"Open +(\S+)/\n")
+    for path in ("/", "/tasks", "/runs", "/sign-in", "/nowhere"):
+        assert '<aside class="demo"' in demo.get(url + path).data.decode()
+
+
+def test_pages_may_load_the_pictures_and_videos_and_these_exist(demo: Demo):
+    url = demo.wait_for(r"Open +(\S+)/\n")
+    task_id = demo.get(f"{url}/api/tasks?type=videos&status=succeeded").json()["items"][-1]["id"]
+    page = demo.get(f"{url}/tasks/{task_id}")
+    loaded = re.findall(r'(?:src|poster)="(http[^"]+)"', page.data.decode())
+    assert [link.rpartition(".")[2] for link in loaded] == ["mp4", "png"]
+    for link in loaded:
+        origin = "/".join(link.split("/")[:3])
+        assert f"media-src https: {origin};" in page.headers["Content-Security-Policy"]
+        assert urllib3.request("GET", link).status == 200
+
+
+def test_it_ends_all_that_it_has_started(demo: Demo):
+    demo.wait_for(r"(submitted \d)")
+    started = psutil.Process(demo.process.pid).children(recursive=True)
+    assert len(started) >= 4  # gunicorn, its two workers and the reconciler
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(60) == 0
+    assert not [process for process in started if process.is_running()]
+    assert "Traceback" not in demo.said
