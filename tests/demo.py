@@ -115,8 +115,10 @@ def submit(rng: random.Random, backstop: Backstop, upstream: StandIn) -> None:
         headers={"Authorization": "Bearer test-token"},
     )
     registration = {"id": answer.json()["task_id"], "type": kind, "ref": order}
-    if backstop.request("POST", "/api/tasks", registration).status != 201:
-        raise RuntimeError(f"the task could not be registered:\n{backstop.log('web')}")
+    registered = backstop.request("POST", "/api/tasks", registration)
+    if registered.status != 201:
+        problem = f"the task could not be registered: HTTP {registered.status}"
+        raise RuntimeError(f"{problem}\n{backstop.log('web')}")
 
 
 def _tell_of_first_recovered(began_at: datetime, backstop: Backstop) -> bool:

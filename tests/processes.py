@@ -86,11 +86,17 @@ class Backstop:
         self.command("flask", "--app", "wsgi", "migrate").check_returncode()
 
     def start_web(self, *options: str) -> subprocess.Popen[bytes]:
-        """Start gunicorn and wait until it answers."""
+        """Start gunicorn and wait until it answers: this one, and no other server that has taken its port."""
+        log = self.directory / "web.log"
+        earlier = log.stat().st_size if log.exists() else 0
         process = self.start(
             "web", "-m", "gunicorn", "-c", f"{REPOSITORY}/gunicorn.conf.py", *options, self.application
         )
-        wait_until(lambda: process.poll() is not None or self._is_up())
+
+        def is_up() -> bool:
+            return b"Listening at: " in log.read_bytes()[earlier:] and self._is_up()
+
+        wait_until(lambda: process.poll() is not None or is_up())
         if process.returncode is not None:
             raise RuntimeError(f"the web process ended:\n{self.log('web')}")
         return process

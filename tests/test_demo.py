@@ -11,7 +11,7 @@ import psutil
 import pytest
 import urllib3
 
-from tests.processes import REPOSITORY, wait_until
+from tests.processes import REPOSITORY, Backstop, wait_until
 
 
 class Demo:
@@ -74,6 +74,16 @@ def test_pages_may_load_the_pictures_and_videos_and_these_exist(demo: Demo):
         origin = "/".join(link.split("/")[:3])
         assert f"media-src https: {origin};" in page.headers["Content-Security-Policy"]
         assert urllib3.request("GET", link).status == 200
+
+
+def test_a_server_that_has_taken_the_port_meanwhile_is_not_taken_for_ours(tmp_path: Path):
+    with Backstop(tmp_path / "theirs", "http://127.0.0.1:1") as theirs:
+        theirs.directory.mkdir()
+        theirs.migrate()
+        theirs.start_web()
+        ours = Backstop(tmp_path, "http://127.0.0.1:1", port=theirs.port)
+        with ours, pytest.raises(RuntimeError, match=r"the web process ended:\n(.*\n)*.*in use"):
+            ours.start_web()
 
 
 def test_it_ends_all_that_it_has_started(demo: Demo):
