@@ -520,7 +520,7 @@ def test_it_checks_the_token(start: Callable[..., StandIn], path: str) -> None:
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [("invalid_token", 401), ("token_expired", 401), ("used_up", 403), ("disabled", 403), ("no_api", 404)],
+    [("invalid_token", 401), ("token_expired", 401), ("used_up", 403), ("disabled", 400), ("no_api", 404)],
 )
 def test_it_answers_every_call_with_an_account_error(
     start: Callable[..., StandIn], code: str, status: int
