@@ -164,9 +164,7 @@ def _read_retry_after(text: str | None, now: datetime) -> timedelta | None:
 
 
 def _ids_of(items: list[Any]) -> set[str]:
-    tasks = [item.get("task", item) for item in items if isinstance(item, dict)]
-    ids = [task.get("id") or task.get("task_id") for task in tasks if isinstance(task, dict)]
-    return {task_id for task_id in ids if isinstance(task_id, str)}
+    return {item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)}
 
 
 def _parse(body: bytes) -> Any:

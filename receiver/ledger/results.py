@@ -101,7 +101,7 @@ def read_item(item: object) -> Result:
         response=_dump(response) if response else None,
         error=_error_of(told, status),
         key=_key(status, told.progress, json.dumps(response, sort_keys=True).encode()),
-        has_result_in_hand=status == PENDING and told.has_result_in_hand,
+        has_result_in_hand=status == PENDING and not told.error and told.has_result,
         type=clean_text(task.get("type")),
         trace_id=clean_text(task.get("trace_id")) or clean_text(response.get("trace_id")),
         request=_dump_request(request) if request else None,

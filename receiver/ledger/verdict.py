@@ -52,17 +52,6 @@ class Told:
         request = self.item.get("request")
         return any(True for _ in _results(self.response, set(_texts(request)) if request else set()))
 
-    @property
-    def has_result_in_hand(self) -> bool:
-        """Return whether a running task has its result already. Pictures below 100 % are temporary."""
-        is_under_way = self.progress is not None and self.progress < 100
-        return (
-            not is_under_way
-            and self.response.get("success") is not False
-            and not self.error
-            and self.has_result
-        )
-
     def words(self) -> Iterator[str]:
         """Return the words for the task's state and those of its parts."""
         data = self.response.get("data")
