@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from receiver.upstream_errors import UpstreamError
+from receiver.upstream import UpstreamError
 from reconcile.ceiling import Ceiling
 
 log = logging.getLogger(__name__)

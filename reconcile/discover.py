@@ -16,8 +16,7 @@ from receiver.ledger.clock import from_unix, utcnow
 from receiver.ledger.evidence import Discovered
 from receiver.ledger.models import Pause
 from receiver.ledger.results import Unreadable, read_item
-from receiver.upstream import Upstream
-from receiver.upstream_errors import UpstreamError
+from receiver.upstream import Upstream, UpstreamError
 from reconcile.calls import carefully
 from reconcile.ceiling import Ceiling
 from reconcile.halt import pause_asking, wants_no_calls

@@ -1,19 +1,12 @@
 """Errors with which upstream says that it wants no calls: then no reconciler asks for a while."""
 
 import logging
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from receiver.ledger import pauses
-from receiver.upstream_errors import Concerns, UpstreamError
+from receiver.upstream import Concerns, UpstreamError
 
 log = logging.getLogger(__name__)
-
-_PAUSE = timedelta(minutes=5)
-
-
-def of_all_calls(error: UpstreamError) -> UpstreamError:
-    """Return an error that was taken for an id's as one of all calls: then nobody asks for some minutes."""
-    return UpstreamError(f"{error} (whatever is asked)", error.permanent, wait=True, retry_after=_PAUSE)
 
 
 def wants_no_calls(error: UpstreamError) -> bool:

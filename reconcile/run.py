@@ -20,14 +20,12 @@ from receiver.ledger.clock import utcnow
 from receiver.ledger.db import describe
 from receiver.ledger.evidence import ABSENT, ENOUGH_LATE_ANSWERS, WAIT_AFTER_LATE_ANSWER, Answer, Patience
 from receiver.ledger.results import PENDING, Result, Unreadable, read_item
-from receiver.upstream import Upstream
-from receiver.upstream_errors import Concerns, UpstreamError
+from receiver.upstream import Concerns, Upstream, UpstreamError
 from reconcile.backoff import JITTER, LONGEST_UNKNOWN_WAIT, LONGEST_WAIT, backoff, unknown_backoff
 from reconcile.calls import Pages, carefully
 from reconcile.ceiling import Ceiling
-from reconcile.halt import of_all_calls, pause_asking, wants_no_calls
+from reconcile.halt import pause_asking, wants_no_calls
 from reconcile.pacemaker import SteadyClock
-from reconcile.splits import Splits
 from reconcile.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -193,7 +191,6 @@ class _Run:
         self._turns = Turns(self._counted(claim))
         self._patience = patience
         self._probing = False
-        self._splits = Splits()
         self._halted = False  # upstream wants no more calls
 
     @property
@@ -277,13 +274,9 @@ class _Run:
     def _apply(self, claimed: store.Claim, asked: _Asked) -> None:
         error, now = asked.error, utcnow()
         self.counts.calls += asked.calls
-        if error and self._concerns_all(claimed, error):
-            error = of_all_calls(error)
-        elif error and error.may_be_an_id and len(claimed.tasks) > 1:
+        if error and error.concerns is Concerns.ID and len(claimed.tasks) > 1:
             # Until the id that spoils it stands alone, which is then the error.
-            halves = claimed.halves()
-            self._splits.halve(claimed.ids, [half.ids for half in halves])
-            self._turns.put(*halves)
+            self._turns.put(*claimed.halves())
             return
         if error:
             self.counts.errors += 1
@@ -294,11 +287,6 @@ class _Run:
             pause_asking(error, now)
         else:
             self._join(claimed, asked, now)
-
-    def _concerns_all(self, claimed: store.Claim, error: UpstreamError) -> bool:
-        # Doubtful ids may all be bad.
-        may_be = error.concerns is Concerns.PERHAPS_ID and not claimed.doubtful
-        return may_be and self._splits.refuse(claimed.ids)
 
     def _join(self, claimed: store.Claim, asked: _Asked, now: datetime) -> None:
         has_access = not asked.error or asked.error.shows_access
@@ -325,7 +313,7 @@ def _ask(upstream: Upstream, ids: list[str], ceiling: Ceiling) -> _Asked:
 def _answers(ids: list[str], asked: _Asked) -> dict[str, Answer]:
     """Match upstream's items to the ids asked about: by id alone; what nobody asked for is left out."""
     if asked.error:
-        refused = asked.error.may_be_an_id  # by now it stands alone
+        refused = asked.error.concerns is Concerns.ID  # by now it stands alone
         return {task_id: Answer(error=str(asked.error), refused=refused) for task_id in ids}
     results: dict[str, Result] = {}
     for item in asked.items:

@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any
 
 from receiver.ledger import verdict
-from receiver.ledger.compression import TooLarge, unpack, unpack_raw
 from receiver.ledger.redact import mask_tokens, mask_tokens_within, may_hold_token
 
 STATUSES = PENDING, FAILED, SUCCEEDED, EXPIRED = verdict.STATUSES
@@ -24,7 +23,6 @@ MAX_ID_LENGTH = 200
 _MAX_DEPTH = 64
 # An empty object of 2 bytes takes 64 in memory: without a bound an answer would take far more than its size.
 MAX_VALUES = 500_000
-_MOST_UNPACKED = 2**22
 _LONGEST_REQUEST = 65_536
 _LONGEST_TEXTS_OF_REQUEST = (16_384, 1_024, 128)  # the next where that is still too long
 _LONGEST_ERROR, _LONGEST_ERROR_PART = 4000, 1000  # characters
@@ -170,15 +168,9 @@ def _decode(body: bytes) -> str:
     if not body.strip():
         raise Unreadable("empty", "The body is empty.")
     try:
-        return unpack(body, _MOST_UNPACKED).decode("utf-8-sig")
-    except TooLarge:
-        raise Unreadable("too_large", f"Unpacked the body has more than {_MOST_UNPACKED:,} bytes.") from None
+        return body.decode("utf-8-sig")
     except UnicodeDecodeError:
-        with contextlib.suppress(ValueError):
-            return unpack_raw(body, _MOST_UNPACKED).decode("utf-8-sig")
         raise Unreadable("bad_utf8", "The body is not UTF-8.") from None
-    except ValueError:
-        raise Unreadable("bad_compression", "The body is compressed and damaged.") from None
 
 
 def _parse_object(text: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.upstream_errors import UpstreamError
+from receiver.upstream import UpstreamError
 from reconcile.calls import Pages
 from reconcile.ceiling import Ceiling
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # Errors that concern the whole account, by code, with the HTTP status each one travels under.
-ACCOUNT_ERRORS = {"invalid_token": 401, "token_expired": 401, "used_up": 403, "disabled": 400, "no_api": 404}
+ACCOUNT_ERRORS = {"invalid_token": 401, "token_expired": 401, "used_up": 403, "disabled": 403, "no_api": 404}
 
 
 def _share(text: str) -> Any:

@@ -1,6 +1,4 @@
-import gzip
 import json
-import zlib
 from functools import partial
 
 import pytest
@@ -122,37 +120,6 @@ def test_of_a_huge_body_only_the_beginning_is_kept(make_client):
     client = make_client(MAX_BODY_BYTES=10_000)
     assert client.post(URL, data=b"x" * 500_000).status_code == 413
     assert (deliveries()[0].size, len(bytes(deliveries()[0].body))) == (500_000, 4096)
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw deflate", None])
-def test_a_compressed_body_is_kept_verbatim_and_read_unpacked(client, encoding):
-    raw = zlib.compressobj(wbits=-15)
-    packed = {
-        "gzip": gzip.compress(body("t1")),
-        "deflate": zlib.compress(body("t1")),
-        "raw deflate": raw.compress(body("t1")) + raw.flush(),
-        None: gzip.compress(body("t1")),
-    }[encoding]
-    headers = {"Content-Encoding": encoding.split()[-1]} if encoding else {}
-    answer = client.post(URL, data=packed, headers=headers)
-    assert (answer.status_code, answer.json["task_id"], answer.json["status"]) == (200, "t1", "succeeded")
-    assert bytes(deliveries()[0].body) == packed
-    assert json.loads(Task.get().response) == json.loads(body("t1"))
-
-
-@pytest.mark.parametrize(
-    ("packed", "code"),
-    [
-        (gzip.compress(b" " * 10_000_000), "too_large"),
-        (gzip.compress(body("t1"))[:-9], "bad_compression"),
-        (b"\x1f\x8b" + b"x" * 50, "bad_compression"),
-        (gzip.compress(b"{}"), "no_task_id"),
-    ],
-)
-def test_a_compressed_body_that_cannot_be_read_is_kept_and_said(client, packed, code):
-    answer = client.post(URL, data=packed)
-    assert (answer.status_code, answer.json["error"]["code"]) == (202 if code != "too_large" else 413, code)
-    assert bytes(deliveries()[0].body) == packed
 
 
 def test_repeats_are_recorded_and_marked(client):
