@@ -7,15 +7,7 @@ from typing import Any, TypeVar
 
 from receiver.ledger.models import Pause, Task
 from receiver.ledger.pauses import paused_within
-from receiver.ledger.results import (
-    FINAL,
-    PENDING,
-    SUCCEEDED,
-    Result,
-    clean_text,
-    no_result_yet,
-    taken_as_succeeded,
-)
+from receiver.ledger.results import FINAL, PENDING, SUCCEEDED, Result, clean_text, no_result_yet
 
 REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
 ABSENT = "upstream does not know this task"
@@ -195,19 +187,16 @@ def _without_a_final_answer(
         # Progress restarts the give-up clock, and the backoff with it.
         changes |= {"silent_since": now, "attempts": 1, "next_lookup_at": now + patience.backoff(0)}
     elif _waited(task.silent_since, now, pauses) >= patience.give_up_after:
-        return {**changes, **_after_a_late_answer((task.late_answers or 0) + 1, result, now, patience)}
+        return {**changes, **_after_a_late_answer((task.late_answers or 0) + 1, now, patience)}
     return changes | {"late_answers": None}
 
 
-def _after_a_late_answer(answers: int, result: Result | None, now: datetime, patience: Patience) -> Evidence:
+def _after_a_late_answer(answers: int, now: datetime, patience: Patience) -> Evidence:
     if answers < ENOUGH_LATE_ANSWERS or not patience.clock_is_steady:
         return {
             "late_answers": min(answers, ENOUGH_LATE_ANSWERS),
             "next_lookup_at": now + WAIT_AFTER_LATE_ANSWER,
         }
-    if result and result.has_result_in_hand:
-        # Upstream never said that it is the end. Its clients take it for a success too when they give up.
-        return {**_of_result(taken_as_succeeded(result)), "settled_by": "lookup", "settled_at": now}
     return {"late_answers": answers, "next_lookup_at": None, "gave_up_at": now}
 
 

@@ -1,32 +1,36 @@
 """What upstream's bytes say about a task: pure, and in one place.
 
-Everything read here may be forged or broken, so every type is checked before it is believed. `verdict` tells
-whether a task is finished.
+The rules are upstream's own ("When is a task finished?" in its published clients). Everything read here
+may be forged or broken, so every type is checked before it is believed.
 """
 
-import contextlib
 import hashlib
 import json
 import math
+import re
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from receiver.ledger import verdict
+from receiver.ledger.clock import from_unix
 from receiver.ledger.redact import mask_tokens, mask_tokens_within, may_hold_token
 
-STATUSES = PENDING, FAILED, SUCCEEDED, EXPIRED = verdict.STATUSES
+PENDING, FAILED, SUCCEEDED, EXPIRED = "pending", "failed", "succeeded", "expired"
 FINAL = (FAILED, SUCCEEDED)
+STATUSES = (PENDING, FAILED, SUCCEEDED, EXPIRED)
 
 MAX_ID_LENGTH = 200
 _MAX_DEPTH = 64
 # An empty object of 2 bytes takes 64 in memory: without a bound an answer would take far more than its size.
 MAX_VALUES = 500_000
-_LONGEST_REQUEST = 65_536
-_LONGEST_TEXTS_OF_REQUEST = (16_384, 1_024, 128)  # the next where that is still too long
 _LONGEST_ERROR, _LONGEST_ERROR_PART = 4000, 1000  # characters
 _RANKS = {PENDING: 0, FAILED: 1, SUCCEEDED: 2}
+_SUCCESS_WORDS = frozenset({"succeed", "succeeded", "success", "completed", "complete", "finished"})
+_FAILURE_WORDS = frozenset({"failed", "failure", "error", "cancelled", "canceled", "rejected"})
+_RESULT_LINKS = ("image_url", "raw_image_url", "video_url")
+_RESULT_LISTS = ("image_urls", "sub_image_urls", "video_urls", "descriptions", "prompts")
+_PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,20})?) ?%?")
 
 
 class Unreadable(ValueError):
@@ -41,8 +45,7 @@ class Unreadable(ValueError):
 class Result:
     """What one callback or one look-up says about one task.
 
-    `response`, `error` and `request` are strict JSON texts. `has_result_in_hand`: a look-up tells
-    of a running task, and yet there is a result and no error. `key` orders one witness's results bytewise:
+    `response`, `error` and `request` are strict JSON texts. `key` orders the results of one witness bytewise:
     by status, then progress, then content, so that the greatest is the same whatever order they came in.
     """
 
@@ -58,27 +61,23 @@ class Result:
     prompt: str | None = None
     submitted_at: datetime | None = None
     finished_at: datetime | None = None
-    has_result_in_hand: bool = False
 
 
 def read_callback(body: bytes) -> Result:
     """Read a callback's body. Raises Unreadable when it is not a result of some task."""
     text = _decode(body)
     response = _parse_object(text)
-    if "task_id" not in response and isinstance(response.get("task"), dict):
-        return read_item(response)
     task_id = _read_id(response.get("task_id"), "task_id")
     if may_hold_token(text):
         response = mask_tokens_within(response)
-    told = verdict.told_by(response, is_item=False)
-    status = verdict.judge(told)
+    status, progress = judge(response, {})
     return Result(
         task_id=task_id,
         status=status,
-        progress=told.progress,
+        progress=progress,
         response=_dump(response),
-        error=_error_of(told, status),
-        key=_key(status, told.progress, body),
+        error=_error_of(response, status),
+        key=_key(status, progress, body),
         trace_id=clean_text(response.get("trace_id")),
     )
 
@@ -87,31 +86,25 @@ def read_item(item: object) -> Result:
     """Read a task object as the Tasks API returns it. Raises Unreadable when it is none."""
     if not isinstance(item, dict):
         raise Unreadable("not_an_object", "The item is not a JSON object.")
-    task = _object(item.get("task")) or item
-    task_id = _read_id(task.get("id") or task.get("task_id"), "id")
-    task = mask_tokens_within(_with_parsed_response(task))
-    told, request = verdict.told_by(task, is_item=True), _object(task.get("request"))
-    response, status = told.response, verdict.judge(told)
+    task_id = _read_id(item.get("id"), "id")
+    task: dict[str, Any] = mask_tokens_within(item)
+    response, request = _object(task.get("response")), _object(task.get("request"))
+    status, progress = judge(response, task)
+    dumped = _dump(response) if response else None
     return Result(
         task_id=task_id,
         status=status,
-        progress=told.progress,
-        response=_dump(response) if response else None,
-        error=_error_of(told, status),
-        key=_key(status, told.progress, json.dumps(response, sort_keys=True).encode()),
-        has_result_in_hand=status == PENDING and not told.error and told.has_result,
+        progress=progress,
+        response=dumped,
+        error=_error_of(response, status),
+        key=_key(status, progress, json.dumps(response, sort_keys=True).encode()),
         type=clean_text(task.get("type")),
         trace_id=clean_text(task.get("trace_id")) or clean_text(response.get("trace_id")),
-        request=_dump_request(request) if request else None,
+        request=_dump(request) if request else None,
         prompt=clean_text(request.get("prompt"), limit=None),
-        submitted_at=verdict.read_moment(task.get("created_at")),
-        finished_at=told.finished_at,
+        submitted_at=from_unix(task.get("created_at")),
+        finished_at=from_unix(task.get("finished_at")),
     )
-
-
-def taken_as_succeeded(result: Result) -> Result:
-    """Return a look-up's result as that of a success: nothing better is to come."""
-    return replace(result, status=SUCCEEDED, key=bytes([_RANKS[SUCCEEDED]]) + result.key[1:])
 
 
 def no_result_yet(task_id: str) -> Result:
@@ -137,6 +130,35 @@ def parse_json(text: str) -> Any:
     return value
 
 
+def judge(response: dict[str, Any], item: dict[str, Any]) -> tuple[str, float | None]:
+    """Decide (status, progress) of a task from its response and the Tasks API's item around it.
+
+    The steps are those of upstream's published clients, in their order; {} stands for what is missing.
+    """
+    progress = read_progress(response.get("progress"))
+    finished = from_unix(item.get("finished_at")) is not None
+    success, error = response.get("success"), response.get("error")
+    status = PENDING
+    if word := _status_word(item.get("state"), response.get("state"), response.get("status")):
+        status = SUCCEEDED if word in _SUCCESS_WORDS else FAILED if word in _FAILURE_WORDS else PENDING
+    elif progress is not None and progress < 100:
+        status = PENDING
+    elif success is False and (finished or (isinstance(error, dict) and "code" in error)):
+        status = FAILED
+    elif success is True and (finished or _has_result(response)):
+        status = SUCCEEDED
+    return status, progress
+
+
+def read_progress(value: object) -> float | None:
+    """Read a progress of 0 to 100 ("75%" is 75, 0.75 is 0.75); None for anything else."""
+    if isinstance(value, str) and (match := _PERCENTAGE.fullmatch(value.strip())):
+        value = float(match[1])
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
+        return None
+    return float(value) + 0.0  # -0.0 becomes 0.0: the key's bytes must not tell them apart
+
+
 def clean_text(value: object, limit: int | None = MAX_ID_LENGTH) -> str | None:
     """Return `value` if it is a text of 1 to `limit` characters that every database can hold, else None."""
     if not isinstance(value, str) or not value or (limit is not None and len(value) > limit):
@@ -150,14 +172,6 @@ def is_storable(text: str) -> bool:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:
         return False
-
-
-def _with_parsed_response(task: dict[str, Any]) -> dict[str, Any]:
-    response = task.get("response")
-    if isinstance(response, str):
-        with contextlib.suppress(ValueError):
-            return {**task, "response": parse_json(response)}
-    return task
 
 
 def _object(value: object) -> dict[str, Any]:
@@ -197,22 +211,30 @@ def _read_id(value: object, name: str) -> str:
     return value
 
 
-def _error_of(told: verdict.Told, status: str) -> str | None:
-    error = told.error
-    if status != FAILED:
+def _status_word(*candidates: object) -> str | None:
+    words = (word.strip().lower() for word in candidates if isinstance(word, str))
+    return next((word for word in words if word), None)
+
+
+def _has_result(response: dict[str, Any]) -> bool:
+    links = (response.get(name) for name in _RESULT_LINKS)
+    lists = (response.get(name) for name in _RESULT_LISTS)
+    return any(isinstance(link, str) and link for link in links) or any(
+        isinstance(entries, list) and entries for entries in lists
+    )
+
+
+def _error_of(response: dict[str, Any], status: str) -> str | None:
+    error = response.get("error")
+    if status != FAILED or not error:
         return None
-    if not error:
-        # Some services tell of it beside the result's place, with a number or a word for a code.
-        code, message = told.response.get("code"), told.response.get("message") or told.response.get("detail")
-        if not message:
-            return None
-        error = {"code": code if code is not None else told.response.get("status"), "message": message}
-    parts = error if isinstance(error, dict) else {"code": None, "message": error}
-    text = _dump(parts)
+    told = error if isinstance(error, dict) else {"code": None, "message": error}
+    text = _dump(told)
     if len(text) <= _LONGEST_ERROR:
         return text
     # The response holds all of it. Twice would cost its size on disk once more.
-    return _dump({name: _beginning(parts.get(name)) for name in ("code", "message")})
+    parts = {name: told.get(name) for name in ("code", "message")}
+    return _dump({name: _beginning(part) for name, part in parts.items()})
 
 
 def _beginning(part: object) -> str | None:
@@ -231,25 +253,6 @@ def _dump(value: Any) -> str:
     # As short as it came: an escape takes three times the bytes of a letter that is not ASCII. A NUL stays an
     # escape. A lone surrogate becomes one: the error handler writes it as JSON does. No database holds them.
     return _ENCODER.encode(value).encode(errors="backslashreplace").decode()
-
-
-def _dump_request(request: dict[str, Any]) -> str | None:
-    """Return a request as JSON of a bounded size: it may hold pictures as base64, which are no results."""
-    for longest in _LONGEST_TEXTS_OF_REQUEST:
-        text = _dump(_with_short_texts(request, longest))
-        if len(text) <= _LONGEST_REQUEST:
-            return text
-    return None
-
-
-def _with_short_texts(value: Any, longest: int) -> Any:
-    if isinstance(value, str) and len(value) > longest:
-        return f"{value[:100]}… ({len(value):,} characters)"
-    if isinstance(value, list):
-        return [_with_short_texts(member, longest) for member in value]
-    if isinstance(value, dict):
-        return {name[:longest]: _with_short_texts(member, longest) for name, member in value.items()}
-    return value
 
 
 def _finite(text: str) -> float | None:

@@ -1,4 +1,3 @@
-import json
 import threading
 from datetime import timedelta
 
@@ -423,16 +422,6 @@ class TestApply:
         look_up([], NOW + HOUR)
         look_up([], NOW + 2 * DAY)
         assert task().status == "pending"
-
-    def test_one_that_is_given_up_with_its_result_in_hand_has_succeeded(self):
-        register("t1", now=NOW, grace=timedelta(0))
-        unfinished = item("t1", {"image_url": "https://x/1.png"})
-        look_up([unfinished], NOW)
-        assert task().status == "pending"
-        ended_at = give_up([unfinished], NOW + 2 * DAY)
-        assert (task().status, task().settled_by, task().settled_at) == ("succeeded", "lookup", ended_at)
-        assert (task().lookup_status, task().next_lookup_at, task().gave_up_at) == ("succeeded", None, None)
-        assert json.loads(task().response) == {"image_url": "https://x/1.png"}
 
     def test_nothing_is_given_up_while_the_clock_is_not_steady(self):
         register("t1", now=NOW, grace=timedelta(0))
