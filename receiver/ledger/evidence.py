@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from receiver.ledger.models import Pause, Task
 from receiver.ledger.pauses import paused_within
-from receiver.ledger.results import FINAL, PENDING, SUCCEEDED, Result, clean_text, no_result_yet
+from receiver.ledger.results import FINAL, PENDING, SUCCEEDED, Result, clean_text, in_hand, no_result_yet
 
 REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
 ABSENT = "upstream does not know this task"
@@ -169,7 +169,18 @@ def of_lookup(
         # It says nothing about the task, which must not wait an hour for upstream's having been down.
         wait = min(patience.backoff(task.attempts), LONGEST_WAIT_AFTER_ERROR)
         return {**evidence, "next_lookup_at": now + wait, "refused_at": task.refused_at}
-    return {**evidence, **_without_a_final_answer(task, result, now, patience, pauses)}
+    evidence |= _without_a_final_answer(task, result, now, patience, pauses)
+    if evidence["gave_up_at"] and (found := in_hand(result or _known_before(task))):
+        # Not expired: upstream never called it finished, but it holds what the customer wants.
+        settled = {"gave_up_at": None, "settled_by": "lookup", "settled_at": now}
+        evidence |= _testimony("lookup", found) | {"status": SUCCEEDED} | settled
+    return evidence
+
+
+def _known_before(task: Task) -> Result:
+    """Return what upstream's look-ups have said of a task, where this one says nothing."""
+    response, progress = task.lookup_response, task.lookup_progress
+    return Result(task.id, PENDING, progress, response, task.lookup_error, key=task.lookup_key)
 
 
 def _without_a_final_answer(
