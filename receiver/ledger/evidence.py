@@ -169,18 +169,21 @@ def of_lookup(
         # It says nothing about the task, which must not wait an hour for upstream's having been down.
         wait = min(patience.backoff(task.attempts), LONGEST_WAIT_AFTER_ERROR)
         return {**evidence, "next_lookup_at": now + wait, "refused_at": task.refused_at}
-    evidence |= _without_a_final_answer(task, result, now, patience, pauses)
-    if evidence["gave_up_at"] and (found := in_hand(result or _known_before(task))):
-        # Not expired: upstream never called it finished, but it holds what the customer wants.
-        settled = {"gave_up_at": None, "settled_by": "lookup", "settled_at": now}
-        evidence |= _testimony("lookup", found) | {"status": SUCCEEDED} | settled
-    return evidence
+    return {**evidence, **_without_a_final_answer(task, result, now, patience, pauses)}
 
 
-def _known_before(task: Task) -> Result:
-    """Return what upstream's look-ups have said of a task, where this one says nothing."""
-    response, progress = task.lookup_response, task.lookup_progress
-    return Result(task.id, PENDING, progress, response, task.lookup_error, key=task.lookup_key)
+def with_result_in_hand(said: Evidence, before: Task, now: datetime) -> Evidence:
+    """Return what a look-up says that gives a task up, `before` telling what earlier ones said.
+
+    A task whose result is in hand is not expired, though upstream never called it finished.
+    """
+    told = before.lookup_response if said["lookup_response"] is None else said["lookup_response"]
+    progress = before.lookup_progress if said["lookup_progress"] is None else said["lookup_progress"]
+    found = in_hand(Result(before.id, PENDING, progress, told, None, key=b""))
+    if found is None:
+        return said
+    settled = {"gave_up_at": None, "settled_by": "lookup", "settled_at": now, "status": SUCCEEDED}
+    return {**said, **settled, **_testimony("lookup", found)}
 
 
 def _without_a_final_answer(
