@@ -73,7 +73,7 @@ class Settings:
             reconcile_concurrency=reader.read("RECONCILE_CONCURRENCY", _whole(1, 64), 4),
             reconcile_give_up_after=reader.read("RECONCILE_GIVE_UP_AFTER", _seconds, timedelta(days=1)),
             reconcile_lease=reader.read("RECONCILE_LEASE", _seconds, timedelta(seconds=120)),
-            reconcile_max_rate=reader.read("RECONCILE_MAX_RATE", _rate, 5.0),
+            reconcile_max_rate=reader.read("RECONCILE_MAX_RATE", _rate, 1.0),
             confirm_callbacks=reader.read("CONFIRM_CALLBACKS", _boolean, True),
             reconcile_in_web=reader.read("RECONCILE_IN_WEB", _boolean, False),
             thumbnails=reader.read("THUMBNAILS", _boolean, True),

@@ -15,6 +15,7 @@ from peewee import IntegrityError
 from receiver.ledger import evidence
 from receiver.ledger.budget import ByteBudget
 from receiver.ledger.db import execute_built, in_one_trip, on_postgresql, writing
+from receiver.ledger.encodings import LARGEST
 from receiver.ledger.group_commit import GroupCommit
 from receiver.ledger.merge import merge, schedule_of_callback
 from receiver.ledger.models import Delivery, Task, database
@@ -76,12 +77,17 @@ class _Entry:
 
     @property
     def is_large(self) -> bool:
-        return len(self.delivery["body"]) > KEPT_OF_LARGE
+        # A small body may hold a large result, compressed.
+        return len(self.delivery["body"]) > KEPT_OF_LARGE or len(self._result) > KEPT_OF_LARGE
 
     @property
     def stores(self) -> int:
         """Return how many bytes it stores, roughly."""
-        return len(self.delivery["body"]) + len((self.said or {}).get("claim_response") or "")
+        return len(self.delivery["body"]) + len(self._result)
+
+    @property
+    def _result(self) -> str:
+        return (self.said or {}).get("claim_response") or ""
 
     def shortened(self) -> "_Entry":
         """Return it with the body's beginning alone, and without the result, which a look-up shall bring."""
@@ -91,13 +97,16 @@ class _Entry:
         return _Entry(self.task_id, delivery, self.said and evidence.without_result(self.said))
 
 
-def record(callback: Callback, now: datetime, *, grace: timedelta, confirm: bool) -> Recorded:
+def record(
+    callback: Callback, now: datetime, *, grace: timedelta, confirm: bool, largest: int = LARGEST
+) -> Recorded:
     """Keep a callback and join what it says of its task. After progress a look-up waits for `grace`.
 
-    What other requests record at the same moment is committed together with it.
+    A compressed one may hold `largest` bytes. What other requests record at the same moment is committed
+    together with it.
     """
     try:
-        return _record(callback, now, grace, confirm)
+        return _record(callback, now, grace, confirm, largest)
     except IntegrityError:
         with database.connection_context():
             if not Delivery.select().where(Delivery.uid == callback.uid).exists():
@@ -105,11 +114,11 @@ def record(callback: Callback, now: datetime, *, grace: timedelta, confirm: bool
         return Recorded(None, None)
 
 
-def _record(callback: Callback, now: datetime, grace: timedelta, confirm: bool) -> Recorded:
+def _record(callback: Callback, now: datetime, grace: timedelta, confirm: bool, largest: int) -> Recorded:
     try:
         if callback.cut:
             raise callback.cut
-        result = read_callback(callback.body)
+        result = read_callback(callback.body, callback.headers, largest)
     except Unreadable as problem:
         recorded = _commits.commit(_Entry(None, _delivery(callback, now, "unreadable", problem=problem)))
         return replace(recorded, problem=recorded.problem or problem)

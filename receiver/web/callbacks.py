@@ -67,7 +67,11 @@ def keep(
 ) -> store.Recorded:
     """Record a callback in the ledger, whether it comes from the network or from the spool."""
     recorded = store.record(
-        callback, received_at, grace=settings.reconcile_grace, confirm=settings.confirm_callbacks
+        callback,
+        received_at,
+        grace=settings.reconcile_grace,
+        confirm=settings.confirm_callbacks,
+        largest=settings.max_body_bytes,
     )
     if recorded.problem and recorded.problem.code == "shortened":
         refused.note(SHORTENED, callback.remote_addr)
