@@ -17,7 +17,7 @@ from receiver.ledger.redact import mask_tokens, mask_tokens_within, may_hold_tok
 from receiver.ledger.strict_json import MAX_VALUES as MAX_VALUES
 from receiver.ledger.strict_json import dump
 from receiver.ledger.strict_json import parse_json as parse_json
-from receiver.ledger.submissions import bounded
+from receiver.ledger.submissions import LONGEST_TEXT, bounded
 from receiver.ledger.unreadable import Unreadable as Unreadable
 from receiver.ledger.verdicts import FAILED as FAILED
 from receiver.ledger.verdicts import PENDING as PENDING
@@ -73,8 +73,8 @@ def read_callback(body: bytes, headers: Iterable[tuple[str, str]] = (), largest:
     task_id = _read_id(_either(task, "task_id", "id") if is_item else task.get("task_id"), "task_id")
     if may_hold_token(text):
         task = mask_tokens_within(task)
-    response = _masked_object(task.get("response")) if "response" in task else task
-    verdict = judge(response, task, _object(task.get("request")))
+    response = mask_tokens_within(_object(task["response"])) if "response" in task else task
+    verdict = judge(response, task, _object(task["request"]) if "request" in task else None)
     return Result(
         task_id=task_id,
         status=verdict.status,
@@ -93,9 +93,8 @@ def read_item(item: object) -> Result:
     given = _unwrapped(item)
     task_id = _read_id(_either(given, "id", "task_id"), "id")
     task: dict[str, Any] = mask_tokens_within(given)
-    # Of a JSON string the escapes are undone before it is masked.
-    response = task if _is_its_own_response(task) else _masked_object(given.get("response"))
-    request = _masked_object(given.get("request"))
+    response = task if _is_its_own_response(task) else _masked_object(task, given, "response")
+    request = _masked_object(task, given, "request")
     verdict = judge(response, task, request)
     return Result(
         task_id=task_id,
@@ -106,7 +105,7 @@ def read_item(item: object) -> Result:
         key=_key(verdict.status, verdict.progress, json.dumps(response, sort_keys=True).encode()),
         type=clean_text(task.get("type")),
         trace_id=clean_text(task.get("trace_id")) or clean_text(response.get("trace_id")),
-        request=dump(bounded(request)) if request else None,
+        request=_kept_of(request),
         prompt=clean_text(request.get("prompt"), limit=_LONGEST_PROMPT),
         submitted_at=read_moment(task.get("created_at")),
         finished_at=finished_at(response, task),
@@ -170,9 +169,19 @@ def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _masked_object(value: object) -> dict[str, Any]:
-    masked: dict[str, Any] = mask_tokens_within(_object(value))
-    return masked
+def _masked_object(task: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    # Of a JSON string the escapes are undone before it is masked.
+    if isinstance(given.get(name), str):
+        masked: dict[str, Any] = mask_tokens_within(_object(given[name]))
+        return masked
+    return _object(task.get(name))
+
+
+def _kept_of(request: dict[str, Any]) -> str | None:
+    if not request:
+        return None
+    whole = dump(request)
+    return whole if len(whole) <= LONGEST_TEXT else dump(bounded(request))
 
 
 def _unwrapped(told: dict[str, Any]) -> dict[str, Any]:

@@ -16,14 +16,16 @@ PENDING, FAILED, SUCCEEDED = "pending", "failed", "succeeded"
 _DONE = frozenset({"succeed", "succeeded", "success", "completed", "complete", "finished", "done", "ready"})
 _FAILED = frozenset({"failed", "failure", "error", "cancelled", "canceled", "rejected"})
 _WORDS_UNDER = ("state", "status")
-_LINK_NAMES, _LINK_ENDS = frozenset({"url", "b64_json"}), ("_url", "_urls")
-_TEXT_NAMES = frozenset(
-    {"descriptions", "prompts", "seed", "content", "translated_content", "lyric", "text", "html"}
+_LINK_ENDS = ("_url", "_urls")
+_RESULT_NAMES = frozenset(
+    {"url", "b64_json"}
+    | {"descriptions", "prompts", "seed", "content", "translated_content", "lyric", "text", "html"}
     | {"solution", "token"}
 )
 # Under these names stand no results: an error, or what the submission held.
 _NEVER_RESULTS = frozenset({"error", "callback_url", "request", "input", "inputs"})
 _INPUTS = ("input_", "reference_", "first_image", "start_image", "end_image", "source_", "init_")
+_NOTHING: frozenset[str] = frozenset()
 _PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,20})?) ?%?")
 _LONGEST_TIME = 64  # characters
 
@@ -66,12 +68,12 @@ def judge(response: Object, item: Object, request: Object | None = None) -> Verd
     error = response.get("error") or item.get("error") or None
     progress = _progress_of(response, item)
     facts = _Facts(
-        words=frozenset(_words(response, item)),
+        words=_words(response, item),
         success=response.get("success", item.get("success")),
         error=error,
         finished=finished_at(response, item) is not None,
         progress=progress,
-        has_result=_has_result(response, frozenset(_texts(request or {}))),
+        has_result=_has_result(response, frozenset(_texts(request)) if request else _NOTHING),
         refused=_is_refusal(response),
     )
     return Verdict(_status(facts), progress, facts.has_result, error)
@@ -140,16 +142,20 @@ def _progress_of(response: Object, item: Object) -> float | None:
     return read_progress(item.get("progress")) if progress is None else progress
 
 
-def _words(response: Object, item: Object) -> Iterator[str]:
-    """Yield the words of the item, its response, `response.data` and its members, no deeper."""
-    data = response.get("data")
-    members = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
-    for place in (item, response, data, *members):
-        if isinstance(place, dict):
-            for name in _WORDS_UNDER:
-                value = place.get(name)
-                if isinstance(value, str) and (word := value.strip().lower()):
-                    yield word
+def _words(response: Object, item: Object) -> frozenset[str]:
+    """Return the words of the item, its response, `response.data` and its members, no deeper."""
+    places: list[Any] = [response] if item is response else [response, item]
+    if (data := response.get("data")) is not None:
+        places.append(data)
+        places += data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    told = [
+        place[name]
+        for place in places
+        if isinstance(place, dict)
+        for name in _WORDS_UNDER
+        if name in place and isinstance(place[name], str)
+    ]
+    return frozenset(word for text in told if (word := text.strip().lower())) if told else _NOTHING
 
 
 def _is_refusal(response: Object) -> bool:
@@ -163,20 +169,25 @@ def _has_result(response: Object, inputs: frozenset[str]) -> bool:
     places: list[Any] = [response]
     while places:
         place = places.pop()
-        if isinstance(place, list):
-            places += place
-        elif isinstance(place, dict):
-            for name, value in place.items():
-                if name in _NEVER_RESULTS or name.startswith(_INPUTS):
-                    continue
+        entries = place.items() if isinstance(place, dict) else (("", entry) for entry in place)
+        for name, value in entries:
+            if isinstance(value, str):
+                found = value not in inputs and _is_name_of_result(name) and value.strip()
+                if found and not _is_input(name):
+                    return True
+            elif isinstance(value, dict | list) and not _is_input(name):
                 if _is_name_of_result(name) and not inputs.issuperset(_texts(value)):
                     return True
                 places.append(value)
     return False
 
 
+def _is_input(name: str) -> bool:
+    return name in _NEVER_RESULTS or name.startswith(_INPUTS)
+
+
 def _is_name_of_result(name: str) -> bool:
-    return name in _LINK_NAMES or name in _TEXT_NAMES or name.endswith(_LINK_ENDS)
+    return name in _RESULT_NAMES or name.endswith(_LINK_ENDS)
 
 
 def _texts(value: Any) -> Iterator[str]:
