@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from enum import Enum
 from typing import Any
 
 import urllib3
@@ -15,7 +14,10 @@ import urllib3
 from receiver.config import Settings, SettingsError
 from receiver.ledger.clock import to_unix, utcnow
 from receiver.ledger.redact import MASK, mask_tokens
-from receiver.ledger.results import parse_json
+from receiver.ledger.results import Unreadable, id_of, parse_json
+from receiver.upstream_errors import Concerns as Concerns
+from receiver.upstream_errors import UpstreamError as UpstreamError
+from receiver.upstream_errors import meaning_of
 
 # The only place that names the service: upstream's other services have the same contract.
 TASKS_PATH = "/midjourney/tasks"
@@ -23,50 +25,10 @@ TASKS_PATH = "/midjourney/tasks"
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
 _MAX_ANSWER_BYTES = 32 * 2**20  # a thousand tasks of 3 KB, ten times over
 _READ_WITHIN_SECONDS = 20
+_LARGE_PART = 2**20  # bytes
 _CHUNK = 65536
 _MOST_WORDS = 400
 _MOST_PAGES = 20
-_ACCOUNT_CODES = {404: {"no_api"}}
-# The code decides, not the status. To take one for the fault of an id would give up the account's tasks.
-_ACCOUNT_ANYHOW = {"invalid_token", "token_expired", "used_up", "insufficient_balance", "disabled"}
-# What is wrong is the id, or the size of the question.
-_ACCESS_CODES = {404: {"not_found", "no_task"}, 413: {"request_too_large"}}
-# Codes of a 400 that no id provokes: the request is wrong whichever tasks it names.
-_NOT_AN_ID = {"token_mismatched", "api_not_implemented", "no_token"}
-# Codes that speak of an id, whatever the status: unknown, or not ours to see.
-_OF_AN_ID = {"not_found", "no_task", "forbidden"}
-
-
-class Concerns(Enum):
-    """Whom an error concerns."""
-
-    ACCOUNT = "account"  # every call, until a person mends it: a wrong token, no balance
-    CALL = "call"  # this call alone
-    ID = "id"  # one of the ids it names, which spoils the call for the others
-
-
-class UpstreamError(Exception):
-    """A look-up call that brought no answer.
-
-    `permanent`: asking the same again cannot help. `wait`: upstream wants no calls, for `retry_after` where
-    it said so. `shows_access`: only who accepts the token answers so.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        permanent: bool,
-        concerns: Concerns = Concerns.CALL,
-        wait: bool = False,
-        retry_after: timedelta | None = None,
-        shows_access: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.permanent = permanent
-        self.concerns = concerns
-        self.wait = wait
-        self.retry_after = retry_after
-        self.shows_access = shows_access
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +90,11 @@ class Upstream:
 
     def _items(self, question: dict[str, Any]) -> list[Any]:
         response, body = self._post(json.dumps({"action": "retrieve_batch"} | question).encode())
-        answer = _parse(body)
         if response.status != 200:
-            raise self._error(response, answer)
+            raise self._error(response, _parse(body))
+        answer = _parse_answer(body)
+        if answer == {}:  # two services say so that they know none of the ids
+            return []
         if not isinstance(answer, dict) or not isinstance(answer.get("items"), list):
             raise UpstreamError(
                 "upstream answered 200 with something that is not a list of tasks", permanent=False
@@ -164,14 +128,15 @@ class Upstream:
         retry_after = _read_retry_after(response.headers.get("Retry-After"), utcnow())
         code = f" {problem.code}" if problem.code else ""
         message = f"upstream answered {status}{code}: {problem.message}"
-        transient = status >= 500 or status in {408, 409, 429}
+        meaning = meaning_of(status, problem.code)
         return UpstreamError(
             _one_line(message, self._token),
-            permanent=not transient,
-            concerns=_concerns(status, problem.code),
-            wait=transient and (status == 429 or retry_after is not None),
+            permanent=meaning.permanent,
+            concerns=meaning.concerns,
+            wait=meaning.wait or (not meaning.permanent and retry_after is not None),
             retry_after=retry_after,
-            shows_access=_shows_access(status, problem.code),
+            shows_access=meaning.shows_access,
+            is_known=meaning.is_known,
         )
 
 
@@ -182,28 +147,16 @@ def _read(response: urllib3.BaseHTTPResponse) -> bytes:
         while chunk := response.read1(_CHUNK):
             answer += chunk
             if len(answer) > _MAX_ANSWER_BYTES:
-                raise UpstreamError("upstream's answer is too large", permanent=False)
+                raise UpstreamError("upstream's answer is too large", permanent=True, concerns=Concerns.SIZE)
             if time.monotonic() > deadline:
-                raise UpstreamError("upstream's answer takes too long to read", permanent=False)
+                # A large part has come: there is too much of it. Otherwise the server drips.
+                concerns = Concerns.SIZE if len(answer) > _LARGE_PART else Concerns.CALL
+                raise UpstreamError("upstream's answer takes too long to read", False, concerns)
     except BaseException:
         response.close()  # what is left of it must not be taken for the next answer
         raise
     response.release_conn()
     return bytes(answer)
-
-
-def _concerns(status: int, code: str | None) -> Concerns:
-    if status == 401 or code in _ACCOUNT_CODES.get(status, ()) or code in _ACCOUNT_ANYHOW:
-        return Concerns.ACCOUNT
-    is_id = code in _OF_AN_ID or (status == 400 and code not in _NOT_AN_ID)
-    return Concerns.ID if is_id else Concerns.CALL
-
-
-def _shows_access(status: int, code: str | None) -> bool:
-    # Without a code somebody in between may have answered; `forbidden` may be about the token.
-    if _concerns(status, code) is Concerns.ID:
-        return code not in {None, "forbidden"}
-    return code in _ACCESS_CODES.get(status, ())
 
 
 def _read_retry_after(text: str | None, now: datetime) -> timedelta | None:
@@ -222,12 +175,23 @@ def _read_retry_after(text: str | None, now: datetime) -> timedelta | None:
 
 
 def _ids_of(items: list[Any]) -> set[str]:
-    return {item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)}
+    return {name for item in items if (name := id_of(item)) is not None}
+
+
+def _parse_answer(body: bytes) -> Any:
+    """Parse an answer that holds tasks. Raises UpstreamError where one task makes all of it unreadable."""
+    try:
+        return parse_json(body.decode("utf-8-sig"))
+    except Unreadable as problem:
+        said = f"upstream's answer cannot be read: {problem}"
+        raise UpstreamError(said, permanent=True, concerns=Concerns.SIZE) from None
+    except ValueError:  # not UTF-8, or not JSON
+        return None
 
 
 def _parse(body: bytes) -> Any:
     try:
-        return parse_json(body.decode())
+        return parse_json(body.decode("utf-8-sig"))
     except ValueError:  # not UTF-8, not JSON, or nested too deeply
         return None
 

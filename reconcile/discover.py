@@ -16,7 +16,7 @@ from receiver.ledger.clock import from_unix, utcnow
 from receiver.ledger.evidence import Discovered
 from receiver.ledger.models import Pause
 from receiver.ledger.results import Unreadable, read_item
-from receiver.upstream import Upstream, UpstreamError
+from receiver.upstream import Concerns, Upstream, UpstreamError
 from reconcile.calls import carefully
 from reconcile.ceiling import Ceiling
 from reconcile.halt import pause_asking, wants_no_calls
@@ -117,6 +117,7 @@ class Discoverer:
         self._stop = stop
         self._ceiling = ceiling or Ceiling(settings.reconcile_max_rate)
         self._deployment = Deployment(settings.public_url)
+        self._page_size = PAGE_SIZE  # smaller once a page was too large
 
     def run(self) -> Found:
         """Go on where the last run ended, for PAGES_PER_RUN pages at most, and return what came of it."""
@@ -177,8 +178,11 @@ class Discoverer:
         try:
             page = self._call(window)
         except UpstreamError as error:
-            self._note_error(error, found)
             self._resume(pause, error.shows_access)
+            if error.concerns is Concerns.SIZE and self._page_size > 1:
+                self._page_size = max(self._page_size // 2, 1)
+                return self._ask(window, found)
+            self._note_error(error, found)
             return None
         self._resume(pause, True)
         return page
@@ -194,7 +198,7 @@ class Discoverer:
             self._upstream.list_recent,
             since=window.since,
             until=window.until,
-            limit=PAGE_SIZE,
+            limit=self._page_size,
             offset=window.offset,
         )
         call = calls.submit(carefully, ask)

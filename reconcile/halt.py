@@ -1,12 +1,15 @@
 """Errors with which upstream says that it wants no calls: then no reconciler asks for a while."""
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from receiver.ledger import pauses
 from receiver.upstream import Concerns, UpstreamError
 
 log = logging.getLogger(__name__)
+
+# After an error of which nobody knows whether it passes.
+WHILE = timedelta(minutes=1)
 
 
 def wants_no_calls(error: UpstreamError) -> bool:
@@ -22,3 +25,9 @@ def pause_asking(error: UpstreamError, now: datetime) -> None:
     else:
         waits = pauses.throttle(str(error), error.retry_after, now)
         log.warning("Asking is paused for %.0f s: %s", waits.total_seconds(), error)
+
+
+def pause_for_a_while(error: UpstreamError, now: datetime) -> None:
+    """Stop asking for WHILE: upstream refuses every call, for a reason that its contract does not name."""
+    waits = pauses.throttle(str(error), WHILE, now)
+    log.error("Asking is paused for %.0f s: upstream refuses every look-up: %s", waits.total_seconds(), error)

@@ -24,8 +24,9 @@ from receiver.upstream import Concerns, Upstream, UpstreamError
 from reconcile.backoff import JITTER, LONGEST_UNKNOWN_WAIT, LONGEST_WAIT, backoff, unknown_backoff
 from reconcile.calls import Pages, carefully
 from reconcile.ceiling import Ceiling
-from reconcile.halt import pause_asking, wants_no_calls
+from reconcile.halt import pause_asking, pause_for_a_while, wants_no_calls
 from reconcile.pacemaker import SteadyClock
+from reconcile.poison import Suspicion
 from reconcile.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ DOUBT_AFTER_AT_LEAST = timedelta(seconds=60)
 RUN_FOR_SECONDS = 60.0
 # Before that a process gives nothing up: the time in which late answers come must be real.
 STEADY_AFTER = (ENOUGH_LATE_ANSWERS - 1) * WAIT_AFTER_LATE_ANSWER
+# A smaller call may get through where one of these errors met it.
+_HALVED = (Concerns.ID, Concerns.SIZE)
 # Nothing of ours lets a task wait so long; settings of other processes may be a little longer.
 _LONGEST_KNOWN = LONGEST_WAIT * (1 + JITTER) + timedelta(minutes=10)
 _LONGEST_DOUBTFUL = LONGEST_UNKNOWN_WAIT * (1 + JITTER) + timedelta(minutes=10)
@@ -191,6 +194,7 @@ class _Run:
         self._turns = Turns(self._counted(claim))
         self._patience = patience
         self._probing = False
+        self._suspicion = Suspicion()
         self._halted = False  # upstream wants no more calls
 
     @property
@@ -241,6 +245,7 @@ class _Run:
             if asked.error:
                 self._apply(claimed, asked)
             else:
+                self._suspicion.note_answer()
                 self.answered.append((claimed, asked))
         for future in [f for f, call in self.in_flight.items() if time.monotonic() > call.deadline]:
             call = self.in_flight.pop(future)
@@ -274,8 +279,9 @@ class _Run:
     def _apply(self, claimed: store.Claim, asked: _Asked) -> None:
         error, now = asked.error, utcnow()
         self.counts.calls += asked.calls
-        if error and error.concerns is Concerns.ID and len(claimed.tasks) > 1:
-            # Until the id that spoils it stands alone, which is then the error.
+        is_about_all = error is not None and self._suspicion.is_about_all(claimed, error)
+        if error and error.concerns in _HALVED and len(claimed.tasks) > 1 and not is_about_all:
+            # Until the id that spoils it, or whose task is too large, stands alone. It is then the error.
             self._turns.put(*claimed.halves())
             return
         if error:
@@ -287,13 +293,16 @@ class _Run:
             pause_asking(error, now)
         else:
             self._join(claimed, asked, now)
+            if error and is_about_all and not self._halted:
+                self._halted = True
+                pause_for_a_while(error, now)
 
     def _join(self, claimed: store.Claim, asked: _Asked, now: datetime) -> None:
         has_access = not asked.error or asked.error.shows_access
         if self._probing and has_access and pauses.resume(now):
             log.info("Upstream answers again; asking goes on.")
             self._turns.exhausted = False
-        answers = _answers(claimed.ids, asked)
+        answers = _answers(claimed.ids, asked, self._suspicion)
         verdicts = [answer.verdict for answer in answers.values()]
         self.counts.asked += len(answers)
         self.counts.running += verdicts.count(PENDING)
@@ -310,10 +319,10 @@ def _ask(upstream: Upstream, ids: list[str], ceiling: Ceiling) -> _Asked:
         return _Asked(at, [], error, calls=pages.asked)
 
 
-def _answers(ids: list[str], asked: _Asked) -> dict[str, Answer]:
+def _answers(ids: list[str], asked: _Asked, suspicion: Suspicion) -> dict[str, Answer]:
     """Match upstream's items to the ids asked about: by id alone; what nobody asked for is left out."""
     if asked.error:
-        refused = asked.error.concerns is Concerns.ID  # by now it stands alone
+        refused = len(ids) == 1 and suspicion.is_about_id(asked.error)
         return {task_id: Answer(error=str(asked.error), refused=refused) for task_id in ids}
     results: dict[str, Result] = {}
     for item in asked.items:

@@ -120,6 +120,7 @@ def make_settings(database_url: str, tmp_path: Path) -> Callable[..., Settings]:
             "API_KEY": API_KEY,
             "ACEDATACLOUD_API_TOKEN": "test-token",
             "SPOOL_DIR": str(tmp_path / "spool"),
+            "RECONCILE_MAX_RATE": "0",
         }
         return Settings.from_env(environ | {name: str(value) for name, value in variables.items()})
 

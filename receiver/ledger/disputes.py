@@ -6,6 +6,7 @@ from typing import Any
 from peewee import SQL, fn
 
 from receiver.ledger.models import ANSWERED, UNACKNOWLEDGED, Lookup, ReconcileRun, Task, database
+from receiver.ledger.results import FAILED
 
 MOST_COUNTED = 10_000
 _LATELY_RUNS = 20
@@ -38,9 +39,12 @@ def knows_none(since: datetime) -> bool:
         newest = list(runs)
         if not newest or any(_knew_any(run) for run in newest):
             return False
+        # Upstream calls back for submissions that it refuses, and may keep no record of them.
+        may_be_refused = fn.COALESCE(Task.claim_status, "") == FAILED
         lookups = (
             Lookup.select(Lookup.task)
-            .where(Lookup.run.in_([run.id for run in newest]), Lookup.verdict == "absent")
+            .join(Task)
+            .where(Lookup.run.in_([run.id for run in newest]), Lookup.verdict == "absent", ~may_be_refused)
             .limit(_LATELY_LOOKUPS)
         )
         rows: list[Any] = list(lookups.tuples())

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from receiver.ledger.models import Pause, Task
 from receiver.ledger.pauses import paused_within
-from receiver.ledger.results import FINAL, PENDING, SUCCEEDED, Result, clean_text, no_result_yet
+from receiver.ledger.results import FINAL, PENDING, SUCCEEDED, Result, clean_text, in_hand, no_result_yet
 
 REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
 ABSENT = "upstream does not know this task"
@@ -170,6 +170,20 @@ def of_lookup(
         wait = min(patience.backoff(task.attempts), LONGEST_WAIT_AFTER_ERROR)
         return {**evidence, "next_lookup_at": now + wait, "refused_at": task.refused_at}
     return {**evidence, **_without_a_final_answer(task, result, now, patience, pauses)}
+
+
+def with_result_in_hand(said: Evidence, before: Task, now: datetime) -> Evidence:
+    """Return what a look-up says that gives a task up, `before` telling what earlier ones said.
+
+    A task whose result is in hand is not expired, though upstream never called it finished.
+    """
+    told = before.lookup_response if said["lookup_response"] is None else said["lookup_response"]
+    progress = before.lookup_progress if said["lookup_progress"] is None else said["lookup_progress"]
+    found = in_hand(Result(before.id, PENDING, progress, told, None, key=b""))
+    if found is None:
+        return said
+    settled = {"gave_up_at": None, "settled_by": "lookup", "settled_at": now, "status": SUCCEEDED}
+    return {**said, **settled, **_testimony("lookup", found)}
 
 
 def _without_a_final_answer(

@@ -16,6 +16,7 @@ from peewee import IntegrityError
 from receiver.ledger import evidence
 from receiver.ledger.budget import ByteBudget
 from receiver.ledger.db import execute_built, in_one_trip, on_postgresql, writing
+from receiver.ledger.encodings import LARGEST
 from receiver.ledger.group_commit import GroupCommit
 from receiver.ledger.merge import merge, schedule_of_callback
 from receiver.ledger.models import NAMED, Delivery, Task, database
@@ -75,19 +76,23 @@ class _Entry:
     task_id: str | None
     delivery: Row
     said: Row | None = None
+    problem: Unreadable | None = None
     may_shorten: bool = True
 
     @property
     def is_large(self) -> bool:
-        return (
-            self.may_shorten and max(len(self.delivery[name]) for name in ("body", "headers")) > KEPT_OF_LARGE
-        )
+        # A small body may hold a large result, compressed.
+        longest = max(len(self.delivery["body"]), len(self.delivery["headers"]), len(self._result))
+        return self.may_shorten and longest > KEPT_OF_LARGE
 
     @property
     def stores(self) -> int:
         """Return how many bytes it stores, roughly."""
-        response = (self.said or {}).get("claim_response") or ""
-        return len(self.delivery["body"]) + len(self.delivery["headers"]) + len(response)
+        return len(self.delivery["body"]) + len(self.delivery["headers"]) + len(self._result)
+
+    @property
+    def _result(self) -> str:
+        return (self.said or {}).get("claim_response") or ""
 
     def shortened(self) -> "_Entry":
         """Return it with the body's beginning alone, and without the result, which a look-up shall bring."""
@@ -96,21 +101,27 @@ class _Entry:
             "headers": "[]" if len(self.delivery["headers"]) > KEPT_OF_LARGE else self.delivery["headers"],
             "problem": self.delivery["problem"] or _as_json(_SHORTENED),
         }
-        return _Entry(
-            self.task_id, {**self.delivery, **kept}, self.said and evidence.without_result(self.said)
-        )
+        said = self.said and evidence.without_result(self.said)
+        return replace(self, delivery={**self.delivery, **kept}, said=said, problem=_SHORTENED)
 
 
 def record(
-    callback: Callback, now: datetime, *, grace: timedelta, confirm: bool, may_shorten: bool = True
+    callback: Callback,
+    now: datetime,
+    *,
+    grace: timedelta,
+    confirm: bool,
+    largest: int = LARGEST,
+    may_shorten: bool = True,
 ) -> Recorded:
     """Keep a callback and join what it says of its task. After progress a look-up waits for `grace`.
 
-    What other requests record at the same moment is committed together with it. Without `may_shorten` it is
-    kept whole, however much unknown tasks have stored.
+    A compressed one may hold `largest` bytes. Without `may_shorten` it is kept whole, however much unknown
+    tasks have stored. What other requests record at the same moment is committed together with it.
     """
     try:
-        return _record(callback, now, grace, confirm, may_shorten)
+        entry = _entry(callback, now, grace, confirm, largest)
+        return _commits.commit(replace(entry, may_shorten=may_shorten))
     except IntegrityError:
         with database.connection_context():
             if not Delivery.select().where(Delivery.uid == callback.uid).exists():
@@ -118,20 +129,15 @@ def record(
         return Recorded(None, None)
 
 
-def _record(
-    callback: Callback, now: datetime, grace: timedelta, confirm: bool, may_shorten: bool
-) -> Recorded:
+def _entry(callback: Callback, now: datetime, grace: timedelta, confirm: bool, largest: int) -> _Entry:
     try:
         if callback.cut:
             raise callback.cut
-        result = read_callback(callback.body)
+        result = read_callback(callback.body, callback.headers, largest)
     except Unreadable as problem:
-        delivery = _delivery(callback, now, "unreadable", problem=problem)
-        recorded = _commits.commit(_Entry(None, delivery, may_shorten=may_shorten))
-        return replace(recorded, problem=recorded.problem or problem)
+        return _Entry(None, _delivery(callback, now, "unreadable", problem=problem), problem=problem)
     said = evidence.of_callback(result, callback.ref, now, grace, confirm)
-    delivery = _delivery(callback, now, result.status, task_id=result.task_id)
-    return _commits.commit(_Entry(result.task_id, delivery, said, may_shorten))
+    return _Entry(result.task_id, _delivery(callback, now, result.status, task_id=result.task_id), said)
 
 
 def _write(entries: Sequence[_Entry]) -> list[Recorded]:
@@ -145,12 +151,8 @@ def _write(entries: Sequence[_Entry]) -> list[Recorded]:
             _keep.execute([entry.delivery for entry in ordered])
             statuses = _statuses([entry.task_id for entry in ordered if entry.task_id])
     return [
-        Recorded(
-            after.task_id,
-            statuses.get(after.task_id) if after.task_id else None,
-            _SHORTENED if after is not before else None,
-        )
-        for before, after in zip(entries, kept, strict=True)
+        Recorded(entry.task_id, statuses.get(entry.task_id) if entry.task_id else None, entry.problem)
+        for entry in kept
     ]
 
 

@@ -6,39 +6,37 @@ may be forged or broken, so every type is checked before it is believed.
 
 import hashlib
 import json
-import math
-import re
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from receiver.ledger.clock import from_unix
+from receiver.ledger.encodings import LARGEST, decoded
 from receiver.ledger.redact import mask_tokens, mask_tokens_within, may_hold_token
+from receiver.ledger.strict_json import MAX_VALUES as MAX_VALUES
+from receiver.ledger.strict_json import dump
+from receiver.ledger.strict_json import parse_json as parse_json
+from receiver.ledger.submissions import LONGEST_TEXT, bounded
+from receiver.ledger.unreadable import Unreadable as Unreadable
+from receiver.ledger.verdicts import FAILED as FAILED
+from receiver.ledger.verdicts import PENDING as PENDING
+from receiver.ledger.verdicts import SUCCEEDED as SUCCEEDED
+from receiver.ledger.verdicts import Verdict, finished_at, judge, read_moment
 
-PENDING, FAILED, SUCCEEDED, EXPIRED = "pending", "failed", "succeeded", "expired"
+EXPIRED = "expired"
 FINAL = (FAILED, SUCCEEDED)
 STATUSES = (PENDING, FAILED, SUCCEEDED, EXPIRED)
 
 MAX_ID_LENGTH = 200
-_MAX_DEPTH = 64
-# An empty object of 2 bytes takes 64 in memory: without a bound an answer would take far more than its size.
-MAX_VALUES = 500_000
 _LONGEST_ERROR, _LONGEST_ERROR_PART = 4000, 1000  # characters
+_LONGEST_PROMPT = 65536  # characters
 _RANKS = {PENDING: 0, FAILED: 1, SUCCEEDED: 2}
-_SUCCESS_WORDS = frozenset({"succeed", "succeeded", "success", "completed", "complete", "finished"})
-_FAILURE_WORDS = frozenset({"failed", "failure", "error", "cancelled", "canceled", "rejected"})
-_RESULT_LINKS = ("image_url", "raw_image_url", "video_url")
-_RESULT_LISTS = ("image_urls", "sub_image_urls", "video_urls", "descriptions", "prompts")
-_PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,20})?) ?%?")
-
-
-class Unreadable(ValueError):
-    """A body that is not a result. `code` is for programs, the message for people."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+# What an item says around a response.
+_AROUND = frozenset(
+    {"id", "_id", "type", "trace_id", "application_id", "credential_id", "user_id", "api_id"}
+    | {"created_at", "started_at", "finished_at", "elapsed", "duration", "hold", "mode", "email"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +61,28 @@ class Result:
     finished_at: datetime | None = None
 
 
-def read_callback(body: bytes) -> Result:
-    """Read a callback's body. Raises Unreadable when it is not a result of some task."""
-    text = _decode(body)
-    response = _parse_object(text)
-    task_id = _read_id(response.get("task_id"), "task_id")
+def read_callback(body: bytes, headers: Iterable[tuple[str, str]] = (), largest: int = LARGEST) -> Result:
+    """Read a callback's body, at most `largest` bytes when decompressed.
+
+    Raises Unreadable when it is not a result of some task.
+    """
+    content, text, told = _read_body(body, headers, largest)
+    task = _unwrapped(told)
+    # A response names its task `task_id`. In it `id` may be anything.
+    is_item = task is not told or "response" in task
+    task_id = _read_id(_either(task, "task_id", "id") if is_item else task.get("task_id"), "task_id")
     if may_hold_token(text):
-        response = mask_tokens_within(response)
-    status, progress = judge(response, {})
+        task = mask_tokens_within(task)
+    response = mask_tokens_within(_object(task["response"])) if "response" in task else task
+    verdict = judge(response, task, _object(task["request"]) if "request" in task else None)
     return Result(
         task_id=task_id,
-        status=status,
-        progress=progress,
-        response=_dump(response),
-        error=_error_of(response, status),
-        key=_key(status, progress, body),
-        trace_id=clean_text(response.get("trace_id")),
+        status=verdict.status,
+        progress=verdict.progress,
+        response=dump(response) if response else None,
+        error=_error_of(response, verdict),
+        key=_key(verdict.status, verdict.progress, content),
+        trace_id=clean_text(task.get("trace_id")) or clean_text(response.get("trace_id")),
     )
 
 
@@ -86,77 +90,58 @@ def read_item(item: object) -> Result:
     """Read a task object as the Tasks API returns it. Raises Unreadable when it is none."""
     if not isinstance(item, dict):
         raise Unreadable("not_an_object", "The item is not a JSON object.")
-    task_id = _read_id(item.get("id"), "id")
-    task: dict[str, Any] = mask_tokens_within(item)
-    response, request = _object(task.get("response")), _object(task.get("request"))
-    status, progress = judge(response, task)
-    dumped = _dump(response) if response else None
+    given = _unwrapped(item)
+    task_id = _read_id(_either(given, "id", "task_id"), "id")
+    task: dict[str, Any] = mask_tokens_within(given)
+    response = task if _is_its_own_response(task) else _masked_object(task, given, "response")
+    request = _masked_object(task, given, "request")
+    verdict = judge(response, task, request)
     return Result(
         task_id=task_id,
-        status=status,
-        progress=progress,
-        response=dumped,
-        error=_error_of(response, status),
-        key=_key(status, progress, json.dumps(response, sort_keys=True).encode()),
+        status=verdict.status,
+        progress=verdict.progress,
+        response=dump(response) if response else None,
+        error=_error_of(response, verdict),
+        key=_key(verdict.status, verdict.progress, json.dumps(response, sort_keys=True).encode()),
         type=clean_text(task.get("type")),
         trace_id=clean_text(task.get("trace_id")) or clean_text(response.get("trace_id")),
-        request=_dump(request) if request else None,
-        prompt=clean_text(request.get("prompt"), limit=None),
-        submitted_at=from_unix(task.get("created_at")),
-        finished_at=from_unix(task.get("finished_at")),
+        request=_kept_of(request),
+        prompt=clean_text(request.get("prompt"), limit=_LONGEST_PROMPT),
+        submitted_at=read_moment(task.get("created_at")),
+        finished_at=finished_at(response, task),
     )
+
+
+def id_of(item: object) -> str | None:
+    """Return the id of a task object as upstream returns it; None where it has none."""
+    if not isinstance(item, dict):
+        return None
+    task = _unwrapped(item)
+    try:
+        return _read_id(_either(task, "id", "task_id"), "id")
+    except Unreadable:
+        return None
+
+
+def in_hand(result: Result) -> Result | None:
+    """Return the result as a success where a task is given up that holds what its customer wants.
+
+    None where it holds an error or no result. Below 100 % a picture is one that upstream destroys later.
+    """
+    response = _object(result.response)
+    verdict = judge(response, {})
+    progress = result.progress if verdict.progress is None else verdict.progress
+    if not verdict.has_result or verdict.error or response.get("success") is False or result.error:
+        return None
+    if progress is not None and progress < 100:
+        return None
+    key = _key(SUCCEEDED, result.progress, json.dumps(response, sort_keys=True).encode())
+    return replace(result, status=SUCCEEDED, key=key)
 
 
 def no_result_yet(task_id: str) -> Result:
     """Return a result of a running task that tells nothing. It outranks all progress: it counts once."""
     return Result(task_id, PENDING, None, None, None, key=_key(PENDING, 100.0, b""))
-
-
-def parse_json(text: str) -> Any:
-    """Parse JSON as upstream's clients do; what strict JSON cannot hold (NaN, 1e999) becomes None.
-
-    Raises ValueError, also for what is nested too deeply to be handled safely.
-    """
-    # Each value but the first of a list or an object stands behind a bracket, a brace or a comma.
-    if sum(map(text.count, "[{,")) > MAX_VALUES:
-        raise Unreadable("too_many_values", f"The body holds more than {MAX_VALUES:,} values.")
-    try:
-        value = _DECODER.decode(text)
-    except RecursionError:
-        raise Unreadable("nested_too_deeply", "The body is nested too deeply.") from None
-    # What opens no more brackets than that cannot be nested deeper.
-    if text.count("[") + text.count("{") > _MAX_DEPTH and _depth_exceeds(value, _MAX_DEPTH):
-        raise Unreadable("nested_too_deeply", f"The body is nested more than {_MAX_DEPTH} levels deep.")
-    return value
-
-
-def judge(response: dict[str, Any], item: dict[str, Any]) -> tuple[str, float | None]:
-    """Decide (status, progress) of a task from its response and the Tasks API's item around it.
-
-    The steps are those of upstream's published clients, in their order; {} stands for what is missing.
-    """
-    progress = read_progress(response.get("progress"))
-    finished = from_unix(item.get("finished_at")) is not None
-    success, error = response.get("success"), response.get("error")
-    status = PENDING
-    if word := _status_word(item.get("state"), response.get("state"), response.get("status")):
-        status = SUCCEEDED if word in _SUCCESS_WORDS else FAILED if word in _FAILURE_WORDS else PENDING
-    elif progress is not None and progress < 100:
-        status = PENDING
-    elif success is False and (finished or (isinstance(error, dict) and "code" in error)):
-        status = FAILED
-    elif success is True and (finished or _has_result(response)):
-        status = SUCCEEDED
-    return status, progress
-
-
-def read_progress(value: object) -> float | None:
-    """Read a progress of 0 to 100 ("75%" is 75, 0.75 is 0.75); None for anything else."""
-    if isinstance(value, str) and (match := _PERCENTAGE.fullmatch(value.strip())):
-        value = float(match[1])
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
-        return None
-    return float(value) + 0.0  # -0.0 becomes 0.0: the key's bytes must not tell them apart
 
 
 def clean_text(value: object, limit: int | None = MAX_ID_LENGTH) -> str | None:
@@ -175,7 +160,64 @@ def is_storable(text: str) -> bool:
 
 
 def _object(value: object) -> dict[str, Any]:
+    """Return an object, also one that stands in a JSON string; {} for anything else."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = parse_json(value)
+        except ValueError:
+            return {}
     return value if isinstance(value, dict) else {}
+
+
+def _masked_object(task: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    # Of a JSON string the escapes are undone before it is masked.
+    if isinstance(given.get(name), str):
+        masked: dict[str, Any] = mask_tokens_within(_object(given[name]))
+        return masked
+    return _object(task.get(name))
+
+
+def _kept_of(request: dict[str, Any]) -> str | None:
+    if not request:
+        return None
+    whole = dump(request)
+    return whole if len(whole) <= LONGEST_TEXT else dump(bounded(request))
+
+
+def _unwrapped(told: dict[str, Any]) -> dict[str, Any]:
+    task = told.get("task")
+    if not isinstance(task, dict):
+        return told
+    is_named = _either(told, "id", "task_id") is not None and _either(task, "id", "task_id") is None
+    return told if is_named else task
+
+
+def _is_its_own_response(task: Mapping[str, Any]) -> bool:
+    """Tell whether an item has no response of its own, but is one: as those of three services are."""
+    if "response" in task or "request" in task or task.keys() <= _AROUND:
+        return False
+    # One of the three tells when it was created, and always a status.
+    return "created_at" not in task or isinstance(_either(task, "status", "state"), str)
+
+
+def _either(told: Mapping[str, Any], name: str, other: str) -> Any:
+    value = told.get(name)
+    return told.get(other) if value is None else value
+
+
+def _read_body(
+    body: bytes, headers: Iterable[tuple[str, str]], largest: int
+) -> tuple[bytes, str, dict[str, Any]]:
+    """Return a body decompressed, as text and as an object."""
+    try:
+        text = _decode(body)
+        return body, text, _parse_object(text)
+    except Unreadable:
+        content = decoded(body, headers, largest) if body.strip() else body
+        if content is body:
+            raise
+    text = _decode(content)
+    return content, text, _parse_object(text)
 
 
 def _decode(body: bytes) -> str:
@@ -211,74 +253,32 @@ def _read_id(value: object, name: str) -> str:
     return value
 
 
-def _status_word(*candidates: object) -> str | None:
-    words = (word.strip().lower() for word in candidates if isinstance(word, str))
-    return next((word for word in words if word), None)
-
-
-def _has_result(response: dict[str, Any]) -> bool:
-    links = (response.get(name) for name in _RESULT_LINKS)
-    lists = (response.get(name) for name in _RESULT_LISTS)
-    return any(isinstance(link, str) and link for link in links) or any(
-        isinstance(entries, list) and entries for entries in lists
-    )
-
-
-def _error_of(response: dict[str, Any], status: str) -> str | None:
-    error = response.get("error")
-    if status != FAILED or not error:
+def _error_of(response: Mapping[str, Any], verdict: Verdict) -> str | None:
+    if verdict.status != FAILED:
         return None
-    told = error if isinstance(error, dict) else {"code": None, "message": error}
-    text = _dump(told)
+    error = verdict.error
+    told = error if isinstance(error, dict) else {"code": None, "message": error} if error else None
+    if told is None:
+        # Two services write their errors without the object around.
+        words = _either(response, "message", "detail")
+        told = {"code": _either(response, "code", "status"), "message": words} if words else None
+    if told is None:
+        return None
+    text = dump(told)
     if len(text) <= _LONGEST_ERROR:
         return text
     # The response holds all of it. Twice would cost its size on disk once more.
     parts = {name: told.get(name) for name in ("code", "message")}
-    return _dump({name: _beginning(part) for name, part in parts.items()})
+    return dump({name: _beginning(part) for name, part in parts.items()})
 
 
 def _beginning(part: object) -> str | None:
     if part is None:
         return None
-    text = part if isinstance(part, str) else _dump(part)
+    text = part if isinstance(part, str) else dump(part)
     return text if len(text) <= _LONGEST_ERROR_PART else f"{text[:_LONGEST_ERROR_PART]}…"
 
 
 def _key(status: str, progress: float | None, content: bytes) -> bytes:
     # A double's big-endian bytes sort as the numbers do while none is negative.
     return bytes([_RANKS[status]]) + struct.pack(">d", progress or 0.0) + hashlib.sha256(content).digest()
-
-
-def _dump(value: Any) -> str:
-    # As short as it came: an escape takes three times the bytes of a letter that is not ASCII. A NUL stays an
-    # escape. A lone surrogate becomes one: the error handler writes it as JSON does. No database holds them.
-    return _ENCODER.encode(value).encode(errors="backslashreplace").decode()
-
-
-def _finite(text: str) -> float | None:
-    number = float(text)
-    return number if math.isfinite(number) else None
-
-
-def _whole(text: str) -> int | float | None:
-    # int() refuses more than 4,300 digits; such a number is nobody's id or progress.
-    return int(text) if len(text) <= 4000 else None
-
-
-def _depth_exceeds(value: Any, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
-        if not level:
-            return False
-    return True
-
-
-# Made once: that takes as long as to read or write a callback's body.
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
-_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))

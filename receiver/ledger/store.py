@@ -15,7 +15,7 @@ from peewee import SQL, Case, Insert, Select, chunked, fn
 
 from receiver.ledger import evidence
 from receiver.ledger.db import on_postgresql, writing
-from receiver.ledger.evidence import Answer, Discovered, Patience, Registration
+from receiver.ledger.evidence import Answer, Discovered, Evidence, Patience, Registration
 from receiver.ledger.mending import unleased
 from receiver.ledger.merge import insert_new, merge, schedule_of_lookup
 from receiver.ledger.models import (
@@ -61,6 +61,7 @@ class Claim:
     tasks: tuple[Task, ...]
     leased_until: datetime
     doubtful: bool = False
+    depth: int = 0  # how often it was halved
 
     @property
     def ids(self) -> list[str]:
@@ -70,7 +71,8 @@ class Claim:
         """Split the tasks in two, under the same lease."""
         middle = len(self.tasks) // 2
         first, second = self.tasks[:middle], self.tasks[middle:]
-        return replace(self, tasks=first), replace(self, tasks=second)
+        depth = self.depth + 1
+        return replace(self, tasks=first, depth=depth), replace(self, tasks=second, depth=depth)
 
 
 def register(registrations: Sequence[Registration], now: datetime, *, grace: timedelta) -> int:
@@ -173,6 +175,8 @@ def apply(
     tasks = sorted(claimed.tasks, key=lambda task: task.id)
     said = [evidence.of_lookup(task, answers[task.id], now, patience, pauses) for task in tasks]
     lookups = [_lookup(task.id, answers[task.id], run_id, asked_at, now) for task in tasks]
+    if given_up := [row["id"] for row in said if row["gave_up_at"]]:
+        said = _with_results_in_hand(said, given_up, now)
     settled = Task.select().where(
         Task.id.in_(claimed.ids), Task.settled_by == "lookup", Task.settled_at == now
     )
@@ -180,6 +184,17 @@ def apply(
         _join.execute([{**row, _LEASE: claimed.leased_until} for row in said])
         _note.execute(lookups)
         return int(settled.count())
+
+
+def _with_results_in_hand(said: list[Evidence], given_up: list[str], now: datetime) -> list[Evidence]:
+    # Claims leave the responses out: they may be large, and are needed here alone.
+    query = Task.select(Task.id, Task.lookup_response, Task.lookup_progress).where(Task.id.in_(given_up))
+    with database.connection_context():
+        before = {task.id: task for task in query}
+    return [
+        evidence.with_result_in_hand(row, before[row["id"]], now) if row["id"] in before else row
+        for row in said
+    ]
 
 
 def ask_now(task_id: str, now: datetime) -> bool:

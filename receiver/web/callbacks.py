@@ -72,6 +72,7 @@ def keep(
         received_at,
         grace=settings.reconcile_grace,
         confirm=settings.confirm_callbacks,
+        largest=settings.max_body_bytes,
         may_shorten=may_shorten,
     )
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from receiver.ledger.encodings import LARGEST, decoded
 from receiver.ledger.models import Delivery, Task
 from receiver.ledger.redact import MASK
-from receiver.ledger.results import SUCCEEDED
+from receiver.ledger.results import SUCCEEDED, Unreadable
 from receiver.web.wording import shown
 
 _LINKS = {"image_url": "image", "raw_image_url": "full-size image", "video_url": "video"}
+_LINKS |= {"audio_url": "audio", "output_url": "file", "url": "file"}
 _LINK_LISTS = {"image_urls": "image", "sub_image_urls": "image", "video_urls": "video"}
 _THIS_MACHINE = {"127.0.0.1", "localhost"}
 _MOST_ENTRIES = 50
@@ -61,7 +63,7 @@ def contents_of(task: Task, stand_in: str | None = None) -> Contents:
     """
     response = _object(task.response)
     return Contents(
-        image=loadable(response.get("image_url"), stand_in) if is_upstreams(task) else None,
+        image=loadable(_image(response), stand_in) if is_upstreams(task) else None,
         video=next(iter(_videos(response, stand_in)), None) if is_upstreams(task) else None,
         links=tuple(_links(response)),
         descriptions=_texts(response.get("descriptions")),
@@ -71,7 +73,7 @@ def contents_of(task: Task, stand_in: str | None = None) -> Contents:
 
 def image_of(task: Task) -> str | None:
     """Return the address of a task's image, if that is safe to link to."""
-    return safe_url(_object(task.response).get("image_url"))
+    return safe_url(_image(_object(task.response)))
 
 
 def is_upstreams(task: Task) -> bool:
@@ -81,7 +83,7 @@ def is_upstreams(task: Task) -> bool:
 
 def thumbnail_of(task: Task, stand_in: str | None = None) -> str | None:
     """Return the address from which a page may load a task's image; see `loadable` for the stand-in."""
-    return loadable(_object(task.response).get("image_url"), stand_in) if is_upstreams(task) else None
+    return loadable(_image(_object(task.response)), stand_in) if is_upstreams(task) else None
 
 
 def failure_of(task: Task) -> Failure | None:
@@ -94,15 +96,22 @@ def failure_of(task: Task) -> Failure | None:
 
 
 def verbatim(delivery: Delivery, secrets: Sequence[str]) -> Verbatim:
-    """Return what came, whole, but for callback tokens and `secrets`."""
-    body = bytes(delivery.body)
-    headers = tuple(
-        (str(name), _without(secrets, shown(value, 8192))) for name, value in json.loads(delivery.headers)
-    )
+    """Return what came, whole and unpacked, but for callback tokens and `secrets`."""
+    told = json.loads(delivery.headers)
+    body = unpacked(bytes(delivery.body), told)
+    headers = tuple((str(name), _without(secrets, shown(value, 8192))) for name, value in told)
     not_text = sum(character == "\ufffd" for character in body.decode(errors="replace"))
     not_text -= body.count("\ufffd".encode())
     text = shown(body.decode(errors="backslashreplace"), len(body) * 4 + 1)
     return Verbatim(headers, _without(secrets, text), not_text)
+
+
+def unpacked(body: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
+    """Return a body as text that people read: what a compressed one holds, where that can be told."""
+    try:
+        return decoded(body, headers, LARGEST)
+    except Unreadable:
+        return body
 
 
 def problem_of(delivery: Delivery) -> str:
@@ -158,17 +167,36 @@ def _without(secrets: Sequence[str], text: str) -> str:
 
 def _links(response: dict[str, Any]) -> Iterable[Link]:
     seen: set[str] = set()
-    found = [(name, response.get(field)) for field, name in _LINKS.items()]
-    for field, name in _LINK_LISTS.items():
-        found += [(f"{name} {n}", entry) for n, entry in enumerate(_list(response.get(field)), 1)]
-    for name, value in found:
-        if (url := safe_url(value)) and url not in seen:
-            seen.add(url)
-            yield Link(name, url)
+    places = _places(response)
+    for number, place in enumerate(places, 1):
+        which = f" of {number - 1}" if number > 1 and len(places) > 2 else ""
+        found = [(name, place.get(field)) for field, name in _LINKS.items()]
+        for field, name in _LINK_LISTS.items():
+            found += [(f"{name} {n}", entry) for n, entry in enumerate(_list(place.get(field)), 1)]
+        for name, value in found:
+            if (url := safe_url(value)) and url not in seen:
+                seen.add(url)
+                yield Link(f"{name}{which}", url)
+
+
+def _places(response: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return where results stand: in the response, in its `data`, or in each member of that."""
+    data = response.get("data")
+    inner = [*_list(data), data, response.get("content")]
+    return [response, *(place for place in inner if isinstance(place, dict))]
+
+
+def _image(response: dict[str, Any]) -> object:
+    images = (place.get("image_url") for place in _places(response))
+    return next((image for image in images if image), None)
 
 
 def _videos(response: dict[str, Any], stand_in: str | None) -> Iterable[str]:
-    found = [response.get("video_url"), *_list(response.get("video_urls"))]
+    found = [
+        value
+        for place in _places(response)
+        for value in (place.get("video_url"), *_list(place.get("video_urls")))
+    ]
     return (url for value in found if (url := loadable(value, stand_in)))
 
 

@@ -5,11 +5,12 @@ from datetime import datetime, timedelta
 from receiver.ledger.clock import SKEW
 from receiver.ledger.models import Task
 from receiver.ledger.redact import mask_tokens
-from receiver.ledger.results import EXPIRED, FINAL, PENDING
+from receiver.ledger.results import EXPIRED, FAILED, FINAL, PENDING
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _JUST_NOW_SECONDS = 2
 _LIKELY_FORGED = "The callback may be forged: if it is, change CALLBACK_TOKEN."
+_MAY_BE_REFUSED = "Upstream may keep no record of a submission that it refused."
 _LIKELY_ACCOUNT = (
     "It knew none of the tasks that it was asked about lately. Most likely ACEDATACLOUD_API_TOKEN belongs to"
     " another account than the one that submits them."
@@ -120,6 +121,8 @@ def trust(task: Task, knows_none: bool = False) -> str:
         return f"Confirmed: callback and Tasks API both say {task.status}."
     if task.confirmed:
         return f"The Tasks API says {task.status}. The final callback never came."
+    if task.status == FAILED:
+        return f"Not confirmed: only a callback says so. {_MAY_BE_REFUSED}"
     if task.status in FINAL:
         return "Not confirmed: only a callback says so, and callbacks are unsigned."
     return "Neither a callback nor the Tasks API has told of a final result."

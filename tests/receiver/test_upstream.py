@@ -1,10 +1,12 @@
 """The client against a real server: each line of upstream's error table, and the faults of the network."""
 
 import contextlib
+import gzip
 import json
 import socket
 import threading
 import time
+import zlib
 from datetime import datetime, timedelta
 
 import pytest
@@ -13,6 +15,7 @@ import urllib3
 from receiver import upstream as upstream_module
 from receiver.ledger.results import is_storable
 from receiver.upstream import Concerns, Upstream, UpstreamError
+from receiver.upstream_errors import meaning_of
 from tests.factories import SAMPLES
 from tests.processes import free_port
 
@@ -73,9 +76,13 @@ def test_unknown_ids_are_absent(upstream):
     ("status", "code", "permanent", "concerns"),
     [
         (400, "bad_request", True, "id"),
-        (400, "token_mismatched", True, "call"),
+        (400, "token_mismatched", True, "account"),
+        (400, "invalid_request", True, "id"),
+        (400, "a_code_that_nobody_knows", True, "id"),
+        (422, "a_code_that_nobody_knows", True, "call"),
+        (413, "request_too_large", True, "size"),
         (400, "api_not_implemented", True, "call"),
-        (400, "no_token", True, "call"),
+        (400, "no_token", True, "account"),
         (401, "invalid_token", True, "account"),
         (401, "token_expired", True, "account"),
         (401, "token_mismatched", True, "account"),
@@ -106,6 +113,69 @@ def test_it_tells_permanent_from_transient_and_whom_it_concerns(
     assert (error.permanent, error.concerns.value) == (permanent, concerns)
     assert error.wait == (status == 429)
     assert str(error) == f"upstream answered {status} {code}: what upstream says"
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 408, 409, 413, 429, 499, 500, 503])
+@pytest.mark.parametrize(
+    ("codes", "permanent", "concerns", "wait"),
+    [
+        ("bad_request invalid_request not_found no_task forbidden", True, "id", False),
+        ("invalid_token token_expired token_mismatched no_token", True, "account", False),
+        ("used_up insufficient_balance disabled no_api", True, "account", False),
+        ("request_too_large", True, "size", False),
+        ("too_many_requests", False, "call", True),
+        ("api_error unknown busy timeout connection_reset", False, "call", False),
+    ],
+)
+def test_the_code_decides_whatever_the_status(status, codes, permanent, concerns, wait):
+    for code in codes.split():
+        meaning = meaning_of(status, code)
+        told = (meaning.permanent, meaning.concerns.value, meaning.wait, meaning.is_known)
+        assert told == (permanent, concerns, wait, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "concerns"),
+    [(401, "account"), (402, "account"), (413, "size"), (400, "id"), (403, "call"), (404, "call")],
+)
+def test_without_a_code_the_status_decides(status, concerns):
+    assert meaning_of(status, None).concerns.value == concerns
+
+
+@pytest.mark.parametrize(
+    "answer", [b'\xef\xbb\xbf{"items": [{"id": "t1"}]}', b"{}", b" {} ", b"\xef\xbb\xbf{}"]
+)
+def test_a_byte_order_mark_does_not_matter_and_an_empty_object_knows_none(stand_in, upstream, answer):
+    stand_in.respond_next(200, body=answer)
+    assert upstream.retrieve_batch(["t1"]) == ([{"id": "t1"}] if b"items" in answer else [])
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
+def test_a_compressed_answer_is_read(stand_in, upstream, compress):
+    headers = {"Content-Encoding": "gzip" if compress is gzip.compress else "deflate"}
+    stand_in.respond_next(200, headers, compress(b'{"items": [{"id": "t1"}]}'))
+    assert upstream.retrieve_batch(["t1"]) == [{"id": "t1"}]
+
+
+def test_a_compressed_answer_is_bounded_by_what_it_holds(stand_in, upstream):
+    bomb = gzip.compress(b'{"items": [{"id": "' + b"x" * 64 * 2**20 + b'"}]}')
+    stand_in.respond_next(200, {"Content-Encoding": "gzip"}, bomb)
+    error = error_of(upstream)
+    assert (error.permanent, error.concerns) == (True, Concerns.SIZE)
+
+
+@pytest.mark.parametrize("spoilt", [b"[" * 100 + b"]" * 100, b"[" + b"{}," * 500_000 + b"{}]"])
+def test_an_answer_that_one_task_makes_unreadable_is_asked_for_in_smaller_parts(stand_in, upstream, spoilt):
+    stand_in.respond_next(200, body=b'{"items": [{"id": "t1", "x": ' + spoilt + b"}]}")
+    assert error_of(upstream).concerns is Concerns.SIZE
+
+
+@pytest.mark.parametrize("id_", [5, {"task": {"id": "5"}}])
+def test_ids_are_compared_as_texts_wherever_they_stand(stand_in, upstream, id_):
+    item = id_ if isinstance(id_, dict) else {"id": id_}
+    stand_in.respond_next(200, body=json.dumps({"items": [item]}).encode())
+    assert upstream.retrieve_batch(["5"]) == [item]
+    assert len(stand_in.calls) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
+from receiver import upstream as upstream_module
 from receiver.ledger import listing, pauses, queries, store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Lookup, Pause, ReconcileRun, Task
@@ -106,7 +107,8 @@ def test_an_error_is_recorded_and_loses_no_task(stand_in, reconciler, status):
 
 
 @pytest.mark.parametrize(
-    "error", ["401 invalid_token", "401 token_expired", "403 used_up", "403 disabled", "404 no_api"]
+    "error",
+    ["401 invalid_token", "401 token_expired", "403 used_up", "403 disabled", "400 disabled", "404 no_api"],
 )
 def test_an_error_of_the_account_ends_the_run_with_one_line_and_leaves_the_tasks(
     ledger, make_settings, stop, caplog, error
@@ -316,11 +318,88 @@ class TestPoison:
         assert "bad_request" in queries.find_task("task-17").last_lookup_error
         assert [task.id for task in Task.select().where(Task.status == "pending")] == ["task-17"]
 
+    def test_a_code_that_nobody_knows_for_every_call_is_no_poison(
+        self, ledger, make_settings, stand_in, stop, caplog
+    ):
+        ids = [f"task-{n:03}" for n in range(200)]
+        register(*ids, grace=NOW_DUE)
+        refuse_all(stand_in, 400, "suspended", times=10_000)
+        reconciler = make_reconciler(make_settings(RECONCILE_MAX_RATE=0), stand_in, stop)
+        assert reconciler.run().calls <= 15
+        pause = pauses.current_pause(utcnow())
+        assert "suspended" in pause.reason
+        assert pause.ended_at - pause.started_at >= timedelta(minutes=1)
+        assert reconciler.run().calls == 0
+        assert Task.select().where(Task.refused_at.is_null(False)).count() == 0
+
+    def test_of_one_batch_its_two_first_levels_suffice(self, stand_in, reconciler):
+        register(*(f"task-{n:02}" for n in range(50)), grace=NOW_DUE)
+        refuse_all(stand_in, 400, "suspended", times=10_000)
+        assert reconciler.run().calls <= 12
+        assert pauses.current_pause(utcnow()) is not None
+
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_ids_that_spoil_it_with_a_code_that_nobody_knows_are_found(self, stand_in, reconciler, number):
+        ids = [f"task-{n:02}" for n in range(50)]
+        register(*ids, grace=NOW_DUE)
+        for task_id in ids:
+            stand_in.add_record(finished_item(task_id))
+        stand_in.options.change({"poison": ids[:number], "poison_code": "strange_id"})
+        counts = reconciler.run()
+        assert (counts.settled, pauses.current_pause(utcnow())) == (50 - number, None)
+        assert Task.select().where(Task.refused_at.is_null(False)).count() == number
+
+    def test_a_lone_task_that_meets_a_code_that_nobody_knows_is_not_refused(self, stand_in, reconciler):
+        register("t1", grace=NOW_DUE)
+        refuse_all(stand_in, 400, "suspended", times=1)
+        reconciler.run()
+        assert (Task.get().refused_at, Lookup.get().verdict) == (None, "error")
+
     @pytest.mark.parametrize("code", ["token_mismatched", "no_token", "api_not_implemented"])
     def test_a_400_that_no_id_provokes_is_not_bisected(self, stand_in, reconciler, code):
         register("a", "b", "c", grace=NOW_DUE)
         stand_in.respond_next(400, body=json.dumps({"error": {"code": code}}).encode(), times=10)
         assert reconciler.run().calls == 1
+
+
+class TestSize:
+    """An answer that is too large for one call is asked for in smaller parts."""
+
+    def test_pictures_in_requests_do_not_keep_a_batch_from_its_answers(
+        self, stand_in, reconciler, monkeypatch
+    ):
+        monkeypatch.setattr(upstream_module, "_MAX_ANSWER_BYTES", 2**20)
+        ids = [f"task-{n:02}" for n in range(20)]
+        register(*ids, grace=NOW_DUE)
+        for task_id in ids:
+            picture = {"prompt": "a cat", "image": "data:image/png;base64," + "QUJD" * 30_000}
+            stand_in.add_record(finished_item(task_id) | {"request": picture})
+        counts = reconciler.run()
+        assert (counts.settled, counts.errors) == (20, 0)
+        kept = [task.request for task in Task.select()]
+        assert max(map(len, kept)) < 1000
+        assert {json.loads(request)["prompt"] for request in kept} == {"a cat"}
+        assert {"120,022 characters" in request for request in kept} == {True}
+
+    def test_a_task_that_is_too_large_alone_carries_the_error_alone(self, stand_in, reconciler, monkeypatch):
+        monkeypatch.setattr(upstream_module, "_MAX_ANSWER_BYTES", 2**18)
+        register("large", *(f"task-{n}" for n in range(8)), grace=NOW_DUE)
+        for n in range(8):
+            stand_in.add_record(finished_item(f"task-{n}"))
+        stand_in.add_record(finished_item("large") | {"request": {"image": "x" * 2**19}})
+        assert reconciler.run().settled == 8
+        assert "too large" in queries.find_task("large").last_lookup_error
+
+    def test_a_batch_that_upstream_calls_too_large_is_halved(self, stand_in, reconciler):
+        register("a", "b", grace=NOW_DUE)
+        for task_id in ("a", "b"):
+            stand_in.add_record(finished_item(task_id))
+        refuse_all(stand_in, 413, "request_too_large", times=1)
+        assert reconciler.run().settled == 2
+
+
+def refuse_all(stand_in, status, code, times):
+    stand_in.respond_next(status, body=json.dumps({"error": {"code": code}}).encode(), times=times)
 
 
 class TestConfirmation:

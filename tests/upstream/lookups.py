@@ -119,9 +119,11 @@ def answer_lookup(records: Records, options: Options, body: Any) -> Answer:
     action = body.get("action") if isinstance(body, dict) else None
     if action not in ("retrieve", "retrieve_batch"):
         return bad_request(f"The action {action!r} is not supported.")
-    if problem := _problem(body, options.poison):
+    if problem := _problem(body):
         return bad_request(problem)
     ids, trace_ids = _asked(body)
+    if poisoned := sorted({*ids} & {*options.poison}):
+        return error_answer(400, options.poison_code, f"Invalid id: {poisoned[0]}")
     if action == "retrieve":
         if not ids and not trace_ids:
             return bad_request("Either `id` or `trace_id` is required.")
@@ -170,7 +172,7 @@ def _texts(value: Any) -> list[str]:
     return list(dict.fromkeys(part for part in parts if isinstance(part, str)))
 
 
-def _problem(body: Json, poison: tuple[str, ...]) -> str | None:
+def _problem(body: Json) -> str | None:
     """Say what is wrong with a look-up; None means nothing."""
     for name in ("ids", "trace_ids"):
         value = body.get(name)
@@ -186,8 +188,6 @@ def _problem(body: Json, poison: tuple[str, ...]) -> str | None:
         value = body.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float | None):
             return f"`{name}` has to be a number of seconds."
-    if poisoned := sorted({*_asked(body)[0]} & {*poison}):
-        return f"Invalid id: {poisoned[0]}"
     return None
 
 

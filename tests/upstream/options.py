@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # Errors that concern the whole account, by code, with the HTTP status each one travels under.
-ACCOUNT_ERRORS = {"invalid_token": 401, "token_expired": 401, "used_up": 403, "disabled": 403, "no_api": 404}
+ACCOUNT_ERRORS = {
+    "invalid_token": 401,
+    "token_expired": 401,
+    "token_mismatched": 400,
+    "no_token": 400,
+    "used_up": 403,
+    "insufficient_balance": 402,
+    "disabled": 400,
+    "no_api": 404,
+}
 
 
 def _share(text: str) -> Any:
@@ -51,9 +60,8 @@ class Options:
     retry_after: float | str = _other(
         1.0, "retry_after", "Retry-After of a 429: seconds, or 'date' for an HTTP date"
     )
-    poison: tuple[str, ...] = _other(
-        (), "ids", "an id that turns every look-up call holding it into 400 bad_request"
-    )
+    poison: tuple[str, ...] = _other((), "ids", "an id that turns every look-up call holding it into a 400")
+    poison_code: str = _other("bad_request", "text", "the code of that 400")
     account_error: str | None = _other(
         None, "account_error", "answer every call with this account-wide error"
     )

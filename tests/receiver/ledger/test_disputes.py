@@ -176,6 +176,13 @@ class TestKnowsNone:
             self.ask("t1", now=NOW + hours * HOUR)
         assert disputes.knows_none(NOW - DAY) is False
 
+    def test_submissions_that_upstream_refused_say_nothing_about_the_account(self):
+        ids = [f"t{n}" for n in range(20)]
+        for task_id in ids:
+            record(failure_body(task_id), NOW - HOUR, confirm=True)
+        self.ask(*ids)
+        assert disputes.knows_none(NOW - DAY) is False
+
     def test_calls_that_failed_tell_nothing(self):
         self.ask(*(f"t{n}" for n in range(10)))
         self.ask("t99", calls=2, errors=1, asked=50)

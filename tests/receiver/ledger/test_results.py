@@ -14,8 +14,8 @@ from receiver.ledger.results import (
     is_storable,
     read_callback,
     read_item,
-    read_progress,
 )
+from receiver.ledger.verdicts import read_progress
 from tests.factories import SAMPLES, body, sample, sample_lines
 
 LINK = {"image_url": "https://x/1.png"}
@@ -80,9 +80,11 @@ def test_it_reads_the_times_and_trace_of_an_item():
 
 
 @pytest.mark.parametrize("word", ["finished", "SUCCEEDED", " Complete ", "success", "succeed", "completed"])
-def test_a_word_of_success_decides(word: str):
-    assert item({"success": False, "progress": 3}, state=word).status == "succeeded"
-    assert callback(status=word).status == "succeeded"
+def test_a_word_of_success_makes_a_result_the_end(word: str):
+    assert item(LINK, state=word).status == "succeeded"
+    assert item({"status": word, **LINK}).status == "succeeded"
+    assert callback(status=word, **LINK).status == "succeeded"
+    assert callback(status=word).status == "pending"
 
 
 @pytest.mark.parametrize("word", ["failed", "Failure", "error", "cancelled", "canceled", "rejected"])
@@ -104,7 +106,7 @@ def test_the_first_word_that_is_one_counts(empty: Any):
 @pytest.mark.parametrize(
     ("response", "fields", "status"),
     [
-        ({"success": False, "error": {"code": "x"}, "progress": 50}, {}, "pending"),
+        ({"success": False, "error": {"code": "x"}, "progress": 50}, {}, "failed"),
         ({"success": False, "error": {"code": "x", "message": "y"}}, {}, "failed"),
         ({"success": False, "error": {"message": "no code"}}, {}, "pending"),
         ({"success": False, "error": "fetch failed"}, {}, "pending"),
@@ -123,7 +125,7 @@ def test_the_first_word_that_is_one_counts(empty: Any):
         ({"success": 1, **LINK}, {}, "pending"),
         ({}, {"finished_at": 1720364637.4}, "pending"),
         (None, {}, "pending"),
-        (None, {"finished_at": 1720364637.4, "state": "finished"}, "succeeded"),
+        (None, {"finished_at": 1720364637.4, "state": "finished"}, "failed"),
         ([1], {"finished_at": 1720364637.4}, "pending"),
         ("text", {}, "pending"),
         ({"success": True}, {"finished_at": True}, "pending"),

@@ -452,6 +452,25 @@ class TestApply:
             look_up([finished_item()], NOW + 3 * DAY)
         assert (task().status, task().settled_at) == ("succeeded", NOW + 3 * DAY)
 
+    @pytest.mark.parametrize("is_still_known", [True, False])
+    def test_a_task_given_up_with_a_result_in_hand_is_succeeded(self, is_still_known):
+        register("t1", now=NOW)
+        song = item("t1", {"success": True, "data": [{"state": "pending", "audio_url": "https://x/1.mp3"}]})
+        look_up([song], NOW + HOUR)
+        assert task().status == "pending"
+        ended_at = give_up([song] if is_still_known else [], NOW + 2 * DAY)
+        found = task()
+        assert (found.status, found.settled_by, found.settled_at) == ("succeeded", "lookup", ended_at)
+        assert (found.gave_up_at, found.next_lookup_at) == (None, None)
+        assert "1.mp3" in found.lookup_response
+
+    @pytest.mark.parametrize("more", [{"error": "hiccup"}, {"progress": 42}])
+    def test_a_picture_that_is_not_final_is_no_result_in_hand(self, more):
+        register("t1", now=NOW)
+        give_up([item("t1", {"image_url": "https://x/1.png", **more})], NOW + 2 * DAY)
+        give_up([item("t1", {"image_url": "https://x/1.png", **more})], NOW + 4 * DAY)
+        assert task().status == "expired"
+
     def test_progress_restarts_the_give_up_clock(self):
         register("t1", now=NOW, grace=timedelta(0))
         look_up([item("t1", {"progress": 10})], NOW + 2 * DAY)

@@ -1,4 +1,6 @@
+import gzip
 import json
+import zlib
 from functools import partial
 
 import pytest
@@ -37,6 +39,38 @@ def test_it_keeps_every_sample_verbatim(client, path):
     for line in lines:
         assert client.post(URL, data=line, content_type="application/json").status_code == 200
     assert [bytes(row.body) for row in deliveries()] == lines
+
+
+@pytest.mark.parametrize(
+    ("compress", "coding"), [(gzip.compress, "gzip"), (zlib.compress, "deflate"), (gzip.compress, None)]
+)
+def test_a_compressed_body_is_kept_verbatim_and_read(client, auth, compress, coding):
+    packed = compress(body("t1"))
+    answer = client.post(URL, data=packed, headers={"Content-Encoding": coding} if coding else {})
+    assert answer.json == {"received": True, "task_id": "t1", "status": "succeeded"}
+    assert bytes(deliveries()[0].body) == packed
+    page = client.get(f"/deliveries/{deliveries()[0].id}", headers=auth)
+    assert "&#34;task_id&#34;: &#34;t1&#34;" in page.text
+
+
+def test_what_a_compressed_body_holds_is_bounded(make_client):
+    client = make_client(MAX_BODY_BYTES=2000)
+    for number, code in ((1900, None), (3000, "too_large_decoded")):
+        packed = gzip.compress(b'{"task_id": "t1", "a": "' + b"x" * number + b'"}')
+        answer = client.post(URL, data=packed, headers={"Content-Encoding": "gzip"})
+        assert (answer.status_code, answer.json.get("error", {}).get("code")) == (202 if code else 200, code)
+    assert deliveries()[1].verdict == "unreadable"
+
+
+def test_a_compressed_body_from_the_spool_is_read_alike(client, away, make_settings):
+    away()
+    packed = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    raw = packed.compress(body("t1")) + packed.flush()
+    assert client.post(URL, data=raw, headers={"Content-Encoding": "deflate"}).json["spooled"]
+    away.back()
+    settings = make_settings()
+    Spool(settings.spool_dir).replay(partial(keep, settings=settings, may_shorten=False))
+    assert (bytes(deliveries()[0].body), queries.find_task("t1").status) == (raw, "succeeded")
 
 
 @pytest.mark.parametrize(

@@ -129,3 +129,14 @@ def test_of_plain_http_a_page_loads_what_comes_from_the_stand_in_alone():
         assert contents.loadable(other, STAND_IN) is None
     claimed = task(response, status="succeeded", claim_status="succeeded")
     assert contents.thumbnail_of(claimed, STAND_IN) is None
+
+
+def test_results_that_stand_in_data_are_links_as_well():
+    songs = {"data": [{"audio_url": "https://x/1.mp3"}, {"audio_url": "https://x/2.mp3"}]}
+    assert [(link.name, link.url) for link in contents.contents_of(confirmed(songs)).links] == [
+        ("audio of 1", "https://x/1.mp3"),
+        ("audio of 2", "https://x/2.mp3"),
+    ]
+    video = contents.contents_of(confirmed({"data": {"video_url": "https://x/1.mp4"}}))
+    assert (video.video, video.links[0].name) == ("https://x/1.mp4", "video")
+    assert contents.thumbnail_of(confirmed({"data": [{"image_url": "https://x/1.png"}]})) == "https://x/1.png"

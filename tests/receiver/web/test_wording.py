@@ -82,6 +82,11 @@ def task(**fields):
             "Not confirmed: only a callback says so, and callbacks are unsigned.",
         ),
         (
+            {"status": "failed", "claim_status": "failed"},
+            "Not confirmed: only a callback says so."
+            " Upstream may keep no record of a submission that it refused.",
+        ),
+        (
             {"status": "succeeded", "claim_status": "succeeded", "lookup_status": "succeeded"},
             "Confirmed: callback and Tasks API both say succeeded.",
         ),

@@ -1,0 +1,9 @@
+"""The error of bodies that are no result."""
+
+
+class Unreadable(ValueError):
+    """A body that is not a result. `code` is for programs, the message for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
