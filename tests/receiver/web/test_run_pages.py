@@ -27,7 +27,7 @@ def test_it_lists_runs(get):
     runs.open_run("test:2", utcnow() - timedelta(minutes=5))
     page = words(get("/runs"))
     # The last of those that add up to 30 are the tasks whose call failed.
-    assert re.search(r"1\.0 s 40 30 9 8 7 4 2 3 1 HTTP 500 test:1", page)
+    assert re.search(r"by test:1 1\.0 s 40 30 9 8 7 4 2 3 1 HTTP 500", page)
     assert "settled + confirmed + running + absent + unanswered" in page
     assert "unfinished" in page
     assert "in progress" not in page
@@ -41,7 +41,7 @@ def test_a_run_in_progress_says_how_far_it_is_and_what_is_left(get):
         run_id, utcnow(), {"due": 150, "asked": 100, "settled": 90, "confirmed": 10, "calls": 2}
     )
     told = (
-        f"Run {run_id} is in progress. So far it has asked about 100 tasks. 50 more are being asked about."
+        f"Run {run_id} is in progress. So far it has asked about 100 tasks. It is asking about 50 more."
         " 3 tasks are still due."
     )
     for path in ("/runs", f"/runs/{run_id}"):
