@@ -9,6 +9,7 @@
     exact: exactly,
     time: new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" }),
     clock: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }),
+    slot: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" }),
     day: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" }),
   };
 
