@@ -10,6 +10,8 @@ from receiver.ledger.db import init_database
 from receiver.web import (
     auth,
     callbacks,
+    deliveries,
+    delivery_pages,
     errors,
     health,
     overview,
@@ -43,7 +45,10 @@ def create_app(settings: Settings) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
     app.url_map.converters["text"] = _Text
-    for module in (callbacks, tasks, health, visitors, overview, task_pages, run_pages):
+    for module in (
+        *(callbacks, tasks, deliveries, health, visitors),
+        *(overview, task_pages, delivery_pages, run_pages),
+    ):
         app.register_blueprint(module.blueprint)
     auth.add_sessions(app, settings)
     pages.add_to_pages(app)

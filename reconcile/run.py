@@ -19,7 +19,7 @@ from receiver.ledger import mending, pauses, runs, store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.db import describe
 from receiver.ledger.evidence import ABSENT, ENOUGH_LATE_ANSWERS, WAIT_AFTER_LATE_ANSWER, Answer, Patience
-from receiver.ledger.results import PENDING, Result, Unreadable, read_item
+from receiver.ledger.results import FINAL, PENDING, Result, Unreadable, read_item
 from receiver.upstream import Concerns, Upstream, UpstreamError
 from reconcile.backoff import JITTER, LONGEST_UNKNOWN_WAIT, LONGEST_WAIT, backoff, unknown_backoff
 from reconcile.calls import Pages, carefully
@@ -48,19 +48,29 @@ _LONGEST_DOUBTFUL = LONGEST_UNKNOWN_WAIT * (1 + JITTER) + timedelta(minutes=10)
 
 @dataclass(slots=True)
 class Counts:
-    """What a run counted: tasks, but for `calls` and `errors`, which are calls to upstream."""
+    """What a run counted: tasks, but for `calls` and `errors`, which are calls to upstream.
+
+    Each task that was asked about is settled, confirmed, running, absent or unanswered.
+    """
 
     due: int = 0
     asked: int = 0
     settled: int = 0
+    confirmed: int = 0
     running: int = 0
     absent: int = 0
     calls: int = 0
     errors: int = 0
     error: str | None = None
 
+    @property
+    def unanswered(self) -> int:
+        """How many tasks were asked about in calls that failed."""
+        return self.asked - self.settled - self.confirmed - self.running - self.absent
+
     def __str__(self) -> str:
-        line = ", ".join(f"{value} {name}" for name, value in asdict(self).items() if name != "error")
+        names = ("due", "asked", "settled", "confirmed", "running", "absent", "unanswered", "calls", "errors")
+        line = ", ".join(f"{getattr(self, name)} {name}" for name in names)
         return f"{line}; last error: {self.error}" if self.error else line
 
 
@@ -161,6 +171,7 @@ class Reconciler:
                     run.apply_next()
                 else:
                     run.await_answer(self._ceiling.seconds_left())
+                run.note_progress()
             run.finish()
         finally:
             # Without waiting: a call that still hangs after a stop ends with the process.
@@ -196,6 +207,7 @@ class _Run:
         self._probing = False
         self._suspicion = Suspicion()
         self._halted = False  # upstream wants no more calls
+        self._noted_calls = 0
 
     @property
     def goes_on(self) -> bool:
@@ -252,6 +264,12 @@ class _Run:
             error = UpstreamError(f"no answer within {CALL_WITHIN.total_seconds():g} s", permanent=False)
             self._apply(call.claimed, _Asked(call.at, [], error))
 
+    def note_progress(self) -> None:
+        """Write down what was counted, once a call at most, while there is more to do."""
+        if self.counts.calls != self._noted_calls and self.goes_on:
+            self._noted_calls = self.counts.calls
+            runs.note_progress(self.id, utcnow(), asdict(self.counts))
+
     def apply_next(self) -> None:
         """Apply the answer that has waited longest."""
         self._apply(*self.answered.popleft())
@@ -307,7 +325,9 @@ class _Run:
         self.counts.asked += len(answers)
         self.counts.running += verdicts.count(PENDING)
         self.counts.absent += verdicts.count("absent")
-        self.counts.settled += store.apply(claimed, answers, self.id, asked.at, now, self._patience)
+        settled = store.apply(claimed, answers, self.id, asked.at, now, self._patience)
+        self.counts.settled += settled
+        self.counts.confirmed += sum(verdict in FINAL for verdict in verdicts) - settled
 
 
 def _ask(upstream: Upstream, ids: list[str], ceiling: Ceiling) -> _Asked:

@@ -422,7 +422,7 @@ class TestReconcilerProcess:
         ended = backstop.reconcile_once()
         assert (ended.returncode, ended.stdout) == (
             0,
-            "1 due, 1 asked, 1 settled, 0 running, 0 absent, 1 calls, 0 errors\n",
+            "1 due, 1 asked, 1 settled, 0 confirmed, 0 running, 0 absent, 0 unanswered, 1 calls, 0 errors\n",
         )
         stand_in.options.account_error = "invalid_token"
         Task.update(next_lookup_at="2026-01-01").execute()

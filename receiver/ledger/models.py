@@ -3,7 +3,7 @@
 Times are UTC without a zone, JSON is strict text.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from peewee import (
     SQL,
@@ -234,6 +234,13 @@ Delivery.add_index(
 )
 
 
+# Lists of what could not be read. Few are, and others pay nothing for it.
+UNREADABLE = SQL("verdict = 'unreadable'")
+Delivery.add_index(
+    Delivery.index(Delivery.received_at, Delivery.id, name="delivery_unreadable", where=UNREADABLE)
+)
+
+
 class Refusal(_Row):
     """How many requests to callback routes were not taken in within one hour; see `ledger.refusals`.
 
@@ -256,16 +263,25 @@ class Refusal(_Row):
 Refusal.add_index(Refusal.index(Refusal.kind, Refusal.hour, name="refusal_key", unique=True))
 
 
+# A run that has written nothing for so long has died: longer than one call to upstream and a stop may take.
+_SILENT_RUN = timedelta(minutes=3)
+
+
 class ReconcileRun(_Row):
-    """One pass of the reconciler. Counts are of tasks, but for `calls` and `errors`: of calls to upstream."""
+    """One pass of the reconciler. Counts are of tasks, but for `calls` and `errors`: of calls to upstream.
+
+    Each task that was asked about is in one of settled, confirmed, running, absent and `unanswered`.
+    """
 
     id = BigAutoField()
     reconciler = TextField()  # host:pid
     started_at = DateTimeField(index=True)
     finished_at = DateTimeField(null=True)
+    noted_at = DateTimeField(null=True)  # when its counts were last written while it was in progress
     due = IntegerField(default=0)
     asked = IntegerField(default=0)
     settled = IntegerField(default=0)
+    confirmed = IntegerField(default=0)  # had their result already; upstream gave its final answer
     running = IntegerField(default=0)
     absent = IntegerField(default=0)
     calls = IntegerField(default=0)
@@ -274,6 +290,20 @@ class ReconcileRun(_Row):
 
     class Meta:
         table_name = "reconcile_run"
+
+    @property
+    def unanswered(self) -> int:
+        """How many tasks it asked about in calls that failed."""
+        return self.asked - self.settled - self.confirmed - self.running - self.absent
+
+    @property
+    def left(self) -> int:
+        """How many of its due tasks it has not asked about: it asks about them yet, or gave them back."""
+        return self.due - self.asked
+
+    def is_in_progress(self, now: datetime) -> bool:
+        """Tell whether it still runs, as far as one can see: its process may have been killed."""
+        return self.finished_at is None and now - (self.noted_at or self.started_at) < _SILENT_RUN
 
 
 # Most runs find nothing due and ask nothing. Upstream fails now and then: where it answers half of a run's

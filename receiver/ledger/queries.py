@@ -7,13 +7,16 @@ from peewee import SQL, Select, fn
 
 from receiver.ledger.clock import SKEW
 from receiver.ledger.db import on_postgresql
+from receiver.ledger.deliveries import WITHOUT_BODY
 from receiver.ledger.evidence import ABSENT
 from receiver.ledger.models import (
     ANSWERED,
     ASKED,
+    DOUBTFUL,
     KNOWN,
     MISSED,
     OPEN,
+    SETTLED,
     Delivery,
     Lookup,
     ReconcileRun,
@@ -28,9 +31,6 @@ _SECONDS_BETWEEN = {
     True: "EXTRACT(EPOCH FROM {1} - {0})",
 }
 
-# A body or headers may be large, and lists show none.
-_WITHOUT_BODY = [field for field in Delivery._meta.sorted_fields if field.name not in {"body", "headers"}]
-
 
 def find_task(task_id: str) -> Task | None:
     """Return the task, or None when we never heard of it."""
@@ -41,7 +41,7 @@ def find_task(task_id: str) -> Task | None:
 def deliveries_of(task_id: str, limit: int = 100) -> list[Delivery]:
     """Return a task's newest deliveries without large columns; `duplicate` where an earlier was equal."""
     query = (
-        Delivery.select(*_WITHOUT_BODY)
+        Delivery.select(*WITHOUT_BODY)
         .where(Delivery.task == task_id)
         .order_by(Delivery.id.desc())
         .limit(limit)
@@ -127,18 +127,6 @@ def slowest_recovery(since: datetime, newest: int = 1000) -> timedelta | None:
     return None if slowest is None else timedelta(seconds=max(float(slowest), 0))
 
 
-def list_unreadable(limit: int) -> list[Delivery]:
-    """Return the newest deliveries that named no task."""
-    query = (
-        Delivery.select(*_WITHOUT_BODY)
-        .where(Delivery.task.is_null())
-        .order_by(Delivery.id.desc())
-        .limit(limit)
-    )
-    with database.connection_context():
-        return list(query)
-
-
 def list_runs(limit: int, before: int | None = None, asked: bool = False) -> list[ReconcileRun]:
     """Return the newest runs of the reconciler, those older than the run `before`.
 
@@ -151,6 +139,21 @@ def list_runs(limit: int, before: int | None = None, asked: bool = False) -> lis
         query = query.where(ReconcileRun.id < before)
     with database.connection_context():
         return list(query)
+
+
+def count_due(now: datetime, most: int) -> int:
+    """Return how many tasks are due and not being asked about: `most` when there are at least so many."""
+    due = [
+        Task.select(SQL("1 AS one")).where(
+            Task.next_lookup_at.is_null(False), *kind, Task.next_lookup_at <= now
+        )
+        for kind in ((OPEN, KNOWN), (SETTLED, KNOWN), (DOUBTFUL,))
+    ]
+    with database.connection_context():
+        counts = [
+            Task.select(fn.COUNT(SQL("*"))).from_(some.limit(most).alias("due")).scalar() for some in due
+        ]
+    return min(sum(int(count or 0) for count in counts), most)
 
 
 def find_run(run_id: int) -> ReconcileRun | None:
@@ -195,7 +198,9 @@ def failing_runs(limit: int) -> list[ReconcileRun]:
     answered = ReconcileRun.select(ReconcileRun.id).where(ANSWERED).order_by(ReconcileRun.id.desc())
     with database.connection_context():
         last = answered.first()
-        failing = ReconcileRun.select().where(ASKED, ReconcileRun.id > (last.id if last else 0))
+        # One in progress may yet be answered.
+        ended = ReconcileRun.finished_at.is_null(False)
+        failing = ReconcileRun.select().where(ASKED, ended, ReconcileRun.id > (last.id if last else 0))
         return list(failing.order_by(ReconcileRun.id).limit(limit))
 
 

@@ -22,6 +22,12 @@ def close_run(run_id: int, now: datetime, counts: Mapping[str, Any]) -> None:
         ReconcileRun.update(finished_at=now, **counts).where(ReconcileRun.id == run_id).execute()
 
 
+def note_progress(run_id: int, now: datetime, counts: Mapping[str, Any]) -> None:
+    """Note what a run in progress has counted so far."""
+    with writing():
+        ReconcileRun.update(noted_at=now, **counts).where(ReconcileRun.id == run_id).execute()
+
+
 def prune(before: datetime) -> int:
     """Delete what is older than `before`, tasks excepted, and return how many rows that were."""
     deleted = 0

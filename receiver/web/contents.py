@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from receiver.ledger.encodings import LARGEST, decoded
 from receiver.ledger.models import Delivery, Task
 from receiver.ledger.redact import MASK
-from receiver.ledger.results import SUCCEEDED, Unreadable
+from receiver.ledger.results import SUCCEEDED, Unreadable, parse_json
 from receiver.web.wording import shown
 
 _LINKS = {"image_url": "image", "raw_image_url": "full-size image", "video_url": "video"}
@@ -41,11 +41,15 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Verbatim:
-    """A delivery's headers, and its body as text, in which `not_text` places are no UTF-8 but escapes."""
+    """A delivery's headers, and its body as text, in which `not_text` places are no UTF-8 but escapes.
+
+    `indented` is the body's JSON made readable; None when it is no JSON.
+    """
 
     headers: tuple[tuple[str, str], ...]
     body: str
     not_text: int
+    indented: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ def verbatim(delivery: Delivery, secrets: Sequence[str]) -> Verbatim:
     not_text = sum(character == "\ufffd" for character in body.decode(errors="replace"))
     not_text -= body.count("\ufffd".encode())
     text = shown(body.decode(errors="backslashreplace"), len(body) * 4 + 1)
-    return Verbatim(headers, _without(secrets, text), not_text)
+    return Verbatim(headers, _without(secrets, text), not_text, _indented(body, secrets))
 
 
 def unpacked(body: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
@@ -163,6 +167,15 @@ def _without(secrets: Sequence[str], text: str) -> str:
     for secret in sorted(secrets, key=len, reverse=True):  # one may begin with another
         text = text.replace(secret, MASK)
     return text
+
+
+def _indented(body: bytes, secrets: Sequence[str]) -> str | None:
+    try:
+        value = parse_json(body.decode("utf-8-sig"))
+    except ValueError:
+        return None
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return shown(_without(secrets, text), _MOST_CHARACTERS)  # masked first: what is cut could not be found
 
 
 def _links(response: dict[str, Any]) -> Iterable[Link]:

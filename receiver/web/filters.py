@@ -1,17 +1,24 @@
-"""The filter of a list of tasks as the query of a URL says it, and a place in the list as a cursor."""
+"""The filters of lists as the query of a URL says them, and a place in a list as a cursor."""
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from receiver.ledger.clock import from_iso, to_iso
+from receiver.ledger.deliveries import DeliveryFilter, DeliveryPlace
 from receiver.ledger.listing import Cursor, TaskFilter
-from receiver.ledger.results import STATUSES, clean_text, is_storable
+from receiver.ledger.results import FAILED, PENDING, STATUSES, SUCCEEDED, clean_text, is_storable
 from receiver.web.errors import BadInput
 
 SETTLERS = ("callback", "lookup", "submit")
 FIELDS = ("status", "type", "settled_by", "disputed", "acknowledged", "missed", "since", "until", "q")
+DELIVERY_FIELDS = ("verdict", "task", "since", "until")
+VERDICTS = ("unreadable", PENDING, SUCCEEDED, FAILED)  # of deliveries
+MOST_LISTED = 200
+_LARGEST_ID = 2**63 - 1
 _TRUTHS = {"true": True, "false": False, None: None}
 _NO_CURSOR = "before must be a cursor as `next` gave it."
 
@@ -20,9 +27,7 @@ def read_filter(arguments: Mapping[str, str]) -> TaskFilter:
     """Return the filter that a URL's query asks for. Raises BadInput, naming what is wrong."""
     if not all(is_storable(arguments.get(name, "")) for name in ("type", "q")):
         raise BadInput("The type or the text to look for holds a NUL or bytes that are not UTF-8.")
-    since, until = _moment(arguments, "since"), _moment(arguments, "until")
-    if since and until and since > until:
-        raise BadInput("since must not be after until.")
+    since, until = _span(arguments)
     return TaskFilter(
         status=_one_of(arguments, "status", STATUSES),
         type=arguments.get("type"),
@@ -36,24 +41,65 @@ def read_filter(arguments: Mapping[str, str]) -> TaskFilter:
     )
 
 
-def cursor(place: Cursor) -> str:
-    """Return a place in the list as a URL carries it."""
-    created_at, task_id = place
-    return base64.urlsafe_b64encode(json.dumps([to_iso(created_at), task_id]).encode()).decode()
+def read_delivery_filter(arguments: Mapping[str, str]) -> DeliveryFilter:
+    """Return the filter of deliveries that a URL's query asks for. Raises BadInput, naming what is wrong."""
+    if not is_storable(arguments.get("task", "")):
+        raise BadInput("The task holds a NUL or bytes that are not UTF-8.")
+    since, until = _span(arguments)
+    return DeliveryFilter(
+        verdict=_one_of(arguments, "verdict", VERDICTS),
+        task=arguments.get("task"),
+        since=since,
+        until=until,
+    )
+
+
+def cursor(place: Cursor | DeliveryPlace) -> str:
+    """Return a place in a list as a URL carries it."""
+    moment, row_id = place
+    return base64.urlsafe_b64encode(json.dumps([to_iso(moment), row_id]).encode()).decode()
 
 
 def read_cursor(text: str | None) -> Cursor | None:
-    """Return the place that a cursor names. Raises BadInput for what is none of ours."""
+    """Return the place among tasks that a cursor names. Raises BadInput for what is none of ours."""
     if text is None:
         return None
-    try:
-        created_at, task_id = json.loads(base64.urlsafe_b64decode(text.encode()))
-        moment = from_iso(created_at)
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        raise BadInput(_NO_CURSOR) from None
+    moment, task_id = _place(text)
     if clean_text(task_id) is None:
         raise BadInput(_NO_CURSOR)
     return moment, task_id
+
+
+def read_delivery_cursor(text: str | None) -> DeliveryPlace | None:
+    """Return the place among deliveries that a cursor names. Raises BadInput for what is none of ours."""
+    if text is None:
+        return None
+    moment, delivery_id = _place(text)
+    if type(delivery_id) is not int or not 0 <= delivery_id <= _LARGEST_ID:
+        raise BadInput(_NO_CURSOR)
+    return moment, delivery_id
+
+
+def read_limit(text: str) -> int:
+    """Return how many rows a page of a list may have at most. Raises BadInput."""
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MOST_LISTED:
+        raise BadInput(f"limit must be a whole number from 1 to {MOST_LISTED}.")
+    return int(text)
+
+
+def _place(text: str) -> tuple[datetime, Any]:
+    try:
+        moment, row_id = json.loads(base64.urlsafe_b64decode(text.encode()))
+        return from_iso(moment), row_id
+    except (ValueError, TypeError, OverflowError, RecursionError, AttributeError):
+        raise BadInput(_NO_CURSOR) from None
+
+
+def _span(arguments: Mapping[str, str]) -> tuple[datetime | None, datetime | None]:
+    since, until = _moment(arguments, "since"), _moment(arguments, "until")
+    if since and until and since > until:
+        raise BadInput("since must not be after until.")
+    return since, until
 
 
 def _one_of(arguments: Mapping[str, str], name: str, words: tuple[str, ...]) -> str | None:

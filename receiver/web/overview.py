@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 from receiver.config import Settings
 from receiver.ledger import disputes, queries, tally
 from receiver.ledger.clock import utcnow
+from receiver.ledger.deliveries import DeliveryFilter, list_deliveries
 from receiver.ledger.listing import TaskFilter, list_briefly
 from receiver.ledger.models import database
 from receiver.ledger.pauses import current_pause
@@ -79,7 +80,7 @@ def show() -> ResponseReturnValue:
 def _read(now: datetime, settings: Settings, intake: Intake, writes: Writes) -> dict[str, Any]:
     with database.connection_context():
         lately, ever = _lately(now), tally.count_outcomes()
-        newest = queries.list_unreadable(_MOST_UNREADABLE)
+        unreadable = DeliveryFilter(verdict="unreadable", since=now - _DAY)
         return {
             "lately": lately,
             "ever": ever,
@@ -87,7 +88,8 @@ def _read(now: datetime, settings: Settings, intake: Intake, writes: Writes) -> 
             "old_tokens": _old_tokens(settings),
             "tasks": list_briefly(TaskFilter(), _MOST_TASKS).tasks,
             "lengths": plots.plot_lengths(tally.count_by_length(min(lately.day))),
-            "unreadable": [delivery for delivery in newest if delivery.received_at >= now - _DAY],
+            "unreadable": list_deliveries(unreadable, _MOST_UNREADABLE).deliveries,
+            "ever_unreadable": bool(list_deliveries(DeliveryFilter(verdict="unreadable"), 1).deliveries),
         }
 
 

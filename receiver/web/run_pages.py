@@ -20,6 +20,7 @@ blueprint = page_blueprint("run_pages")
 
 _MOST_RUNS = 50
 _MOST_LOOKUPS = 100
+_MOST_DUE = 10_000  # counted: a page must not read a million tasks
 _LARGEST_ID = 2**63 - 1
 
 
@@ -34,6 +35,7 @@ def list_runs() -> ResponseReturnValue:
         raise BadInput("asked must be true, or left out.")
     runs = queries.list_runs(_MOST_RUNS + 1, before, asked=asked is not None)
     now, newest = utcnow(), queries.list_runs(1)
+    in_progress = [run for run in runs[:_MOST_RUNS] if run.is_in_progress(now)]
     facts = Facts(
         now=now,
         interval=current_settings().reconcile_interval,
@@ -46,6 +48,9 @@ def list_runs() -> ResponseReturnValue:
         next_run=next_run(facts),
         silent=facts.silent or not newest,
         runs=runs[:_MOST_RUNS],
+        in_progress=in_progress,
+        still_due=queries.count_due(now, _MOST_DUE) if in_progress else 0,
+        most_due=_MOST_DUE,
         asked=asked,
         before=before,
         older=runs[_MOST_RUNS - 1].id if len(runs) > _MOST_RUNS else None,
@@ -55,17 +60,22 @@ def list_runs() -> ResponseReturnValue:
 @blueprint.get("/runs/<int:run_id>")
 def show_run(run_id: int) -> ResponseReturnValue:
     """Show one run with its look-ups: 200. 404 when there was none, or it is pruned."""
-    before = _before()
+    before, now = _before(), utcnow()
     with database.connection_context():
         run = queries.find_run(run_id) if run_id <= _LARGEST_ID else None
         if run is None:
             raise NotFound("No such run: there was none of this number, or it is so old that it was deleted.")
+        in_progress = run.is_in_progress(now)
+        still_due = queries.count_due(now, _MOST_DUE) if in_progress else 0
         lookups = queries.lookups_of_run(run_id, _MOST_LOOKUPS + 1, before)
         tasks = load_briefly([lookup.task_id for lookup in lookups])  # type: ignore[attr-defined]
     return render_template(
         "run.html",
-        now=utcnow(),
+        now=now,
         run=run,
+        in_progress=in_progress,
+        still_due=still_due,
+        most_due=_MOST_DUE,
         lookups=lookups[:_MOST_LOOKUPS],
         tasks=tasks,
         before=before,

@@ -1,7 +1,7 @@
-"""The pages about tasks: the list with its filters and exports, one task, and a delivery as it came."""
+"""The pages about tasks: the list with its filters and exports, and one task."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from urllib.parse import urlencode
 
 from flask import Response, redirect, render_template, request, url_for
@@ -11,6 +11,7 @@ from werkzeug.exceptions import NotFound
 from receiver.ledger import disputes, queries, store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.listing import Found, TaskFilter, list_briefly, list_tasks
+from receiver.ledger.matching import count_matching
 from receiver.ledger.models import database
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.results import STATUSES, is_storable
@@ -22,19 +23,19 @@ from receiver.web.reading import read
 from receiver.web.settings import current_settings, stand_in
 from receiver.web.summary import hindrance
 from receiver.web.timeline import timeline, upstream_changed, versions
+from receiver.web.wording import as_input
 
 blueprint = page_blueprint("task_pages")
 
 _DAY = timedelta(days=1)
 _MOST_TASKS = 20
 _MOST_EXPORTED_AT_ONCE = 200  # between two pages others are served
-_LARGEST_ID = 2**63 - 1
 
 
 @blueprint.get("/tasks")
 def show_list() -> ResponseReturnValue:
     """Show the newest tasks that the filter in the URL holds: 200. 400 for a filter that makes no sense."""
-    query = _query()
+    query, now = _query(), utcnow()
     wanted, before = read_filter(query), request.args.get("before")
     found = read(list_briefly, wanted, _MOST_TASKS, read_cursor(before))
     # Whether the pages before this one held nothing either: a search that goes on by itself.
@@ -42,14 +43,15 @@ def show_list() -> ResponseReturnValue:
     following = query | ({"none": "yet"} if none_yet else {})
     return render_template(
         "tasks.html",
-        now=utcnow(),
+        now=now,
         found=found,
         query=query,
         before=before,
         none_yet=none_yet,
+        total=None if before else read(count_matching, wanted, now),
         older=found.next and _link(following | {"before": cursor(found.next)}),
-        since=_as_input(wanted.since),
-        until=_as_input(wanted.until),
+        since=as_input(wanted.since),
+        until=as_input(wanted.until),
         statuses=STATUSES,
         settlers=SETTLERS,
         may_acknowledge=(wanted.disputed or wanted.acknowledged is False)
@@ -118,26 +120,6 @@ def ask_or_acknowledge(task_id: str) -> ResponseReturnValue:
     elif not is_storable(task_id) or not store.ask_now(task_id, utcnow()):
         raise NotFound("No such task: it was never registered, and no callback named it.")
     return redirect(url_for("task_pages.show_task", task_id=task_id), 303)
-
-
-@blueprint.get("/deliveries/<int:delivery_id>")
-def show_delivery(delivery_id: int) -> ResponseReturnValue:
-    """Show one delivery's headers and body as they came: 200. 404 when there is none, or it is pruned."""
-    delivery = queries.find_delivery(delivery_id) if delivery_id <= _LARGEST_ID else None
-    if delivery is None:
-        raise NotFound(
-            "No such delivery: there was none of this number, or it is so old that it was deleted."
-        )
-    came = contents.verbatim(delivery, current_settings().callback_tokens)
-    return render_template("delivery.html", now=utcnow(), delivery=delivery, came=came)
-
-
-def _as_input(moment: datetime | None) -> str:
-    if moment is None:
-        return ""
-    # No finer than need be, and than a browser's field can be.
-    finest = "milliseconds" if moment.microsecond else "seconds" if moment.second else "minutes"
-    return moment.isoformat(timespec=finest)
 
 
 def _link(query: Mapping[str, str]) -> str:

@@ -1,7 +1,6 @@
 """The task API: register, list, show, ask now."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -21,8 +20,9 @@ from receiver.ledger.portions import load_briefly, load_first
 from receiver.ledger.redact import mask_tokens
 from receiver.ledger.results import MAX_ID_LENGTH, clean_text, is_storable, parse_json
 from receiver.web.auth import require_api_key
+from receiver.web.deliveries import delivery_json
 from receiver.web.errors import BadInput
-from receiver.web.filters import FIELDS, cursor, read_cursor, read_filter
+from receiver.web.filters import FIELDS, cursor, read_cursor, read_filter, read_limit
 from receiver.web.reading import read
 from receiver.web.settings import current_settings
 from receiver.web.stalls import stall_guard
@@ -32,7 +32,6 @@ blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 blueprint.before_request(require_api_key)
 
 _MOST_TASKS = 1000
-_MOST_LISTED = 200
 
 
 @blueprint.post("")
@@ -62,7 +61,7 @@ def list_tasks() -> ResponseReturnValue:
     if unknown := arguments.keys() - known:
         raise BadInput(f"Unknown parameter {min(unknown)!r}; there are {', '.join(sorted(known))}.")
     wanted, before = read_filter(arguments), read_cursor(arguments.get("before"))
-    found = read(list_of_tasks, wanted, _limit(arguments.get("limit", "50")), before)
+    found = read(list_of_tasks, wanted, read_limit(arguments.get("limit", "50")), before)
     following = found.next and cursor(found.next)
     return jsonify({"items": [task_json(task) for task in found.tasks], "next": following})
 
@@ -185,17 +184,7 @@ def task_json(task: Task) -> dict[str, Any]:
 
 
 def _delivery_json(delivery: Delivery) -> dict[str, Any]:
-    return {
-        "id": delivery.id,
-        "received_at": to_iso(delivery.received_at),
-        "verdict": delivery.verdict,
-        "duplicate": delivery.duplicate,
-        "ref": delivery.ref,
-        "remote_addr": delivery.remote_addr,
-        "token": None if delivery.token is None else delivery.token + 1,
-        "size": delivery.size,
-        "sha256": bytes(delivery.digest).hex(),
-    }
+    return delivery_json(delivery) | {"duplicate": delivery.duplicate}
 
 
 def _lookup_json(lookup: Lookup) -> dict[str, Any]:
@@ -260,12 +249,6 @@ def _moment(value: object, where: str) -> datetime | None:
     if moment is None:
         raise BadInput(f"{where}The submitted_at must be like 2026-01-31T12:00:00Z, or Unix seconds.")
     return moment
-
-
-def _limit(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= _MOST_LISTED:
-        raise BadInput(f"limit must be a whole number from 1 to {_MOST_LISTED}.")
-    return int(text)
 
 
 def _loads(text: str | None) -> Any:

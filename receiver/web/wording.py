@@ -22,6 +22,15 @@ def exact(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def as_input(moment: datetime | None) -> str:
+    """Return a moment as a browser's field for one takes it; empty without one."""
+    if moment is None:
+        return ""
+    # No finer than need be, and than a browser's field can be.
+    finest = "milliseconds" if moment.microsecond else "seconds" if moment.second else "minutes"
+    return moment.isoformat(timespec=finest)
+
+
 def ago(moment: datetime, now: datetime) -> str:
     """Return how long ago something happened, such as `4 min ago`.
 

@@ -2,10 +2,11 @@
 
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from receiver.ledger import store
 from receiver.ledger.clock import utcnow
@@ -64,6 +65,8 @@ def every_page() -> list[str]:
         "/tasks?status=pending&q=order-99",
         "/tasks?q=nothing",
         "/tasks?disputed=true",
+        "/deliveries",
+        "/deliveries?verdict=unreadable&task=nobody",
         "/runs",
         "/runs/1",
         "/runs/3",
@@ -74,6 +77,12 @@ def every_page() -> list[str]:
 
 def shown_tasks(page: Page) -> list[str]:
     return [link.get_attribute("href").removeprefix("/tasks/") for link in page.locator("a.name").all()]
+
+
+def _without_thumbs(route: Route) -> None:
+    """Send a page without its pictures of results."""
+    page = route.fetch()
+    route.fulfill(response=page, body=re.sub(r'<img src="https[^>]*>', "", page.text()))
 
 
 def complaints(page: Page) -> list[str]:
@@ -168,6 +177,41 @@ class TestTasks:
         page.go_back()
         assert shown_tasks(page) == first
 
+    def test_without_scripts_a_picture_that_is_gone_leaves_the_mark_alone(self, open_browser):
+        factories.register("gone", now=utcnow() - timedelta(minutes=5), grace=timedelta(0))
+        factories.look_up([finished("gone")])
+        page = open_browser(java_script_enabled=False)
+        page.goto("/tasks")
+        thumb = page.locator("tr", has_text="gone").locator(".thumb")
+        with page.expect_event("requestfailed", lambda request: request.url.endswith("gone.png")):
+            page.reload()
+        shown = thumb.screenshot()
+        # What is drawn is what is drawn without the picture.
+        page.route("**/tasks", lambda route: _without_thumbs(route))
+        page.goto("/tasks")
+        wait_until(lambda: thumb.screenshot() == shown, seconds=10)
+        open_browser.wrong.clear()
+
+    @pytest.mark.parametrize("path", ["/tasks", "/deliveries"])
+    @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+    def test_the_fields_of_a_filter_line_up(self, open_browser, viewport, path):
+        page = open_browser(viewport=viewport)
+        page.goto(path)
+        fields = page.locator(".filter input, .filter select, .filter button").all()
+        boxes = [field.bounding_box() for field in fields]
+        assert {round(box["height"]) for box in boxes} == {40}
+        lefts = {round(box["x"]) for box in boxes}
+        assert len(lefts) <= (2 if viewport == PHONE else 5)
+        labels = [label.bounding_box()["y"] for label in page.locator(".filter label").all()]
+        assert len({round(y) for y in labels}) <= len({round(box["y"]) for box in boxes})
+
+    def test_it_tells_how_many_match_where_that_is_cheap(self, open_browser):
+        page = open_browser()
+        page.goto("/tasks?status=failed")
+        expect(page.locator(".matching")).to_have_text("3 tasks are like that.")
+        page.goto("/tasks?type=imagine")
+        expect(page.locator(".matching")).to_have_count(0)
+
     def test_the_search_of_any_page_finds_a_task(self, open_browser):
         page = open_browser()
         page.get_by_label("Find a task").fill("dusk lighthouse")
@@ -185,6 +229,15 @@ class TestTasks:
         images["order-7"].scroll_into_view_if_needed()
         wait_until(lambda: images["order-7"].evaluate(loaded))
         assert images["gone"].locator("..").bounding_box()["width"] == 40
+        expect(images["gone"]).to_be_hidden()
+        mark = page.locator("tr", has_text="gone").locator(".thumb")
+        assert "no-picture.svg" in mark.evaluate("mark => getComputedStyle(mark).backgroundImage")
+        assert "could not be loaded" in mark.get_attribute("title")
+        page.evaluate(
+            "htmx.ajax('GET', '/tasks', {target: '#content', select: '#content', swap: 'outerMorph'})"
+        )
+        page.wait_for_load_state("networkidle")
+        expect(images["gone"]).to_be_hidden()  # a refresh does not bring it back
         page.goto("/tasks/gone")
         expect(page.get_by_text("The picture could not be loaded; upstream's links expire.")).to_be_visible()
         assert [text for text in open_browser.wrong if "ERR_" not in text] == []
@@ -203,11 +256,27 @@ class TestTasks:
 
 class TestTask:
     @pytest.mark.usefixtures("busy")
+    @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+    def test_the_copy_buttons_line_up(self, open_browser, viewport):
+        page = open_browser(viewport=viewport)
+        page.goto("/tasks/lost")
+        boxes = [button.bounding_box() for button in page.locator(".facts .copy").all()]
+        assert len(boxes) >= 3
+        assert (
+            len({(round(box["x"], 1), round(box["width"], 1), round(box["height"], 1)) for box in boxes}) == 1
+        )
+
+    @pytest.mark.usefixtures("busy")
     def test_a_delivery_opens_in_its_place(self, open_browser):
         page = open_browser()
         page.goto("/tasks/task-01")
+        title = page.title()
         page.locator("summary", has_text="Body and headers").click()
         expect(page.locator(".verbatim")).to_contain_text('"task_id": "task-01"')
+        expect(page).to_have_title(title)
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download the bytes").click()
+        assert b'"task_id": "task-01"' in Path(download.value.path()).read_bytes()
         page.get_by_role("button", name="Copy the body").click()  # it can be used like any other
         assert page.url.endswith("/tasks/task-01")
 
@@ -364,3 +433,16 @@ def test_a_page_on_a_day_without_its_database_says_what_to_do(open_browser, back
     expect(page.get_by_text("See that the database runs and can be reached.")).to_be_visible()
     assert complaints(page) == []
     open_browser.wrong.clear()
+
+
+@pytest.mark.usefixtures("busy")
+@pytest.mark.parametrize("span", ["24h", "7d"])
+def test_the_numbers_of_the_plot_fit_on_a_phone(open_browser, span):
+    page = open_browser(viewport=PHONE)
+    page.goto(f"/?span={span}")
+    page.locator("summary", has_text="The numbers").click()
+    scrolled = page.locator(".scrolled")
+    assert scrolled.locator("tbody tr").count() >= 1
+    assert scrolled.evaluate("box => box.scrollWidth <= box.clientWidth")
+    rows = scrolled.locator("tbody th").all()
+    assert all(row.bounding_box()["height"] < 60 for row in rows)

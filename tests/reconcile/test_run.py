@@ -10,7 +10,7 @@ from email.utils import format_datetime
 import pytest
 
 from receiver import upstream as upstream_module
-from receiver.ledger import listing, pauses, queries, store
+from receiver.ledger import listing, pauses, queries, runs, store
 from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Lookup, Pause, ReconcileRun, Task
 from receiver.upstream import Upstream
@@ -454,6 +454,58 @@ class TestConfirmation:
         reconciler.run()
         task = queries.find_task("t1")
         assert (task.confirmed, task.disputed, task.next_lookup_at) == (True, False, None)
+
+
+def test_what_a_run_counts_adds_up(ledger, make_settings, stand_in, stop):
+    register("done", "running", "unknown", now=utcnow() - timedelta(hours=1), grace=NOW_DUE)
+    register("unlucky", grace=NOW_DUE)
+    record(body("told"), confirm=True)
+    record(body("forged"), confirm=True)
+    for task_id in ("done", "told", "unlucky"):
+        stand_in.add_record(finished_item(task_id))
+    stand_in.add_record(item("running"))
+    stand_in.add_record(item("forged", {"success": False, "error": {"code": "x"}}, state="failed"))
+    stand_in.respond_next(200, body=json.dumps({"items": [finished_item("done"), item("running")]}).encode())
+    stand_in.respond_next(500)
+    settings = make_settings(RECONCILE_BATCH_SIZE=3, RECONCILE_CONCURRENCY=1, RECONCILE_MAX_RATE=0)
+    counts = make_reconciler(settings, stand_in, stop).run()
+    assert (counts.due, counts.asked, counts.calls, counts.errors) == (6, 6, 3, 1)
+    assert (counts.settled, counts.confirmed, counts.running, counts.absent) == (2, 1, 1, 1)
+    assert counts.unanswered == 1
+    line = "6 due, 6 asked, 2 settled, 1 confirmed, 1 running, 1 absent, 1 unanswered, 3 calls, 1 errors"
+    assert str(counts).startswith(line)
+    row = ReconcileRun.get()
+    assert (row.confirmed, row.unanswered, row.left) == (1, 1, 0)
+
+
+def test_a_run_in_progress_writes_down_how_far_it_is_once_a_call_at_most(
+    ledger, make_settings, stand_in, stop, monkeypatch
+):
+    register(*(f"t{n}" for n in range(5)), grace=NOW_DUE)
+    settings = make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_CONCURRENCY=1, RECONCILE_MAX_RATE=0)
+    seen, note = [], runs.note_progress
+
+    def note_and_look(run_id, now, counts):
+        note(run_id, now, counts)
+        row = ReconcileRun.get()
+        seen.append((row.calls, row.asked))
+        assert row.is_in_progress(now)
+        assert not row.is_in_progress(now + timedelta(hours=1))  # it was killed
+        assert row.left == row.due - row.asked >= 0
+
+    monkeypatch.setattr(runs, "note_progress", note_and_look)
+    counts = make_reconciler(settings, stand_in, stop).run()
+    assert counts.calls == 5
+    assert [calls for calls, _ in seen] == sorted({calls for calls, _ in seen})
+    assert len(seen) >= 3
+    assert all(calls == asked for calls, asked in seen)
+    assert not ReconcileRun.get().is_in_progress(utcnow())
+
+
+def test_a_run_of_one_call_writes_its_row_no_more_often_than_before(stand_in, reconciler, monkeypatch):
+    register("t1", grace=NOW_DUE)
+    monkeypatch.setattr(runs, "note_progress", lambda *args: pytest.fail("there was nothing left to do"))
+    assert reconciler.run().calls == 1
 
 
 def test_items_are_matched_by_id_alone(stand_in, reconciler):

@@ -9,6 +9,7 @@
     exact: exactly,
     time: new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" }),
     clock: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }),
+    slot: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" }),
     day: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" }),
   };
 
@@ -78,14 +79,34 @@
     copy(event.target.querySelector("button"), () => callbackUrl(event.target));
   });
 
+  const GONE = "The picture could not be loaded; upstream's links expire.";
+
+  // In lists a quiet mark stands behind each picture.
+  function showMark(image) {
+    const thumb = image.closest(".thumb");
+    if (!thumb) return;
+    image.hidden = true;
+    thumb.classList.add("unloaded");
+    thumb.title = GONE;
+  }
+
+  // What failed before this script ran.
+  function markFailed() {
+    for (const image of document.querySelectorAll(".thumb img:not([hidden])")) {
+      if (image.complete && image.currentSrc && image.naturalWidth === 0) showMark(image);
+    }
+  }
+
   // Upstream's links expire; the error event of a picture does not bubble.
   document.addEventListener("error", (event) => {
-    const link = event.target.closest?.("a.picture");
-    if (event.target.tagName !== "IMG" || !link || link.querySelector(".gone")) return;
+    if (event.target.tagName !== "IMG") return;
+    showMark(event.target);
+    const link = event.target.closest("a.picture");
+    if (!link || link.querySelector(".gone")) return;
     event.target.hidden = true;
     const gone = document.createElement("span");
     gone.className = "gone";
-    gone.textContent = "The picture could not be loaded; upstream's links expire.";
+    gone.textContent = GONE;
     link.append(gone);
   }, true);
 
@@ -192,6 +213,7 @@
   function show() {
     localise();
     showButtons();
+    markFailed();
     marker.hidden = !document.querySelector("#content[hx-get]");
   }
 
@@ -204,7 +226,8 @@
     // What the visitor has opened stays open; a picture that is gone stays gone.
     htmx_before_morph_attr: (element, { attrName }) => !(element.tagName === "DETAILS" && attrName === "open"),
     htmx_before_morph_node: (element, { newNode }) =>
-      !(element.querySelector?.(":scope > .gone") && element.href === newNode.href),
+      !(element.querySelector?.(":scope > .gone") && element.href === newNode.href) &&
+      !(element.matches?.(".unloaded") && element.firstChild.src === newNode.querySelector?.("img")?.src),
   });
 
   showPaused();

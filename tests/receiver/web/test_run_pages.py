@@ -1,21 +1,64 @@
 """The reconciler's runs, and one run with its look-ups."""
 
 import re
+from datetime import timedelta
 
 from receiver.ledger import runs
 from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Lookup
+from receiver.web import run_pages
 from tests import factories
 from tests.html import links, run_now, words
 
 
 def test_it_lists_runs(get):
-    run_now(ago=60, due=7, asked=6, settled=5, running=4, absent=3, calls=2, errors=1, error="HTTP 500")
-    runs.open_run("test:2", utcnow())
+    run_now(
+        ago=60,
+        due=40,
+        asked=30,
+        settled=9,
+        confirmed=8,
+        running=7,
+        absent=4,
+        calls=3,
+        errors=1,
+        error="HTTP 500",
+    )
+    runs.open_run("test:2", utcnow() - timedelta(minutes=5))
     page = words(get("/runs"))
-    assert re.search(r"1\.0 s 7 6 5 4 3 2 1 HTTP 500 test:1", page)
+    # The last of those that add up to 30 are the tasks whose call failed.
+    assert re.search(r"by test:1 1\.0 s 40 30 9 8 7 4 2 3 1 HTTP 500", page)
+    assert "settled + confirmed + running + absent + unanswered" in page
     assert "unfinished" in page
+    assert "in progress" not in page
     assert page.index("test:2") < page.index("test:1")
+
+
+def test_a_run_in_progress_says_how_far_it_is_and_what_is_left(get):
+    factories.register("a", "b", "c", now=utcnow() - factories.DAY)
+    run_id = runs.open_run("test:1", utcnow() - timedelta(minutes=10))
+    runs.note_progress(
+        run_id, utcnow(), {"due": 150, "asked": 100, "settled": 90, "confirmed": 10, "calls": 2}
+    )
+    told = (
+        f"Run {run_id} is in progress. So far it has asked about 100 tasks. It is asking about 50 more."
+        " 3 tasks are still due."
+    )
+    for path in ("/runs", f"/runs/{run_id}"):
+        page = get(path)
+        assert told in words(page)
+        assert f'hx-get="{path}"' in page
+    runs.close_run(run_id, utcnow(), {"due": 150, "asked": 100})
+    for path in ("/runs", f"/runs/{run_id}"):
+        assert "in progress" not in words(get(path))
+    assert "50 tasks it did not ask about. They were given back" in words(get(f"/runs/{run_id}"))
+
+
+def test_of_many_tasks_that_are_due_some_are_counted(get, monkeypatch):
+    monkeypatch.setattr(run_pages, "_MOST_DUE", 5)
+    factories.register(*(f"t{n}" for n in range(9)), now=utcnow() - factories.DAY)
+    runs.open_run("test:1", utcnow())
+    assert "5 or more are still due." in words(get("/runs"))
 
 
 def test_it_pages_through_all_runs(get):

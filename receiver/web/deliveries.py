@@ -1,0 +1,59 @@
+"""The API's list of deliveries."""
+
+import json
+from typing import Any
+
+from flask import Blueprint, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from receiver.ledger.clock import to_iso
+from receiver.ledger.deliveries import list_deliveries
+from receiver.ledger.models import Delivery
+from receiver.web.auth import require_api_key
+from receiver.web.errors import BadInput
+from receiver.web.filters import (
+    DELIVERY_FIELDS,
+    cursor,
+    read_delivery_cursor,
+    read_delivery_filter,
+    read_limit,
+)
+from receiver.web.reading import read
+
+blueprint = Blueprint("deliveries", __name__, url_prefix="/api/deliveries")
+blueprint.before_request(require_api_key)
+
+
+@blueprint.get("")
+def list_them() -> ResponseReturnValue:
+    """List deliveries without their bodies, newest first: 200 with a page of them and the next one's cursor.
+
+    400: a bad parameter.
+    """
+    arguments = request.args.to_dict()
+    known = {*DELIVERY_FIELDS, "limit", "before"}
+    if unknown := arguments.keys() - known:
+        raise BadInput(f"Unknown parameter {min(unknown)!r}; there are {', '.join(sorted(known))}.")
+    wanted, before = read_delivery_filter(arguments), read_delivery_cursor(arguments.get("before"))
+    found = read(list_deliveries, wanted, read_limit(arguments.get("limit", "50")), before)
+    items = [_item(delivery) for delivery in found.deliveries]
+    return jsonify({"items": items, "next": found.next and cursor(found.next)})
+
+
+def delivery_json(delivery: Delivery) -> dict[str, Any]:
+    """Return a delivery as the API shows it, without headers and body."""
+    return {
+        "id": delivery.id,
+        "received_at": to_iso(delivery.received_at),
+        "verdict": delivery.verdict,
+        "ref": delivery.ref,
+        "remote_addr": delivery.remote_addr,
+        "token": None if delivery.token is None else delivery.token + 1,
+        "size": delivery.size,
+        "sha256": bytes(delivery.digest).hex(),
+    }
+
+
+def _item(delivery: Delivery) -> dict[str, Any]:
+    problem = None if delivery.problem is None else json.loads(delivery.problem)
+    return delivery_json(delivery) | {"task_id": delivery.task_id, "problem": problem}  # type: ignore[attr-defined]

@@ -1,0 +1,48 @@
+"""What runs of before the counts added up are counted as, and which runs count as failing."""
+
+from datetime import timedelta
+
+from playhouse.migrations import Runner
+
+from receiver.ledger import db, queries, runs
+from receiver.ledger.clock import utcnow
+from receiver.ledger.db import init_database, migrate
+from receiver.ledger.models import ReconcileRun, database
+
+MIGRATION = "run_progress"
+
+
+def test_the_migration_counts_what_earlier_runs_confirmed(empty_url):
+    init_database(empty_url)
+    with database.connection_context():
+        names = [migration.name for migration in db._runner().status()]
+        (ours,) = [name for name in names if name.endswith(MIGRATION)]
+        Runner(database.obj, directory=str(db._MIGRATIONS)).up(names[names.index(ours) - 1])
+        now = utcnow().isoformat(sep=" ")
+        for run_id, asked, settled in ((1, 10, 4), (2, 0, 0), (3, 7, 7)):
+            database.execute_sql(
+                "INSERT INTO reconcile_run (id, reconciler, started_at, due, asked, settled, running, absent, calls,"
+                f" errors) VALUES ({run_id}, 'x', '{now}', {asked}, {asked}, {settled}, 0, 0, 1, 0)"
+            )
+        database.execute_sql(
+            "INSERT INTO task (id, status, created_at, silent_since, claim_key, lookup_key, attempts, delivery_count,"
+            f" lookup_count) VALUES ('t1', 'pending', '{now}', '{now}', '', '', 0, 0, 0)"
+        )
+        for verdict in ("error", "error", "succeeded"):
+            database.execute_sql(
+                "INSERT INTO lookup (task_id, run_id, asked_at, answered_at, verdict)"
+                f" VALUES ('t1', 1, '{now}', '{now}', '{verdict}')"
+            )
+    migrate()
+    counted = [(run.confirmed, run.unanswered) for run in ReconcileRun.select().order_by(ReconcileRun.id)]
+    assert counted == [(4, 2), (0, 0), (0, 0)]
+    database.obj.close_all()
+
+
+def test_a_run_in_progress_does_not_count_as_failing(ledger):
+    now = utcnow()
+    run_id = runs.open_run("test:1", now)
+    runs.note_progress(run_id, now, {"calls": 1, "errors": 1, "error": "HTTP 500"})
+    assert queries.failing_runs(1) == []
+    runs.close_run(run_id, now + timedelta(seconds=1), {"calls": 1, "errors": 1, "error": "HTTP 500"})
+    assert [run.id for run in queries.failing_runs(1)] == [run_id]
