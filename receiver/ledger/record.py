@@ -120,7 +120,7 @@ def _record(callback: Callback, now: datetime, grace: timedelta, confirm: bool) 
 
 def _write(entries: Sequence[_Entry]) -> list[Recorded]:
     """Write the entries in one transaction and return what became of each."""
-    with writing():
+    with writing(at_once=True):
         kept = _within_budget(entries)
         # In the order of their tasks' ids: two groups that lock rows in one order cannot deadlock.
         ordered = sorted(kept, key=lambda entry: entry.task_id or "")
