@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
+
+from receiver.database_url import postgresql_parameters
 
 _T = TypeVar("_T")
 
 _TO_MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 _SHORTEST_SECRET = 16
+_FEWEST_CONNECTIONS = 2  # of a process: one for callbacks, and one for all else
+_SPARE_CONNECTIONS = 1  # for `migrate` and for whoever looks at the database
 
 
 class SettingsError(SystemExit):
@@ -30,6 +34,8 @@ class Settings:
     """What an operator decides. Secrets stay out of `repr`."""
 
     database_url: str = field(repr=False)
+    direct_database_url: str | None = field(repr=False)
+    database_connections: int
     api_token: str | None = field(repr=False)
     api_base_url: str
     callback_tokens: tuple[str, ...] = field(repr=False)
@@ -62,6 +68,8 @@ class Settings:
         reader = _Reader(environ)
         settings = cls(
             database_url=reader.read("DATABASE_URL", _database_url, "sqlite:///backstop.db"),
+            direct_database_url=reader.read("DIRECT_DATABASE_URL", _postgresql_url, None),
+            database_connections=reader.read("DATABASE_CONNECTIONS", _whole(1, 10_000), 20),
             api_token=reader.read("ACEDATACLOUD_API_TOKEN", _api_token, None),
             api_base_url=reader.read("ACEDATACLOUD_API_BASE_URL", _http_url, "https://api.acedata.cloud"),
             callback_tokens=reader.read("CALLBACK_TOKEN", _callback_tokens, (), required=True),
@@ -85,8 +93,32 @@ class Settings:
         )
         if settings.reconcile_in_web and settings.api_token is None:
             reader.complain("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")
+        is_postgresql = settings.database_url.startswith("postgres")
+        if is_postgresql and settings.connections_each < _FEWEST_CONNECTIONS:
+            reader.complain(settings._too_few_connections())
+        if settings.direct_database_url and not is_postgresql:
+            reader.complain(
+                "DIRECT_DATABASE_URL must be the database of DATABASE_URL, which is SQLite; unset it"
+            )
         reader.raise_for_problems()
         return settings
+
+    @property
+    def connections_each(self) -> int:
+        """How many connections to PostgreSQL each process may open: its share of those of all of them."""
+        return (self.database_connections - _SPARE_CONNECTIONS) // self._processes
+
+    @property
+    def _processes(self) -> int:
+        return self.web_concurrency + (0 if self.reconcile_in_web else 1)
+
+    def _too_few_connections(self) -> str:
+        needed = _FEWEST_CONNECTIONS * self._processes + _SPARE_CONNECTIONS
+        reconciler = "" if self.reconcile_in_web else " and a reconciler"
+        return (
+            f"DATABASE_CONNECTIONS is {self.database_connections}, but {self.web_concurrency} web process(es)"
+            f"{reconciler} need {needed}; raise it, if the database allows so many, or lower WEB_CONCURRENCY"
+        )
 
 
 class _Reader:
@@ -129,20 +161,39 @@ def _dotenv() -> dict[str, str]:
 
 def _database_url(text: str) -> str:
     example = "must be like sqlite:///backstop.db or postgresql://user:password@host:5432/name"
-    try:
-        url = urlsplit(text)
-        url.port  # noqa: B018 - reading it is what checks it
-    except ValueError:
-        raise ValueError(example) from None
-    if url.scheme not in {"sqlite", "postgres", "postgresql"}:
+    if text.startswith(("postgres://", "postgresql://")):
+        return _postgresql_url(text, example)
+    url = _split(text, example)
+    if url.scheme != "sqlite":
         raise ValueError(example)
-    if url.path in {"", "/"} or (url.scheme == "sqlite" and url.netloc):
+    if url.path in {"", "/"} or url.netloc:
         raise ValueError(f"names no database; it {example}")
     if ":memory:" in text:
         raise ValueError(
             "must name a file, like sqlite:///backstop.db: a database in memory is lost with its process"
         )
     return text
+
+
+def _postgresql_url(
+    text: str, example: str = "must be like postgresql://user:password@host:5432/name"
+) -> str:
+    if not text.startswith(("postgres://", "postgresql://")):
+        raise ValueError(example)
+    try:
+        parameters = postgresql_parameters(text)
+    except ValueError:
+        raise ValueError(example) from None
+    if not parameters.get("dbname"):
+        raise ValueError(f"names no database; it {example}")
+    return text
+
+
+def _split(text: str, example: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError:
+        raise ValueError(example) from None
 
 
 def _http_url(text: str) -> str:

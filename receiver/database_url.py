@@ -13,7 +13,7 @@ _NOT_OF_LIBPQ = ("pgbouncer=", "connection_limit=", "pool_timeout=")
 
 def postgresql_parameters(url: str) -> dict[str, Any]:
     """Return libpq's parameters of a PostgreSQL URL. Raises ValueError, which does not tell the URL."""
-    parts = urlsplit(url)
+    parts = urlsplit(url)  # raises ValueError too
     query = "&".join(pair for pair in parts.query.split("&") if not pair.startswith(_NOT_OF_LIBPQ))
     try:
         parameters = conninfo_to_dict(parts._replace(query=query).geturl())

@@ -10,10 +10,12 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import psycopg
+import pytest
 
 from tests.processes import free_port, wait_until
 
 # `auth_type = any` lets anybody in as `user`; no other setting differs from what PgBouncer does by itself.
+MISSING = "no PgBouncer is installed (on Debian: apt-get install pgbouncer)"
 _CONFIGURATION = """\
 [databases]
 * = host={socket} user={user}
@@ -34,7 +36,8 @@ def pgbouncer(server: str, mode: str = "transaction", pool_size: int = 3) -> Ite
     """Run one before the server behind the URL until the block ends; it keeps so many sessions a database."""
     binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if binary is None:
-        raise FileNotFoundError("pgbouncer is missing: apt-get install pgbouncer")
+        assert not os.environ.get("CI"), MISSING
+        pytest.skip(MISSING)
     with tempfile.TemporaryDirectory(prefix="backstop-pgbouncer-") as directory:
         port = free_port()
         ini = Path(directory) / "pgbouncer.ini"

@@ -291,6 +291,7 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch):
     database.obj.close_all()
 
 
+@pytest.mark.direct
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_connection_whose_server_stops_is_given_up_and_another_is_made(ledger, monkeypatch):
     monkeypatch.setattr(postgresql, "_PING_WITHIN_SECONDS", 0.5)
