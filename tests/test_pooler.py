@@ -119,6 +119,15 @@ def test_many_processes_may_migrate_at_once_through_a_pooler(make_pooled, mode):
         assert connection.execute(query).fetchall() == []
 
 
+def test_migrations_take_the_direct_way_where_there_is_one(make_pooled, stand_in, tmp_path):
+    url, direct = make_pooled()
+    nowhere = url.replace("/pooled_0", "/nowhere")
+    with Backstop(tmp_path, stand_in.url, DATABASE_URL=nowhere, DIRECT_DATABASE_URL=direct) as backstop:
+        backstop.migrate()
+    init_database(url)
+    assert pending_migrations() == []
+
+
 def test_a_migration_says_which_session_has_kept_it_waiting(make_pooled, monkeypatch):
     monkeypatch.setattr(db, "_MIGRATE_AFTER_ANOTHER_WITHIN", "200ms")
     url, direct = make_pooled()
@@ -175,11 +184,14 @@ def test_a_pooler_that_passes_for_the_server_is_found_out_by_its_errors(
             failed.append(problem)
             work()
 
+    def count_tasks() -> int:
+        with database.connection_context():
+            return Task.select().count()
+
     def use(worker: int) -> None:
         for n in range(20):
             again_if_away(lambda uid=f"{worker}-{n}": record(body(uid)))
-            again_if_away(Task.select().count)
-        database.close()
+            again_if_away(count_tasks)
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(use, range(6)))
