@@ -1,13 +1,8 @@
 """Where the ledger lives: a URL becomes a peewee database with its durability settings and its schema."""
 
 import contextlib
-import fcntl
-import math
-import os
 import re
 import sqlite3
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import count
@@ -29,13 +24,14 @@ from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrappe
     __exception_wrapper__,
 )
 from playhouse.migrations import Runner
-from playhouse.pool import MaxConnectionsExceeded, PooledSqliteDatabase
+from playhouse.pool import MaxConnectionsExceeded
 from psycopg import RawCursor
 
 from receiver.database_url import postgresql_parameters, sqlite_path
 from receiver.ledger.bounded import waiting_at_most
 from receiver.ledger.models import database
 from receiver.ledger.postgresql import LEAVING, PooledPostgresql
+from receiver.ledger.sqlite import DurableSqlite, require_sqlite, sqlite_lock, sqlite_turn
 
 # What is raised by a database that is away, full, locked, read-only or without our tables, and by one whose
 # connections are all busy: the work may be tried again later.
@@ -43,20 +39,11 @@ DATABASE_AWAY = (PeeweeException, MaxConnectionsExceeded)
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATE_LOCK = 0x6261636B  # any number that no other program uses in the same PostgreSQL database
-_SQLITE_BUSY_TIMEOUT_MS = 10_000  # while a connection is set up
-_SQLITE_BLOCKED_MS = 5
-# Together they stay below COMMIT_WITHIN_SECONDS, so that the log tells the cause.
-_TURN_WITHIN_SECONDS = 5.0
-_BEGIN_WITHIN_SECONDS = 3.0
-_BEGIN_AGAIN_SECONDS = 0.05
-_SQLITE_OLDEST = (3, 35, 0)  # the first with RETURNING
 _POSTGRESQL_CONNECTIONS = 8
 _CONNECTION_WAIT_SECONDS = 10
 _CONNECT_WITHIN_SECONDS = 5
 # More than statement_timeout: where the server is able to, it ends a statement itself.
 _ANSWER_WITHIN_SECONDS = 35.0
-_sqlite_thread = threading.Lock()  # of this process
-_LOOK_AGAIN_SECONDS = 0.0005
 # Serialization failure, deadlock, lock not available, query cancelled: in PostgreSQL's words the row's
 # trouble, not the database's.
 _OF_SOME_ROWS = {"40001", "40P01", "55P03", "57014"}
@@ -104,64 +91,6 @@ class SchemaBehind(RuntimeError):
     """The database lacks migrations that this version needs."""
 
 
-class _DurableSqlite(PooledSqliteDatabase):
-    def __init__(self, path: str) -> None:
-        super().__init__(  # type: ignore[no-untyped-call]  # playhouse has no type hints
-            path,
-            max_connections=None,  # writers take turns, and readers do not wait for anything meanwhile
-            check_same_thread=False,  # the pool hands a connection to one thread at a time
-            lock_type="IMMEDIATE",  # a transaction that reads before it writes must not have to give way
-            pragmas=[
-                # First, since switching to WAL may have to wait for others too.
-                ("busy_timeout", _SQLITE_BUSY_TIMEOUT_MS),
-                ("journal_mode", "wal"),
-                ("synchronous", "full"),
-                ("foreign_keys", 1),
-                # Pages. The web process moves them earlier (checkpoints.py).
-                ("wal_autocheckpoint", 16_000),
-                # What it takes to undo half a statement of many rows; a file would cost more than it saves.
-                ("temp_store", "memory"),
-                ("busy_timeout", _SQLITE_BLOCKED_MS),
-            ],
-        )
-        self._file: tuple[int, int] | None = None  # which one was opened first
-
-    def _connect(self) -> Any:
-        # What is written to a file that was deleted, or that another has taken the place of, is lost. The
-        # other is not opened: to close the last connection to the old would delete the log of the new.
-        if self._file is not None and self._file != _identity(self.database):
-            raise OperationalError(
-                f"{self.database} was deleted, or replaced while it was open: restart all processes"
-            )
-        connection = super()._connect()
-        self._file = self._file or _identity(self.database)
-        return connection
-
-    def begin(self, lock_type: str | None = None) -> None:
-        """Begin a transaction, and wait for another program that holds the file's lock.
-
-        Not in SQLite, whose waiting would stop all greenlets of the process.
-        """
-        deadline = time.monotonic() + _BEGIN_WITHIN_SECONDS
-        while True:
-            try:
-                super().begin(lock_type)
-                return
-            except OperationalError as problem:
-                if "locked" not in str(problem) or time.monotonic() > deadline:
-                    raise
-            time.sleep(_BEGIN_AGAIN_SECONDS)
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from any other, whatever it is called; None where there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
 def init_database(
     url: str,
     answer_within: float = _ANSWER_WITHIN_SECONDS,
@@ -174,11 +103,8 @@ def init_database(
     when a statement is not answered within `answer_within` seconds.
     """
     if url.startswith("sqlite:"):
-        if sqlite3.sqlite_version_info < _SQLITE_OLDEST:
-            raise SystemExit(
-                f"Backstop needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}."
-            )
-        database.initialize(_DurableSqlite(sqlite_path(url)))
+        require_sqlite()
+        database.initialize(DurableSqlite(sqlite_path(url)))
     else:
         parameters = postgresql_parameters(url)
         name = parameters.pop("dbname")
@@ -205,7 +131,7 @@ def writing(*, at_once: bool = False) -> Iterator[None]:
     SQLite has one writer at a time, and its busy handler lets some of many waiters starve: therefore our
     threads and processes take turns before they ask for its lock. OperationalError when that takes too long.
     """
-    turn = nullcontext() if on_postgresql() else _sqlite_turn()
+    turn = nullcontext() if on_postgresql() else sqlite_turn()
     with turn:
         try:
             with _connected(at_once), database.atomic():
@@ -262,47 +188,6 @@ def on_postgresql() -> bool:
     return isinstance(database.obj, PostgresqlDatabase)
 
 
-@contextmanager
-def _sqlite_turn() -> Iterator[None]:
-    deadline = time.monotonic() + _TURN_WITHIN_SECONDS
-    if not _sqlite_thread.acquire(timeout=_TURN_WITHIN_SECONDS):
-        raise OperationalError("database is locked: another request has been writing for too long")
-    try:
-        with _sqlite_lock(deadline):
-            yield
-    finally:
-        _sqlite_thread.release()
-
-
-@contextmanager
-def _sqlite_lock(deadline: float = math.inf) -> Iterator[None]:
-    """Hold the lock beside the database, which one process has at a time."""
-    try:
-        # Opened anew each time: a descriptor that a fork has shared would lock nobody out.
-        lock = os.open(f"{database.obj.database}.lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as problem:
-        raise OperationalError(f"the lock beside the database cannot be opened: {problem}") from None
-    try:
-        _lock_until(lock, deadline)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _lock_until(lock: int, deadline: float) -> None:
-    # A lock of a file can be waited for without a bound or not at all, and who holds it may be stopped.
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise OperationalError("database is locked: another process is writing") from None
-        except OSError as problem:
-            raise OperationalError(f"the lock beside the database cannot be taken: {problem}") from None
-        time.sleep(_LOOK_AGAIN_SECONDS)
-
-
 def migrate() -> list[str]:
     """Bring the schema up to date and return the names of the migrations applied, [] when there were none.
 
@@ -344,7 +229,7 @@ def _migrating_sqlite() -> Iterator[None]:
     # To sort a large table for an index takes as much of it as there is.
     database.obj.pragma("temp_store", "default")
     # Not a transaction: a migration that rebuilds a table must switch foreign keys off outside of one.
-    with _sqlite_lock():
+    with sqlite_lock():
         yield
 
 
