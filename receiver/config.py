@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 
-from receiver.database_url import postgresql_parameters
+from receiver.ledger.database_url import postgresql_parameters
 
 _T = TypeVar("_T")
 

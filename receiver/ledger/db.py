@@ -27,8 +27,8 @@ from playhouse.migrations import Runner
 from playhouse.pool import MaxConnectionsExceeded
 from psycopg import RawCursor
 
-from receiver.database_url import postgresql_parameters, sqlite_path
 from receiver.ledger.bounded import waiting_at_most
+from receiver.ledger.database_url import postgresql_parameters, sqlite_path
 from receiver.ledger.models import database
 from receiver.ledger.postgresql import LEAVING, PooledPostgresql
 from receiver.ledger.sqlite import DurableSqlite, require_sqlite, sqlite_lock, sqlite_turn
