@@ -122,6 +122,21 @@ def test_a_server_that_has_just_been_chosen_is_not_left_for_each_write(ledger):
     assert not connection.closed
 
 
+@pytest.mark.direct
+@on_postgresql
+def test_a_direct_connection_prepares_its_statements_and_sets_its_bounds_once(ledger):
+    init_database(ledger, connections=1)
+    for n in range(3):
+        record(body(f"t{n}"))
+    with database.connection_context():
+        prepared = (
+            "SELECT 1 FROM pg_prepared_statements WHERE starts_with(statement, 'INSERT INTO \"delivery\"')"
+        )
+        assert len(database.execute_sql(prepared).fetchall()) == 1
+        assert database.execute_sql("SHOW statement_timeout").fetchone() == ("30s",)
+        assert database.execute_sql("SHOW default_transaction_isolation").fetchone() == ("read committed",)
+
+
 def test_a_database_and_a_socket_with_odd_names_are_found(postgresql_server):
     host = postgresql_server.partition("host=")[2].replace("/", "%2F")
     init_database(postgresql_server)
