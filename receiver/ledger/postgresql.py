@@ -44,18 +44,27 @@ _FOR_A_TRANSACTION = "; ".join(
 )
 
 
+@contextmanager
+def _closing_on_failure(connection: BoundedConnection) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        connection.close()
+        raise
+
+
 class _DurablePostgresql(PostgresqlDatabase):
     """Works behind a pooler too, which may give each transaction another session of the server.
 
-    A pooler is found out, connection by connection: the server's process that answers is then another than
-    the one that was named when we connected. A pooler cannot name it, as it has none for us yet; it makes
-    a number up. There, nothing is expected of a session: no statement is prepared, each transaction makes
-    its settings itself, and what is no transaction becomes one. Directly, all of this is done once for a
-    connection, and each callback is spared the time.
+    Each new connection finds out whether there is a pooler. The server names its process when we connect, and
+    again when asked. A pooler has no process for us when we connect, so it makes a number up: the two differ.
 
-    A pooler in session mode cannot be told from one in transaction mode, and is treated alike. For one that
-    should name the server's process after all there is a second net: what PostgreSQL says of prepared
-    statements that are not ours.
+    Behind a pooler nothing is expected of a session. No statement is prepared. Each transaction makes its
+    settings itself, and a single statement becomes a transaction. On a direct connection all of this is done
+    once, which spares each callback the time. A pooler in session mode looks the same and is treated alike.
+
+    Some pooler may pass the server's number on. Then PostgreSQL complains of prepared statements that are
+    not ours, and this process takes all connections for pooled from there on.
     """
 
     psycopg3_adapter = BoundedAdapter
@@ -69,7 +78,8 @@ class _DurablePostgresql(PostgresqlDatabase):
             raise OperationalError("the database did not answer a moment ago")
         try:
             connection = super()._connect()  # type: ignore[misc]  # not in the stubs
-            encoding = self._set_up(connection)
+            with _closing_on_failure(connection):
+                encoding = self._set_up(connection)
         except Exception:
             self._refuse_for_a_moment()
             raise
