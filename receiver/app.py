@@ -36,7 +36,12 @@ class _Text(BaseConverter):
 
 def create_app(settings: Settings) -> Flask:
     """Return the application that serves the ledger in `settings.database_url`."""
-    init_database(settings.database_url, answer_within=_DATABASE_WITHIN_SECONDS)
+    init_database(
+        settings.database_url,
+        answer_within=_DATABASE_WITHIN_SECONDS,
+        connections=settings.connections_each,
+        for_callbacks=1,
+    )
     app = Flask(__name__, template_folder="web/templates", static_folder="web/static")
     app.extensions["backstop"] = settings
     app.extensions["backstop_intake"] = Intake(settings.spool_dir)

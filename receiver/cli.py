@@ -3,7 +3,7 @@
 import click
 from flask import Flask
 
-from receiver.ledger.db import DATABASE_AWAY, describe, migrate
+from receiver.ledger.db import DATABASE_AWAY, describe, init_database, migrate
 from receiver.web.settings import current_settings
 
 
@@ -15,7 +15,9 @@ def add_commands(app: Flask) -> None:
 
 
 def _migrate() -> None:
-    """Bring the database's schema up to date."""
+    """Bring the database's schema up to date, on DIRECT_DATABASE_URL if there is one."""
+    if direct := current_settings().direct_database_url:
+        init_database(direct)
     try:
         applied = migrate()
     except (*DATABASE_AWAY, OSError) as problem:

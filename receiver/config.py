@@ -8,16 +8,19 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 
+from receiver.ledger.database_url import postgresql_parameters, sqlite_path
 from receiver.platforms import Platform, is_on_volume, platform_of
 
 _T = TypeVar("_T")
 
 _TO_MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 _SHORTEST_SECRET = 16
+_FEWEST_CONNECTIONS = 2  # of a process: one for callbacks, and one for all else
+_SPARE_CONNECTIONS = 1  # for `migrate` and for whoever looks at the database
 
 
 class SettingsError(SystemExit):
@@ -32,6 +35,8 @@ class Settings:
     """What an operator decides. Secrets stay out of `repr`."""
 
     database_url: str = field(repr=False)
+    direct_database_url: str | None = field(repr=False)
+    database_connections: int
     api_token: str | None = field(repr=False)
     api_base_url: str
     callback_tokens: tuple[str, ...] = field(repr=False)
@@ -65,6 +70,8 @@ class Settings:
         reader, platform = _Reader(environ), platform_of(environ)
         settings = cls(
             database_url=reader.read("DATABASE_URL", _database_url, "sqlite:///backstop.db"),
+            direct_database_url=reader.read("DIRECT_DATABASE_URL", _postgresql_url, None),
+            database_connections=reader.read("DATABASE_CONNECTIONS", _whole(1, 10_000), 20),
             api_token=reader.read("ACEDATACLOUD_API_TOKEN", _api_token, None),
             api_base_url=reader.read("ACEDATACLOUD_API_BASE_URL", _http_url, "https://api.acedata.cloud"),
             callback_tokens=reader.read("CALLBACK_TOKEN", _callback_tokens, (), required=True),
@@ -94,8 +101,32 @@ class Settings:
         may_be_lost = reader.read("ALLOW_EPHEMERAL_DATABASE", _boolean, False)
         if platform and not may_be_lost and not reader.has_refused("DATABASE_URL"):
             reader.complain_if(_ephemeral(settings.database_url, platform))
+        reader.complain_if(settings._wrong_connections())
         reader.raise_for_problems()
         return settings
+
+    @property
+    def connections_each(self) -> int:
+        """How many connections to PostgreSQL each process may open: its share of those of all of them."""
+        return (self.database_connections - _SPARE_CONNECTIONS) // self._processes
+
+    @property
+    def _processes(self) -> int:
+        return self.web_concurrency + (0 if self.reconcile_in_web else 1)
+
+    def _wrong_connections(self) -> str | None:
+        """Return what is wrong with the settings of the database's connections, if anything."""
+        if not self.database_url.startswith("postgres"):
+            direct = "DIRECT_DATABASE_URL must be the database of DATABASE_URL, which is SQLite; unset it"
+            return direct if self.direct_database_url else None
+        if self.connections_each >= _FEWEST_CONNECTIONS:
+            return None
+        needed = _FEWEST_CONNECTIONS * self._processes + _SPARE_CONNECTIONS
+        reconciler = "" if self.reconcile_in_web else " and a reconciler"
+        return (
+            f"DATABASE_CONNECTIONS is {self.database_connections}, but {self.web_concurrency} web process(es)"
+            f"{reconciler} need {needed}; raise it, if the database allows so many, or lower WEB_CONCURRENCY"
+        )
 
 
 class _Reader:
@@ -135,9 +166,9 @@ class _Reader:
 
 def _ephemeral(database_url: str, platform: Platform) -> str | None:
     """Return what is wrong with a SQLite file on a disk that the platform throws away, if it lies there."""
-    url = urlsplit(database_url)
-    may_last = platform.has_volumes and is_on_volume(unquote(url.path)[1:], _mounts())
-    if url.scheme != "sqlite" or may_last:
+    if not database_url.startswith("sqlite:"):
+        return None
+    if platform.has_volumes and is_on_volume(sqlite_path(database_url), _mounts()):
         return None
     return (
         f"DATABASE_URL is a SQLite file on a disk that {platform.name} throws away with each restart and"
@@ -160,20 +191,39 @@ def _dotenv() -> dict[str, str]:
 
 def _database_url(text: str) -> str:
     example = "must be like sqlite:///backstop.db or postgresql://user:password@host:5432/name"
-    try:
-        url = urlsplit(text)
-        url.port  # noqa: B018 - reading it is what checks it
-    except ValueError:
-        raise ValueError(example) from None
-    if url.scheme not in {"sqlite", "postgres", "postgresql"}:
+    if text.startswith(("postgres://", "postgresql://")):
+        return _postgresql_url(text, example)
+    url = _split(text, example)
+    if url.scheme != "sqlite":
         raise ValueError(example)
-    if url.path in {"", "/"} or (url.scheme == "sqlite" and url.netloc):
+    if url.path in {"", "/"} or url.netloc:
         raise ValueError(f"names no database; it {example}")
     if ":memory:" in text:
         raise ValueError(
             "must name a file, like sqlite:///backstop.db: a database in memory is lost with its process"
         )
     return text
+
+
+def _postgresql_url(
+    text: str, example: str = "must be like postgresql://user:password@host:5432/name"
+) -> str:
+    if not text.startswith(("postgres://", "postgresql://")):
+        raise ValueError(example)
+    try:
+        parameters = postgresql_parameters(text)
+    except ValueError:
+        raise ValueError(example) from None
+    if not parameters.get("dbname"):
+        raise ValueError(f"names no database; it {example}")
+    return text
+
+
+def _split(text: str, example: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError:
+        raise ValueError(example) from None
 
 
 def _http_url(text: str) -> str:

@@ -32,7 +32,7 @@ def main() -> int:
     settings = Settings.from_env()
     upstream = Upstream.from_settings(settings)
     configure_logging()
-    init_database(settings.database_url)
+    init_database(settings.database_url, connections=settings.connections_each)
     if arguments.discover:
         return _discover(settings, upstream, arguments.discover)
     return _run_once(settings, upstream) if arguments.once else _serve(settings, upstream)

@@ -21,6 +21,7 @@ from receiver.ledger import record as recording
 from receiver.ledger.budget import ByteBudget
 from receiver.ledger.db import init_database, migrate
 from receiver.ledger.models import database
+from tests.pgbouncer import pgbouncer
 from tests.upstream import Options, StandIn
 
 # A shared machine may be slow at any moment; that is no failure of a property.
@@ -33,6 +34,36 @@ hypothesis.settings.load_profile("backstop")
 
 CALLBACK_TOKEN = "callback-token-of-the-tests"
 API_KEY = "api-key-of-the-tests"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--pooler",
+        action="store_true",
+        help="run the tests that use PostgreSQL, and those alone, through PgBouncer in transaction mode",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--pooler"):
+        through = [item for item in items if _may_go_through_a_pooler(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in through])
+        items[:] = through
+
+
+def _may_go_through_a_pooler(item: pytest.Item) -> bool:
+    parameters = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]
+    return "postgresql" in (parameters or {}).values() and item.get_closest_marker("direct") is None
+
+
+@pytest.fixture(scope="session")
+def through_pooler(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
+    """Makes the URL of a database one through PgBouncer, where the tests run so."""
+    if not request.config.getoption("--pooler"):
+        yield lambda url: url
+        return
+    with pgbouncer(request.getfixturevalue("postgresql_server")) as pooler:
+        yield pooler.before
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +112,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     template = request.getfixturevalue("postgresql_template")
     with psycopg.connect(url, autocommit=True) as server:
         server.execute(f'CREATE DATABASE "{name}" TEMPLATE {template}')
-        yield _named(url, name)
+        yield request.getfixturevalue("through_pooler")(_named(url, name))
         server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
@@ -95,7 +126,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         name = f"empty_{tmp_path.name}".lower()
         with psycopg.connect(server, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"')
-            yield server.replace("/postgres?", f"/{name}?")
+            yield request.getfixturevalue("through_pooler")(_named(server, name))
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 

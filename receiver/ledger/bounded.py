@@ -3,6 +3,7 @@
 The server's own time-outs do not help when it is stopped, or when the network between swallows what is sent.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,10 +16,14 @@ from psycopg.errors import _WaitTimeout
 class BoundedConnection(psycopg.Connection[Any]):
     """Waits `answer_within` seconds for an answer, then closes itself and raises OperationalError.
 
-    None: it waits as long as it takes.
+    None: it waits as long as it takes. It remembers what PostgreSQL complained of last.
     """
 
     answer_within: float | None = None
+    is_pooled = False  # whether each transaction may have another session of the server
+    is_at_once = False  # whether it was taken for what cannot wait; see `PooledPostgresql`
+    opened_at = 0.0  # monotonic
+    last_sqlstate: str | None = None
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Wait for what psycopg does on the connection."""
@@ -31,6 +36,9 @@ class BoundedConnection(psycopg.Connection[Any]):
             raise psycopg.OperationalError(
                 f"the database did not answer within {kwargs['timeout']:g} s"
             ) from None
+        except psycopg.Error as problem:
+            self.last_sqlstate = problem.sqlstate
+            raise
 
 
 class BoundedAdapter(Psycopg3Adapter):
@@ -40,6 +48,7 @@ class BoundedAdapter(Psycopg3Adapter):
         """Connect, which has a bound of its own (`connect_timeout`)."""
         connection = BoundedConnection.connect(**{"dbname": db.database, **params})
         connection.answer_within = answer_within
+        connection.opened_at = time.monotonic()
         return connection
 
 

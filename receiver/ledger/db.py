@@ -1,12 +1,8 @@
 """Where the ledger lives: a URL becomes a peewee database with its durability settings and its schema."""
 
-import fcntl
-import math
-import os
+import contextlib
 import re
 import sqlite3
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import count
@@ -27,13 +23,15 @@ from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrappe
     ProgrammingError,
     __exception_wrapper__,
 )
-from playhouse.db_url import parse
 from playhouse.migrations import Runner
-from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase, PooledSqliteDatabase
+from playhouse.pool import MaxConnectionsExceeded
 from psycopg import RawCursor
 
-from receiver.ledger.bounded import BoundedAdapter, waiting_at_most
+from receiver.ledger.bounded import waiting_at_most
+from receiver.ledger.database_url import postgresql_parameters, sqlite_path
 from receiver.ledger.models import database
+from receiver.ledger.postgresql import LEAVING, PooledPostgresql
+from receiver.ledger.sqlite import DurableSqlite, require_sqlite, sqlite_lock, sqlite_turn
 
 # What is raised by a database that is away, full, locked, read-only or without our tables, and by one whose
 # connections are all busy: the work may be tried again later.
@@ -41,33 +39,19 @@ DATABASE_AWAY = (PeeweeException, MaxConnectionsExceeded)
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATE_LOCK = 0x6261636B  # any number that no other program uses in the same PostgreSQL database
-_SQLITE_BUSY_TIMEOUT_MS = 10_000  # while a connection is set up
-_SQLITE_BLOCKED_MS = 5
-# Together they stay below COMMIT_WITHIN_SECONDS, so that the log tells the cause.
-_TURN_WITHIN_SECONDS = 5.0
-_BEGIN_WITHIN_SECONDS = 3.0
-_BEGIN_AGAIN_SECONDS = 0.05
-_SQLITE_OLDEST = (3, 35, 0)  # the first with RETURNING
-# Platforms' small databases allow about 20 connections, for all processes together.
 _POSTGRESQL_CONNECTIONS = 8
 _CONNECTION_WAIT_SECONDS = 10
-_REFUSE_AFTER_FAILURE_SECONDS = 2.0
 _CONNECT_WITHIN_SECONDS = 5
 # More than statement_timeout: where the server is able to, it ends a statement itself.
 _ANSWER_WITHIN_SECONDS = 35.0
-_PING_WITHIN_SECONDS = 3.0
-_sqlite_thread = threading.Lock()  # of this process
-_LOOK_AGAIN_SECONDS = 0.0005
 # Serialization failure, deadlock, lock not available, query cancelled: in PostgreSQL's words the row's
 # trouble, not the database's.
 _OF_SOME_ROWS = {"40001", "40P01", "55P03", "57014"}
-# For locks and servers that hang: but for migrations nothing of ours takes so long. Our statements are
-# written for READ COMMITTED; a role or a database may have another default, at which upserts fail under load.
-_BOUNDS = (
-    "SET default_transaction_isolation TO 'read committed';"
-    " SET lock_timeout TO '3s'; SET statement_timeout TO '30s';"
-    " SET idle_in_transaction_session_timeout TO '60s'"
-)
+_LOCK_NOT_AVAILABLE = "55P03"
+# How long a migration waits for another to end, and for what others do with a table: longer than a statement
+# and a pause within a transaction of ours may take. Meanwhile all callbacks wait too, or go to the spool.
+_MIGRATE_AFTER_ANOTHER_WITHIN = "5min"
+_MIGRATE_LOCKED_WITHIN = "2min"
 
 
 def describe(problem: Exception) -> str:
@@ -79,6 +63,8 @@ def describe(problem: Exception) -> str:
 
 def is_away(problem: Exception) -> bool:
     """Tell whether a database cannot do its work at all, rather than with the rows that it was given."""
+    if _sqlstate(problem) in LEAVING:
+        return True
     if not isinstance(problem, OperationalError | InterfaceError | MaxConnectionsExceeded):
         return False
     return _sqlstate(problem) not in _OF_SOME_ROWS
@@ -88,6 +74,8 @@ def is_of_data(problem: Exception) -> bool:
     """Tell whether what was to be written is to blame, so that trying it again later would not help."""
     if not isinstance(problem, (*DATABASE_AWAY, psycopg.Error, sqlite3.Error, OSError)):
         return True  # Python's own, such as a UnicodeEncodeError
+    if _sqlstate(problem) in LEAVING:
+        return False
     if isinstance(problem, ProgrammingError):
         return not (_sqlstate(problem) or "").startswith("42")  # tables or rights are missing
     return isinstance(problem, DataError | IntegrityError | InternalError | NotSupportedError)
@@ -103,127 +91,23 @@ class SchemaBehind(RuntimeError):
     """The database lacks migrations that this version needs."""
 
 
-class _DurableSqlite(PooledSqliteDatabase):
-    def __init__(self, path: str) -> None:
-        super().__init__(  # type: ignore[no-untyped-call]  # playhouse has no type hints
-            path,
-            max_connections=None,  # writers take turns, and readers do not wait for anything meanwhile
-            check_same_thread=False,  # the pool hands a connection to one thread at a time
-            lock_type="IMMEDIATE",  # a transaction that reads before it writes must not have to give way
-            pragmas=[
-                # First, since switching to WAL may have to wait for others too.
-                ("busy_timeout", _SQLITE_BUSY_TIMEOUT_MS),
-                ("journal_mode", "wal"),
-                ("synchronous", "full"),
-                ("foreign_keys", 1),
-                # Pages. The web process moves them earlier (checkpoints.py).
-                ("wal_autocheckpoint", 16_000),
-                # What it takes to undo half a statement of many rows; a file would cost more than it saves.
-                ("temp_store", "memory"),
-                ("busy_timeout", _SQLITE_BLOCKED_MS),
-            ],
-        )
-        self._file: tuple[int, int] | None = None  # which one was opened first
-
-    def _connect(self) -> Any:
-        # What is written to a file that was deleted, or that another has taken the place of, is lost. The
-        # other is not opened: to close the last connection to the old would delete the log of the new.
-        if self._file is not None and self._file != _identity(self.database):
-            raise OperationalError(
-                f"{self.database} was deleted, or replaced while it was open: restart all processes"
-            )
-        connection = super()._connect()
-        self._file = self._file or _identity(self.database)
-        return connection
-
-    def begin(self, lock_type: str | None = None) -> None:
-        """Begin a transaction, and wait for another program that holds the file's lock.
-
-        Not in SQLite, whose waiting would stop all greenlets of the process.
-        """
-        deadline = time.monotonic() + _BEGIN_WITHIN_SECONDS
-        while True:
-            try:
-                super().begin(lock_type)
-                return
-            except OperationalError as problem:
-                if "locked" not in str(problem) or time.monotonic() > deadline:
-                    raise
-            time.sleep(_BEGIN_AGAIN_SECONDS)
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from any other, whatever it is called; None where there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-class _DurablePostgresql(PostgresqlDatabase):
-    psycopg3_adapter = BoundedAdapter
-    _refuses_until = 0.0
-
-    def _connect(self) -> Any:
-        # peewee connects one thread at a time. When a server does not answer, each would wait for its own
-        # time-out behind all others: so for a moment nobody tries.
-        if time.monotonic() < self._refuses_until:
-            raise OperationalError("the database did not answer a moment ago")
-        try:
-            connection = super()._connect()  # type: ignore[misc]  # not in the stubs
-            # A role or a database may have it off; an acknowledged delivery must be on disk.
-            connection.execute("SET synchronous_commit TO on")
-            connection.execute(_BOUNDS)
-        except Exception:
-            self._refuse_for_a_moment()
-            raise
-        _require_utf8(connection)
-        return connection
-
-    def _refuse_for_a_moment(self) -> None:
-        self._refuses_until = time.monotonic() + _REFUSE_AFTER_FAILURE_SECONDS
-
-
-def _require_utf8(connection: Any) -> None:
-    encoding = connection.execute("SHOW server_encoding").fetchone()[0]
-    if encoding != "UTF8":
-        connection.close()
-        raise OperationalError(
-            f"the encoding of the PostgreSQL database is {encoding}, which cannot hold every callback."
-            " Backstop needs UTF8: make another database with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE"
-            " template0, and set DATABASE_URL to it"
-        )
-
-
-class _PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: ignore[misc]
-    """The pool asks `_DurablePostgresql` for new connections, and pings each one that it hands out again."""
-
-    def _is_closed(self, connection: Any) -> bool:
-        began = time.monotonic()
-        with waiting_at_most(connection, _PING_WITHIN_SECONDS):
-            is_closed = bool(super()._is_closed(connection))  # type: ignore[no-untyped-call]
-        if is_closed and time.monotonic() - began >= _PING_WITHIN_SECONDS:
-            # The server hangs, and all others wait for the pool: to ping each connection would take long.
-            self.close_idle()
-            self._refuse_for_a_moment()
-        return is_closed
-
-
-def init_database(url: str, answer_within: float = _ANSWER_WITHIN_SECONDS) -> Database:
+def init_database(
+    url: str,
+    answer_within: float = _ANSWER_WITHIN_SECONDS,
+    connections: int = _POSTGRESQL_CONNECTIONS,
+    for_callbacks: int = 0,
+) -> Database:
     """Bind the models to the database behind `url` and return it. Opens no connection.
 
-    A connection to PostgreSQL is given up when a statement is not answered within `answer_within` seconds.
+    To PostgreSQL it opens up to so many `connections`, some of them only `for_callbacks`. One is given up
+    when a statement is not answered within `answer_within` seconds.
     """
-    params = parse(url, unquote_password=True, unquote_user=True)
     if url.startswith("sqlite:"):
-        if sqlite3.sqlite_version_info < _SQLITE_OLDEST:
-            raise SystemExit(
-                f"Backstop needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}."
-            )
-        database.initialize(_DurableSqlite(params["database"]))
+        require_sqlite()
+        database.initialize(DurableSqlite(sqlite_path(url)))
     else:
-        name = params.pop("database")
+        parameters = postgresql_parameters(url)
+        name = parameters.pop("dbname")
         bounds = {
             "connect_timeout": _CONNECT_WITHIN_SECONDS,
             "answer_within": answer_within,
@@ -231,28 +115,40 @@ def init_database(url: str, answer_within: float = _ANSWER_WITHIN_SECONDS) -> Da
             "tcp_user_timeout": 20_000,
             "client_encoding": "utf8",  # whatever PGCLIENTENCODING says
         }
-        pool = {"max_connections": _POSTGRESQL_CONNECTIONS, "timeout": _CONNECTION_WAIT_SECONDS}
-        database.initialize(_PooledPostgresql(name, **{**pool, **bounds, **params}))  # type: ignore[no-untyped-call]
+        pool = {"max_connections": connections, "timeout": _CONNECTION_WAIT_SECONDS}
+        database.initialize(
+            PooledPostgresql(name, for_callbacks=for_callbacks, **{**pool, **bounds, **parameters})
+        )
     return database.obj  # type: ignore[no-any-return]  # the stubs leave a proxy's object open
 
 
 @contextmanager
-def writing() -> Iterator[None]:
+def writing(*, at_once: bool = False) -> Iterator[None]:
     """Open a transaction that writes; it is durable when the block ends.
+
+    `at_once` is for callbacks: on PostgreSQL it may take the connection that is kept free for them.
 
     SQLite has one writer at a time, and its busy handler lets some of many waiters starve: therefore our
     threads and processes take turns before they ask for its lock. OperationalError when that takes too long.
     """
-    turn = nullcontext() if on_postgresql() else _sqlite_turn()
+    turn = nullcontext() if on_postgresql() else sqlite_turn()
     with turn:
         try:
-            with database.connection_context(), database.atomic():
+            with _connected(at_once), database.atomic():
                 yield
         except OperationalError as problem:
             if "readonly" in describe(problem) and not on_postgresql():
                 # A file that was opened while it could not be written to stays so for its connections.
                 database.obj.close_idle()
             raise
+
+
+@contextmanager
+def _connected(at_once: bool) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        with database.obj.at_once() if at_once and on_postgresql() else nullcontext():
+            stack.enter_context(database.connection_context())
+        yield
 
 
 @contextmanager
@@ -292,60 +188,27 @@ def on_postgresql() -> bool:
     return isinstance(database.obj, PostgresqlDatabase)
 
 
-@contextmanager
-def _sqlite_turn() -> Iterator[None]:
-    deadline = time.monotonic() + _TURN_WITHIN_SECONDS
-    if not _sqlite_thread.acquire(timeout=_TURN_WITHIN_SECONDS):
-        raise OperationalError("database is locked: another request has been writing for too long")
-    try:
-        with _sqlite_lock(deadline):
-            yield
-    finally:
-        _sqlite_thread.release()
-
-
-@contextmanager
-def _sqlite_lock(deadline: float = math.inf) -> Iterator[None]:
-    """Hold the lock beside the database, which one process has at a time."""
-    try:
-        # Opened anew each time: a descriptor that a fork has shared would lock nobody out.
-        lock = os.open(f"{database.obj.database}.lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as problem:
-        raise OperationalError(f"the lock beside the database cannot be opened: {problem}") from None
-    try:
-        _lock_until(lock, deadline)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _lock_until(lock: int, deadline: float) -> None:
-    # A lock of a file can be waited for without a bound or not at all, and who holds it may be stopped.
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise OperationalError("database is locked: another process is writing") from None
-        except OSError as problem:
-            raise OperationalError(f"the lock beside the database cannot be taken: {problem}") from None
-        time.sleep(_LOOK_AGAIN_SECONDS)
-
-
 def migrate() -> list[str]:
     """Bring the schema up to date and return the names of the migrations applied, [] when there were none.
 
-    Any number of processes may call it at once: one applies, the others wait and find nothing left to do.
+    Any number of processes may call it at once: each migration is applied by one of them, while the others
+    wait. OperationalError when that takes too long.
     """
-    with database.connection_context(), _migrating_alone():
-        return list(_runner().up())
+    with database.connection_context():
+        if not on_postgresql():
+            with _migrating_sqlite():
+                return list(_runner().up())
+        return [applied for name in _pending() for applied in _migrate_postgresql(name)]
 
 
 def pending_migrations() -> list[str]:
     """Return the names of the migrations that the database lacks."""
     with database.connection_context():
-        return [migration.name for migration in _runner().status() if not migration.applied]
+        return _pending()
+
+
+def _pending() -> list[str]:
+    return [migration.name for migration in _runner().status() if not migration.applied]
 
 
 def require_schema() -> None:
@@ -362,19 +225,53 @@ def _runner() -> Runner:
 
 
 @contextmanager
+def _migrating_sqlite() -> Iterator[None]:
+    # To sort a large table for an index takes as much of it as there is.
+    database.obj.pragma("temp_store", "default")
+    # Not a transaction: a migration that rebuilds a table must switch foreign keys off outside of one.
+    with sqlite_lock():
+        yield
+
+
+def _migrate_postgresql(name: str) -> list[str]:
+    """Apply one migration, unless another process has done so meanwhile."""
+    try:
+        with _migrating_alone():
+            return list(_runner().up(name))
+    except OperationalError as problem:
+        if _sqlstate(problem) != _LOCK_NOT_AVAILABLE:
+            raise
+        raise OperationalError(_who_is_in_the_way()) from None
+
+
+@contextmanager
 def _migrating_alone() -> Iterator[None]:
-    if on_postgresql():
-        database.execute_sql("SET lock_timeout TO 0; SET statement_timeout TO 0")
-        with waiting_at_most(database.connection(), None):
-            database.execute_sql("SELECT pg_advisory_lock(%s)", (_MIGRATE_LOCK,))
-            try:
-                yield
-            finally:
-                database.execute_sql("SELECT pg_advisory_unlock(%s)", (_MIGRATE_LOCK,))
-                database.execute_sql(_BOUNDS, None)
-    else:
-        # To sort a large table for an index takes as much of it as there is.
-        database.obj.pragma("temp_store", "default")
-        # Not a transaction: a migration that rebuilds a table must switch foreign keys off outside of one.
-        with _sqlite_lock():
-            yield
+    # The lock belongs to the transaction: one of a session would stay behind in a pooler's.
+    with waiting_at_most(database.connection(), None), database.atomic():
+        database.execute_sql(
+            "SET LOCAL statement_timeout TO 0; SET LOCAL idle_in_transaction_session_timeout TO 0;"
+            f" SET LOCAL lock_timeout TO '{_MIGRATE_AFTER_ANOTHER_WITHIN}'"
+        )
+        database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_MIGRATE_LOCK,))
+        database.execute_sql(f"SET LOCAL lock_timeout TO '{_MIGRATE_LOCKED_WITHIN}'")
+        yield
+
+
+def _who_is_in_the_way() -> str:
+    holders = database.execute_sql(
+        "SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+        " WHERE datname = current_database() AND locktype = 'advisory' AND classid = 0 AND objid = %s"
+        " AND granted",
+        (_MIGRATE_LOCK,),
+    ).fetchall()
+    if not holders:
+        return (
+            f"other sessions have kept a table locked for {_MIGRATE_LOCKED_WITHIN}."
+            " pg_stat_activity shows them; migrate again when they have ended"
+        )
+    (holder,) = holders[0]
+    return (
+        f"session {holder} has been migrating for {_MIGRATE_AFTER_ANOTHER_WITHIN}. Migrate again when it has"
+        " ended. If no migration is running, an earlier version has left its lock in a pooler's session;"
+        f" this ends that session: SELECT pg_terminate_backend({holder})"
+    )

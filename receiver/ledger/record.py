@@ -142,7 +142,7 @@ def _entry(callback: Callback, now: datetime, grace: timedelta, confirm: bool, l
 
 def _write(entries: Sequence[_Entry]) -> list[Recorded]:
     """Write the entries in one transaction and return what became of each."""
-    with writing(), _within_budget(entries) as kept:
+    with writing(at_once=True), _within_budget(entries) as kept:
         # Lock rows in id order so that two groups cannot deadlock.
         ordered = sorted(kept, key=lambda entry: entry.task_id or "")
         with in_one_trip():

@@ -88,6 +88,6 @@ def try_a_write(now: datetime) -> None:
     """Write one row durably, as a callback would be. Raises what keeps the database from it."""
     row = {"kind": "tried", "hour": "", "requests": 0, "first_at": now, "last_at": now}
     update = {Refusal.last_at: EXCLUDED.last_at}
-    with writing():
+    with writing(at_once=True):
         conflict = (Refusal.kind, Refusal.hour)
         Refusal.insert(row).on_conflict(conflict_target=conflict, update=update).execute()

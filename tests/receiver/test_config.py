@@ -63,7 +63,15 @@ def test_it_refuses_what_is_no_number_of_seconds(text: str):
 
 @pytest.mark.parametrize(
     "url",
-    ["sqlite:///a.db", "sqlite:////var/lib/a.db", "postgres://u:p@h:5/n", "postgresql://u:p%40@/n?host=/tmp"],
+    [
+        "sqlite:///a.db",
+        "sqlite:////var/lib/a.db",
+        "postgres://u:p@h:5/n",
+        "postgresql://u:p%40@/n?host=/tmp",
+        "postgresql://u:p@%2Fvar%2Frun%2Fpostgresql/my%20ledger",
+        "postgresql://u:p@a:5432,b:5432/n?target_session_attrs=read-write",
+        "postgresql://u:p@h:6543/n?pgbouncer=true",
+    ],
 )
 def test_it_takes_the_database_urls_of_platforms(url: str):
     assert read(DATABASE_URL=url).database_url == url
@@ -79,11 +87,42 @@ def test_it_takes_the_database_urls_of_platforms(url: str):
         "postgresql://host",
         "x",
         "postgres://h:p/n",
+        "postgres://u@h/n?nonsense=1",
     ],
 )
 def test_it_refuses_a_database_url_that_would_lose_data_or_fail_later(url: str):
     with pytest.raises(SettingsError, match="DATABASE_URL"):
         read(DATABASE_URL=url)
+
+
+@pytest.mark.parametrize(
+    ("variables", "each"),
+    [
+        ({}, 6),
+        ({"WEB_CONCURRENCY": "4"}, 3),
+        ({"WEB_CONCURRENCY": "8"}, 2),
+        ({"RECONCILE_IN_WEB": "true", "ACEDATACLOUD_API_TOKEN": "t", "WEB_CONCURRENCY": "1"}, 19),
+        ({"DATABASE_CONNECTIONS": "5", "WEB_CONCURRENCY": "1"}, 2),
+    ],
+)
+def test_connections_are_shared_out_and_one_is_left(variables: dict[str, str], each: int):
+    assert read(DATABASE_URL="postgresql://u:p@h/n", **variables).connections_each == each
+
+
+def test_it_refuses_fewer_connections_than_the_processes_need():
+    with pytest.raises(SettingsError, match=r"4 web process.* and a reconciler need 11; raise it"):
+        read(DATABASE_URL="postgresql://u:p@h/n", WEB_CONCURRENCY="4", DATABASE_CONNECTIONS="10")
+    assert read(DATABASE_CONNECTIONS="1").database_connections == 1  # SQLite needs none of them
+
+
+def test_a_direct_url_is_one_of_postgresql():
+    url = "postgresql://u:p@h/n"
+    assert read(DATABASE_URL=url, DIRECT_DATABASE_URL=url).direct_database_url == url
+    for bad in ("sqlite:///a.db", "postgresql://host", "postgresql://u:p@h:port/n"):
+        with pytest.raises(SettingsError, match="DIRECT_DATABASE_URL"):
+            read(DATABASE_URL=url, DIRECT_DATABASE_URL=bad)
+    with pytest.raises(SettingsError, match="DIRECT_DATABASE_URL must be the database of DATABASE_URL"):
+        read(DIRECT_DATABASE_URL=url)
 
 
 def test_tokens_are_separated_by_commas_while_rotating():
