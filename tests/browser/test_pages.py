@@ -243,6 +243,18 @@ class TestTasks:
         assert [text for text in open_browser.wrong if "ERR_" not in text] == []
         open_browser.wrong.clear()  # the browser tells of what it could not load
 
+    @pytest.mark.parametrize("path", ["/tasks", "/tasks/gone"])
+    def test_a_picture_that_fails_before_the_script_runs_is_told_too(self, open_browser, path):
+        factories.register("gone", now=utcnow() - timedelta(minutes=5), grace=timedelta(0))
+        factories.look_up([finished("gone")])
+        page, held = open_browser(), []
+        page.route("**/static/backstop.js", lambda route: held.append(route))
+        with page.expect_event("requestfailed", lambda request: request.url.endswith("gone.png")):
+            page.goto(path, wait_until="commit")
+        held[0].continue_()
+        expect(page.locator("img[src$='gone.png']")).to_be_hidden()
+        open_browser.wrong.clear()
+
     def test_a_search_that_takes_long_goes_on_by_itself(self, open_browser):
         old = utcnow() - timedelta(days=3)
         factories.register("found", type="describe", now=old)

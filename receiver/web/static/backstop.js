@@ -82,33 +82,38 @@
   const GONE = "The picture could not be loaded; upstream's links expire.";
 
   // In lists a quiet mark stands behind each picture.
-  function showMark(image) {
-    const thumb = image.closest(".thumb");
-    if (!thumb) return;
+  function showMark(image, thumb) {
     image.hidden = true;
     thumb.classList.add("unloaded");
     thumb.title = GONE;
   }
 
-  // What failed before this script ran.
-  function markFailed() {
-    for (const image of document.querySelectorAll(".thumb img:not([hidden])")) {
-      if (image.complete && image.currentSrc && image.naturalWidth === 0) showMark(image);
-    }
-  }
-
-  // Upstream's links expire; the error event of a picture does not bubble.
-  document.addEventListener("error", (event) => {
-    if (event.target.tagName !== "IMG") return;
-    showMark(event.target);
-    const link = event.target.closest("a.picture");
-    if (!link || link.querySelector(".gone")) return;
-    event.target.hidden = true;
+  function tellGone(image, link) {
+    if (link.querySelector(".gone")) return;
+    image.hidden = true;
     const gone = document.createElement("span");
     gone.className = "gone";
     gone.textContent = GONE;
     link.append(gone);
+  }
+
+  function showFailed(image) {
+    const thumb = image.closest(".thumb"), link = image.closest("a.picture");
+    if (thumb) showMark(image, thumb);
+    if (link) tellGone(image, link);
+  }
+
+  // Upstream's links expire; the error event of a picture does not bubble.
+  document.addEventListener("error", (event) => {
+    if (event.target.tagName === "IMG") showFailed(event.target);
   }, true);
+
+  // A picture may fail before this script runs.
+  function showFailedBefore() {
+    for (const image of document.querySelectorAll("main img:not([hidden])")) {
+      if (image.complete && image.currentSrc && image.naturalWidth === 0) showFailed(image);
+    }
+  }
 
   // Refreshing: pages ask for themselves again, and htmx changes what has changed.
   const marker = document.getElementById("refreshing");
@@ -213,7 +218,7 @@
   function show() {
     localise();
     showButtons();
-    markFailed();
+    showFailedBefore();
     marker.hidden = !document.querySelector("#content[hx-get]");
   }
 
