@@ -215,6 +215,8 @@ class _Run:
 
     def has_room(self, concurrency: int) -> bool:
         """Tell whether another call may be made: one more than there are threads waits for one of them."""
+        if self._suspicion.is_open and self.in_flight:
+            return False
         return len(self.in_flight) <= concurrency and len(self.answered) <= concurrency
 
     def probe(self, claimed: store.Claim) -> None:
