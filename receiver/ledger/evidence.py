@@ -186,6 +186,26 @@ def with_result_in_hand(said: Evidence, before: Task, now: datetime) -> Evidence
     return {**said, **settled, **_testimony("lookup", found)}
 
 
+def of_claim_in_hand(before: Task, now: datetime) -> Evidence | None:
+    """Return what callbacks say of a task that is given up, where a result of theirs is in hand; else None.
+
+    Upstream has not confirmed it, so that it counts as a callback's word.
+    """
+    told = Result(before.id, PENDING, before.claim_progress, before.claim_response, None, key=b"")
+    found = in_hand(told) if before.claim_status not in FINAL and before.lookup_status not in FINAL else None
+    if found is None:
+        return None
+    return {
+        "id": before.id,
+        "status": SUCCEEDED,
+        "created_at": now,
+        "silent_since": now,
+        "settled_by": "callback",
+        "settled_at": now,
+        **_testimony("claim", found),
+    }
+
+
 def _without_a_final_answer(
     task: Task, result: Result | None, now: datetime, patience: Patience, pauses: Sequence[Pause]
 ) -> Evidence:
