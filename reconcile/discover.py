@@ -186,6 +186,7 @@ class Discoverer:
             self._note_error(error, found)
             return None
         self._resume(pause, True)
+        self._page_size = min(self._page_size * 2, PAGE_SIZE)
         return page
 
     def _resume(self, pause: Pause | None, has_access: bool) -> None:
