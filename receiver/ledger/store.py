@@ -193,8 +193,12 @@ def _with_results_in_hand(said: list[Evidence], now: datetime) -> tuple[list[Evi
     if not given_up:
         return said, []
     # Claims leave the responses out: they may be large, and are needed here alone.
+    known = Task.select(
+        *(Task.id, Task.lookup_status, Task.lookup_progress, Task.lookup_response),
+        *(Task.claim_status, Task.claim_progress, Task.claim_response),
+    )
     with database.connection_context():
-        before = {task.id: task for task in Task.select().where(Task.id.in_(given_up))}
+        before = {task.id: task for task in known.where(Task.id.in_(given_up))}
     told = [
         evidence.with_result_in_hand(row, before[row["id"]], now) if row["id"] in before else row
         for row in said
