@@ -13,7 +13,7 @@ from typing import Any
 
 from peewee import SQL, Case, Insert, Select, chunked, fn
 
-from receiver.ledger import evidence
+from receiver.ledger import evidence, giving_up
 from receiver.ledger.db import on_postgresql, writing
 from receiver.ledger.evidence import Answer, Discovered, Evidence, Patience, Registration
 from receiver.ledger.mending import unleased
@@ -200,11 +200,11 @@ def _with_results_in_hand(said: list[Evidence], now: datetime) -> tuple[list[Evi
     with database.connection_context():
         before = {task.id: task for task in known.where(Task.id.in_(given_up))}
     told = [
-        evidence.with_result_in_hand(row, before[row["id"]], now) if row["id"] in before else row
+        giving_up.with_result_in_hand(row, before[row["id"]], now) if row["id"] in before else row
         for row in said
     ]
     still = [before[row["id"]] for row in told if row["gave_up_at"] and row["id"] in before]
-    claims = (evidence.of_claim_in_hand(task, now) for task in still)
+    claims = (giving_up.of_claim_in_hand(task, now) for task in still)
     return told, [claim for claim in claims if claim]
 
 
