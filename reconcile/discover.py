@@ -12,10 +12,11 @@ from typing import Any
 
 from receiver.config import Settings, SettingsError
 from receiver.ledger import discoveries, pauses, store
-from receiver.ledger.clock import from_unix, utcnow
+from receiver.ledger.clock import utcnow
 from receiver.ledger.evidence import Discovered
 from receiver.ledger.models import Pause
 from receiver.ledger.results import Unreadable, read_item
+from receiver.ledger.verdicts import read_moment
 from receiver.upstream import Concerns, Upstream, UpstreamError
 from reconcile.calls import carefully
 from reconcile.ceiling import Ceiling
@@ -87,7 +88,7 @@ class _Window:
 
     def advance(self, page: list[Any], now: datetime) -> list[datetime]:
         """Go past a page; return when its tasks were submitted, as far as upstream tells, newest first."""
-        moments = (from_unix(item.get("created_at")) for item in page if isinstance(item, dict))
+        moments = (read_moment(item.get("created_at")) for item in page if isinstance(item, dict))
         submitted = sorted((moment for moment in moments if moment), reverse=True)
         if self.end is None and page:
             self.end = next((moment for moment in submitted if moment <= now), now)
@@ -185,6 +186,7 @@ class Discoverer:
             self._note_error(error, found)
             return None
         self._resume(pause, True)
+        self._page_size = min(self._page_size * 2, PAGE_SIZE)
         return page
 
     def _resume(self, pause: Pause | None, has_access: bool) -> None:

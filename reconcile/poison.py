@@ -18,6 +18,12 @@ class Suspicion:
         self._quarters: Counter[tuple[datetime, bool]] = Counter()  # by batch: a half keeps its lease
         self._wholes = 0
         self._answered = False
+        self._suspects = False
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether one call at a time should be made: the next answer tells what is wrong."""
+        return self._suspects and not self._answered
 
     def note_answer(self) -> None:
         """Note that upstream has answered a call of this run: what it refuses is not everything."""
@@ -27,6 +33,7 @@ class Suspicion:
         """Note a call that failed, and tell whether the error is about all calls."""
         if error.is_known or error.concerns is not Concerns.ID:
             return False
+        self._suspects = True
         batch = (claimed.leased_until, claimed.doubtful)
         self._quarters[batch] += claimed.depth == _LEVEL
         # Strangers may name as many bad ids as they like: only known tasks count.

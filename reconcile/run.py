@@ -226,7 +226,12 @@ class _Run:
         return time.monotonic() > self.ends_at
 
     def has_room(self, concurrency: int) -> bool:
-        """Tell whether another call may be made: one more than there are threads waits for one of them."""
+        """Tell whether another call may be made: one more than there are threads waits for one of them.
+
+        While a code that nobody knows is found out, calls are made one by one.
+        """
+        if self._suspicion.is_open and self.in_flight:
+            return False
         return len(self.in_flight) <= concurrency and len(self.answered) <= concurrency
 
     def probe(self, claimed: store.Claim) -> None:

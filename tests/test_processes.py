@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import fcntl
+import gzip
 import json
 import resource
 import signal
@@ -93,6 +94,18 @@ class TestCallbackOverASocket:
         status, answer = exchange(backstop, head("Transfer-Encoding: chunked"), *parts, b"0\r\n\r\n")
         assert (status, answer["status"]) == (200, "succeeded")
         assert bytes(Delivery.get().body) == b"".join(chunks)
+
+    @pytest.mark.parametrize("framing", ["length", "chunked"])
+    def test_a_compressed_body_is_kept_as_it_came_and_read(self, backstop, framing):
+        packed = gzip.compress(body("t1"))
+        if framing == "length":
+            given = head("Content-Encoding: gzip", f"Content-Length: {len(packed)}"), packed
+        else:
+            chunk = f"{len(packed):x}\r\n".encode() + packed + b"\r\n0\r\n\r\n"
+            given = head("Content-Encoding: gzip", "Transfer-Encoding: chunked"), chunk
+        status, answer = exchange(backstop, *given)
+        assert (status, answer["status"]) == (200, "succeeded")
+        assert bytes(Delivery.get().body) == packed
 
     def test_a_body_over_the_limit_is_read_so_that_the_sender_sees_the_answer(self, make_backstop):
         backstop = make_backstop(MAX_BODY_BYTES=100_000)

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import urllib3
 
 from tests.upstream import Options, StandIn
 
@@ -520,7 +521,16 @@ def test_it_checks_the_token(start: Callable[..., StandIn], path: str) -> None:
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [("invalid_token", 401), ("token_expired", 401), ("used_up", 403), ("disabled", 400), ("no_api", 404)],
+    [
+        ("invalid_token", 401),
+        ("token_expired", 401),
+        ("used_up", 403),
+        ("disabled", 400),
+        ("no_api", 404),
+        ("token_mismatched", 400),
+        ("no_token", 400),
+        ("insufficient_balance", 402),
+    ],
 )
 def test_it_answers_every_call_with_an_account_error(
     start: Callable[..., StandIn], code: str, status: int
@@ -607,6 +617,30 @@ def test_it_refuses_batches_with_a_poisoned_id(start: Callable[..., StandIn]) ->
     reply = look_up(upstream, ids=[good, "bad"])
     assert (reply.status, reply.json()["error"]["code"]) == (400, "bad_request")
     assert look_up(upstream, ids=[good]).json()["count"] == 1
+
+
+def test_the_code_of_a_poisoned_id_is_chosen(start: Callable[..., StandIn]) -> None:
+    reply = look_up(start(poison=("bad",), poison_code="strange"), ids=["bad"])
+    assert (reply.status, reply.json()["error"]["code"]) == (400, "strange")
+
+
+def test_it_answers_as_the_services_differ(start: Callable[..., StandIn]) -> None:
+    upstream = start(packed=1, empty_unknown=1, most_bytes=2000)
+    ids = submit_many(upstream, 20)
+    headers = {"Authorization": "Bearer test-token"}
+    question = json.dumps({"action": "retrieve_batch", "ids": ["unknown"]}).encode()
+    unknown = urllib3.request("POST", f"{upstream.url}/midjourney/tasks", body=question, headers=headers)
+    assert (unknown.headers["Content-Encoding"], unknown.json()) == ("gzip", {})
+    upstream.options.change({"packed": 0})
+    assert look_up(upstream, ids=ids, limit=20).json()["error"]["code"] == "request_too_large"
+    assert look_up(upstream, ids=ids[:1]).json()["count"] == 1
+
+
+def test_no_action_means_retrieve(start: Callable[..., StandIn]) -> None:
+    upstream = start()
+    (task_id,) = submit_many(upstream, 1)
+    for name in ("id", "task_id"):
+        assert call(upstream, "/midjourney/tasks", {name: task_id}).json()["id"] == task_id
 
 
 # Reproducibility

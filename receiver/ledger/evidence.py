@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from receiver.ledger.models import Pause, Task
 from receiver.ledger.pauses import paused_within
-from receiver.ledger.results import FINAL, PENDING, SUCCEEDED, Result, clean_text, in_hand, no_result_yet
+from receiver.ledger.results import FINAL, PENDING, SUCCEEDED, Result, clean_text, no_result_yet
 
 REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
 ABSENT = "upstream does not know this task"
@@ -112,7 +112,7 @@ def of_callback(result: Result, ref: str | None, now: datetime, grace: timedelta
         "settled_by": "callback" if is_final else None,
         "settled_at": now if is_final else None,
         "delivery_count": 1,
-        **_testimony("claim", result),
+        **testimony("claim", result),
         **_facts(CALLBACK, ref=clean_text(ref), trace_id=result.trace_id),
     }
 
@@ -121,7 +121,7 @@ def without_result(said: Evidence) -> Evidence:
     """Return what a callback says, except its result: a look-up at once shall bring that."""
     result = no_result_yet(said["id"])
     changes = {"status": result.status, "settled_by": None, "settled_at": None}
-    return {**said, **changes, "next_lookup_at": said["created_at"], **_testimony("claim", result)}
+    return {**said, **changes, "next_lookup_at": said["created_at"], **testimony("claim", result)}
 
 
 def of_discovered(discovered: Discovered, now: datetime, grace: timedelta) -> Evidence:
@@ -172,20 +172,6 @@ def of_lookup(
     return {**evidence, **_without_a_final_answer(task, result, now, patience, pauses)}
 
 
-def with_result_in_hand(said: Evidence, before: Task, now: datetime) -> Evidence:
-    """Return what a look-up says that gives a task up, `before` telling what earlier ones said.
-
-    A task whose result is in hand is not expired, though upstream never called it finished.
-    """
-    told = before.lookup_response if said["lookup_response"] is None else said["lookup_response"]
-    progress = before.lookup_progress if said["lookup_progress"] is None else said["lookup_progress"]
-    found = in_hand(Result(before.id, PENDING, progress, told, None, key=b""))
-    if found is None:
-        return said
-    settled = {"gave_up_at": None, "settled_by": "lookup", "settled_at": now, "status": SUCCEEDED}
-    return {**said, **settled, **_testimony("lookup", found)}
-
-
 def _without_a_final_answer(
     task: Task, result: Result | None, now: datetime, patience: Patience, pauses: Sequence[Pause]
 ) -> Evidence:
@@ -228,7 +214,7 @@ def _of_result(result: Result) -> dict[str, Any]:
         submitted_at=result.submitted_at,
     )
     rest = {"prompt": result.prompt, "finished_at": result.finished_at, "status": result.status}
-    return _testimony("lookup", result) | facts | rest
+    return testimony("lookup", result) | facts | rest
 
 
 def _waited(since: datetime, now: datetime, pauses: Sequence[Pause]) -> timedelta:
@@ -241,7 +227,7 @@ def _facts(source: int, **values: Any) -> dict[str, Any]:
     return values | sources
 
 
-def _testimony(witness: str, result: Result) -> dict[str, Any]:
+def testimony(witness: str, result: Result) -> dict[str, Any]:
     """Return the columns in which the witness ("claim" or "lookup") testifies a result."""
     return {
         f"{witness}_key": result.key,

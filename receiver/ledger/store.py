@@ -13,7 +13,7 @@ from typing import Any
 
 from peewee import SQL, Case, Insert, Select, chunked, fn
 
-from receiver.ledger import evidence
+from receiver.ledger import evidence, giving_up
 from receiver.ledger.db import on_postgresql, writing
 from receiver.ledger.evidence import Answer, Discovered, Evidence, Patience, Registration
 from receiver.ledger.mending import unleased
@@ -175,26 +175,37 @@ def apply(
     tasks = sorted(claimed.tasks, key=lambda task: task.id)
     said = [evidence.of_lookup(task, answers[task.id], now, patience, pauses) for task in tasks]
     lookups = [_lookup(task.id, answers[task.id], run_id, asked_at, now) for task in tasks]
-    if given_up := [row["id"] for row in said if row["gave_up_at"]]:
-        said = _with_results_in_hand(said, given_up, now)
+    said, claims = _with_results_in_hand(said, now)
     settled = Task.select().where(
         Task.id.in_(claimed.ids), Task.settled_by == "lookup", Task.settled_at == now
     )
     with writing():
         _join.execute([{**row, _LEASE: claimed.leased_until} for row in said])
         _note.execute(lookups)
+        if claims:
+            merge(claims, {}).execute()
         return int(settled.count())
 
 
-def _with_results_in_hand(said: list[Evidence], given_up: list[str], now: datetime) -> list[Evidence]:
+def _with_results_in_hand(said: list[Evidence], now: datetime) -> tuple[list[Evidence], list[Evidence]]:
+    """Settle what is given up with a result in hand: by look-ups, or where they have none by callbacks."""
+    given_up = [row["id"] for row in said if row["gave_up_at"]]
+    if not given_up:
+        return said, []
     # Claims leave the responses out: they may be large, and are needed here alone.
-    query = Task.select(Task.id, Task.lookup_response, Task.lookup_progress).where(Task.id.in_(given_up))
+    known = Task.select(
+        *(Task.id, Task.lookup_status, Task.lookup_progress, Task.lookup_response),
+        *(Task.claim_status, Task.claim_progress, Task.claim_response),
+    )
     with database.connection_context():
-        before = {task.id: task for task in query}
-    return [
-        evidence.with_result_in_hand(row, before[row["id"]], now) if row["id"] in before else row
+        before = {task.id: task for task in known.where(Task.id.in_(given_up))}
+    told = [
+        giving_up.with_result_in_hand(row, before[row["id"]], now) if row["id"] in before else row
         for row in said
     ]
+    still = [before[row["id"]] for row in told if row["gave_up_at"] and row["id"] in before]
+    claims = (giving_up.of_claim_in_hand(task, now) for task in still)
+    return told, [claim for claim in claims if claim]
 
 
 def ask_now(task_id: str, now: datetime) -> bool:

@@ -78,6 +78,13 @@ def ids() -> list[str]:
     return sorted(task.id for task in Task.select())
 
 
+def test_a_page_that_is_too_large_is_asked_for_in_smaller_parts(stand_in, discoverer):
+    stand_in.options.change({"most_bytes": 4000})
+    plant(stand_in, 30)
+    found = discoverer.run_since(utcnow() - 10 * MINUTE, lambda found: None)
+    assert (found.adopted, found.finished, found.error) == (30, True, None)
+
+
 def test_a_final_one_is_settled_at_once_and_never_asked_about(stand_in, discoverer):
     stand_in.add_record(ours(task_id="done", hook=f"{HOOK}/order%207", trace_id="trace-7"))
     stand_in.add_record(

@@ -1,6 +1,7 @@
 """The Tasks API: what a look-up call is answered, and the faults it can run into."""
 
 import email.utils
+import gzip
 import hashlib
 import json
 import random
@@ -20,6 +21,7 @@ from .tasks import Json, draw_uuid
 DEFAULT_LIMIT = 12
 # Calls beyond this many are forgotten, oldest first; the counts go on.
 MAX_CALLS = 5_000
+NOTHING_KNOWN = b'{"items": [], "count": 0}'
 BAD_GATEWAY = (
     b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n"
     b"<body><center><h1>502 Bad Gateway</h1></center></body>\r\n</html>\r\n"
@@ -101,10 +103,23 @@ class Lookups:
         fault, trace_id = _draw_fault(self._options, number)
         if fault in ("rate_429", "rate_500", "rate_502", "rate_bare"):
             return _fault_answer(fault, trace_id, self._options.retry_after)
-        answer = answer_lookup(self._records, self._options, body)
+        answer = self._shaped(number, answer_lookup(self._records, self._options, body))
         if fault == "rate_cut":
             return replace(answer, fate="cut")
         return replace(answer, fate="hang") if fault == "rate_hang" else answer
+
+    def _shaped(self, number: int, answer: Answer) -> Answer:
+        """Return an answer as upstream's services differ in giving it."""
+        options, rng = self._options, random.Random(f"{self._options.seed}:shape:{number}")
+        is_packed, is_empty = rng.random() < options.packed, rng.random() < options.empty_unknown
+        if answer.body == NOTHING_KNOWN and is_empty:
+            answer = json_answer({})
+        if 0 < options.most_bytes < len(answer.body):
+            answer = error_answer(413, "request_too_large", "Ask for less at once.")
+        if not is_packed:
+            return answer
+        headers = {**answer.headers, "Content-Encoding": "gzip"}
+        return replace(answer, body=gzip.compress(answer.body), headers=headers)
 
 
 def account_error(options: Options) -> Answer | None:
@@ -116,7 +131,7 @@ def account_error(options: Options) -> Answer | None:
 
 def answer_lookup(records: Records, options: Options, body: Any) -> Answer:
     """Answer `retrieve` and `retrieve_batch`, apart from any fault."""
-    action = body.get("action") if isinstance(body, dict) else None
+    action = body.get("action", "retrieve") if isinstance(body, dict) else None
     if action not in ("retrieve", "retrieve_batch"):
         return bad_request(f"The action {action!r} is not supported.")
     if problem := _problem(body):
@@ -162,8 +177,8 @@ def _asked(body: Any) -> tuple[list[str], list[str]]:
     """Return the ids and the trace ids a call asks about, each once; junk is left out."""
     if not isinstance(body, dict):
         return [], []
-    if body.get("action") == "retrieve":
-        return _texts([body.get("id")]), _texts([body.get("trace_id")])
+    if body.get("action", "retrieve") == "retrieve":
+        return _texts([body.get("id", body.get("task_id"))]), _texts([body.get("trace_id")])
     return _texts(body.get("ids")), _texts(body.get("trace_ids"))
 
 

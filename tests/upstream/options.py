@@ -60,6 +60,11 @@ class Options:
     retry_after: float | str = _other(
         1.0, "retry_after", "Retry-After of a 429: seconds, or 'date' for an HTTP date"
     )
+    packed: float = _share("share of look-up calls answered with gzip")
+    empty_unknown: float = _share("share of batches that know none of their ids answered {}")
+    most_bytes: int = _other(
+        0, "number", "answers beyond so many bytes become 413 request_too_large; 0: none"
+    )
     poison: tuple[str, ...] = _other((), "ids", "an id that turns every look-up call holding it into a 400")
     poison_code: str = _other("bad_request", "text", "the code of that 400")
     account_error: str | None = _other(

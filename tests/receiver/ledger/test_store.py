@@ -464,6 +464,16 @@ class TestApply:
         assert (found.gave_up_at, found.next_lookup_at) == (None, None)
         assert "1.mp3" in found.lookup_response
 
+    def test_so_is_one_whose_result_only_a_callback_has_told_and_it_is_not_confirmed(self):
+        record(b'{"task_id": "t1", "image_url": "https://x/1.png"}', NOW, confirm=True)
+        record(progress_body("t2", progress=40), NOW, confirm=True)
+        assert task().status == "pending"
+        ended_at = give_up([], NOW + 2 * DAY)
+        found = task()
+        assert (found.status, found.settled_by, found.confirmed) == ("succeeded", "callback", None)
+        assert (found.settled_at, found.next_lookup_at) == (ended_at, None)
+        assert task("t2").status == "expired"
+
     @pytest.mark.parametrize("more", [{"error": "hiccup"}, {"progress": 42}])
     def test_a_picture_that_is_not_final_is_no_result_in_hand(self, more):
         register("t1", now=NOW)
