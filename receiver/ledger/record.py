@@ -120,8 +120,8 @@ def record(
     tasks have stored. What other requests record at the same moment is committed together with it.
     """
     try:
-        entry = _entry(callback, now, grace, confirm, largest)
-        return _commits.commit(replace(entry, may_shorten=may_shorten))
+        task_id, delivery, said, problem = _rows(callback, now, grace, confirm, largest)
+        return _commits.commit(_Entry(task_id, delivery, said, problem, may_shorten))
     except IntegrityError:
         with database.connection_context():
             if not Delivery.select().where(Delivery.uid == callback.uid).exists():
@@ -129,15 +129,18 @@ def record(
         return Recorded(None, None)
 
 
-def _entry(callback: Callback, now: datetime, grace: timedelta, confirm: bool, largest: int) -> _Entry:
+def _rows(
+    callback: Callback, now: datetime, grace: timedelta, confirm: bool, largest: int
+) -> tuple[str | None, Row, Row | None, Unreadable | None]:
+    """Return the task that a callback names, its delivery, what it says, and why that cannot be read."""
     try:
         if callback.cut:
             raise callback.cut
         result = read_callback(callback.body, callback.headers, largest)
     except Unreadable as problem:
-        return _Entry(None, _delivery(callback, now, "unreadable", problem=problem), problem=problem)
+        return None, _delivery(callback, now, "unreadable", problem=problem), None, problem
     said = evidence.of_callback(result, callback.ref, now, grace, confirm)
-    return _Entry(result.task_id, _delivery(callback, now, result.status, task_id=result.task_id), said)
+    return result.task_id, _delivery(callback, now, result.status, task_id=result.task_id), said, None
 
 
 def _write(entries: Sequence[_Entry]) -> list[Recorded]:
