@@ -99,9 +99,10 @@ class Settings:
         if settings.reconcile_in_web and settings.api_token is None:
             reader.complain_if("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")
         may_be_lost = reader.read("ALLOW_EPHEMERAL_DATABASE", _boolean, False)
-        if platform and not may_be_lost and not reader.has_refused("DATABASE_URL"):
-            reader.complain_if(_ephemeral(settings.database_url, platform))
-        reader.complain_if(settings._wrong_connections())
+        if not reader.has_refused("DATABASE_URL"):
+            if platform and not may_be_lost:
+                reader.complain_if(_ephemeral(settings.database_url, platform))
+            reader.complain_if(settings._wrong_connections())
         reader.raise_for_problems()
         return settings
 

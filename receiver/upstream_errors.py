@@ -1,4 +1,4 @@
-"""What upstream's errors mean: the code decides, whatever the status (CONTRACT.md, "Errors"). Pure."""
+"""What upstream's errors mean: the code decides, since one code comes with several statuses. Pure."""
 
 from dataclasses import dataclass
 from datetime import timedelta

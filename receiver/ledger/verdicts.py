@@ -1,6 +1,6 @@
 """When a task is finished, by upstream's own rules: pure, one rule set for all services and both witnesses.
 
-CONTRACT.md, "When is a task finished?", numbers the rules. The functions below follow that order.
+The rules are those of upstream's published clients. The functions below are in their order.
 """
 
 import re
@@ -109,7 +109,7 @@ def _status(facts: _Facts) -> str:
 
 
 def _by_failure(facts: _Facts) -> str | None:
-    """Rule 1."""
+    """What makes a task failed, whatever else is said."""
     lost = facts.finished and not facts.has_result
     if facts.words and facts.words <= _FAILED:
         return FAILED
@@ -117,7 +117,7 @@ def _by_failure(facts: _Facts) -> str | None:
 
 
 def _by_words_and_progress(facts: _Facts) -> str | None:
-    """Rules 2 and 3."""
+    """What says that a task still runs, and what overrules that."""
     if facts.words - _DONE - _FAILED:
         if not (facts.finished and facts.error):
             return PENDING
@@ -126,7 +126,7 @@ def _by_words_and_progress(facts: _Facts) -> str | None:
 
 
 def _by_success(facts: _Facts) -> str | None:
-    """Rules 4 and 5."""
+    """What a word of success and a result say."""
     is_done = bool(facts.words & _DONE)
     if is_done and (facts.success is False or facts.error):
         return FAILED

@@ -10,13 +10,13 @@ from receiver.ledger.clock import to_iso
 from receiver.ledger.deliveries import list_deliveries
 from receiver.ledger.models import Delivery
 from receiver.web.auth import require_api_key
-from receiver.web.errors import BadInput
 from receiver.web.filters import (
     DELIVERY_FIELDS,
     cursor,
     read_delivery_cursor,
     read_delivery_filter,
     read_limit,
+    refuse_unknown,
 )
 from receiver.web.reading import read
 
@@ -31,9 +31,7 @@ def list_them() -> ResponseReturnValue:
     400: a bad parameter.
     """
     arguments = request.args.to_dict()
-    known = {*DELIVERY_FIELDS, "limit", "before"}
-    if unknown := arguments.keys() - known:
-        raise BadInput(f"Unknown parameter {min(unknown)!r}; there are {', '.join(sorted(known))}.")
+    refuse_unknown(arguments, DELIVERY_FIELDS)
     wanted, before = read_delivery_filter(arguments), read_delivery_cursor(arguments.get("before"))
     found = read(list_deliveries, wanted, read_limit(arguments.get("limit", "50")), before)
     items = [_item(delivery) for delivery in found.deliveries]

@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,13 @@ MOST_LISTED = 200
 _LARGEST_ID = 2**63 - 1
 _TRUTHS = {"true": True, "false": False, None: None}
 _NO_CURSOR = "before must be a cursor as `next` gave it."
+
+
+def refuse_unknown(arguments: Mapping[str, str], fields: Iterable[str]) -> None:
+    """Raise BadInput for a parameter that is none of the filter's `fields`, `limit` and `before`."""
+    known = {*fields, "limit", "before"}
+    if unknown := arguments.keys() - known:
+        raise BadInput(f"Unknown parameter {min(unknown)!r}; there are {', '.join(sorted(known))}.")
 
 
 def read_filter(arguments: Mapping[str, str]) -> TaskFilter:

@@ -22,7 +22,7 @@ from receiver.ledger.results import MAX_ID_LENGTH, clean_text, is_storable, pars
 from receiver.web.auth import require_api_key
 from receiver.web.deliveries import delivery_json
 from receiver.web.errors import BadInput
-from receiver.web.filters import FIELDS, cursor, read_cursor, read_filter, read_limit
+from receiver.web.filters import FIELDS, cursor, read_cursor, read_filter, read_limit, refuse_unknown
 from receiver.web.reading import read
 from receiver.web.settings import current_settings
 from receiver.web.stalls import stall_guard
@@ -57,9 +57,7 @@ def register() -> ResponseReturnValue:
 def list_tasks() -> ResponseReturnValue:
     """List tasks, newest first: 200 with a page of them and the next one's cursor. 400: a bad parameter."""
     arguments = request.args.to_dict()
-    known = {*FIELDS, "limit", "before"}
-    if unknown := arguments.keys() - known:
-        raise BadInput(f"Unknown parameter {min(unknown)!r}; there are {', '.join(sorted(known))}.")
+    refuse_unknown(arguments, FIELDS)
     wanted, before = read_filter(arguments), read_cursor(arguments.get("before"))
     found = read(list_of_tasks, wanted, read_limit(arguments.get("limit", "50")), before)
     following = found.next and cursor(found.next)

@@ -231,9 +231,9 @@ def test_a_file_may_last_on_a_volume_where_there_are_any(monkeypatch):
         read(DYNO="web.1", DATABASE_URL="sqlite:////data/backstop.db")
 
 
-def test_a_bad_database_url_is_told_once_on_a_platform():
+def test_a_bad_database_url_is_told_once():
     with pytest.raises(SettingsError) as stopped:
-        read(DYNO="web.1", DATABASE_URL="mysql://x/y")
+        read(DYNO="web.1", DATABASE_URL="mysql://x/y", DIRECT_DATABASE_URL="postgresql://h/name")
     assert str(stopped.value).count("DATABASE_URL ") == 1
 
 

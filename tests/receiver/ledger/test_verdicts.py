@@ -1,4 +1,4 @@
-"""CONTRACT.md, "When is a task finished?": each rule as a table, and each payload of each service."""
+"""When a task is finished: upstream's rules as a table, and the payloads of every service."""
 
 import json
 from typing import Any
