@@ -123,7 +123,6 @@ def _read(limit: int, ref: str | None, token: int) -> store.Callback:
 def _read_body(limit: int) -> tuple[bytes, int, Unreadable | None]:
     """Return the body's first `limit` bytes, how many bytes came, and what cut it short, if anything."""
     kept, size = bytearray(), 0
-    cut = Unreadable("incomplete", "The connection ended before the body did.")
     stream: Any = None
     try:
         stream = request.stream
@@ -137,8 +136,13 @@ def _read_body(limit: int) -> tuple[bytes, int, Unreadable | None]:
             rest = stream.read(_CHUNK)
             kept += rest[: max(limit - size, 0)]
             size += len(rest)
-        return bytes(kept), size, cut
-    return bytes(kept), size, cut if size < (request.content_length or 0) and size <= limit else None
+        return bytes(kept), size, _incomplete()
+    is_cut = size < (request.content_length or 0) and size <= limit
+    return bytes(kept), size, _incomplete() if is_cut else None
+
+
+def _incomplete() -> Unreadable:
+    return Unreadable("incomplete", "The connection ended before the body did.")
 
 
 def _headers() -> list[tuple[str, str]]:

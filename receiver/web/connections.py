@@ -1,7 +1,8 @@
-"""The connections of one worker, and which of them wait for a request.
+"""The connections of one worker: which of them wait for a request, and which are being served.
 
 Anybody can open connections and send nothing, or half a head. When they become too many, those that have
-waited longest are ended, so that they keep out no callback.
+waited longest are ended, so that they keep out no callback. A client that does not take its answer in time
+is ended too.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ class Connections:
         self._open = 0
         # Since when, by the monotonic clock, and in that order.
         self._waiting: dict[socket.socket, float] = {}
+        self._serving: dict[socket.socket, float] = {}  # until when
 
     @contextmanager
     def open(self, connection: socket.socket) -> Iterator[None]:
@@ -38,13 +40,22 @@ class Connections:
             self._waiting.pop(connection, None)
 
     @contextmanager
-    def serving(self, connection: socket.socket) -> Iterator[None]:
-        """Spare a connection while it serves a request."""
+    def serving(self, connection: socket.socket, within: float) -> Iterator[None]:
+        """Spare a connection while it serves a request, `within` so many seconds."""
         self._waiting.pop(connection, None)
+        self._serving[connection] = time.monotonic() + within
         try:
             yield
         finally:
+            del self._serving[connection]
             self._waiting[connection] = time.monotonic()
+
+    def end_overdue(self) -> None:
+        """End those that have been served for too long: whoever sends to one of them gets an OSError."""
+        # One look at all of them: a timer for each request would cost every callback.
+        now = time.monotonic()
+        for connection in [connection for connection, until in self._serving.items() if until < now]:
+            _shut(connection, socket.SHUT_RDWR)
 
     def end_surplus(self) -> None:
         """End as many as there are too many."""
@@ -62,9 +73,13 @@ class Connections:
 
 def end_reading(connection: socket.socket) -> None:
     """Let the reader of a connection see its end, so that it can still answer."""
+    _shut(connection, socket.SHUT_RD)
+
+
+def _shut(connection: socket.socket, how: int) -> None:
     # Shut down the plain socket: gevent's own shutdown raises in the reader, which loses what it has read.
     with contextlib.suppress(OSError):
-        _plain(connection).shutdown(socket.SHUT_RD)
+        _plain(connection).shutdown(how)
 
 
 def _nothing_has_come(connection: socket.socket) -> bool:

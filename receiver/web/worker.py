@@ -6,6 +6,7 @@ gives way to what comes (`connections`).
 
 import contextlib
 import errno
+import math
 import os
 import socket
 import time
@@ -52,11 +53,12 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
             super().handle(listener, client, addr)
 
     def notify(self) -> None:
-        """Send the heartbeat, each second, and end connections that only wait: at the end all of them."""
+        """Send the heartbeat, each second, and end connections that wait or take too long."""
         self.tmp.notify()
         if self.alive and self.ppid != os.getppid():
             self.log.info("The master is gone: the worker ends when its requests are finished.")
             self.alive: bool = False
+        self._connections.end_overdue()
         if self.alive:
             self._connections.end_surplus()
         else:
@@ -67,8 +69,10 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         self.handle_exit(sig, frame)
 
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
-        """Answer one request. ConnectionResetError when its client does not take the answer in time."""
-        with self._connections.serving(sock):
+        """Answer one request. OSError when its client does not take the answer in time."""
+        is_streamed = req.path in _STREAMED
+        with self._connections.serving(sock, math.inf if is_streamed else ANSWER_WITHIN_SECONDS):
+            sock.settimeout(ANSWER_WITHIN_SECONDS if is_streamed else None)
             self._answer_or_turn_away(listener_name, req, sock, addr)
 
     def _answer_or_turn_away(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
@@ -107,13 +111,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def _answer(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
         try:
-            if req.path in _STREAMED:
-                sock.settimeout(ANSWER_WITHIN_SECONDS)
-                super().handle_request(listener_name, req, sock, addr)
-                sock.settimeout(None)
-            else:
-                with gevent.Timeout(ANSWER_WITHIN_SECONDS, _client_gone()):
-                    super().handle_request(listener_name, req, sock, addr)
+            super().handle_request(listener_name, req, sock, addr)
         except TimeoutError:  # of the socket, or of the system's patience with what is not acknowledged
             raise _client_gone() from None
 

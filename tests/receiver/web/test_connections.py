@@ -1,3 +1,4 @@
+import math
 import socket
 from contextlib import ExitStack, closing
 
@@ -49,7 +50,7 @@ def test_each_one_too_many_ends_the_one_that_has_waited_longest(connect):
 def test_one_that_serves_a_request_is_not_ended_and_waits_anew_afterwards(connect):
     connections = Connections(2)
     first, second = connect(connections)[0], connect(connections)[0]
-    with connections.serving(first):
+    with connections.serving(first, within=60):
         third = connect(connections)[0]
         assert (has_ended(first), has_ended(second)) == (False, True)
     connect(connections)
@@ -78,7 +79,7 @@ def test_those_that_have_gone_make_room(connect):
 def test_at_the_end_all_that_wait_are_ended(connect):
     connections = Connections(10)
     ends = [connect(connections)[0] for _ in range(4)]
-    with connections.serving(ends[0]):
+    with connections.serving(ends[0], within=60):
         connections.end_waiting()
     assert [has_ended(ours) for ours in ends] == [False, True, True, True]
 
@@ -94,7 +95,7 @@ def test_one_that_has_just_come_is_never_ended(connect, monkeypatch):
 def test_a_new_one_does_not_end_itself_while_all_others_serve(connect):
     connections = Connections(2)
     first, second = connect(connections)[0], connect(connections)[0]
-    with connections.serving(first), connections.serving(second):
+    with connections.serving(first, 60), connections.serving(second, 60):
         third = connect(connections)[0]
         assert not has_ended(third)
 
@@ -106,3 +107,17 @@ def test_a_surplus_is_ended_later(connect, monkeypatch):
         ends = [connect(connections)[0] for _ in range(5)]
     connections.end_surplus()
     assert [has_ended(ours) for ours in ends] == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize(("within", "is_ended"), [(-1.0, True), (60.0, False), (math.inf, False)])
+def test_one_that_is_served_for_too_long_is_ended(connect, within, is_ended):
+    connections = Connections(1)
+    ours, client = connect(connections)
+    with connections.serving(ours, within):
+        connections.end_overdue()
+        assert has_ended(ours) is has_ended(client) is is_ended
+        if is_ended:
+            with pytest.raises(BrokenPipeError):
+                ours.send(b"the rest of the answer")
+    connections.end_overdue()
+    assert has_ended(ours) is is_ended
