@@ -89,6 +89,8 @@ class Wrk:
         acknowledged, spooled = self._listed("ids.*[0-9]"), self._listed("ids.*.spooled")
         if (acknowledged.total(), spooled.total()) != (result["acknowledged"], result["spooled"]):
             raise RuntimeError("wrk's lists of ids are not complete")
+        if not result["acknowledged"] + result["spooled"]:
+            raise RuntimeError(f"the server took in none of {result['refused']} requests")
         return Measured(
             result["seconds"],
             result["p50"],
