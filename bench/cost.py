@@ -16,9 +16,9 @@ from bench.filling import Contents, fill, in_use, response, task_id
 from bench.processes import Running, environment
 from bench.serving import Server
 from bench.workbench import Workbench
+from receiver.clock import utcnow
 from receiver.ledger import store
-from receiver.ledger.clock import utcnow
-from receiver.ledger.db import init_database
+from receiver.ledger.engine.db import init_database
 from receiver.ledger.models import database
 from tests.processes import wait_until
 from tests.upstream import StandIn

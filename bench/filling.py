@@ -13,12 +13,13 @@ from typing import Any
 from peewee import Model
 
 from bench.bulk import insert_rows, is_sqlite
+from receiver.clock import utcnow
 from receiver.ledger import store
-from receiver.ledger.clock import utcnow
-from receiver.ledger.db import init_database, migrate
+from receiver.ledger.engine.db import init_database
+from receiver.ledger.engine.schema import migrate
 from receiver.ledger.evidence import Discovered, Registration
 from receiver.ledger.models import Delivery, Lookup, Task, database
-from receiver.ledger.results import read_item
+from receiver.upstream.results import read_item
 
 # Tasks are heard of one after the other, over so long a time.
 SPAN = timedelta(days=100)

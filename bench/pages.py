@@ -1,7 +1,7 @@
 """The pages whose times are compared between ledgers: what each is called, and its address."""
 
 from bench.filling import SPAN, task_id
-from receiver.ledger.clock import utcnow
+from receiver.clock import utcnow
 
 
 def addresses(tasks: int) -> dict[str, str]:

@@ -11,7 +11,7 @@ import urllib3
 
 from bench.contender import Contender
 from bench.processes import CALLBACK_TOKEN, REPOSITORY, Running, environment
-from receiver.spool import Spool
+from receiver.spool.spool import Spool
 from tests.processes import free_port, wait_until
 
 START_WITHIN_SECONDS = 60

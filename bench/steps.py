@@ -16,12 +16,13 @@ from flask.testing import FlaskClient
 from bench.filling import item, task_id
 from bench.pages import addresses
 from bench.processes import API_KEY
-from receiver.ledger import queries, runs, store
-from receiver.ledger.clock import to_iso, utcnow
-from receiver.ledger.db import on_postgresql
+from receiver.clock import to_iso, utcnow
+from receiver.ledger import runs, store
+from receiver.ledger.engine.db import on_postgresql
 from receiver.ledger.evidence import Answer, Patience
 from receiver.ledger.models import database
-from receiver.ledger.results import read_item
+from receiver.ledger.reading import queries
+from receiver.upstream.results import read_item
 from reconcile.schedule import prune_old_rows
 
 BATCH_SIZE = 50

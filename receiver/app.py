@@ -6,22 +6,14 @@ from werkzeug.routing import BaseConverter
 
 from receiver.cli import add_commands
 from receiver.config import Settings
-from receiver.ledger.db import init_database
-from receiver.web import (
-    auth,
-    callbacks,
-    deliveries,
-    delivery_pages,
-    errors,
-    health,
-    overview,
-    pages,
-    run_pages,
-    task_pages,
-    tasks,
-    visitors,
-)
+from receiver.ledger.engine.db import init_database
+from receiver.web import auth, callbacks, errors, health, sign_in
+from receiver.web.api import deliveries, tasks
 from receiver.web.intake import Intake
+from receiver.web.pages import base, overview
+from receiver.web.pages import deliveries as delivery_pages
+from receiver.web.pages import runs as run_pages
+from receiver.web.pages import tasks as task_pages
 
 # People wait for pages, and platforms for /readyz, while a database hangs.
 _DATABASE_WITHIN_SECONDS = 10.0
@@ -42,7 +34,7 @@ def create_app(settings: Settings) -> Flask:
         connections=settings.connections_each,
         for_callbacks=1,
     )
-    app = Flask(__name__, template_folder="web/templates", static_folder="web/static")
+    app = Flask(__name__, template_folder="web/pages/templates", static_folder="web/pages/static")
     app.extensions["backstop"] = settings
     app.extensions["backstop_intake"] = Intake(settings.spool_dir)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
@@ -51,12 +43,12 @@ def create_app(settings: Settings) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.converters["text"] = _Text
     for module in (
-        *(callbacks, tasks, deliveries, health, visitors),
+        *(callbacks, health, sign_in, tasks, deliveries),
         *(overview, task_pages, delivery_pages, run_pages),
     ):
         app.register_blueprint(module.blueprint)
     auth.add_sessions(app, settings)
-    pages.add_to_pages(app)
+    base.add_to_pages(app)
     errors.add_handlers(app)
     add_commands(app)
     if settings.trusted_proxies:

@@ -3,8 +3,10 @@
 import click
 from flask import Flask
 
-from receiver.ledger.db import DATABASE_AWAY, describe, init_database, migrate
-from receiver.web.settings import current_settings
+from receiver.ledger.engine.db import init_database
+from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.engine.schema import migrate
+from receiver.web.current import current_settings
 
 
 def add_commands(app: Flask) -> None:
@@ -20,7 +22,7 @@ def _migrate() -> None:
         init_database(direct)
     try:
         applied = migrate()
-    except (*DATABASE_AWAY, OSError) as problem:
+    except (*DATABASE_ERRORS, OSError) as problem:
         raise click.ClickException(f"The database cannot be migrated: {describe(problem)}") from None
     for name in applied:
         click.echo(f"Applied {name}.")

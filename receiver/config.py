@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 
-from receiver.ledger.database_url import postgresql_parameters, sqlite_path
+from receiver.database_url import postgresql_parameters, sqlite_path
 from receiver.platforms import Platform, is_on_volume, platform_of
 
 _T = TypeVar("_T")
@@ -282,7 +282,7 @@ def _seconds(text: str) -> timedelta:
 
 
 def _rate(text: str) -> float:
-    return _number(text, "must be calls a second, like 1, or 0 for no ceiling")
+    return _number(text, "must be calls a second, like 1, or 0 for no limit")
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:

@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 
-from receiver.ledger.redact import MASK, mask_tokens
+from receiver.redact import MASK, mask_tokens
 
 # Paths that miss the route by a letter hold a token too. Only access logs print such paths.
 _MISTYPED = re.compile(r"(/callbacks?/+)[^\s/?#\"']+", re.IGNORECASE)

@@ -8,17 +8,18 @@ import sys
 import threading
 from datetime import datetime
 
+from receiver.clock import parse_since, to_iso, utcnow
 from receiver.config import Settings
-from receiver.ledger import queries
-from receiver.ledger.clock import to_iso, utcnow
-from receiver.ledger.db import DATABASE_AWAY, SchemaBehind, describe, init_database, require_schema
+from receiver.ledger.engine.db import init_database
+from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.engine.schema import SchemaBehind, require_schema
 from receiver.ledger.pauses import current_pause
+from receiver.ledger.reading import queries
 from receiver.logs import configure_logging
-from receiver.upstream import Upstream
+from receiver.upstream.client import Upstream
 from reconcile.discover import Discoverer, Found
 from reconcile.run import Counts, Reconciler
 from reconcile.schedule import mend_times, prune_old_rows, start_scheduler
-from reconcile.since import parse_since
 
 log = logging.getLogger("reconcile")
 
@@ -69,7 +70,7 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
         counts = Reconciler(settings, upstream, stop).run(due_by=utcnow())
         unanswered = _unanswered(counts)
         prune_old_rows(settings.retention)
-    except (*DATABASE_AWAY, SchemaBehind) as problem:
+    except (*DATABASE_ERRORS, SchemaBehind) as problem:
         print(f"No run: {describe(problem)}", file=sys.stderr)
         return 1
     print(counts)
@@ -99,7 +100,7 @@ def _discover(settings: Settings, upstream: Upstream, since: datetime) -> int:
     try:
         require_schema()
         found = discoverer.run_since(since, _print_progress)
-    except (*DATABASE_AWAY, SchemaBehind) as problem:
+    except (*DATABASE_ERRORS, SchemaBehind) as problem:
         print(f"No discovery: {describe(problem)}", file=sys.stderr)
         return 1
     print(found)
@@ -143,7 +144,7 @@ def _await_schema() -> bool:
         try:
             require_schema()
             return True
-        except DATABASE_AWAY as problem:
+        except DATABASE_ERRORS as problem:
             log.error(
                 "The database is away, trying again in %d s: %s", DATABASE_RETRY_SECONDS, describe(problem)
             )

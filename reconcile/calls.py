@@ -7,26 +7,26 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from receiver.upstream import UpstreamError
-from reconcile.ceiling import Ceiling
+from receiver.upstream.client import UpstreamError
+from reconcile.rate_limit import RateLimiter
 
 log = logging.getLogger(__name__)
 
 
 class Pages:
-    """The pages of one look-up: each is a call to upstream, and waits for its place under the ceiling."""
+    """The pages of one look-up: each is a call to upstream, and waits for its place in the rate limit."""
 
-    def __init__(self, ceiling: Ceiling, within: timedelta) -> None:
+    def __init__(self, limiter: RateLimiter, within: timedelta) -> None:
         self.asked = 1  # the first one's place is taken before
-        self._ceiling = ceiling
+        self._limiter = limiter
         self._deadline = time.monotonic() + within.total_seconds()
 
     def take_place(self) -> None:
         """Wait for the next page's place. Raises UpstreamError when that takes too long."""
-        while not self._ceiling.take():
+        while not self._limiter.take():
             if time.monotonic() > self._deadline:
                 raise UpstreamError("RECONCILE_MAX_RATE left no time for its next page", permanent=False)
-            time.sleep(self._ceiling.seconds_left())
+            time.sleep(self._limiter.seconds_left())
         self.asked += 1
 
 

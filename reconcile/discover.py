@@ -10,18 +10,17 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from receiver.clock import utcnow
 from receiver.config import Settings, SettingsError
 from receiver.ledger import discoveries, pauses, store
-from receiver.ledger.clock import utcnow
 from receiver.ledger.evidence import Discovered
 from receiver.ledger.models import Pause
-from receiver.ledger.results import Unreadable, read_item
-from receiver.ledger.verdicts import read_moment
-from receiver.upstream import Concerns, Upstream, UpstreamError
+from receiver.upstream.client import ErrorScope, Upstream, UpstreamError
+from receiver.upstream.results import Unreadable, read_item
+from receiver.upstream.verdicts import read_moment
 from reconcile.calls import carefully
-from reconcile.ceiling import Ceiling
-from reconcile.halt import pause_asking, wants_no_calls
-from reconcile.ours import Deployment
+from reconcile.deployment import Deployment
+from reconcile.rate_limit import RateLimiter
 from reconcile.run import CALL_WITHIN, STOP_WITHIN
 
 log = logging.getLogger(__name__)
@@ -106,7 +105,11 @@ class Discoverer:
     """Finds our tasks in upstream's list until `stop` is set. One thread at a time may run it."""
 
     def __init__(
-        self, settings: Settings, upstream: Upstream, stop: threading.Event, ceiling: Ceiling | None = None
+        self,
+        settings: Settings,
+        upstream: Upstream,
+        stop: threading.Event,
+        limiter: RateLimiter | None = None,
     ) -> None:
         if settings.public_url is None:
             raise SettingsError(
@@ -116,7 +119,7 @@ class Discoverer:
         self._settings = settings
         self._upstream = upstream
         self._stop = stop
-        self._ceiling = ceiling or Ceiling(settings.reconcile_max_rate)
+        self._limiter = limiter or RateLimiter(settings.reconcile_max_rate)
         self._deployment = Deployment(settings.public_url)
         self._page_size = PAGE_SIZE  # smaller once a page was too large
 
@@ -135,7 +138,7 @@ class Discoverer:
             if found.finished:
                 discoveries.finish(turn, window.end, utcnow())
         finally:
-            discoveries.give_back(turn)
+            discoveries.release(turn)
         return found
 
     def run_since(self, since: datetime, on_page: Callable[[Found], None]) -> Found:
@@ -165,8 +168,8 @@ class Discoverer:
 
     def _ask(self, window: _Window, found: Found) -> list[Any] | None:
         """Return the next page; None when there is none to be had now, `found` says why."""
-        while not self._stop.is_set() and not self._ceiling.take():
-            time.sleep(self._ceiling.seconds_left())
+        while not self._stop.is_set() and not self._limiter.take():
+            time.sleep(self._limiter.seconds_left())
         if self._stop.is_set():
             found.stopped = True
             return None
@@ -180,7 +183,7 @@ class Discoverer:
             page = self._call(window)
         except UpstreamError as error:
             self._resume(pause, error.shows_access)
-            if error.concerns is Concerns.SIZE and self._page_size > 1:
+            if error.scope is ErrorScope.SIZE and self._page_size > 1:
                 self._page_size = max(self._page_size // 2, 1)
                 return self._ask(window, found)
             self._note_error(error, found)
@@ -239,8 +242,9 @@ class Discoverer:
 
     def _note_error(self, error: UpstreamError, found: Found) -> None:
         found.error = str(error)
-        if wants_no_calls(error):
-            pause_asking(error, utcnow())
+        if error.stops_all:
+            is_of_account = error.scope is ErrorScope.ACCOUNT
+            pauses.stop_asking(str(error), utcnow(), account=is_of_account, retry_after=error.retry_after)
         else:
             log.warning("Discovery goes on later: %s", error)
 

@@ -4,8 +4,9 @@ import logging
 import time
 from datetime import timedelta
 
-from receiver.ledger import pauses, standing
-from receiver.ledger.clock import utcnow
+from receiver.clock import utcnow
+from receiver.ledger import pauses
+from receiver.ledger.reading import standing
 from reconcile.run import Counts
 
 log = logging.getLogger(__name__)

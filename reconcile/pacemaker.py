@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from receiver.ledger import clock as wall
+from receiver import clock as wall
 
 log = logging.getLogger(__name__)
 

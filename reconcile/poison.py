@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import datetime
 
 from receiver.ledger.store import Claim
-from receiver.upstream import Concerns, UpstreamError
+from receiver.upstream.client import ErrorScope, UpstreamError
 
 # One bad id leaves one half good at each level. Four quarters that are all bad are no poison.
 _QUARTERS, _LEVEL = 4, 2
@@ -31,7 +31,7 @@ class Suspicion:
 
     def is_about_all(self, claimed: Claim, error: UpstreamError) -> bool:
         """Note a call that failed, and tell whether the error is about all calls."""
-        if error.is_known or error.concerns is not Concerns.ID:
+        if error.is_known or error.scope is not ErrorScope.ID:
             return False
         self._suspects = True
         batch = (claimed.leased_until, claimed.doubtful)
@@ -42,6 +42,6 @@ class Suspicion:
 
     def is_about_id(self, error: UpstreamError) -> bool:
         """Tell whether an error that met a single id is an answer about that id."""
-        if error.concerns is Concerns.SIZE:
+        if error.scope is ErrorScope.SIZE:
             return error.permanent
-        return error.concerns is Concerns.ID and (error.is_known or self._answered)
+        return error.scope is ErrorScope.ID and (error.is_known or self._answered)

@@ -14,19 +14,18 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from receiver.clock import utcnow
 from receiver.config import Settings
 from receiver.ledger import mending, pauses, runs, store
-from receiver.ledger.clock import utcnow
-from receiver.ledger.db import describe
+from receiver.ledger.engine.errors import describe
 from receiver.ledger.evidence import ABSENT, ENOUGH_LATE_ANSWERS, WAIT_AFTER_LATE_ANSWER, Answer, Patience
-from receiver.ledger.results import FINAL, PENDING, Result, Unreadable, read_item
-from receiver.upstream import Concerns, Upstream, UpstreamError
+from receiver.upstream.client import ErrorScope, Upstream, UpstreamError
+from receiver.upstream.results import FINAL, PENDING, Result, Unreadable, read_item
 from reconcile.backoff import JITTER, LONGEST_UNKNOWN_WAIT, LONGEST_WAIT, backoff, unknown_backoff
 from reconcile.calls import Pages, carefully
-from reconcile.ceiling import Ceiling
-from reconcile.halt import pause_asking, pause_for_a_while, wants_no_calls
 from reconcile.pacemaker import SteadyClock
 from reconcile.poison import Suspicion
+from reconcile.rate_limit import RateLimiter
 from reconcile.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -39,8 +38,10 @@ DOUBT_AFTER_AT_LEAST = timedelta(seconds=60)
 RUN_FOR_SECONDS = 60.0
 # Before that a process gives nothing up: the time in which late answers come must be real.
 STEADY_AFTER = (ENOUGH_LATE_ANSWERS - 1) * WAIT_AFTER_LATE_ANSWER
+# After an error of which nobody knows whether it passes.
+PAUSE_AFTER_UNKNOWN = timedelta(minutes=1)
 # A smaller call may get through where one of these errors met it.
-_HALVED = (Concerns.ID, Concerns.SIZE)
+_HALVED = (ErrorScope.ID, ErrorScope.SIZE)
 # Nothing of ours lets a task wait so long; settings of other processes may be a little longer.
 _LONGEST_KNOWN = LONGEST_WAIT * (1 + JITTER) + timedelta(minutes=10)
 _LONGEST_DOUBTFUL = LONGEST_UNKNOWN_WAIT * (1 + JITTER) + timedelta(minutes=10)
@@ -97,7 +98,7 @@ class Reconciler:
         settings: Settings,
         upstream: Upstream,
         stop: threading.Event,
-        ceiling: Ceiling | None = None,
+        limiter: RateLimiter | None = None,
         clock: SteadyClock | None = None,
     ) -> None:
         self._settings = settings
@@ -105,7 +106,7 @@ class Reconciler:
         self._stop = stop
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self.has_more = False  # the last run ended although more was due
-        self._ceiling = ceiling or Ceiling(settings.reconcile_max_rate)
+        self._limiter = limiter or RateLimiter(settings.reconcile_max_rate)
         self._clock = clock or SteadyClock()
         self._patience = Patience(
             backoff=backoff,
@@ -165,12 +166,12 @@ class Reconciler:
             while run.goes_on and not self._stop.is_set():
                 run.collect()
                 # Asking goes before writing: upstream works while this thread is busy with the database.
-                if run.has_more and run.has_room(concurrency) and self._ceiling.take():
-                    run.ask_next(self._upstream, calls, self._ceiling)
+                if run.has_more and run.has_room(concurrency) and self._limiter.take():
+                    run.ask_next(self._upstream, calls, self._limiter)
                 elif run.answered:
                     run.apply_next()
                 else:
-                    run.await_answer(self._ceiling.seconds_left())
+                    run.await_answer(self._limiter.seconds_left())
                 run.note_progress()
             run.finish()
         finally:
@@ -241,10 +242,10 @@ class _Run:
             self.counts.due += len(claimed.tasks)
             self._turns.put(claimed)
 
-    def ask_next(self, upstream: Upstream, calls: ThreadPoolExecutor, ceiling: Ceiling) -> None:
+    def ask_next(self, upstream: Upstream, calls: ThreadPoolExecutor, limiter: RateLimiter) -> None:
         """Ask about the tasks whose turn it is, if any are due."""
         if claimed := self._turns.next(utcnow()):
-            call = calls.submit(_ask, upstream, claimed.ids, ceiling)
+            call = calls.submit(_ask, upstream, claimed.ids, limiter)
             self.in_flight[call] = _Call(claimed, utcnow(), time.monotonic() + CALL_WITHIN.total_seconds())
 
     def _counted(self, claim: Callable[[bool], store.Claim]) -> Callable[[bool], store.Claim]:
@@ -297,28 +298,30 @@ class _Run:
         while self.answered:
             self.apply_next()
         for claimed in (*self._turns.take_rest(), *(call.claimed for call in self.in_flight.values())):
-            store.give_back(claimed, utcnow())
+            store.release(claimed, utcnow())
 
     def _apply(self, claimed: store.Claim, asked: _Asked) -> None:
         error, now = asked.error, utcnow()
         self.counts.calls += asked.calls
         is_about_all = error is not None and self._suspicion.is_about_all(claimed, error)
-        if error and error.concerns in _HALVED and len(claimed.tasks) > 1 and not is_about_all:
+        if error and error.scope in _HALVED and len(claimed.tasks) > 1 and not is_about_all:
             # Until the id that spoils it, or whose task is too large, stands alone. It is then the error.
             self._turns.put(*claimed.halves())
             return
         if error:
             self.counts.errors += 1
             self.counts.error = str(error)
-        if error and wants_no_calls(error):
-            store.give_back(claimed, now)
+        if error and error.stops_all:
+            store.release(claimed, now)
             self._halted = True
-            pause_asking(error, now)
+            is_of_account = error.scope is ErrorScope.ACCOUNT
+            pauses.stop_asking(str(error), now, account=is_of_account, retry_after=error.retry_after)
         else:
             self._join(claimed, asked, now)
             if error and is_about_all and not self._halted:
                 self._halted = True
-                pause_for_a_while(error, now)
+                log.error("Upstream refuses every look-up, for a reason that its contract does not name.")
+                pauses.stop_asking(str(error), now, retry_after=PAUSE_AFTER_UNKNOWN)
 
     def _join(self, claimed: store.Claim, asked: _Asked, now: datetime) -> None:
         has_access = not asked.error or asked.error.shows_access
@@ -335,8 +338,8 @@ class _Run:
         self.counts.confirmed += sum(verdict in FINAL for verdict in verdicts) - settled
 
 
-def _ask(upstream: Upstream, ids: list[str], ceiling: Ceiling) -> _Asked:
-    at, pages = utcnow(), Pages(ceiling, CALL_WITHIN)
+def _ask(upstream: Upstream, ids: list[str], limiter: RateLimiter) -> _Asked:
+    at, pages = utcnow(), Pages(limiter, CALL_WITHIN)
     try:
         items = carefully(partial(upstream.retrieve_batch, ids, pages.take_place))
         return _Asked(at, items, calls=pages.asked)

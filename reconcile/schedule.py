@@ -11,15 +11,16 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
+from receiver.clock import utcnow
 from receiver.config import Settings
-from receiver.ledger import mending, pauses, runs, tally
-from receiver.ledger.clock import utcnow
-from receiver.ledger.db import DATABASE_AWAY, describe
-from receiver.upstream import Upstream
-from reconcile.ceiling import Ceiling
+from receiver.ledger import mending, pauses, runs
+from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.reading import tally
+from receiver.upstream.client import Upstream
 from reconcile.discover import Discoverer
 from reconcile.outage import Outage
 from reconcile.pacemaker import Pacemaker, SteadyClock
+from reconcile.rate_limit import RateLimiter
 from reconcile.run import Reconciler
 
 log = logging.getLogger(__name__)
@@ -70,10 +71,10 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
     So does a probe of a paused account: whoever starts this anew may have mended the token.
     To end: set `stop`, then `shutdown()`, which waits for the run in progress.
     """
-    with contextlib.suppress(*DATABASE_AWAY):
+    with contextlib.suppress(*DATABASE_ERRORS):
         pauses.probe_at_once(utcnow())
-    ceiling, clock = Ceiling(settings.reconcile_max_rate), SteadyClock()
-    reconciler = Reconciler(settings, upstream, stop, ceiling, clock)
+    limiter, clock = RateLimiter(settings.reconcile_max_rate), SteadyClock()
+    reconciler = Reconciler(settings, upstream, stop, limiter, clock)
     scheduler = _Scheduler(
         clock,
         timezone=UTC,
@@ -96,7 +97,7 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
         scheduler.add_job(
             discover_tasks,
             _every(DISCOVER_EVERY),
-            [Discoverer(settings, upstream, stop, ceiling), scheduler],
+            [Discoverer(settings, upstream, stop, limiter), scheduler],
             id=_DISCOVERY,
             next_run_time=now + FIRST_DISCOVERY_AFTER,
         )
@@ -116,7 +117,7 @@ def mend_times() -> None:
     """Undo what a reconciler did whose clock was ahead."""
     try:
         mended = mending.mend_after_future(utcnow())
-    except DATABASE_AWAY as problem:
+    except DATABASE_ERRORS as problem:
         log.error("The database is away, wrong times are mended later: %s", describe(problem))
         return
     if mended:
@@ -133,7 +134,7 @@ def reconcile_due_tasks(reconciler: Reconciler, outage: Outage) -> None:
                 log.info("Run: %s", counts)
             outage.note(counts)
             has_more = reconciler.has_more
-    except DATABASE_AWAY as problem:
+    except DATABASE_ERRORS as problem:
         log.error("The database is away, trying again at the next run: %s", describe(problem))
 
 
@@ -141,7 +142,7 @@ def discover_tasks(discoverer: Discoverer, scheduler: BackgroundScheduler) -> No
     """Adopt our tasks from upstream's list. If pages are left, the next discovery starts soon."""
     try:
         found = discoverer.run()
-    except DATABASE_AWAY as problem:
+    except DATABASE_ERRORS as problem:
         log.error("The database is away, discovering tasks later: %s", describe(problem))
         return
     if found.adopted:
@@ -157,7 +158,7 @@ def prune_old_rows(retention: timedelta) -> None:
     try:
         deleted = runs.prune(now - retention)
         tally.fold(now - TOTALS_BY_HOUR_FOR, now - TOTALS_BY_LENGTH_FOR, now - TOTALS_BY_SHARD_FOR)
-    except DATABASE_AWAY as problem:
+    except DATABASE_ERRORS as problem:
         log.error("The database is away, pruning later: %s", describe(problem))
         return
     if deleted:

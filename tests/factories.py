@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from receiver.clock import utcnow
 from receiver.ledger import runs, store
-from receiver.ledger.clock import utcnow
 from receiver.ledger.evidence import (
     ABSENT,
     ENOUGH_LATE_ANSWERS,
@@ -16,7 +16,7 @@ from receiver.ledger.evidence import (
     Patience,
     Registration,
 )
-from receiver.ledger.results import read_item
+from receiver.upstream.results import read_item
 
 SAMPLES = Path(__file__).parent / "samples"
 GRACE = timedelta(minutes=3)

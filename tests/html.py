@@ -7,8 +7,8 @@ from datetime import timedelta
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from receiver.clock import utcnow
 from receiver.ledger import runs
-from receiver.ledger.clock import utcnow
 
 SCRIPT = "<script>alert('x')</script>\"'&"
 

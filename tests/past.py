@@ -13,13 +13,13 @@ from typing import Any
 
 from peewee import chunked
 
+from receiver.clock import to_unix
 from receiver.ledger import evidence
-from receiver.ledger.clock import to_unix
-from receiver.ledger.db import writing
+from receiver.ledger.engine.db import writing
 from receiver.ledger.evidence import Answer, Patience, Registration
 from receiver.ledger.merge import merge, schedule_of_callback, schedule_of_lookup
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task
-from receiver.ledger.results import read_callback, read_item
+from receiver.upstream.results import read_callback, read_item
 
 SUBJECTS = ("a lighthouse at dusk", "a cat on a table", "a harbour in fog", "an orchard in bloom")
 STYLES = ("watercolour", "35 mm film", "isometric", "woodcut --ar 16:9", "studio light --v 6")

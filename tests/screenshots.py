@@ -12,11 +12,11 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Route, sync_playwright
 
-from receiver.ledger import tally
-from receiver.ledger.clock import utcnow
-from receiver.ledger.db import init_database
+from receiver.clock import utcnow
+from receiver.ledger.engine.db import init_database
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task, database
 from receiver.ledger.pauses import current_pause
+from receiver.ledger.reading import tally
 from tests import chromium, demo, factories
 from tests.processes import REPOSITORY, Backstop, wait_until
 from tests.upstream import Options, StandIn
@@ -94,16 +94,16 @@ def _make_trouble(backstop: Backstop, upstream: StandIn) -> None:
 def _busy_pages() -> dict[str, str]:
     """Return the addresses of all pages, by their names."""
     newest = Task.select().order_by(Task.created_at.desc())
-    succeeded = newest.where(Task.status == "succeeded", Task.claim_status == "succeeded")
-    missed = newest.where(Task.settled_by == "lookup", Task.claim_status.is_null())
-    disputed = newest.where(Task.claim_status != Task.lookup_status, Task.lookup_status.is_null(False))
+    succeeded = newest.where(Task.status == "succeeded", Task.callback_status == "succeeded")
+    missed = newest.where(Task.settled_by == "lookup", Task.callback_status.is_null())
+    disputed = newest.where(Task.callback_status != Task.lookup_status, Task.lookup_status.is_null(False))
     tasks = {
         "task": succeeded.where(Task.type == "imagine"),
         "task-video": newest.where(Task.type == "videos", Task.status == "succeeded"),
         "task-described": newest.where(Task.type == "describe", Task.status == "succeeded"),
         "task-recovered": missed,
         "task-failed": newest.where(Task.status == "failed"),
-        "task-disputed": disputed.where(Task.claim_status.in_(("failed", "succeeded"))),
+        "task-disputed": disputed.where(Task.callback_status.in_(("failed", "succeeded"))),
     }
     runs = ReconcileRun.select().join(Lookup).order_by(ReconcileRun.settled.desc())
     return {

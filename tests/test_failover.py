@@ -11,7 +11,8 @@ import psutil
 import psycopg
 import pytest
 
-from receiver.ledger.db import init_database, migrate
+from receiver.ledger.engine.db import init_database
+from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import database
 from tests.factories import body, finished_item
 from tests.processes import Backstop, wait_until

@@ -7,7 +7,7 @@ import pytest
 from receiver.ledger import runs, store
 from receiver.ledger.evidence import Answer
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Tally, Task
-from receiver.ledger.results import read_item
+from receiver.upstream.results import read_item
 from tests import past
 from tests.past import GRACE, PATIENCE, PastTask, make_past, make_up
 

@@ -11,16 +11,19 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from peewee import OperationalError
 
-from receiver.ledger import db
-from receiver.ledger.db import DATABASE_AWAY, init_database, migrate, pending_migrations
+from receiver.ledger.engine import schema
+from receiver.ledger.engine.db import init_database
+from receiver.ledger.engine.errors import DATABASE_ERRORS
+from receiver.ledger.engine.schema import migrate, pending_migrations
 from receiver.ledger.models import Delivery, Task, database
 from tests.factories import body, finished_item, record
 from tests.pgbouncer import pgbouncer
 from tests.processes import REPOSITORY, Backstop, wait_until
 
 MODES = ("transaction", "session")
-PRINT_MIGRATED = "from receiver.ledger.db import *; init_database({!r}); print(migrate())"
+PRINT_MIGRATED = "from receiver.ledger.engine.db import *; from receiver.ledger.engine.schema import *; init_database({!r}); print(migrate())"
 
 
 @pytest.fixture
@@ -129,28 +132,28 @@ def test_migrations_take_the_direct_way_where_there_is_one(make_pooled, stand_in
 
 
 def test_a_migration_says_which_session_has_kept_it_waiting(make_pooled, monkeypatch):
-    monkeypatch.setattr(db, "_MIGRATE_AFTER_ANOTHER_WITHIN", "200ms")
+    monkeypatch.setattr(schema, "_MIGRATE_AFTER_ANOTHER_WITHIN", "200ms")
     url, direct = make_pooled()
     init_database(url)
     with psycopg.connect(direct, autocommit=True) as other:
         # As versions did that took it for the session: it is still there when they have ended.
-        other.execute("SELECT pg_advisory_lock(%s)", (db._MIGRATE_LOCK,))
+        other.execute("SELECT pg_advisory_lock(%s)", (schema._MIGRATE_LOCK,))
         terminate = rf"pg_terminate_backend\({other.info.backend_pid}\)"
-        with pytest.raises(db.OperationalError, match=terminate):
+        with pytest.raises(OperationalError, match=terminate):
             migrate()
     assert migrate()
 
 
 def test_a_migration_waits_within_a_bound_for_a_table_that_is_locked(make_pooled, monkeypatch):
-    monkeypatch.setattr(db, "_MIGRATE_LOCKED_WITHIN", "200ms")
+    monkeypatch.setattr(schema, "_MIGRATE_LOCKED_WITHIN", "200ms")
     url, direct = make_pooled()
     init_database(url)
     names = pending_migrations()
     with database.connection_context():
-        db._runner().up(names[-2])
+        schema._runner().up(names[-2])
     with psycopg.connect(direct) as other:
         other.execute("LOCK TABLE schema_migration IN SHARE MODE")
-        with pytest.raises(db.OperationalError, match="kept a table locked for 200ms"):
+        with pytest.raises(OperationalError, match="kept a table locked for 200ms"):
             migrate()
     assert migrate() == names[-1:]
 
@@ -180,7 +183,7 @@ def test_a_pooler_that_passes_for_the_server_is_found_out_by_its_errors(
     def again_if_away(work: Callable[[], object]) -> None:
         try:
             work()
-        except DATABASE_AWAY as problem:  # what could not be recorded goes to the spool
+        except DATABASE_ERRORS as problem:  # what could not be recorded goes to the spool
             failed.append(problem)
             work()
 

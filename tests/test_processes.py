@@ -21,12 +21,12 @@ import psycopg
 import pytest
 import urllib3
 
+from receiver.clock import utcnow
 from receiver.ledger import pauses
-from receiver.ledger.clock import utcnow
-from receiver.ledger.db import init_database
+from receiver.ledger.engine.db import init_database
 from receiver.ledger.models import Delivery, Lookup, Refusal, Task, database
 from receiver.ledger.store import Callback
-from receiver.spool import Spool
+from receiver.spool.spool import Spool
 from receiver.web.stalls import READ_WITHIN_SECONDS
 from tests.factories import body, finished_item, item, register
 from tests.processes import API_KEY, CALLBACK_TOKEN, REPOSITORY, Backstop, free_port, wait_until

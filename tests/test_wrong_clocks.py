@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from receiver.clock import utcnow
 from receiver.ledger import pauses
-from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Pause, ReconcileRun, Task
 from tests.factories import finished_item, item, register
 from tests.processes import Backstop, wait_until

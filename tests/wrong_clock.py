@@ -15,7 +15,7 @@ from typing import Any
 from apscheduler.schedulers import base
 from apscheduler.triggers import interval
 
-from receiver.ledger import clock
+from receiver import clock
 
 
 def _shift() -> timedelta:

@@ -1,4 +1,4 @@
-"""Flask that reads the body and does nothing with it: the ceiling of this stack."""
+"""Flask that reads the body and does nothing with it: the most that this stack can do."""
 
 from flask import Flask, jsonify, request
 from flask.typing import ResponseReturnValue

@@ -16,7 +16,7 @@ class ByteBudget:
         self._left = float(most)
         self._filled_at = monotonic()
 
-    def give_back(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Put back what was taken and not stored."""
         with self._lock:
             self._left = min(self._left + size, self._most)

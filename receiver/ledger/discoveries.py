@@ -6,14 +6,14 @@ from typing import Any
 
 from peewee import Case
 
-from receiver.ledger.clock import SKEW
-from receiver.ledger.db import writing
+from receiver.clock import SKEW
+from receiver.ledger.engine.db import writing
 from receiver.ledger.models import Discovery
+from receiver.upstream import services
 
 LEASE = timedelta(minutes=2)
 # Tasks may appear in upstream's list a little later than they were submitted.
 OVERLAP = timedelta(minutes=5)
-_ROW = 1
 
 
 @dataclass(slots=True)
@@ -35,10 +35,14 @@ def take_turn(now: datetime, look_back: timedelta) -> Turn | None:
     # No lease is so long: the clock stood wrong when it was taken, and it would never end.
     absurd = Discovery.leased_until > now + 2 * LEASE
     with writing():
-        Discovery.insert(id=_ROW, covered_to=now - look_back).on_conflict_ignore().execute()
+        Discovery.insert(
+            service=services.DEFAULT.name, covered_to=now - look_back
+        ).on_conflict_ignore().execute()
         taken = list(
             Discovery.update(leased_until=now + LEASE, **_bounded(now, look_back))
-            .where(Discovery.id == _ROW, Discovery.leased_until.is_null() | lapsed | absurd)
+            .where(
+                Discovery.service == services.DEFAULT.name, Discovery.leased_until.is_null() | lapsed | absurd
+            )
             .returning(Discovery)
             .execute()
         )
@@ -62,7 +66,7 @@ def finish(turn: Turn, window_end: datetime | None, now: datetime) -> None:
     _change(turn, covered_to=covered_to, window_end=None, listed=0, leased_until=None, finished_at=now)
 
 
-def give_back(turn: Turn) -> None:
+def release(turn: Turn) -> None:
     """Let others go on where this discovery has come to; after `finish` it does nothing."""
     _change(turn, leased_until=None)
 
@@ -80,4 +84,6 @@ def _bounded(now: datetime, look_back: timedelta) -> dict[str, Any]:
 def _change(turn: Turn, **changes: object) -> bool:
     ours = Discovery.leased_until == turn.leased_until
     with writing():
-        return bool(Discovery.update(**changes).where(Discovery.id == _ROW, ours).execute())
+        return bool(
+            Discovery.update(**changes).where(Discovery.service == services.DEFAULT.name, ours).execute()
+        )

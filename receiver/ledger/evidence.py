@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from receiver.ledger.models import Pause, Task
 from receiver.ledger.pauses import paused_within
-from receiver.ledger.results import FINAL, PENDING, SUCCEEDED, Result, clean_text, no_result_yet
+from receiver.upstream import services
+from receiver.upstream.results import FINAL, PENDING, SUCCEEDED, Result, clean_text, no_result_yet
 
 REGISTRATION, LOOKUP, CALLBACK = 1, 2, 3
 ABSENT = "upstream does not know this task"
@@ -26,6 +27,7 @@ class Registration:
     """What a caller says of a task it has submitted."""
 
     id: str
+    service: str = services.DEFAULT.name
     type: str | None = None
     ref: str | None = None
     trace_id: str | None = None
@@ -84,6 +86,7 @@ def of_registrations(
     return [
         {
             "id": registration.id,
+            "service": registration.service,
             "created_at": now,
             "registered_at": now,
             "silent_since": now,
@@ -105,6 +108,7 @@ def of_callback(result: Result, ref: str | None, now: datetime, grace: timedelta
     is_final = result.status in FINAL
     return {
         "id": result.task_id,
+        "service": services.DEFAULT.name,
         "status": result.status,
         "created_at": now,
         "silent_since": now,
@@ -112,7 +116,7 @@ def of_callback(result: Result, ref: str | None, now: datetime, grace: timedelta
         "settled_by": "callback" if is_final else None,
         "settled_at": now if is_final else None,
         "delivery_count": 1,
-        **testimony("claim", result),
+        **testimony("callback", result),
         **_facts(CALLBACK, ref=clean_text(ref), trace_id=result.trace_id),
     }
 
@@ -121,7 +125,7 @@ def without_result(said: Evidence) -> Evidence:
     """Return what a callback says, except its result: a look-up at once shall bring that."""
     result = no_result_yet(said["id"])
     changes = {"status": result.status, "settled_by": None, "settled_at": None}
-    return {**said, **changes, "next_lookup_at": said["created_at"], **testimony("claim", result)}
+    return {**said, **changes, "next_lookup_at": said["created_at"], **testimony("callback", result)}
 
 
 def of_discovered(discovered: Discovered, now: datetime, grace: timedelta) -> Evidence:
@@ -133,6 +137,7 @@ def of_discovered(discovered: Discovered, now: datetime, grace: timedelta) -> Ev
     is_final = result.status in FINAL
     return {
         "id": result.task_id,
+        "service": services.DEFAULT.name,
         "created_at": now,
         "silent_since": now,
         "next_lookup_at": None if is_final else now + grace,
@@ -152,6 +157,7 @@ def of_lookup(
     evidence: dict[str, Any] = {
         **_NOTHING_SAID,
         "id": task.id,
+        "service": task.service,
         "created_at": now,
         "silent_since": task.silent_since,
         "attempts": task.attempts + 1,
@@ -179,10 +185,10 @@ def _without_a_final_answer(
         return {"next_lookup_at": None}  # somebody asked again; what upstream said before still counts
     changes: dict[str, Any] = {}
     # A failure is not doubted: upstream calls back for submissions that it refuses, and may keep no record.
-    claimed_at = task.settled_at if task.claim_status == SUCCEEDED else None
-    if claimed_at and _waited(claimed_at, now, pauses) >= patience.doubt_after:
+    told_at = task.settled_at if task.callback_status == SUCCEEDED else None
+    if told_at and _waited(told_at, now, pauses) >= patience.doubt_after:
         changes["doubted_at"] = now
-    known = [value for value in (task.claim_progress, task.lookup_progress) if value is not None]
+    known = [value for value in (task.callback_progress, task.lookup_progress) if value is not None]
     if result and result.progress is not None and all(result.progress > value for value in known):
         # Progress restarts the give-up clock, and the backoff with it.
         changes |= {"silent_since": now, "attempts": 1, "next_lookup_at": now + patience.backoff(0)}
@@ -228,7 +234,7 @@ def _facts(source: int, **values: Any) -> dict[str, Any]:
 
 
 def testimony(witness: str, result: Result) -> dict[str, Any]:
-    """Return the columns in which the witness ("claim" or "lookup") testifies a result."""
+    """Return the columns in which the witness ("callback" or "lookup") testifies a result."""
     return {
         f"{witness}_key": result.key,
         f"{witness}_status": result.status,
@@ -245,6 +251,7 @@ def _fold(registrations: Sequence[Registration]) -> list[Registration]:
         known = folded.get(registration.id, registration)
         folded[registration.id] = Registration(
             registration.id,
+            service=known.service,
             type=_smaller(known.type, registration.type),
             ref=_smaller(known.ref, registration.ref),
             trace_id=_smaller(known.trace_id, registration.trace_id),

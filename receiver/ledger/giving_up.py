@@ -4,7 +4,7 @@ from datetime import datetime
 
 from receiver.ledger.evidence import Evidence, testimony
 from receiver.ledger.models import Task
-from receiver.ledger.results import FINAL, PENDING, SUCCEEDED, Result, in_hand
+from receiver.upstream.results import FINAL, PENDING, SUCCEEDED, Result, in_hand
 
 
 def with_result_in_hand(said: Evidence, before: Task, now: datetime) -> Evidence:
@@ -21,21 +21,24 @@ def with_result_in_hand(said: Evidence, before: Task, now: datetime) -> Evidence
     return {**said, **settled, **testimony("lookup", found)}
 
 
-def of_claim_in_hand(before: Task, now: datetime) -> Evidence | None:
+def of_callback_in_hand(before: Task, now: datetime) -> Evidence | None:
     """Return what callbacks say of a task that is given up, where a result of theirs is in hand; else None.
 
     Upstream has not confirmed it, so that it counts as a callback's word.
     """
-    told = Result(before.id, PENDING, before.claim_progress, before.claim_response, None, key=b"")
-    found = in_hand(told) if before.claim_status not in FINAL and before.lookup_status not in FINAL else None
+    told = Result(before.id, PENDING, before.callback_progress, before.callback_response, None, key=b"")
+    found = (
+        in_hand(told) if before.callback_status not in FINAL and before.lookup_status not in FINAL else None
+    )
     if found is None:
         return None
     return {
         "id": before.id,
+        "service": before.service,
         "status": SUCCEEDED,
         "created_at": now,
         "silent_since": now,
         "settled_by": "callback",
         "settled_at": now,
-        **testimony("claim", found),
+        **testimony("callback", found),
     }

@@ -8,10 +8,10 @@ from typing import Any
 
 from peewee import Case, Select, fn
 
-from receiver.ledger.clock import SKEW
-from receiver.ledger.db import on_postgresql, writing
+from receiver.clock import SKEW
+from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.models import DISPUTED, DOUBTFUL, KNOWN, OPEN, SETTLED, ReconcileRun, Task, database
-from receiver.ledger.results import EXPIRED, PENDING
+from receiver.upstream.results import EXPIRED, PENDING
 
 # Another process may have a longer RECONCILE_LEASE than ours.
 _LEASE_AT_LEAST = timedelta(hours=1)

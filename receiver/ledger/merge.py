@@ -11,15 +11,15 @@ from typing import Any
 
 from peewee import EXCLUDED, SQL, Case, Insert, TextField, fn
 
-from receiver.ledger.db import on_postgresql
+from receiver.ledger.engine.db import on_postgresql
 from receiver.ledger.evidence import Evidence
 from receiver.ledger.models import Task
-from receiver.ledger.results import EXPIRED, FINAL, PENDING
+from receiver.upstream.results import EXPIRED, FINAL, PENDING
 
 Assignments = dict[Any, Any]  # peewee fields and the expressions that become their values
 Told = Collection[str]  # the columns that some row of evidence tells of; the others cannot change
 
-_CLAIM = (Task.claim_status, Task.claim_progress, Task.claim_response, Task.claim_error)
+_CALLBACK = (Task.callback_status, Task.callback_progress, Task.callback_response, Task.callback_error)
 _LOOKUP = (Task.lookup_status, Task.lookup_progress, Task.lookup_response, Task.lookup_error)
 _FACTS = (Task.type, Task.ref, Task.trace_id, Task.request, Task.submitted_at)
 _EARLIEST = (Task.registered_at, Task.finished_at)
@@ -50,7 +50,7 @@ def schedule_of_callback() -> Assignments:
 
     One that contradicts upstream's final answer makes the task due once more, at once.
     """
-    adds = _raises_claim() & ~_is_final(Task.lookup_status)
+    adds = _raises_callback() & ~_is_final(Task.lookup_status)
     next_lookup_at = [(adds, EXCLUDED.next_lookup_at), (_contradicts_upstream(), EXCLUDED.created_at)]
     return {
         Task.next_lookup_at: Case(None, next_lookup_at, Task.next_lookup_at),
@@ -66,7 +66,9 @@ def schedule_of_lookup(leased_until: Any) -> Assignments:
     gives_up = leased & EXCLUDED.gave_up_at.is_null(False)
     final = _is_final(EXCLUDED.lookup_status)
     # A callback that came after the question and says otherwise keeps the task due.
-    ends = final & (leased | ~_is_final(Task.claim_status) | (Task.claim_status == EXCLUDED.lookup_status))
+    ends = final & (
+        leased | ~_is_final(Task.callback_status) | (Task.callback_status == EXCLUDED.lookup_status)
+    )
     return {
         Task.next_lookup_at: Case(
             None, [(ends, SQL("NULL")), (leased, EXCLUDED.next_lookup_at)], Task.next_lookup_at
@@ -101,9 +103,11 @@ def _complete(rows: Iterable[Evidence]) -> list[Evidence]:
 
 def _witnesses(told: Told) -> Assignments:
     assignments: Assignments = {}
-    if _CLAIM[0].name in told:
-        assignments |= {column: _choose(_raises_claim(), column) for column in (Task.claim_key, *_CLAIM)}
-        assignments |= _acknowledged(_raises_claim(), Task.claim_status)
+    if _CALLBACK[0].name in told:
+        assignments |= {
+            column: _choose(_raises_callback(), column) for column in (Task.callback_key, *_CALLBACK)
+        }
+        assignments |= _acknowledged(_raises_callback(), Task.callback_status)
     if _LOOKUP[0].name in told:
         assignments |= {column: _choose(_raises_lookup(), column) for column in (Task.lookup_key, *_LOOKUP)}
         assignments |= _acknowledged(_raises_lookup(), Task.lookup_status)
@@ -133,8 +137,8 @@ def _facts(told: Told) -> Assignments:
 
 
 def _settlement(told: Told) -> Assignments:
-    if Task.claim_status.name in told:
-        settles = _raises_claim() & _is_final(EXCLUDED.claim_status) & ~_is_final(Task.lookup_status)
+    if Task.callback_status.name in told:
+        settles = _raises_callback() & _is_final(EXCLUDED.callback_status) & ~_is_final(Task.lookup_status)
     elif Task.lookup_status.name in told:
         settles = _raises_lookup() & _is_final(EXCLUDED.lookup_status)
     else:
@@ -143,8 +147,8 @@ def _settlement(told: Told) -> Assignments:
     return {column: _choose(changes, column) for column in (Task.status, Task.settled_by, Task.settled_at)}
 
 
-def _raises_claim() -> Any:
-    return EXCLUDED.claim_key > Task.claim_key
+def _raises_callback() -> Any:
+    return EXCLUDED.callback_key > Task.callback_key
 
 
 def _raises_lookup() -> Any:
@@ -156,13 +160,13 @@ def _contradicts_upstream() -> Any:
 
     True at most once for each status, however many callbacks come.
     """
-    said = EXCLUDED.claim_status
+    said = EXCLUDED.callback_status
     return (
-        _raises_claim()
+        _raises_callback()
         & _is_final(said)
         & _is_final(Task.lookup_status)
         & (said != Task.lookup_status)
-        & (fn.COALESCE(Task.claim_status, PENDING) != said)
+        & (fn.COALESCE(Task.callback_status, PENDING) != said)
     )
 
 

@@ -12,7 +12,6 @@ from peewee import (
     BigIntegerField,
     BlobField,
     BooleanField,
-    DatabaseProxy,
     DateTimeField,
     DoubleField,
     ForeignKeyField,
@@ -22,9 +21,8 @@ from peewee import (
     TextField,
 )
 
-from receiver.ledger.results import FAILED, FINAL, PENDING, SUCCEEDED
-
-database = DatabaseProxy()
+from receiver.ledger.engine.proxy import database as database
+from receiver.upstream.results import FAILED, FINAL, PENDING, SUCCEEDED
 
 
 class _Row(Model):
@@ -41,6 +39,7 @@ class Task(_Row):
     """
 
     id = TextField(primary_key=True)
+    service = TextField()  # one of `services.SERVICES`
     status = TextField(default=PENDING)
     created_at = DateTimeField()  # when we first heard of it
     registered_at = DateTimeField(null=True)
@@ -58,11 +57,11 @@ class Task(_Row):
     submitted_at_source = SmallIntegerField(null=True)
     finished_at = DateTimeField(null=True)
 
-    claim_key = BlobField(default=b"")
-    claim_status = TextField(null=True)
-    claim_progress = DoubleField(null=True)
-    claim_response = TextField(null=True)
-    claim_error = TextField(null=True)
+    callback_key = BlobField(default=b"")
+    callback_status = TextField(null=True)
+    callback_progress = DoubleField(null=True)
+    callback_response = TextField(null=True)
+    callback_error = TextField(null=True)
     lookup_key = BlobField(default=b"")
     lookup_status = TextField(null=True)
     lookup_progress = DoubleField(null=True)
@@ -93,19 +92,19 @@ class Task(_Row):
         """Return whose word counts, `lookup` or `claim`: a final look-up beats any callback."""
         if self.lookup_status in FINAL:
             return "lookup"
-        return "claim" if self.claim_key >= self.lookup_key else "lookup"
+        return "callback" if self.callback_key >= self.lookup_key else "lookup"
 
     @property
     def progress(self) -> float | None:
-        return self.lookup_progress if self.witness == "lookup" else self.claim_progress
+        return self.lookup_progress if self.witness == "lookup" else self.callback_progress
 
     @property
     def response(self) -> str | None:
-        return self.lookup_response if self.witness == "lookup" else self.claim_response
+        return self.lookup_response if self.witness == "lookup" else self.callback_response
 
     @property
     def error(self) -> str | None:
-        return self.lookup_error if self.witness == "lookup" else self.claim_error
+        return self.lookup_error if self.witness == "lookup" else self.callback_error
 
     @property
     def took(self) -> timedelta | None:
@@ -123,13 +122,13 @@ class Task(_Row):
     def disputed(self) -> bool:
         """Whether a final callback contradicts upstream, or upstream does not confirm it in time."""
         doubted = self.doubted_at is not None and self.lookup_status not in FINAL
-        return doubted or {self.claim_status, self.lookup_status} == {FAILED, SUCCEEDED}
+        return doubted or {self.callback_status, self.lookup_status} == {FAILED, SUCCEEDED}
 
 
 # The same as Task.disputed, in SQL; the text is the index's condition too, so that lists can use the index.
 DISPUTED = SQL(
-    "((claim_status = 'failed' AND lookup_status = 'succeeded')"
-    " OR (claim_status = 'succeeded' AND lookup_status = 'failed')"
+    "((callback_status = 'failed' AND lookup_status = 'succeeded')"
+    " OR (callback_status = 'succeeded' AND lookup_status = 'failed')"
     " OR (doubted_at IS NOT NULL AND COALESCE(lookup_status, 'pending') = 'pending'))"
 )
 # The same for disputes that a person has acknowledged, and for those that nobody has.
@@ -141,7 +140,7 @@ OPEN = SQL("status NOT IN ('failed', 'succeeded')")
 SETTLED = SQL("status NOT IN ('pending', 'expired')")
 
 # Its final callback never came; a look-up found the result.
-MISSED = SQL("settled_by = 'lookup' AND COALESCE(claim_status, 'pending') = 'pending'")
+MISSED = SQL("settled_by = 'lookup' AND COALESCE(callback_status, 'pending') = 'pending'")
 
 # A task is doubtful when only callbacks have named it, since anyone with the callback URL can name ids, or
 # when upstream refuses its id, which spoils the call for all others in it. Such tasks are asked about apart.
@@ -178,6 +177,7 @@ class Tally(_Row):
     id = BigAutoField()
     hour = TextField()  # of Task.created_at, like 2026-01-31 12
     shard = IntegerField()  # which connection added to it; 0 on SQLite
+    service = TextField()
     status = TextField()
     settled_by = TextField()  # empty where it is not settled
     missed = BooleanField()
@@ -192,6 +192,7 @@ class Tally(_Row):
 Tally.add_index(
     Tally.index(
         Tally.hour,
+        Tally.service,
         Tally.status,
         Tally.settled_by,
         Tally.missed,
@@ -353,13 +354,14 @@ Pause.add_index(Pause.index(Pause.account, name="pause_open", unique=True, where
 
 
 class Discovery(_Row):
-    """How far upstream's list of recent tasks has been searched for ours: one row, with the id 1.
+    """How far a service's list of recent tasks has been searched for ours: one row a service.
 
     A discovery lists, newest first, the tasks submitted since `covered_to`. While one is in progress
     `window_end` is where it began, by upstream's clock, and `listed` how many tasks it is past.
     """
 
     id = AutoField()
+    service = TextField(unique=True)
     covered_to = DateTimeField()  # everything submitted before it has been seen
     window_end = DateTimeField(null=True)
     listed = IntegerField(default=0)

@@ -1,12 +1,18 @@
-"""When upstream may not be asked: state that all reconcilers share, and what it adds to a task's patience."""
+"""The circuit breaker: when upstream may not be asked. All reconcilers share its state.
 
+A pause also adds to a task's patience.
+"""
+
+import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from receiver.ledger.clock import SKEW
-from receiver.ledger.db import writing
+from receiver.clock import SKEW
+from receiver.ledger.engine.db import writing
 from receiver.ledger.models import Pause, database
+
+log = logging.getLogger(__name__)
 
 FIRST_PROBE = timedelta(seconds=30)
 LONGEST_PROBE = timedelta(minutes=15)
@@ -30,6 +36,20 @@ def current_pause(now: datetime) -> Pause | None:
     with database.connection_context():
         pause: Pause | None = query.first()
         return pause
+
+
+def stop_asking(
+    reason: str, now: datetime, *, account: bool = False, retry_after: timedelta | None = None
+) -> None:
+    """Open the circuit breaker for all reconcilers, and tell the log.
+
+    With `account` until a probe succeeds, otherwise for `retry_after` (see `throttle`).
+    """
+    if not account:
+        waits = throttle(reason, retry_after, now)
+        log.warning("Asking is paused for %.0f s: %s", waits.total_seconds(), reason)
+    elif pause_account(reason, now):
+        log.error("Asking is paused until this is mended, it concerns the whole account: %s", reason)
 
 
 def pause_account(reason: str, now: datetime) -> bool:

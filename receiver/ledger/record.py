@@ -15,14 +15,13 @@ from peewee import IntegrityError
 
 from receiver.ledger import evidence
 from receiver.ledger.budget import ByteBudget
-from receiver.ledger.db import execute_built, in_one_trip, on_postgresql, writing
-from receiver.ledger.encodings import LARGEST
-from receiver.ledger.group_commit import GroupCommit
+from receiver.ledger.engine.db import execute_built, on_postgresql, pipelined, writing
+from receiver.ledger.engine.group_commit import GroupCommit
+from receiver.ledger.engine.statements import Row, Statement
 from receiver.ledger.merge import merge, schedule_of_callback
 from receiver.ledger.models import NAMED, Delivery, Task, database
-from receiver.ledger.prepared import Prepared, Row
 from receiver.ledger.refusals import SHORTENED
-from receiver.ledger.results import Unreadable, read_callback
+from receiver.upstream.results import LARGEST, Unreadable, read_callback
 
 # Longer than a healthy database ever takes. The sender does not mind, but those that wait pile up.
 COMMIT_WITHIN_SECONDS = 10.0
@@ -92,7 +91,7 @@ class _Entry:
 
     @property
     def _result(self) -> str:
-        return (self.said or {}).get("claim_response") or ""
+        return (self.said or {}).get("callback_response") or ""
 
     def shortened(self) -> "_Entry":
         """Return it with the body's beginning alone, and without the result, which a look-up shall bring."""
@@ -148,10 +147,10 @@ def _write(entries: Sequence[_Entry]) -> list[Recorded]:
     with writing(at_once=True), _within_budget(entries) as kept:
         # Lock rows in id order so that two groups cannot deadlock.
         ordered = sorted(kept, key=lambda entry: entry.task_id or "")
-        with in_one_trip():
+        with pipelined():
             for some in _apart([entry.said for entry in ordered if entry.said]):
-                _join.execute(some)
-            _keep.execute([entry.delivery for entry in ordered])
+                _merge_said.execute(some)
+            _insert_deliveries.execute([entry.delivery for entry in ordered])
             statuses = _statuses([entry.task_id for entry in ordered if entry.task_id])
     return [
         Recorded(entry.task_id, statuses.get(entry.task_id) if entry.task_id else None, entry.problem)
@@ -178,7 +177,7 @@ def _within_budget(entries: Sequence[_Entry]) -> Iterator[Sequence[_Entry]]:
     try:
         yield kept
     except BaseException:
-        _budget.give_back(taken)  # a group that fails is tried again, one by one
+        _budget.release(taken)  # a group that fails is tried again, one by one
         raise
 
 
@@ -238,6 +237,6 @@ _SHORTENED = Unreadable(
     " else names. A look-up asks for the task's result.",
 )
 _budget = ByteBudget(_STRANGERS_MAY_STORE, within=_WITHIN_SECONDS)
-_join = Prepared(lambda rows: merge(rows, schedule_of_callback()))
-_keep = Prepared(Delivery.insert_many)
+_merge_said = Statement(lambda rows: merge(rows, schedule_of_callback()))
+_insert_deliveries = Statement(Delivery.insert_many)
 _commits = GroupCommit(_write, within=COMMIT_WITHIN_SECONDS)

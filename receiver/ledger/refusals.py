@@ -9,7 +9,7 @@ from datetime import datetime
 
 from peewee import EXCLUDED, Case
 
-from receiver.ledger.db import writing
+from receiver.ledger.engine.db import writing
 from receiver.ledger.models import Refusal, database
 
 NOT_KEPT = "not_kept"  # neither the database nor the spool took it: this callback is lost

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from receiver.ledger.db import writing
+from receiver.ledger.engine.db import writing
 from receiver.ledger.models import Delivery, Lookup, Pause, ReconcileRun, Refusal
 
 _PRUNE_AT_ONCE = 1000

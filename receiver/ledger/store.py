@@ -14,7 +14,8 @@ from typing import Any
 from peewee import SQL, Case, Insert, Select, chunked, fn
 
 from receiver.ledger import evidence, giving_up
-from receiver.ledger.db import on_postgresql, writing
+from receiver.ledger.engine.db import on_postgresql, writing
+from receiver.ledger.engine.statements import Row, Statement
 from receiver.ledger.evidence import Answer, Discovered, Evidence, Patience, Registration
 from receiver.ledger.mending import unleased
 from receiver.ledger.merge import insert_new, merge, schedule_of_lookup
@@ -30,7 +31,6 @@ from receiver.ledger.models import (
     database,
 )
 from receiver.ledger.pauses import in_force, pauses_since
-from receiver.ledger.prepared import Prepared, Row
 from receiver.ledger.record import Callback, Recorded, record
 
 __all__ = [
@@ -42,10 +42,10 @@ __all__ = [
     "apply",
     "ask_now",
     "claim",
-    "give_back",
     "is_anything_due",
     "record",
     "register",
+    "release",
 ]
 
 _NEVER = datetime(9999, 12, 31)
@@ -150,7 +150,7 @@ def claim(
     return Claim(tuple(tasks), now + lease, doubtful)
 
 
-def give_back(claimed: Claim, now: datetime) -> None:
+def release(claimed: Claim, now: datetime) -> None:
     """Return tasks that were claimed and not asked about: they are due again at once, and charged nothing."""
     ours = Task.select(Task.id).where(Task.id.in_(claimed.ids), Task.leased_until == claimed.leased_until)
     if on_postgresql():
@@ -180,8 +180,8 @@ def apply(
         Task.id.in_(claimed.ids), Task.settled_by == "lookup", Task.settled_at == now
     )
     with writing():
-        _join.execute([{**row, _LEASE: claimed.leased_until} for row in said])
-        _note.execute(lookups)
+        _merge_answers.execute([{**row, _LEASE: claimed.leased_until} for row in said])
+        _insert_lookups.execute(lookups)
         if claims:
             merge(claims, {}).execute()
         return int(settled.count())
@@ -194,8 +194,8 @@ def _with_results_in_hand(said: list[Evidence], now: datetime) -> tuple[list[Evi
         return said, []
     # Claims leave the responses out: they may be large, and are needed here alone.
     known = Task.select(
-        *(Task.id, Task.lookup_status, Task.lookup_progress, Task.lookup_response),
-        *(Task.claim_status, Task.claim_progress, Task.claim_response),
+        *(Task.id, Task.service, Task.lookup_status, Task.lookup_progress, Task.lookup_response),
+        *(Task.callback_status, Task.callback_progress, Task.callback_response),
     )
     with database.connection_context():
         before = {task.id: task for task in known.where(Task.id.in_(given_up))}
@@ -204,7 +204,7 @@ def _with_results_in_hand(said: list[Evidence], now: datetime) -> tuple[list[Evi
         for row in said
     ]
     still = [before[row["id"]] for row in told if row["gave_up_at"] and row["id"] in before]
-    claims = (giving_up.of_claim_in_hand(task, now) for task in still)
+    claims = (giving_up.of_callback_in_hand(task, now) for task in still)
     return told, [claim for claim in claims if claim]
 
 
@@ -239,14 +239,15 @@ def _claim_some(now: datetime, lease: timedelta, limit: int, *conditions: Any) -
         .where(Task.id.in_(due))
         .returning(
             Task.id,
+            Task.service,
             Task.attempts,
             Task.late_answers,
             Task.registered_at,
             Task.refused_at,
             Task.silent_since,
             Task.settled_at,
-            Task.claim_status,
-            Task.claim_progress,
+            Task.callback_status,
+            Task.callback_progress,
             Task.lookup_progress,
             Task.lookup_status,
         )
@@ -274,5 +275,5 @@ def _merge_under_lease(rows: Sequence[Row]) -> Insert:
 
 
 _LEASE = "lease"  # beside the columns of the evidence: until when the task was claimed
-_join = Prepared(_merge_under_lease)
-_note = Prepared(Lookup.insert_many)
+_merge_answers = Statement(_merge_under_lease)
+_insert_lookups = Statement(Lookup.insert_many)

@@ -12,8 +12,8 @@ from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.exceptions import Forbidden, Unauthorized
 
 from receiver.config import Settings
+from receiver.web.current import current_settings
 from receiver.web.errors import MACHINE_PATHS, BadInput
-from receiver.web.settings import current_settings
 from receiver.web.stalls import stall_guard
 
 csrf = CSRFProtect()

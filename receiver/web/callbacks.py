@@ -9,18 +9,18 @@ from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound, ServiceUnavailable
 
+from receiver.clock import utcnow
 from receiver.config import Settings
 from receiver.ledger import store
-from receiver.ledger.clock import utcnow
-from receiver.ledger.db import DATABASE_AWAY
+from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.record import KEPT_OF_LARGE
-from receiver.ledger.redact import MASK, mask_tokens
 from receiver.ledger.refusals import NOT_KEPT, SHORTENED, WRONG_TOKEN
-from receiver.ledger.results import Unreadable
+from receiver.redact import MASK, mask_tokens
+from receiver.upstream.results import Unreadable
 from receiver.web.auth import is_same_secret
+from receiver.web.current import current_settings
 from receiver.web.errors import database_away
 from receiver.web.intake import current_intake
-from receiver.web.settings import current_settings
 from receiver.web.stalls import stall_guard
 from receiver.web.writes import why_lost
 
@@ -55,7 +55,7 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     with stall_guard.reading():
         callback, now = _read(settings.max_body_bytes, ref, same.index(True)), utcnow()
     try:
-        recorded = keep(callback, now, settings, may_shorten=True)
+        recorded = record(callback, now, settings, may_shorten=True)
     except Exception as problem:  # noqa: BLE001 - whatever it is: there is no other copy of this callback
         return _spool(callback, now, problem)
     if recorded.problem and recorded.problem.code == SHORTENED:
@@ -63,7 +63,7 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     return _answer(recorded)
 
 
-def keep(
+def record(
     callback: store.Callback, received_at: datetime, settings: Settings, may_shorten: bool
 ) -> store.Recorded:
     """Record a callback in the ledger, whether it comes from the network or from the spool."""
@@ -78,7 +78,7 @@ def keep(
 
 
 def _spool(callback: store.Callback, received_at: datetime, problem: Exception) -> ResponseReturnValue:
-    if isinstance(problem, DATABASE_AWAY):
+    if isinstance(problem, DATABASE_ERRORS):
         refused = database_away(problem)
     else:
         log.error("A callback could not be recorded; it goes to the spool.", exc_info=problem)

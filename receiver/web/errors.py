@@ -14,8 +14,9 @@ from werkzeug.exceptions import (
     ServiceUnavailable,
 )
 
-from receiver.ledger.clock import utcnow
-from receiver.ledger.db import DATABASE_AWAY, describe, pending_migrations
+from receiver.clock import utcnow
+from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.engine.schema import pending_migrations
 from receiver.ledger.refusals import NO_ROUTE
 from receiver.web.intake import current_intake, kept_meanwhile
 
@@ -99,7 +100,7 @@ def _lacks_schema(problem: Exception) -> bool:
         return False
     try:
         return bool(pending_migrations())
-    except DATABASE_AWAY:
+    except DATABASE_ERRORS:
         return False
 
 
@@ -114,7 +115,7 @@ def _path_as_sent() -> str:
 
 
 def _answer_unexpected(problem: Exception) -> Response:
-    if isinstance(problem, DATABASE_AWAY):
+    if isinstance(problem, DATABASE_ERRORS):
         return _answer(database_away(problem))
     log.exception("%s %r failed", request.method, request.path)
     return _answer(InternalServerError())

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from receiver.ledger.clock import from_iso, to_iso
-from receiver.ledger.deliveries import DeliveryFilter, DeliveryPlace
-from receiver.ledger.listing import Cursor, TaskFilter
-from receiver.ledger.results import FAILED, PENDING, STATUSES, SUCCEEDED, clean_text, is_storable
+from receiver.clock import from_iso, to_iso
+from receiver.ledger.reading.deliveries import DeliveryFilter, DeliveryPlace
+from receiver.ledger.reading.listing import Cursor, TaskFilter
+from receiver.upstream.results import FAILED, PENDING, STATUSES, SUCCEEDED, clean_text, is_storable
 from receiver.web.errors import BadInput
 
 SETTLERS = ("callback", "lookup", "submit")

@@ -8,18 +8,19 @@ from typing import Any
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from receiver.ledger import queries
-from receiver.ledger.clock import SKEW, to_iso, utcnow
-from receiver.ledger.db import DATABASE_AWAY, describe, pending_migrations
+from receiver.clock import SKEW, to_iso, utcnow
+from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.engine.schema import pending_migrations
 from receiver.ledger.models import ReconcileRun
 from receiver.ledger.pauses import current_pause
+from receiver.ledger.reading import queries
+from receiver.ledger.reading.standing import FAILING_AFTER_RUNS, standing_of
 from receiver.ledger.refusals import Refused
-from receiver.ledger.standing import FAILING_AFTER_RUNS, standing_of
 from receiver.web.auth import carries_key
+from receiver.web.current import current_settings
+from receiver.web.formatting import shown
 from receiver.web.intake import REFUSED_TOLD_FOR, Intake, current_intake
-from receiver.web.reading import read_within
-from receiver.web.settings import current_settings
-from receiver.web.wording import shown
+from receiver.web.offload import offload_within
 from receiver.web.writes import KEPT, Writes
 
 blueprint = Blueprint("health", __name__)
@@ -57,9 +58,9 @@ def readyz() -> ResponseReturnValue:
     refused: Mapping[str, Refused] = intake.refused.everywhere()
     try:
         if not writes.hangs:
-            told, refused = read_within(_READ_WITHIN_SECONDS, partial(_of_the_ledger, intake))
+            told, refused = offload_within(_READ_WITHIN_SECONDS, partial(_of_the_ledger, intake))
             report |= told
-    except DATABASE_AWAY as problem:
+    except DATABASE_ERRORS as problem:
         writes = writes.without_database(describe(problem), utcnow())
     writes = intake.corrected(writes, refused)
     report |= {"callbacks": writes.callbacks, "refused": _refused(refused)}

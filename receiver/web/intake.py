@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from flask import current_app
+from flask import Flask, current_app
 
 from receiver.ledger import refusals
 from receiver.ledger.refusals import NOT_KEPT, Refused
-from receiver.spool import Spool
+from receiver.spool.spool import Spool
 from receiver.web.refused import RefusedRequests
 from receiver.web.writes import Writes, WriteTrial
 
@@ -52,7 +52,12 @@ class Intake:
 
 def current_intake() -> Intake:
     """Return that of the application which serves the present request."""
-    intake: Intake = current_app.extensions["backstop_intake"]
+    return intake_of(current_app)
+
+
+def intake_of(app: Flask) -> Intake:
+    """Return that of an application."""
+    intake: Intake = app.extensions["backstop_intake"]
     return intake
 
 

@@ -17,11 +17,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 
+from receiver.clock import from_iso, utcnow
 from receiver.ledger import refusals
-from receiver.ledger.clock import from_iso, utcnow
-from receiver.ledger.db import DATABASE_AWAY
-from receiver.ledger.redact import mask_tokens
+from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.refusals import Refused
+from receiver.redact import mask_tokens
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def write_down_while_running(refused: RefusedRequests) -> None:
             refused.log_rest()
             try:
                 refused.write_down()
-            except (*DATABASE_AWAY, OSError):
+            except (*DATABASE_ERRORS, OSError):
                 pass  # /readyz, the pages and the log tell of the database; the counts wait here
             except Exception:
                 log.exception("What was refused cannot be written down.")

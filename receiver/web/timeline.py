@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from receiver.ledger.evidence import ABSENT
 from receiver.ledger.models import Delivery, Lookup, Task
-from receiver.ledger.results import FINAL, PENDING
+from receiver.upstream.results import FINAL, PENDING
 
 _CONSEQUENCES = {"settled", "gave_up", "disputed", "changed"}  # they follow what happened at the same moment
 _WITNESSES = {"callback": "a callback", "lookup": "a look-up"}
@@ -55,7 +55,7 @@ def versions(task: Task) -> list[Version]:
     if not task.disputed:
         return []
     return [
-        Version("callback", task.claim_status, task.claim_response),
+        Version("callback", task.callback_status, task.callback_response),
         Version("upstream", task.lookup_status, task.lookup_response),
     ]
 
@@ -91,13 +91,13 @@ def timeline(task: Task, deliveries: Sequence[Delivery], lookups: Sequence[Looku
 
 def _dispute_event(task: Task, deliveries: Sequence[Delivery], lookups: Sequence[Lookup]) -> Event:
     if task.lookup_status not in FINAL:
-        doubt = f"disputed: a callback says {task.claim_status}, upstream did not confirm it in time"
+        doubt = f"disputed: a callback says {task.callback_status}, upstream did not confirm it in time"
         return Event(task.doubted_at or task.created_at, "disputed", doubt)
-    told = [delivery.received_at for delivery in deliveries if delivery.verdict == task.claim_status]
+    told = [delivery.received_at for delivery in deliveries if delivery.verdict == task.callback_status]
     answered = [lookup.answered_at for lookup in lookups if lookup.verdict == task.lookup_status]
     # When the later of the two was first heard; rows of long ago are pruned.
     heard = [min(times) for times in (told, answered) if times]
-    detail = f"disputed: a callback says {task.claim_status}, upstream says {task.lookup_status}"
+    detail = f"disputed: a callback says {task.callback_status}, upstream says {task.lookup_status}"
     return Event(max(heard, default=task.settled_at or task.created_at), "disputed", detail)
 
 

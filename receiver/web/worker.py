@@ -17,7 +17,10 @@ from urllib.parse import unquote
 import gevent
 from gunicorn.workers.ggevent import GeventWorker
 
+from receiver.config import Settings
+from receiver.web.background import Background, StartScheduler
 from receiver.web.connections import Connections
+from receiver.web.refused import Board
 
 # Above all that a callback may wait for: its body (8 s), the database (10 s) and the spool (8 s).
 ANSWER_WITHIN_SECONDS = 40.0
@@ -46,6 +49,18 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         self._most_others = self.worker_connections * 3 // 4
         self._logged_full_at = -_LOG_EVERY_SECONDS
         self._others = 0  # requests in progress that are no callbacks
+        self.board: Board | None = None  # shared by all workers of the server
+        self._background: Background | None = None
+
+    def start_background(self, settings: Settings, start_scheduler: StartScheduler | None) -> None:
+        """Start what runs beside the requests: in the worker, since threads do not survive a fork."""
+        self._background = Background(self.wsgi, settings, start_scheduler)
+        self._background.start(self.board or Board(1))
+
+    def stop_background(self) -> None:
+        """End what runs beside the requests, in a worker that has begun it."""
+        if self._background and self.pid == os.getpid():
+            self._background.stop()
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """Serve a connection."""
@@ -63,6 +78,8 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
             self._connections.end_surplus()
         else:
             self._connections.end_waiting()
+            if self._background:
+                self._background.begin_to_stop()
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Finish the requests in progress after SIGINT and SIGQUIT too; gunicorn would drop them."""

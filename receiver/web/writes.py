@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from receiver.clock import utcnow
 from receiver.ledger import refusals
-from receiver.ledger.clock import utcnow
-from receiver.ledger.db import describe
+from receiver.ledger.engine.errors import describe
 from receiver.ledger.refusals import Refused
 from receiver.native import NativeThreads
-from receiver.spool import Spool
+from receiver.spool.spool import Spool
 
 TRY_EVERY_SECONDS = 5.0
 _WITHIN_SECONDS = 2.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
-from receiver.ledger.db import init_database
+from receiver.ledger.engine.db import init_database
 from receiver.ledger.models import database
 from tests import chromium
 from tests.processes import API_KEY, Backstop

@@ -8,8 +8,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
 
+from receiver.clock import utcnow
 from receiver.ledger import store
-from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Delivery, Task
 from tests import factories
 from tests.browser.conftest import PICTURES

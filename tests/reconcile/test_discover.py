@@ -6,11 +6,12 @@ from datetime import UTC, timedelta
 
 import pytest
 
+from receiver.clock import from_unix, to_unix, utcnow
 from receiver.config import SettingsError
-from receiver.ledger import discoveries, pauses, queries
-from receiver.ledger.clock import from_unix, to_unix, utcnow
+from receiver.ledger import discoveries, pauses
 from receiver.ledger.models import Discovery, Lookup, Pause, Task, database
-from receiver.upstream import Upstream
+from receiver.ledger.reading import queries
+from receiver.upstream.client import Upstream
 from reconcile import discover as discover_module
 from reconcile.discover import Discoverer
 from reconcile.run import Reconciler
@@ -449,7 +450,7 @@ class TestTurns:
         turn = discoveries.take_turn(now + discoveries.LEASE, day)
         assert not discoveries.note_progress(late, now, 50, now)
         discoveries.finish(late, now, now)
-        discoveries.give_back(late)
+        discoveries.release(late)
         row = Discovery.get()
         assert (row.leased_until, row.listed, row.finished_at) == (turn.leased_until, 0, None)
 

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
+from receiver.clock import utcnow
 from receiver.ledger import pauses
-from receiver.ledger.clock import utcnow
 from reconcile import outage as outage_module
 from reconcile.outage import Outage
 from reconcile.run import Counts

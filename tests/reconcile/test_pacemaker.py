@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.ledger.clock import utcnow
+from receiver.clock import utcnow
 from reconcile import pacemaker
 from reconcile.pacemaker import Pacemaker, SteadyClock
 from tests.processes import wait_until

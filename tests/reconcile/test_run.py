@@ -9,11 +9,12 @@ from email.utils import format_datetime
 
 import pytest
 
-from receiver import upstream as upstream_module
-from receiver.ledger import listing, pauses, queries, runs, store
-from receiver.ledger.clock import utcnow
+from receiver.clock import utcnow
+from receiver.ledger import pauses, runs, store
 from receiver.ledger.models import Lookup, Pause, ReconcileRun, Task
-from receiver.upstream import Upstream
+from receiver.ledger.reading import listing, queries
+from receiver.upstream import client as upstream_module
+from receiver.upstream.client import Upstream
 from reconcile import run as run_module
 from reconcile.run import Reconciler
 from tests.factories import body, claim, finished_item, item, progress_body, record, register
@@ -83,7 +84,7 @@ def test_it_asks_in_batches_with_so_many_calls_in_flight_and_not_more(ledger, ma
     assert (stats["max_in_flight"], stats["max_ids"], stats["lookup_ids"]) == (3, 10, 230)
 
 
-def test_it_keeps_to_the_ceiling_on_calls(ledger, make_settings, stand_in, stop):
+def test_it_keeps_to_the_rate_limit(ledger, make_settings, stand_in, stop):
     register(*(f"task-{n}" for n in range(6)), grace=NOW_DUE)
     settings = make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_MAX_RATE=20)
     make_reconciler(settings, stand_in, stop).run()

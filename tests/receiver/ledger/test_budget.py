@@ -19,7 +19,7 @@ def test_it_allows_so_much_at_once_and_fills_up_with_time_to_no_more_than_that()
 def test_what_is_given_back_can_be_taken_again():
     budget = ByteBudget(most=600, within=60, monotonic=lambda: 0.0)
     assert budget.take(600)
-    budget.give_back(400)
+    budget.release(400)
     assert [budget.take(401), budget.take(400)] == [False, True]
-    budget.give_back(10_000)
+    budget.release(10_000)
     assert [budget.take(601), budget.take(600)] == [False, True]

@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.ledger import mending, pauses, queries, runs, tally
-from receiver.ledger.clock import utcnow
+from receiver.clock import utcnow
+from receiver.ledger import mending, pauses, runs
 from receiver.ledger.models import Pause, ReconcileRun, Task
+from receiver.ledger.reading import queries, tally
 from receiver.ledger.store import ask_now
 from tests.factories import body, claim, item, look_up, progress_body, record, register
 

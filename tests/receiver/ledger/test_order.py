@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.ledger import queries, store
+from receiver.clock import utcnow
 from receiver.ledger import record as recording
-from receiver.ledger.clock import utcnow
-from receiver.ledger.db import on_postgresql
+from receiver.ledger import store
+from receiver.ledger.engine.db import on_postgresql
 from receiver.ledger.merge import merge
 from receiver.ledger.models import Task, database
-from receiver.web.tasks import task_json
+from receiver.ledger.reading import queries
+from receiver.web.api.task_json import task_json
 from tests.factories import (
     body,
     failed_item,

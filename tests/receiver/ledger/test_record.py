@@ -5,9 +5,9 @@ from unittest import mock
 
 import pytest
 
+from receiver.clock import utcnow
 from receiver.ledger import record as recording
 from receiver.ledger.budget import ByteBudget
-from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Delivery, Task
 from receiver.ledger.record import KEPT_OF_LARGE
 from tests.factories import body, finished_item, item, look_up, record, register
@@ -46,7 +46,7 @@ def test_beyond_the_budget_large_bodies_are_kept_by_their_beginning(monkeypatch)
         "shortened"
     ] * 7
     assert kept_bytes()[2:5] == [len(body("forged-2", prompt=PROMPT)), KEPT_OF_LARGE, KEPT_OF_LARGE]
-    assert Task.select().where(Task.claim_response.is_null()).count() == 7
+    assert Task.select().where(Task.callback_response.is_null()).count() == 7
 
 
 @pytest.mark.usefixtures("_spent")
@@ -54,7 +54,7 @@ class TestSpent:
     def test_its_task_is_asked_about_at_once_even_where_callbacks_are_not_confirmed(self):
         record(body("t1", prompt=PROMPT), confirm=False)
         task = Task.get()
-        assert (task.status, task.settled_at, task.claim_response) == ("pending", None, None)
+        assert (task.status, task.settled_at, task.callback_response) == ("pending", None, None)
         assert task.next_lookup_at <= utcnow()
         look_up([finished_item("t1")])
         assert (Task.get().status, Task.get().settled_by) == ("succeeded", "lookup")
@@ -77,7 +77,7 @@ class TestSpent:
     def test_a_result_that_is_known_stays(self):
         record(body("t1"))
         assert record(body("t1", prompt=PROMPT)).status == "succeeded"
-        assert Task.get().claim_response is not None
+        assert Task.get().callback_response is not None
 
     def test_repeated_it_makes_a_task_due_only_once(self):
         record(body("t1", prompt=PROMPT))

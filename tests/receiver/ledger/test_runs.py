@@ -4,10 +4,13 @@ from datetime import timedelta
 
 from playhouse.migrations import Runner
 
-from receiver.ledger import db, queries, runs
-from receiver.ledger.clock import utcnow
-from receiver.ledger.db import init_database, migrate
+from receiver.clock import utcnow
+from receiver.ledger import runs
+from receiver.ledger.engine import schema
+from receiver.ledger.engine.db import init_database
+from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import ReconcileRun, database
+from receiver.ledger.reading import queries
 
 MIGRATION = "run_progress"
 
@@ -15,9 +18,9 @@ MIGRATION = "run_progress"
 def test_the_migration_counts_what_earlier_runs_confirmed(empty_url):
     init_database(empty_url)
     with database.connection_context():
-        names = [migration.name for migration in db._runner().status()]
+        names = [migration.name for migration in schema._runner().status()]
         (ours,) = [name for name in names if name.endswith(MIGRATION)]
-        Runner(database.obj, directory=str(db._MIGRATIONS)).up(names[names.index(ours) - 1])
+        Runner(database.obj, directory=str(schema._MIGRATIONS)).up(names[names.index(ours) - 1])
         now = utcnow().isoformat(sep=" ")
         for run_id, asked, settled in ((1, 10, 4), (2, 0, 0), (3, 7, 7)):
             database.execute_sql(

@@ -5,13 +5,14 @@ import psycopg
 import pytest
 from peewee import IntegrityError, OperationalError
 
-from receiver.ledger import queries, runs, store, tally
+from receiver.clock import utcnow
 from receiver.ledger import record as record_module
-from receiver.ledger.clock import utcnow
+from receiver.ledger import runs, store
+from receiver.ledger.engine.statements import Statement
 from receiver.ledger.evidence import ABSENT, Answer, Discovered
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task, database
-from receiver.ledger.prepared import Prepared
-from receiver.ledger.results import read_item
+from receiver.ledger.reading import queries, tally
+from receiver.upstream.results import read_item
 from tests.factories import (
     DAY,
     GRACE,
@@ -135,8 +136,8 @@ class TestRecord:
         assert sum(row.duplicate for row in queries.deliveries_of("t1")) == 4
 
     def test_a_failure_in_the_middle_leaves_neither_delivery_nor_task(self, monkeypatch):
-        broken = Prepared(lambda rows: Delivery.insert_many([{**row, "received_at": None} for row in rows]))
-        monkeypatch.setattr(record_module, "_keep", broken)
+        broken = Statement(lambda rows: Delivery.insert_many([{**row, "received_at": None} for row in rows]))
+        monkeypatch.setattr(record_module, "_insert_deliveries", broken)
         with pytest.raises(IntegrityError):
             record(body())
         assert database.is_closed()
@@ -345,7 +346,7 @@ class TestClaim:
 
     def test_what_is_given_back_is_due_again_and_charged_nothing(self):
         register("t1", now=NOW, grace=timedelta(0))
-        store.give_back(claim(NOW), NOW + SECOND)
+        store.release(claim(NOW), NOW + SECOND)
         assert claim(NOW + SECOND).ids == ["t1"]
         assert (task().attempts, task().lookup_count) == (0, 0)
 
@@ -353,7 +354,7 @@ class TestClaim:
         register("t1", now=NOW, grace=timedelta(0))
         stale = claim(NOW)
         claim(NOW + 5 * MINUTE)
-        store.give_back(stale, NOW + 5 * MINUTE)
+        store.release(stale, NOW + 5 * MINUTE)
         assert task().next_lookup_at == NOW + 7 * MINUTE
 
     def test_a_settled_task_can_be_asked_about(self):

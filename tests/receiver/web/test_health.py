@@ -2,8 +2,8 @@ from datetime import timedelta
 
 import pytest
 
+from receiver.clock import utcnow
 from receiver.ledger import pauses, runs
-from receiver.ledger.clock import utcnow
 from receiver.ledger.models import database
 
 

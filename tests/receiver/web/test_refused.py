@@ -8,16 +8,17 @@ from datetime import datetime, timedelta
 import pytest
 from peewee import OperationalError
 
+from receiver.clock import utcnow
 from receiver.ledger import refusals
 from receiver.ledger.budget import ByteBudget
-from receiver.ledger.clock import utcnow
-from receiver.ledger.db import describe, init_database, writing
+from receiver.ledger.engine.db import init_database, writing
+from receiver.ledger.engine.errors import describe
 from receiver.ledger.models import Delivery, Refusal, Task, database
 from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, SHORTENED, WRONG_TOKEN, Refused
 from receiver.ledger.store import Callback
 from receiver.web import refused as refused_module
 from receiver.web import writes as writes_module
-from receiver.web.callbacks import keep
+from receiver.web.callbacks import record
 from receiver.web.refused import Board, RefusedRequests
 from receiver.web.writes import Writes
 from tests.conftest import CALLBACK_TOKEN
@@ -115,7 +116,7 @@ class TestShortened:
         monkeypatch.setattr("receiver.ledger.record._budget", ByteBudget(0, within=60))
         large = body("t1", prompt="x" * 5000)
         callback = Callback(body=large, size=len(large), remote_addr="127.0.0.1")
-        keep(callback, utcnow(), make_settings(), may_shorten=False)
+        record(callback, utcnow(), make_settings(), may_shorten=False)
         assert bytes(Delivery.get().body) == large
 
 
@@ -151,8 +152,8 @@ class TestNotKept:
             monkeypatch.setattr("receiver.ledger.refusals.try_a_write", fail)
             monkeypatch.setattr("receiver.ledger.refusals.add", fail)
             if spool:
-                monkeypatch.setattr("receiver.spool.Spool.append", fail)
-                monkeypatch.setattr("receiver.spool.Spool.try_a_write", fail)
+                monkeypatch.setattr("receiver.spool.spool.Spool.append", fail)
+                monkeypatch.setattr("receiver.spool.spool.Spool.try_a_write", fail)
 
         return begin, monkeypatch.undo
 
@@ -209,7 +210,7 @@ class TestNotKept:
         def fail(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("receiver.spool.Spool.try_a_write", fail)
+        monkeypatch.setattr("receiver.spool.spool.Spool.try_a_write", fail)
         report = client.get("/readyz", headers=auth)
         assert (report.status_code, report.json["callbacks"]) == (200, "kept")
         assert "No space" in report.json["cannot_write"]["spool"]

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from receiver.clock import utcnow
 from receiver.ledger import pauses, store
-from receiver.ledger.clock import utcnow
 from receiver.ledger.models import Task
 from tests import factories
 from tests.html import listed, run_now, words
@@ -130,7 +130,7 @@ def test_what_waits_while_look_ups_fail(get):
 
 
 def test_all_that_comes_of_a_token_of_another_account(get, monkeypatch):
-    monkeypatch.setattr("receiver.ledger.disputes.knows_none", lambda since: True)
+    monkeypatch.setattr("receiver.ledger.reading.disputes.knows_none", lambda since: True)
     is_given_up("g0", ago=3 * DAY)
     is_given_up("g1")
     is_disputed("d1")

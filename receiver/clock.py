@@ -1,0 +1,57 @@
+"""The one clock, and the one way in which moments are held."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+# The clocks of two machines differ by less. A past event that is further ahead was dated by a wrong clock.
+SKEW = timedelta(minutes=1)
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+_OLDEST = datetime(2000, 1, 1)
+_FIRST, _LAST = 0, 4102444800  # 1970 to 2100: outside of it a number is no time of a task
+
+
+def utcnow() -> datetime:
+    """Return the present moment in UTC, without a zone: the databases hold UTC and nothing else."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def from_unix(seconds: object) -> datetime | None:
+    """Return the UTC moment of a Unix time in seconds; None for anything that is not one."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not _FIRST < seconds < _LAST:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+
+
+def to_unix(moment: datetime) -> float:
+    """Return a moment as a Unix time in seconds."""
+    return moment.replace(tzinfo=UTC).timestamp()
+
+
+def from_iso(text: str) -> datetime:
+    """Return the UTC moment of an ISO 8601 text, taken as UTC where it names no zone. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def to_iso(moment: datetime | None) -> str | None:
+    """Return a moment as ISO 8601 UTC text, such as 2026-01-31T12:00:00.250000Z."""
+    return None if moment is None else moment.isoformat() + "Z"
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """Read how people say since when: 90m, 2h, 3d, or a moment in ISO 8601, as UTC.
+
+    Raises ValueError with a message for people.
+    """
+    try:
+        if span := re.fullmatch(r"([0-9]{1,6})([mhd])", text.strip()):
+            moment = now - int(span[1]) * _UNITS[span[2]]
+        else:
+            moment = from_iso(text.strip())
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{text!r} is neither a time like 90m, 2h or 3d nor a moment like 2026-01-31T12:00:00Z"
+        ) from None
+    if not _OLDEST <= moment <= now:
+        raise ValueError(f"{text!r} is not between the year 2000 and now")
+    return moment

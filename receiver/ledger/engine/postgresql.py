@@ -1,0 +1,180 @@
+"""PostgreSQL: connections with our bounds, directly to the server or through a pooler."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrapper out
+    OperationalError,
+    PostgresqlDatabase,
+    __exception_wrapper__,
+)
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+
+from receiver.ledger.engine.bounded import BoundedAdapter, BoundedConnection, waiting_at_most
+
+_REFUSE_AFTER_FAILURE_SECONDS = 2.0
+_PING_WITHIN_SECONDS = 3.0
+# A server that was demoted is read-only and keeps its connections; one that ends says so. Elsewhere there may
+# be a new one: under the same name, or behind the same pooler.
+DEMOTED = "25006"
+LEAVING = {DEMOTED, "57P01", "57P02", "57P03", "57P04"}
+# A prepared statement that is there already, or is not: the session is not ours alone.
+_NOT_OUR_SESSION = {"42P05", "26000"}
+# For locks and servers that hang: except for migrations nothing of ours takes so long.
+_BOUNDS = {
+    # A role or a database may have it off; an acknowledged delivery must be on disk.
+    "synchronous_commit": "on",
+    "lock_timeout": "3s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+# Our statements are written for READ COMMITTED; a role or a database may have another default, at which
+# upserts fail under load.
+_FOR_THE_SESSION = "; ".join(
+    ["SET default_transaction_isolation TO 'read committed'"]
+    + [f"SET {name} TO '{value}'" for name, value in _BOUNDS.items()]
+)
+# One string is one round trip, as BEGIN alone would be.
+_FOR_A_TRANSACTION = "; ".join(
+    ["BEGIN ISOLATION LEVEL READ COMMITTED"]
+    + [f"SET LOCAL {name} TO '{value}'" for name, value in _BOUNDS.items()]
+)
+
+
+@contextmanager
+def _closing_on_failure(connection: BoundedConnection) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        connection.close()
+        raise
+
+
+class _DurablePostgresql(PostgresqlDatabase):
+    """Works behind a pooler too, which may give each transaction another session of the server.
+
+    Each new connection finds out whether there is a pooler. The server names its process when we connect, and
+    again when asked. A pooler has no process for us when we connect, so it makes a number up: the two differ.
+
+    Behind a pooler nothing is expected of a session. No statement is prepared. Each transaction makes its
+    settings itself, and a single statement becomes a transaction. On a direct connection all of this is done
+    once, which spares each callback the time. A pooler in session mode looks the same and is treated alike.
+
+    Some pooler may pass the server's number on. Then PostgreSQL complains of prepared statements that are
+    not ours, and this process takes all connections for pooled from there on.
+    """
+
+    psycopg3_adapter = BoundedAdapter
+    _refuses_until = 0.0
+    _is_surely_pooled = False
+
+    def _connect(self) -> Any:
+        # peewee connects one thread at a time. When a server does not answer, each would wait for its own
+        # time-out behind all others: so for a moment nobody tries.
+        if time.monotonic() < self._refuses_until:
+            raise OperationalError("the database did not answer a moment ago")
+        try:
+            connection = super()._connect()  # type: ignore[misc]  # not in the stubs
+            with _closing_on_failure(connection):
+                encoding = self._set_up(connection)
+        except Exception:
+            self._refuse_for_a_moment()
+            raise
+        if encoding != "UTF8":
+            connection.close()
+            raise OperationalError(
+                f"the encoding of the PostgreSQL database is {encoding}, which cannot hold every callback."
+                " Backstop needs UTF8: make another database with CREATE DATABASE ... ENCODING 'UTF8'"
+                " TEMPLATE template0, and set DATABASE_URL to it"
+            )
+        return connection
+
+    def _set_up(self, connection: BoundedConnection) -> str:
+        """Find out whether there is a pooler, and return the encoding of the database."""
+        ask = "SELECT pg_backend_pid(), current_setting('server_encoding')"
+        pid, encoding = connection.execute(ask).fetchall()[0]
+        connection.is_pooled = self._is_surely_pooled or pid != connection.info.backend_pid
+        if connection.is_pooled:
+            connection.prepare_threshold = None  # also for statements that are to be prepared at once
+        else:
+            connection.execute(_FOR_THE_SESSION)
+        return str(encoding)
+
+    def begin(self, isolation_level: Any = None) -> None:
+        """Begin a transaction, behind a pooler with the settings that it needs."""
+        connection: BoundedConnection = self.connection()  # type: ignore[no-untyped-call]
+        if not connection.is_pooled:
+            super().begin(isolation_level)
+            return
+        with __exception_wrapper__:
+            connection.execute(_FOR_A_TRANSACTION)
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Execute a statement, behind a pooler always in a transaction."""
+        connection: BoundedConnection = self.connection()  # type: ignore[no-untyped-call]
+        own = self.atomic() if connection.is_pooled and not self.in_transaction() else nullcontext()
+        with own:
+            return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+
+    def _refuse_for_a_moment(self) -> None:
+        self._refuses_until = time.monotonic() + _REFUSE_AFTER_FAILURE_SECONDS
+
+
+class PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: ignore[misc]
+    """Keeps at most `max_connections`; `for_callbacks` of them are only for what is done `at_once`.
+
+    It asks `_DurablePostgresql` for new connections, pings each one that it hands out again, and leaves a
+    server that takes no writes any more.
+    """
+
+    _left_at = 0.0  # monotonic; connections that were opened before lead to a server that was left
+
+    def __init__(self, name: str, *, for_callbacks: int = 0, **parameters: Any) -> None:
+        self._for_callbacks = for_callbacks
+        self._asking = threading.local()
+        super().__init__(name, **parameters)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within the block this thread may take a connection that is kept free for callbacks."""
+        self._asking.at_once = True
+        try:
+            yield
+        finally:
+            self._asking.at_once = False
+
+    def _connect(self) -> Any:
+        at_once = getattr(self._asking, "at_once", False)
+        with self._pool_lock:
+            others = sum(not used.connection.is_at_once for used in self._in_use.values())
+            if not at_once and others >= self._max_connections - self._for_callbacks:
+                raise MaxConnectionsExceeded("All connections are in use.")
+            connection = super()._connect()
+            connection.is_at_once = at_once
+            return connection
+
+    def _is_closed(self, connection: Any) -> bool:
+        began = time.monotonic()
+        with waiting_at_most(connection, _PING_WITHIN_SECONDS):
+            is_closed = bool(super()._is_closed(connection))  # type: ignore[no-untyped-call]
+        if is_closed and time.monotonic() - began >= _PING_WITHIN_SECONDS:
+            # The server hangs, and all others wait for the pool: to ping each connection would take long.
+            self.close_idle()
+            self._refuse_for_a_moment()
+        return is_closed
+
+    def _can_reuse(self, connection: Any) -> bool:
+        state, connection.last_sqlstate = connection.last_sqlstate, None
+        if state in _NOT_OUR_SESSION:
+            self._is_surely_pooled = True
+        if state in _NOT_OUR_SESSION or (state in LEAVING and self._may_lead_elsewhere(connection)):
+            self._left_at = time.monotonic()
+            self.close_idle()
+        return connection.opened_at > self._left_at and bool(super()._can_reuse(connection))  # type: ignore[no-untyped-call]
+
+    def _may_lead_elsewhere(self, connection: Any) -> bool:
+        # One that was opened a moment ago would be opened again for each write, and lead to the same server.
+        return bool(time.monotonic() - connection.opened_at > _REFUSE_AFTER_FAILURE_SECONDS)

@@ -1,0 +1,134 @@
+"""SQLite: durable, with one writer at a time, who is waited for within a bound."""
+
+import fcntl
+import math
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from peewee import OperationalError
+from playhouse.pool import PooledSqliteDatabase
+
+from receiver.ledger.engine.proxy import database
+
+_SQLITE_OLDEST = (3, 35, 0)  # the first with RETURNING
+_SQLITE_BUSY_TIMEOUT_MS = 10_000  # while a connection is set up
+_SQLITE_BLOCKED_MS = 5
+# Together they stay below COMMIT_WITHIN_SECONDS, so that the log tells the cause.
+_TURN_WITHIN_SECONDS = 5.0
+_BEGIN_WITHIN_SECONDS = 3.0
+_BEGIN_AGAIN_SECONDS = 0.05
+_sqlite_thread = threading.Lock()  # of this process
+_LOOK_AGAIN_SECONDS = 0.0005
+
+
+def require_sqlite() -> None:
+    """Stop the process when this Python has a SQLite that is too old."""
+    if sqlite3.sqlite_version_info < _SQLITE_OLDEST:
+        raise SystemExit(f"Backstop needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}.")
+
+
+class DurableSqlite(PooledSqliteDatabase):
+    """One file, whose commits are on disk when they return. It is never another file of the same name."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]  # playhouse has no type hints
+            path,
+            max_connections=None,  # writers take turns, and readers do not wait for anything meanwhile
+            check_same_thread=False,  # the pool hands a connection to one thread at a time
+            lock_type="IMMEDIATE",  # a transaction that reads before it writes must not have to give way
+            pragmas=[
+                # First, since switching to WAL may have to wait for others too.
+                ("busy_timeout", _SQLITE_BUSY_TIMEOUT_MS),
+                ("journal_mode", "wal"),
+                ("synchronous", "full"),
+                ("foreign_keys", 1),
+                # Pages. The web process moves them earlier (checkpoints.py).
+                ("wal_autocheckpoint", 16_000),
+                # What it takes to undo half a statement of many rows; a file would cost more than it saves.
+                ("temp_store", "memory"),
+                ("busy_timeout", _SQLITE_BLOCKED_MS),
+            ],
+        )
+        self._file: tuple[int, int] | None = None  # which one was opened first
+
+    def _connect(self) -> Any:
+        # What is written to a file that was deleted, or that another has taken the place of, is lost. The
+        # other is not opened: to close the last connection to the old would delete the log of the new.
+        if self._file is not None and self._file != _identity(self.database):
+            raise OperationalError(
+                f"{self.database} was deleted, or replaced while it was open: restart all processes"
+            )
+        connection = super()._connect()
+        self._file = self._file or _identity(self.database)
+        return connection
+
+    def begin(self, lock_type: str | None = None) -> None:
+        """Begin a transaction, and wait for another program that holds the file's lock.
+
+        Not in SQLite, whose waiting would stop all greenlets of the process.
+        """
+        deadline = time.monotonic() + _BEGIN_WITHIN_SECONDS
+        while True:
+            try:
+                super().begin(lock_type)
+                return
+            except OperationalError as problem:
+                if "locked" not in str(problem) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_BEGIN_AGAIN_SECONDS)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from any other, whatever it is called; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def sqlite_turn() -> Iterator[None]:
+    """Let one thread of one process at a time be within the block. OperationalError after some seconds."""
+    deadline = time.monotonic() + _TURN_WITHIN_SECONDS
+    if not _sqlite_thread.acquire(timeout=_TURN_WITHIN_SECONDS):
+        raise OperationalError("database is locked: another request has been writing for too long")
+    try:
+        with sqlite_lock(deadline):
+            yield
+    finally:
+        _sqlite_thread.release()
+
+
+@contextmanager
+def sqlite_lock(deadline: float = math.inf) -> Iterator[None]:
+    """Hold the lock beside the database, which one process has at a time."""
+    try:
+        # Opened anew each time: a descriptor that a fork has shared would lock nobody out.
+        lock = os.open(f"{database.obj.database}.lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as problem:
+        raise OperationalError(f"the lock beside the database cannot be opened: {problem}") from None
+    try:
+        _lock_until(lock, deadline)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock_until(lock: int, deadline: float) -> None:
+    # A lock of a file can be waited for without a bound or not at all, and who holds it may be stopped.
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise OperationalError("database is locked: another process is writing") from None
+        except OSError as problem:
+            raise OperationalError(f"the lock beside the database cannot be taken: {problem}") from None
+        time.sleep(_LOOK_AGAIN_SECONDS)

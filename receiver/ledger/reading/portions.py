@@ -1,0 +1,79 @@
+"""Loads tasks in portions that fit into memory: the JSON of a single one may take megabytes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from peewee import Case, chunked, fn
+
+from receiver.ledger.engine.db import on_postgresql
+from receiver.ledger.models import Task, database
+from receiver.upstream.results import SUCCEEDED
+
+MOST_BYTES = 4 * 2**20
+# The columns that may be large; all others have a length that is bounded.
+_LARGE = (
+    *(Task.callback_response, Task.callback_error, Task.lookup_response, Task.lookup_error),
+    *(Task.request, Task.prompt),
+)
+_NAMES_OF_LARGE = {column.name for column in _LARGE}
+_SMALL = tuple(column for column in Task._meta.sorted_fields if column.name not in _NAMES_OF_LARGE)
+# SQLite reads a value to tell its length: of so many tasks at once, and no more once a portion is full.
+_MEASURED_AT_ONCE = 50
+_LOADED_AT_ONCE = 1000
+_LONGEST_PROMPT = 1000  # characters; lists show fewer
+_LARGEST_SHOWN = 32 * 2**10  # bytes of a response out of which a list takes a picture's address
+
+
+def load_first(task_ids: Sequence[str]) -> list[Task]:
+    """Return the first of the tasks, in their order: as many as MOST_BYTES hold, and one at least."""
+    with database.connection_context():
+        first = task_ids[: _how_many_fit(task_ids)]
+        found = _by_id(Task.select(), first)
+    return [found[task_id] for task_id in first if task_id in found]
+
+
+def load_briefly(task_ids: Sequence[str]) -> dict[str, Task]:
+    """Return the tasks, by their ids, with what `briefly` leaves of them."""
+    with database.connection_context():
+        return _by_id(Task.select(*briefly()), task_ids)
+
+
+def briefly() -> list[Any]:
+    """Return the columns that a line about a task needs.
+
+    The prompt is cut, and of the results only upstream's small ones are there: for their pictures.
+    """
+    has_picture = (Task.lookup_status == SUCCEEDED) & (_size(Task.lookup_response) <= _LARGEST_SHOWN)
+    response = Case(None, [(has_picture, Task.lookup_response)])
+    prompt = fn.SUBSTR(Task.prompt, 1, _LONGEST_PROMPT)
+    return [*_SMALL, response.alias(Task.lookup_response.name), prompt.alias(Task.prompt.name)]
+
+
+def _how_many_fit(task_ids: Sequence[str]) -> int:
+    left = MOST_BYTES
+    for place, size in enumerate(_sizes(task_ids)):
+        left -= size
+        if left < 0 and place:
+            return place
+    return len(task_ids)
+
+
+def _sizes(task_ids: Sequence[str]) -> Iterator[int]:
+    """Yield how many bytes each task's large columns take, measured when they are asked for."""
+    size = sum((fn.COALESCE(_size(column), 0) for column in _LARGE[1:]), fn.COALESCE(_size(_LARGE[0]), 0))
+    for some in chunked(task_ids, _MEASURED_AT_ONCE):
+        rows: list[Any] = list(Task.select(Task.id, size).where(Task.id.in_(some)).tuples())
+        sizes = dict(rows)
+        yield from (sizes.get(task_id, 0) for task_id in some)
+
+
+def _size(column: Any) -> Any:
+    # PostgreSQL knows it without reading the value. SQLite older than 3.43 has no OCTET_LENGTH.
+    return fn.OCTET_LENGTH(column) if on_postgresql() else fn.LENGTH(column.cast("BLOB"))
+
+
+def _by_id(query: Any, task_ids: Sequence[str]) -> dict[str, Task]:
+    found: dict[str, Task] = {}
+    for some in chunked(dict.fromkeys(task_ids), _LOADED_AT_ONCE):
+        found |= {task.id: task for task in query.where(Task.id.in_(some))}
+    return found

@@ -1,0 +1,1 @@
+"""Where deliveries wait while the database is away."""

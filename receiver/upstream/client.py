@@ -1,0 +1,216 @@
+"""The HTTP client of Ace Data Cloud's Tasks API. It asks once: whoever calls decides about trying again."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import urllib3
+
+from receiver.clock import to_unix, utcnow
+from receiver.config import Settings, SettingsError
+from receiver.redact import MASK, mask_tokens
+from receiver.upstream import services
+from receiver.upstream.errors import ErrorScope as ErrorScope
+from receiver.upstream.errors import UpstreamError as UpstreamError
+from receiver.upstream.errors import meaning_of
+from receiver.upstream.results import Unreadable, id_of, parse_json
+
+_TIMEOUT = urllib3.Timeout(connect=5, read=20)
+_MAX_ANSWER_BYTES = 32 * 2**20  # a thousand tasks of 3 KB, ten times over
+_READ_WITHIN_SECONDS = 20
+_LARGE_PART = 2**20  # bytes
+_CHUNK = 65536
+_MOST_WORDS = 400
+_MOST_PAGES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    code: str | None
+    message: str
+
+
+class Upstream:
+    """Ace Data Cloud's API for one account. Safe to share between threads."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Upstream":
+        """Return the client that the settings describe. Raises SettingsError when they hold no API token."""
+        if settings.api_token is None:
+            raise SettingsError(
+                "The reconciler cannot start: ACEDATACLOUD_API_TOKEN is missing."
+                " Copy it from https://platform.acedata.cloud into the environment or the .env file."
+            )
+        return cls(settings.api_base_url, settings.api_token, settings.reconcile_concurrency)
+
+    def __init__(self, base_url: str, token: str, connections: int) -> None:
+        self._url = base_url + services.DEFAULT.tasks_path
+        self._token = token
+        self._pool = urllib3.PoolManager(maxsize=connections, retries=False, timeout=_TIMEOUT)
+
+    def retrieve_batch(self, ids: list[str], before_page: Callable[[], None] = lambda: None) -> list[Any]:
+        """Ask about tasks and return upstream's task objects, in no promised order, unknown ids absent.
+
+        Further pages are asked for while ids are missing and the last page was full; `before_page` is called
+        before each of these. Raises UpstreamError.
+        """
+        items: list[Any] = []
+        for number in range(_MOST_PAGES):
+            if number:
+                before_page()
+            # Without a limit upstream returns 12 items, however many ids it was asked for.
+            page = self._items({"ids": ids, "limit": len(ids), "offset": len(items)})
+            items += page
+            if len(page) < len(ids) or not set(ids) - _ids_of(items):
+                break
+        return items
+
+    def list_recent(self, *, since: datetime, until: datetime | None, limit: int, offset: int) -> list[Any]:
+        """Return one page of the account's tasks submitted between two moments, newest first.
+
+        The moments are rounded outwards to whole seconds, and upstream may ignore them: whoever calls checks
+        each item's `created_at`. A page may hold fewer than `limit` though more follow: only an empty one is
+        the end. Raises UpstreamError.
+        """
+        question: dict[str, Any] = {
+            "limit": limit,
+            "offset": offset,
+            "created_at_min": math.floor(to_unix(since)),
+        }
+        if until is not None:
+            question["created_at_max"] = math.ceil(to_unix(until))
+        return self._items(question)
+
+    def _items(self, question: dict[str, Any]) -> list[Any]:
+        response, body = self._post(json.dumps({"action": "retrieve_batch"} | question).encode())
+        if response.status != 200:
+            raise self._error(response, _parse(body))
+        answer = _parse_answer(body)
+        if answer == {}:  # two services say so that they know none of the ids
+            return []
+        if not isinstance(answer, dict) or not isinstance(answer.get("items"), list):
+            raise UpstreamError(
+                "upstream answered 200 with something that is not a list of tasks", permanent=False
+            )
+        items: list[Any] = answer["items"]
+        return items
+
+    def _post(self, body: bytes) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        try:
+            response = self._pool.request(
+                "POST",
+                self._url,
+                body=body,
+                headers={
+                    "Authorization": f"Bearer {self._token}",
+                    "Accept": "application/json",
+                    "Content-Type": "application/json",
+                    "User-Agent": "backstop",
+                    "x-record-exempt": "true",  # as upstream's own clients mark their look-ups
+                },
+                redirect=False,  # the token goes to no other address
+                preload_content=False,
+            )
+            return response, _read(response)
+        except (urllib3.exceptions.HTTPError, OSError) as problem:
+            reason = _one_line(_reason(problem), self._token)
+            raise UpstreamError(f"no answer from upstream: {reason}", permanent=False) from None
+
+    def _error(self, response: urllib3.BaseHTTPResponse, answer: Any) -> UpstreamError:
+        status, problem = response.status, _problem_of(answer)
+        retry_after = _read_retry_after(response.headers.get("Retry-After"), utcnow())
+        code = f" {problem.code}" if problem.code else ""
+        message = f"upstream answered {status}{code}: {problem.message}"
+        meaning = meaning_of(status, problem.code)
+        return UpstreamError(
+            _one_line(message, self._token),
+            permanent=meaning.permanent,
+            scope=meaning.scope,
+            throttled=meaning.throttled or (not meaning.permanent and retry_after is not None),
+            retry_after=retry_after,
+            shows_access=meaning.shows_access,
+            is_known=meaning.is_known,
+        )
+
+
+def _read(response: urllib3.BaseHTTPResponse) -> bytes:
+    """Read an answer whole. A time-out of the socket alone would bear a server that sends a byte a second."""
+    answer, deadline = bytearray(), time.monotonic() + _READ_WITHIN_SECONDS
+    try:
+        while chunk := response.read1(_CHUNK):
+            answer += chunk
+            if len(answer) > _MAX_ANSWER_BYTES:
+                raise UpstreamError("upstream's answer is too large", permanent=True, scope=ErrorScope.SIZE)
+            if time.monotonic() > deadline:
+                # A large part has come: there is too much of it. Otherwise the server drips.
+                scope = ErrorScope.SIZE if len(answer) > _LARGE_PART else ErrorScope.CALL
+                raise UpstreamError("upstream's answer takes too long to read", False, scope)
+    except BaseException:
+        response.close()  # what is left of it must not be taken for the next answer
+        raise
+    response.release_conn()
+    return bytes(answer)
+
+
+def _read_retry_after(text: str | None, now: datetime) -> timedelta | None:
+    """Read a Retry-After header, seconds or an HTTP date; None where there is none that makes sense."""
+    if text is None:
+        return None
+    try:
+        if text.strip().isdigit():
+            return timedelta(seconds=int(text[:9]))
+        moment = parsedate_to_datetime(text)
+        if moment.tzinfo:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):  # no number and no date, or one that is out of all bounds
+        return None
+    return max(moment - now, timedelta(0))
+
+
+def _ids_of(items: list[Any]) -> set[str]:
+    return {name for item in items if (name := id_of(item)) is not None}
+
+
+def _parse_answer(body: bytes) -> Any:
+    """Parse an answer that holds tasks. Raises UpstreamError where one task makes all of it unreadable."""
+    try:
+        return parse_json(body.decode("utf-8-sig"))
+    except Unreadable as problem:
+        said = f"upstream's answer cannot be read: {problem}"
+        raise UpstreamError(said, permanent=True, scope=ErrorScope.SIZE) from None
+    except ValueError:  # not UTF-8, or not JSON
+        return None
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return parse_json(body.decode("utf-8-sig"))
+    except ValueError:  # not UTF-8, not JSON, or nested too deeply
+        return None
+
+
+def _problem_of(answer: Any) -> _Problem:
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(error, dict):
+        code, message = error.get("code"), error.get("message")
+        return _Problem(str(code) if code else None, str(message or "no message"))
+    if isinstance(error, str) and error:
+        return _Problem(None, error)
+    return _Problem(None, "no error that could be read")
+
+
+def _one_line(text: str, secret: str) -> str:
+    """Return upstream's words as every log and database can hold them: masked, in one line, not too long."""
+    masked = mask_tokens(text.replace(secret, MASK))
+    storable = masked.encode(errors="backslashreplace").decode().replace("\0", " ")
+    return " ".join(storable.split())[:_MOST_WORDS]
+
+
+def _reason(problem: Exception) -> str:
+    # The last words of urllib3's messages; what stands before them is the connection's memory address.
+    return str(problem).rpartition(": ")[2] or type(problem).__name__

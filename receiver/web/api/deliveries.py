@@ -1,0 +1,43 @@
+"""The API's list of deliveries."""
+
+import json
+from typing import Any
+
+from flask import Blueprint, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from receiver.ledger.models import Delivery
+from receiver.ledger.reading.deliveries import list_deliveries
+from receiver.web.api.task_json import delivery_json
+from receiver.web.auth import require_api_key
+from receiver.web.filters import (
+    DELIVERY_FIELDS,
+    cursor,
+    read_delivery_cursor,
+    read_delivery_filter,
+    read_limit,
+    refuse_unknown,
+)
+from receiver.web.offload import offload
+
+blueprint = Blueprint("deliveries", __name__, url_prefix="/api/deliveries")
+blueprint.before_request(require_api_key)
+
+
+@blueprint.get("")
+def list_them() -> ResponseReturnValue:
+    """List deliveries without their bodies, newest first: 200 with a page of them and the next one's cursor.
+
+    400: a bad parameter.
+    """
+    arguments = request.args.to_dict()
+    refuse_unknown(arguments, DELIVERY_FIELDS)
+    wanted, before = read_delivery_filter(arguments), read_delivery_cursor(arguments.get("before"))
+    found = offload(list_deliveries, wanted, read_limit(arguments.get("limit", "50")), before)
+    items = [_item(delivery) for delivery in found.deliveries]
+    return jsonify({"items": items, "next": found.next and cursor(found.next)})
+
+
+def _item(delivery: Delivery) -> dict[str, Any]:
+    problem = None if delivery.problem is None else json.loads(delivery.problem)
+    return delivery_json(delivery) | {"task_id": delivery.task_id, "problem": problem}  # type: ignore[attr-defined]

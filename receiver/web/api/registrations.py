@@ -1,0 +1,80 @@
+"""What a caller registers: read strictly, so that a mistake is told and nothing is guessed."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from receiver.clock import from_iso, from_unix
+from receiver.ledger.evidence import Registration
+from receiver.redact import mask_tokens
+from receiver.upstream.results import MAX_ID_LENGTH, clean_text, parse_json
+from receiver.web.current import current_settings
+from receiver.web.errors import BadInput
+from receiver.web.stalls import stall_guard
+
+MOST_TASKS = 1000
+
+
+def read_registrations(body: Any) -> list[Registration]:
+    """Read one task, or {"tasks": [up to MOST_TASKS]}. Raises BadInput, which names the item that is bad."""
+    if not isinstance(body, dict) or "tasks" not in body:
+        return [_registration(body, "")]
+    if not isinstance(body["tasks"], list) or len(body["tasks"]) > MOST_TASKS:
+        raise BadInput(f'"tasks" must be a list of at most {MOST_TASKS} tasks.')
+    return [_registration(item, f"tasks[{i}]: ") for i, item in enumerate(body["tasks"])]
+
+
+def read_json() -> Any:
+    """Return the JSON of the present request's body. Raises BadInput, and 413 for what is too large."""
+    limit = current_settings().max_body_bytes
+    request.max_content_length = limit + 1  # a chunked body that is larger ends there, without an error
+    too_large = RequestEntityTooLarge(f"The body is larger than {limit} bytes (MAX_BODY_BYTES).")
+    try:
+        with stall_guard.reading():
+            body = request.get_data()
+    except RequestEntityTooLarge:
+        raise too_large from None
+    if len(body) > limit:
+        raise too_large
+    try:
+        return parse_json(body.decode())
+    except ValueError:
+        raise BadInput("The body must be JSON in UTF-8.") from None
+
+
+def _registration(item: object, where: str) -> Registration:
+    if not isinstance(item, dict):
+        raise BadInput(f'{where}A task must be an object like {{"id": "..."}}.')
+    names = ("id", "type", "ref", "trace_id", "submitted_at")
+    if unknown := item.keys() - set(names):
+        raise BadInput(f"{where}Unknown field {min(unknown)!r}; there are {', '.join(names)}.")
+    if item.get("id") is None:
+        raise BadInput(f"{where}The id is missing.")
+    texts = {name: _text(item, name, where) for name in names[:-1] if item.get(name) is not None}
+    return Registration(**texts, submitted_at=_moment(item.get("submitted_at"), where))
+
+
+def _text(item: Mapping[str, Any], name: str, where: str) -> str:
+    text = clean_text(item[name])
+    if text is None:
+        raise BadInput(
+            f"{where}The {name} must be a string of 1-{MAX_ID_LENGTH} characters, no NUL or lone surrogate."
+        )
+    if mask_tokens(text) != text:
+        raise BadInput(f"{where}The {name} holds a callback URL, whose token is a secret.")
+    return text
+
+
+def _moment(value: object, where: str) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = from_iso(value) if isinstance(value, str) else from_unix(value)
+    except (ValueError, OverflowError):
+        moment = None
+    if moment is None:
+        raise BadInput(f"{where}The submitted_at must be like 2026-01-31T12:00:00Z, or Unix seconds.")
+    return moment

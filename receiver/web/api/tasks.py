@@ -1,0 +1,118 @@
+"""The task API: register, list, show, ask now, acknowledge."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Blueprint, jsonify, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import NotFound
+
+from receiver.clock import to_iso, utcnow
+from receiver.ledger import store
+from receiver.ledger.models import Task
+from receiver.ledger.reading import listing, queries
+from receiver.ledger.reading.portions import load_briefly, load_first
+from receiver.upstream.results import is_storable
+from receiver.web.api.registrations import read_json, read_registrations
+from receiver.web.api.task_json import delivery_json, loads, lookup_json, task_json
+from receiver.web.auth import require_api_key
+from receiver.web.current import current_settings
+from receiver.web.errors import BadInput
+from receiver.web.filters import FIELDS, cursor, read_cursor, read_filter, read_limit, refuse_unknown
+from receiver.web.offload import offload
+from receiver.web.task_actions import acknowledge_listed, acknowledge_or_409, find_or_404
+from receiver.web.timeline import timeline, versions
+
+blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
+blueprint.before_request(require_api_key)
+
+
+@blueprint.post("")
+def register() -> ResponseReturnValue:
+    """Take note of submitted tasks: one object, or {"tasks": [up to 1000]}.
+
+    201 with the tasks and how many were new; when they are large, the later ones without what makes them so.
+    400 when any item is bad, naming it; then none is registered.
+    """
+    registrations = read_registrations(read_json())
+    created = store.register(registrations, utcnow(), grace=current_settings().reconcile_grace)
+    items = offload(_items, [registration.id for registration in registrations])
+    return jsonify({"items": items, "created": created}), 201
+
+
+@blueprint.get("")
+def list_tasks() -> ResponseReturnValue:
+    """List tasks, newest first: 200 with a page of them and the next one's cursor. 400: a bad parameter."""
+    arguments = request.args.to_dict()
+    refuse_unknown(arguments, FIELDS)
+    wanted, before = read_filter(arguments), read_cursor(arguments.get("before"))
+    found = offload(listing.list_tasks, wanted, read_limit(arguments.get("limit", "50")), before)
+    following = found.next and cursor(found.next)
+    return jsonify({"items": [task_json(task) for task in found.tasks], "next": following})
+
+
+@blueprint.get("/<text:task_id>")
+def show_task(task_id: str) -> ResponseReturnValue:
+    """Show one task with its newest deliveries and look-ups and its timeline; 404 when there is none."""
+    task = find_or_404(task_id)
+    deliveries, lookups = queries.deliveries_of(task.id), queries.lookups_of(task.id)
+    disputed = {
+        version.witness: {"status": version.status, "response": loads(version.response)}
+        for version in versions(task)
+    }
+    shown = {
+        "deliveries": [
+            delivery_json(delivery) | {"duplicate": delivery.duplicate} for delivery in deliveries
+        ],
+        "lookups": [lookup_json(lookup) for lookup in lookups],
+        "timeline": [
+            {"at": to_iso(event.at), "event": event.name, "detail": event.detail}
+            | ({"versions": disputed} if event.name == "disputed" else {})
+            for event in timeline(task, deliveries, lookups)
+        ],
+    }
+    return jsonify(task_json(task) | shown)
+
+
+@blueprint.post("/<text:task_id>/reconcile")
+def ask_now(task_id: str) -> ResponseReturnValue:
+    """Make a task due at once: 202, the next run of the reconciler asks. 404 when we never heard of it."""
+    now = utcnow()
+    if not is_storable(task_id) or not store.ask_now(task_id, now):
+        raise NotFound("No such task.")
+    return jsonify({"id": task_id, "next_lookup_at": to_iso(now)}), 202
+
+
+@blueprint.post("/<text:task_id>/acknowledge")
+def acknowledge(task_id: str) -> ResponseReturnValue:
+    """Note that a person has seen a task's dispute: 200 with the task, also when it was noted before.
+
+    404 when we never heard of it, 409 when it is not disputed.
+    """
+    return jsonify(task_json(acknowledge_or_409(task_id)))
+
+
+@blueprint.post("/acknowledge")
+def acknowledge_some() -> ResponseReturnValue:
+    """Acknowledge up to 1,000 disputes, the newest that the query's filter holds: 200 with how many it were.
+
+    `more` tells whether others are left. 400: a bad parameter.
+    """
+    arguments = request.args.to_dict()
+    if unknown := arguments.keys() - set(FIELDS):
+        raise BadInput(f"Unknown parameter {min(unknown)!r}; there are {', '.join(sorted(FIELDS))}.")
+    acknowledged, more = acknowledge_listed(read_filter(arguments))
+    return jsonify({"acknowledged": acknowledged, "more": more})
+
+
+def _items(task_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return tasks as the API shows them; those past the first few MB leave out what may be large."""
+    whole = load_first(task_ids)
+    rest = task_ids[len(whole) :]
+    brief = load_briefly(rest)
+    return [task_json(task) for task in whole] + [_without_large(brief[task_id]) for task_id in rest]
+
+
+def _without_large(task: Task) -> dict[str, Any]:
+    shown = task_json(task)
+    return {name: shown[name] for name in shown if name not in {"request", "response", "error"}}

@@ -1,0 +1,166 @@
+"""How the pages put times, sizes and a task's state into words. Pure."""
+
+from datetime import datetime, timedelta
+
+from receiver.clock import SKEW
+from receiver.ledger.models import Task
+from receiver.redact import mask_tokens
+from receiver.upstream.results import EXPIRED, FAILED, FINAL, PENDING
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_JUST_NOW_SECONDS = 2
+_LIKELY_FORGED = "The callback may be forged: if it is, change CALLBACK_TOKEN."
+_MAY_BE_REFUSED = "Upstream may keep no record of a submission that it refused."
+_LIKELY_ACCOUNT = (
+    "It knew none of the tasks that it was asked about lately. Most likely ACEDATACLOUD_API_TOKEN belongs to"
+    " another account than the one that submits them."
+)
+
+
+def exact(moment: datetime) -> str:
+    """Return a moment to the second: 2026-01-31 12:00:00 UTC."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def as_input(moment: datetime | None) -> str:
+    """Return a moment as a browser's field for one takes it; empty without one."""
+    if moment is None:
+        return ""
+    # No finer than need be, and than a browser's field can be.
+    finest = "milliseconds" if moment.microsecond else "seconds" if moment.second else "minutes"
+    return moment.isoformat(timespec=finest)
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """Return how long ago something happened, such as `4 min ago`.
+
+    What seems to happen later only was dated by a wrong clock.
+    """
+    gone = now - moment
+    if gone < -SKEW:
+        return f"{span(-gone)} in the future: a clock is wrong"
+    return "just now" if gone.total_seconds() < _JUST_NOW_SECONDS else f"{span(gone)} ago"
+
+
+def ahead(moment: datetime, now: datetime) -> str:
+    """Return in what time something is to come, such as `in 20 s`; `just now` when that is past."""
+    left = moment - now
+    return "just now" if left.total_seconds() < _JUST_NOW_SECONDS else f"in {span(left)}"
+
+
+def span(length: timedelta) -> str:
+    """Return a length of time as people tell it: `42 s`, `4 min`, `1 h 20 min`, `3 days`."""
+    seconds = int(length.total_seconds())
+    if seconds < _MINUTE:
+        return f"{seconds} s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE} min"
+    if seconds < 2 * _DAY:
+        hours, minutes = seconds // _HOUR, seconds % _HOUR // _MINUTE
+        return f"{hours} h {minutes} min" if minutes and hours < 10 else f"{hours} h"
+    return f"{seconds // _DAY:,} days"
+
+
+def lasted(length: timedelta) -> str:
+    """Return how long something lasted, to the second below an hour: `0.7 s`, `42 s`, `4 min 12 s`, `1 h`."""
+    if length < timedelta(seconds=10):
+        return took(length)
+    minutes, seconds = divmod(int(length.total_seconds()), _MINUTE)
+    if not 1 <= minutes < _HOUR // _MINUTE or not seconds:
+        return span(length)
+    return f"{minutes} min {seconds} s"
+
+
+def took(length: timedelta) -> str:
+    """Return how long something took, the finer the shorter: `20 ms`, `0.7 s`, `4 min`."""
+    seconds = length.total_seconds()
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 10 else span(length)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people read it: 812 bytes, 1.2 kB, 3.4 MB."""
+    if count < 1000:
+        return counted(count, "byte")
+    return f"{count / 1000:,.1f} kB" if count < 999_950 else f"{count / 1_000_000:,.1f} MB"
+
+
+def counted(count: int, noun: str, nouns: str | None = None) -> str:
+    """Return a number with its noun: `1 task`, `1,200 tasks`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {nouns or f'{noun}s'}"
+
+
+def share(part: int, whole: int) -> str:
+    """Return how much of a whole something is: `2.6 %`, `0 %`. Of nothing there is no share, but `none`."""
+    if not whole:
+        return "none"
+    percent = 100 * part / whole
+    return f"{percent:.0f} %" if percent in {0, 100} or percent >= 10 else f"{max(percent, 0.1):.1f} %"
+
+
+def shown(text: object, limit: int = 300) -> str:
+    """Return a text of somebody else's as a page may show it: callback tokens masked, cut at `limit`.
+
+    A lone surrogate, which no page can be encoded with, becomes its escape.
+    """
+    whole = mask_tokens(str(text).encode(errors="backslashreplace").decode())
+    return whole if len(whole) <= limit else f"{whole[:limit]}…"
+
+
+def heading(task: Task) -> str:
+    """Return what a task is best known by: its prompt, else its ref, else its id."""
+    return shown(task.prompt or task.ref or task.id)
+
+
+def trust(task: Task, knows_none: bool = False) -> str:
+    """Return what speaks for a task's status: callbacks are unsigned, the Tasks API's word counts.
+
+    `knows_none` tells that upstream knew none of the tasks that it was asked about lately.
+    """
+    if task.disputed and task.confirmed is None:
+        said = f"a callback says {task.callback_status}, the Tasks API has not confirmed it in time"
+        return f"Disputed: {said}. {_LIKELY_ACCOUNT if knows_none else _LIKELY_FORGED}"
+    if task.disputed:
+        return (
+            f"Disputed: a callback says {task.callback_status}, the Tasks API says {task.lookup_status}."
+            " The Tasks API's word counts; the callback may be forged: if it is, change CALLBACK_TOKEN."
+        )
+    if task.confirmed and task.callback_status in FINAL:
+        return f"Confirmed: callback and Tasks API both say {task.status}."
+    if task.confirmed:
+        return f"The Tasks API says {task.status}. The final callback never came."
+    if task.status == FAILED:
+        return f"Not confirmed: only a callback says so. {_MAY_BE_REFUSED}"
+    if task.status in FINAL:
+        return "Not confirmed: only a callback says so, and callbacks are unsigned."
+    return "Neither a callback nor the Tasks API has told of a final result."
+
+
+def next_lookup(task: Task, now: datetime, hindrance: str | None) -> str:
+    """Return when a task is next asked about and why then, or why it is not.
+
+    `hindrance` is what keeps the reconciler from asking now; None when nothing does.
+    """
+    if task.next_lookup_at is None:
+        return _why_never(task)
+    if task.next_lookup_at <= now:
+        return f"Due, but {hindrance}." if hindrance else "Due now: the next run asks."
+    when = ahead(task.next_lookup_at, now)
+    when = f"{when[:1].upper()}{when[1:]}"
+    if task.status in FINAL:
+        return f"{when}, to confirm what the callback says."
+    if task.attempts:
+        asked = counted(task.attempts, "look-up")
+        return f"{when}, after {asked} without a final result; the wait grows each time."
+    return f"{when}, unless a callback settles it before."
+
+
+def _why_never(task: Task) -> str:
+    if task.confirmed is not None:
+        return "None: upstream has given its final answer."
+    if task.status == EXPIRED or task.gave_up_at:
+        return "None: Backstop gave up asking. A late callback may still settle it."
+    if task.status == PENDING:
+        return "None is planned."
+    return "None: the callback was taken at its word."

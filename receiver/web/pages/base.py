@@ -1,0 +1,65 @@
+"""What all pages have in common: who may see them, what they may load, and how they put things."""
+
+from flask import Blueprint, Flask, Response, request
+
+from receiver.clock import to_iso
+from receiver.web import auth, formatting, response_view
+from receiver.web.current import address, current_settings, stand_in
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'{pictures};"
+    " media-src {media}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_FILTERS = (
+    *(formatting.exact, formatting.ago, formatting.took, formatting.lasted, formatting.size),
+    *(formatting.counted, formatting.share, formatting.shown, formatting.heading, formatting.trust),
+    formatting.next_lookup,
+)
+
+
+def page_blueprint(name: str) -> Blueprint:
+    """Return a blueprint whose pages are for visitors who have signed in."""
+    blueprint = Blueprint(name, __name__)
+    blueprint.before_request(auth.require_visitor)
+    blueprint.before_request(auth.require_form_of_ours)
+    return blueprint
+
+
+def add_to_pages(app: Flask) -> None:
+    """Give the templates their filters, and the answers their headers."""
+    for each in (*_FILTERS, to_iso, response_view.problem_of, response_view.printed):
+        app.add_template_filter(each)
+    app.add_template_filter(lambda task: response_view.thumbnail_of(task, stand_in()), "thumbnail_of")
+    app.add_template_filter(zip, "zip")
+    app.context_processor(_for_templates)
+    app.after_request(_protect)
+
+
+def _for_templates() -> dict[str, object]:
+    return {
+        "thumbnails": current_settings().thumbnails,
+        "signed_in": auth.has_session,
+        "address": address,
+    }
+
+
+def _picture_sources() -> list[str]:
+    if not current_settings().thumbnails:
+        return []
+    return ["https:", origin] if (origin := stand_in()) else ["https:"]
+
+
+def _protect(response: Response) -> Response:
+    """Let a browser that shows an answer of ours load and do nothing beyond it, and keep no copy."""
+    if response.mimetype == "text/html":
+        sources = [f" {source}" for source in _picture_sources()]
+        policy = _POLICY.format(pictures="".join(sources), media="".join(sources).strip() or "'none'")
+        response.headers["Content-Security-Policy"] = policy
+    if request.endpoint not in {"static", "callbacks.receive"}:  # a program reads a callback's answer
+        response.headers.update(_HEADERS)
+    return response

@@ -1,0 +1,86 @@
+"""Lists of tasks as files: CSV for spreadsheets, JSON Lines for programs. Made while they are sent."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from receiver.clock import to_iso
+from receiver.ledger.models import Task
+from receiver.ledger.reading.listing import Found
+from receiver.redact import mask_tokens
+from receiver.web.api.task_json import task_json
+from receiver.web.response_view import failure_of, image_of
+
+_COLUMNS = (
+    *("id", "type", "ref", "trace_id", "status", "progress", "settled_by", "confirmed", "disputed"),
+    *("prompt", "image_url", "error_code", "error_message", "first_heard_at", "registered_at"),
+    *("submitted_at", "settled_at", "finished_at", "deliveries", "lookups", "next_lookup_at"),
+    *("last_lookup_error", "acknowledged_at"),
+)
+_NAMED_OTHERWISE = {
+    "first_heard_at": "created_at",
+    "deliveries": "delivery_count",
+    "lookups": "lookup_count",
+}
+# Where a cell would be a formula to a spreadsheet, and run as somebody else's: also in the middle, because in
+# many countries a spreadsheet takes a semicolon for the end of a cell, and a quote there for its beginning.
+_BEFORE_SIGN = re.compile(r'(?<![\s;"])[\s;"]*+(?=[=+\-@])')
+_ENDS_CELL = re.compile(r"[;\t\r\n]")
+
+
+def as_json_lines(pages: Iterable[Found]) -> Iterator[str]:
+    """Yield the tasks as the API shows them, a line of JSON for each."""
+    for found in pages:
+        lines = (json.dumps(task_json(task), ensure_ascii=False, allow_nan=False) for task in found.tasks)
+        yield _sendable("".join(f"{mask_tokens(line)}\n" for line in lines))
+
+
+def as_csv(pages: Iterable[Found]) -> Iterator[str]:
+    """Yield a line of column names and a line for each task. What would be a formula gets a ' before it."""
+    yield _csv_lines([_COLUMNS])
+    for found in pages:
+        yield _csv_lines([_cells(task) for task in found.tasks])
+
+
+def _cells(task: Task) -> list[str]:
+    failure = failure_of(task)
+    found_within = {
+        "image_url": image_of(task),
+        "error_code": failure and failure.code,
+        "error_message": failure and failure.message,
+    }
+    return [
+        _cell(found_within[name] if name in found_within else getattr(task, _NAMED_OTHERWISE.get(name, name)))
+        for name in _COLUMNS
+    ]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        text = _BEFORE_SIGN.sub(_with_quote, mask_tokens(value))
+        return f"'{text}" if text.startswith(("\t", "\r", "\n")) else text
+    return str(to_iso(value) if isinstance(value, datetime) else value)
+
+
+def _with_quote(found: re.Match[str]) -> str:
+    begins_cell = found.start() == 0 or _ENDS_CELL.search(found[0])
+    return f"{found[0]}'" if begins_cell else found[0]
+
+
+def _csv_lines(rows: Iterable[Iterable[str]]) -> str:
+    lines = io.StringIO()
+    csv.writer(lines).writerows(rows)
+    return _sendable(lines.getvalue())
+
+
+def _sendable(text: str) -> str:
+    """Return the text with lone surrogates as their escapes: no file can be encoded with them."""
+    return text.encode(errors="backslashreplace").decode()

@@ -1,0 +1,140 @@
+"""The overview: how things stand, the last day or week as plots, and the newest tasks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from flask import render_template, request
+from flask.typing import ResponseReturnValue
+
+from receiver.clock import utcnow
+from receiver.config import Settings
+from receiver.ledger.models import database
+from receiver.ledger.pauses import current_pause
+from receiver.ledger.reading import disputes, queries, tally
+from receiver.ledger.reading.deliveries import DeliveryFilter, list_deliveries
+from receiver.ledger.reading.listing import TaskFilter, list_briefly
+from receiver.ledger.reading.standing import FAILING_AFTER_RUNS
+from receiver.ledger.reading.tally import Outcomes
+from receiver.web.current import current_settings
+from receiver.web.errors import BadInput
+from receiver.web.intake import REFUSED_TOLD_FOR, Intake, current_intake
+from receiver.web.offload import offload
+from receiver.web.pages import plots
+from receiver.web.pages.base import page_blueprint
+from receiver.web.pages.facts import Facts
+from receiver.web.pages.summary import next_run, summarise
+from receiver.web.writes import Writes
+
+blueprint = page_blueprint("overview")
+
+_HOUR, _DAY, _WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
+_MOST_TASKS = 10
+_MOST_UNREADABLE = 5
+# By the name of a span in the URL: what it is called, and how many hours each of its slots has.
+_SPANS = {"24h": ("last 24 h", 1), "7d": ("last 7 days", 6)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Lately:
+    """What became of the tasks of the last week, by the hour in which they were first heard of."""
+
+    day: Mapping[datetime, Outcomes]
+    week: Mapping[datetime, Outcomes]
+
+    @property
+    def last_day(self) -> Outcomes:
+        return sum(self.day.values(), Outcomes())
+
+    @property
+    def last_week(self) -> Outcomes:
+        return sum(self.week.values(), Outcomes())
+
+
+@blueprint.get("/")
+def show() -> ResponseReturnValue:
+    """Show how things stand: 200. `?span=7d` plots a week instead of a day; 400 for another span."""
+    span = request.args.get("span", "24h")
+    if span not in _SPANS:
+        raise BadInput(f"span must be one of {', '.join(_SPANS)}.")
+    now, settings = utcnow(), current_settings()
+    intake = current_intake()
+    shown = offload(_read, now, settings, intake, intake.writes())
+    lately, facts = shown["lately"], shown["facts"]
+    hours, hours_a_slot = {"24h": lately.day, "7d": lately.week}[span], _SPANS[span][1]
+    return render_template(
+        "overview.html",
+        now=now,
+        since={"24h": min(lately.day), "7d": min(lately.week)},
+        spans={name: title for name, (title, _) in _SPANS.items()},
+        span=span,
+        plot=plots.plot_by_time(hours, hours_a_slot),
+        summaries=summarise(facts),
+        next_run=next_run(facts),
+        public_url=settings.public_url,
+        **shown,
+    )
+
+
+def _read(now: datetime, settings: Settings, intake: Intake, writes: Writes) -> dict[str, Any]:
+    with database.connection_context():
+        lately, ever = _lately(now), tally.count_outcomes()
+        unreadable = DeliveryFilter(verdict="unreadable", since=now - _DAY)
+        return {
+            "lately": lately,
+            "ever": ever,
+            "facts": _facts(now, settings, lately, ever.pending, intake, writes),
+            "old_tokens": _old_tokens(settings),
+            "tasks": list_briefly(TaskFilter(), _MOST_TASKS).tasks,
+            "lengths": plots.plot_lengths(tally.count_by_length(min(lately.day))),
+            "unreadable": list_deliveries(unreadable, _MOST_UNREADABLE).deliveries,
+            "ever_unreadable": bool(list_deliveries(DeliveryFilter(verdict="unreadable"), 1).deliveries),
+        }
+
+
+def _lately(now: datetime) -> _Lately:
+    # From the beginning of an hour, by which the totals are kept: rather a little more than too little.
+    week = tally.count_by_hour(now - _WEEK, now)
+    day = {hour: one for hour, one in week.items() if hour + _HOUR > now - _DAY}
+    return _Lately(day, week)
+
+
+def _old_tokens(settings: Settings) -> list[tuple[int, datetime | None]]:
+    """Return for each older callback token its place among all, from 1, and when it was last used."""
+    used = queries.old_tokens_used_at()
+    return [(place + 1, used.get(place)) for place in range(1, len(settings.callback_tokens))]
+
+
+def _facts(
+    now: datetime, settings: Settings, lately: _Lately, pending: int, intake: Intake, writes: Writes
+) -> Facts:
+    last_day = lately.last_day
+    newest = list_briefly(TaskFilter(), 1).tasks
+    runs, asking_runs = queries.list_runs(1), queries.list_runs(1, asked=True)
+    refused = intake.refused_since(now - REFUSED_TOLD_FOR)
+    given_up, given_up_known_since = queries.given_up(now - _DAY)
+    return Facts(
+        now=now,
+        interval=settings.reconcile_interval,
+        may_ask=settings.api_token is not None,
+        newest_at=newest[0].created_at if newest else None,
+        pending=pending,
+        oldest_pending_at=queries.oldest_pending_at(),
+        last_day=last_day,
+        last_day_began=min(lately.day),
+        given_up=given_up,
+        given_up_known_since=given_up_known_since,
+        disputed=disputes.count_unacknowledged(min(lately.day)),
+        knows_none=disputes.knows_none(now - _DAY),
+        slowest_recovery=queries.slowest_recovery(min(lately.day)) if last_day.missed else None,
+        last_run=runs[0] if runs else None,
+        last_asking_run=asking_runs[0] if asking_runs else None,
+        failing_runs=queries.failing_runs(FAILING_AFTER_RUNS),
+        reconciler_seen_at=queries.reconciler_seen_at(now),
+        pause=current_pause(now),
+        spooled=intake.spool.depth(),
+        set_aside=intake.spool.set_aside(),
+        writes=intake.corrected(writes, refused),
+        refused=refused,
+    )

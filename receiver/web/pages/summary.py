@@ -1,0 +1,259 @@
+"""How things stand, as the overview tells it: the worst first, with what to do about it. Pure."""
+
+from datetime import datetime, timedelta
+
+from receiver.clock import to_iso
+from receiver.ledger.models import Pause
+from receiver.ledger.reading.standing import FAILING_AFTER, FAILING_AFTER_RUNS
+from receiver.web.formatting import ago, ahead, counted, exact, lasted, shown, span
+from receiver.web.pages import callbacks_told, disputes
+from receiver.web.pages.facts import Facts, Listed, Summary
+from receiver.web.writes import REFUSED
+
+START_RECONCILER = "python -m reconcile"
+_NOBODY_ASKS = "nobody asks about those that never come."
+_SILENT_AFTER_INTERVALS = 3
+_FAILING_LATELY = timedelta(minutes=10)  # asked about no more, nothing is known: it may be up again
+
+
+def summarise(facts: Facts) -> list[Summary]:
+    """Return how things stand in one sentence, and after it what else is wrong. Each cause is told once."""
+    problems = (
+        *callbacks_told.problems(facts),
+        _reconciler_away(facts),
+        _paused(facts),
+        _failing(facts),
+        _knows_none(facts),
+        _given_up(facts),
+        _disputed(facts),
+    )
+    told = sorted((one for one in problems if one), key=lambda one: one.severity != "trouble")
+    return told or [_nothing_yet(facts) or _at_work(facts) or _well(facts)]
+
+
+def next_run(facts: Facts) -> str:
+    """Return when the next run is due, or how long the reconciler has been overdue with it."""
+    run = facts.last_run
+    if run is None or facts.reconciler_seen_at is None:
+        return "The reconciler has never run."
+    if facts.silent:
+        if facts.seen_in_future:
+            return f"Unknown: {_in_future(facts)}."
+        broken_off = "" if run.finished_at else " in the middle of a run"
+        return f"Overdue: the reconciler has been silent{broken_off} since {exact(facts.reconciler_seen_at)}."
+    if run.finished_at is None:
+        return "A run is in progress."
+    due_at = run.started_at + facts.interval
+    soon = due_at - facts.now < timedelta(seconds=2)
+    return "The next run is due now." if soon else f"The next run is due {ahead(due_at, facts.now)}."
+
+
+def hindrance(facts: Facts) -> str | None:
+    """Return what keeps the reconciler from asking upstream now; None when nothing does."""
+    if facts.reconciler_seen_at is None:
+        return "the reconciler has never run"
+    if facts.seen_in_future:
+        return _in_future(facts)
+    if facts.silent:
+        return f"the reconciler has not run {_since(facts.reconciler_seen_at, facts)}"
+    if facts.pause is None:
+        return None
+    if not facts.pause.account:
+        return "upstream wants no look-ups for a while"
+    since, probe = _since(facts.pause.started_at, facts), _probe(facts.pause, facts)
+    return f"upstream refuses look-ups {since}; the next probe {probe}"
+
+
+def _reconciler_away(facts: Facts) -> Summary | None:
+    if facts.reconciler_seen_at is None:
+        if facts.newest_at is None:
+            text = f"nothing has arrived yet, and the reconciler has never run.{_starting(facts)}"
+            return Summary("attention", "Almost ready", text, START_RECONCILER)
+        taken_in = "callbacks are taken in, but " if _taken_in(facts) else ""
+        text = f"{taken_in}the reconciler has never run: {_NOBODY_ASKS}"
+    elif facts.seen_in_future:
+        text = f"{_in_future(facts)}. See that it runs, and that the clocks of all machines are right."
+        text += f"{_taken_in(facts)} If it does not run, {_NOBODY_ASKS}"
+    elif facts.silent:
+        text = f"the reconciler has not run {_since(facts.reconciler_seen_at, facts)}."
+        text += f"{_taken_in(facts)} Meanwhile {_NOBODY_ASKS}"
+    else:
+        return None
+    text += f"{_waiting(facts)}{_starting(facts)}"
+    return Summary("trouble", "Trouble", text, START_RECONCILER, _waiting_ones(facts))
+
+
+def _taken_in(facts: Facts) -> str:
+    return "" if facts.writes.callbacks == REFUSED else " Callbacks are still taken in."
+
+
+def _in_future(facts: Facts) -> str:
+    seen_at = facts.reconciler_seen_at or facts.now
+    return f"the reconciler last ran at {exact(seen_at)}, which is {span(seen_at - facts.now)} in the future"
+
+
+def _starting(facts: Facts) -> str:
+    if facts.may_ask:
+        return " Start it with"
+    return " It needs ACEDATACLOUD_API_TOKEN, which is not set: set it, and start it with"
+
+
+def _paused(facts: Facts) -> Summary | None:
+    pause = facts.pause
+    if pause is None:
+        return None
+    why = f"“{shown(pause.reason).rstrip('.')}”"
+    if facts.reconciler_away:
+        return _paused_while_away(pause, why)
+    if not pause.account:
+        text = f"upstream wants no look-ups for a while: {why}. They go on by themselves.{_waiting(facts)}"
+        return Summary("attention", "Attention", text, listed=_waiting_ones(facts))
+    mend = f"Mend the account or the token (ACEDATACLOUD_API_TOKEN); the next probe {_probe(pause, facts)}."
+    text = f"upstream refuses look-ups {_since(pause.started_at, facts)}: {why}. {mend}"
+    text = f"{text}{_taken_in(facts)}{_waiting(facts)}"
+    return Summary("trouble", "Trouble", text, listed=_waiting_ones(facts))
+
+
+def _paused_while_away(pause: Pause, why: str) -> Summary | None:
+    # What waits is told with the missing reconciler. A pause that ends by itself is no matter meanwhile.
+    if not pause.account:
+        return None
+    text = (
+        f"upstream refused look-ups when the reconciler last asked: {why}."
+        " Mend the account or the token (ACEDATACLOUD_API_TOKEN) too."
+    )
+    return Summary("trouble", "Trouble", text)
+
+
+def _probe(pause: Pause, facts: Facts) -> str:
+    probe_at = pause.next_probe_at or facts.now
+    return f"comes {ahead(probe_at, facts.now)}" if probe_at > facts.now else "is due now"
+
+
+def _failing(facts: Facts) -> Summary | None:
+    failing, run = facts.failing_runs, facts.last_asking_run
+    if facts.reconciler_away or facts.pause is not None:
+        return None  # nobody asks: why not is told already
+    if run is None or len(failing) < FAILING_AFTER_RUNS:
+        return None
+    lately = max(_FAILING_LATELY, facts.interval * _SILENT_AFTER_INTERVALS)
+    # A run that is in progress may be about to find out: it can take long.
+    in_progress = facts.last_run is not None and facts.last_run.finished_at is None
+    is_old = not in_progress and facts.now - (run.finished_at or run.started_at) > lately
+    if facts.now - failing[0].started_at < FAILING_AFTER or is_old:
+        return None
+    since, why = _since(failing[0].started_at, facts), f"“{shown(run.error).rstrip('.')}”"
+    mend = "Look-ups are repeated by themselves; when it goes on, see whether Ace Data Cloud is up."
+    if run.errors < run.calls:
+        return Summary(
+            "attention", "Attention", f"most look-ups have failed {since}, the last with {why}. {mend}"
+        )
+    severity, label = ("trouble", "Trouble") if facts.pending else ("attention", "Attention")
+    text = f"look-ups have failed {since}, the last with {why}. {mend}{_taken_in(facts)}"
+    return Summary(severity, label, f"{text}{_waiting(facts)}", listed=_waiting_ones(facts))
+
+
+def _knows_none(facts: Facts) -> Summary | None:
+    # While nobody asks, that alone explains what waits.
+    waiting = facts.pending if not facts.reconciler_away and facts.pause is None else 0
+    if not facts.knows_none or not (facts.disputed or facts.given_up or waiting):
+        return None
+    text = disputes.of_another_account(facts.disputed, facts.given_up)
+    if waiting:
+        text += _waiting(facts)
+    listed = (*_disputed_ones(facts), *_given_up_ones(facts), *(_waiting_ones(facts) if waiting else ()))
+    return Summary("attention", "Attention", text, listed=listed)
+
+
+def _given_up(facts: Facts) -> Summary | None:
+    if not facts.given_up or facts.knows_none:
+        return None
+    were = "was" if facts.given_up == 1 else "were"
+    text = (
+        f"{counted(facts.given_up, 'task')} {were} given up in the last 24 h: upstream gave no final answer."
+    )
+    return Summary("attention", "Attention", text, listed=_given_up_ones(facts))
+
+
+def _disputed(facts: Facts) -> Summary | None:
+    if not facts.disputed or facts.knows_none:
+        return None
+    text = disputes.of_last_day(facts.disputed)
+    return Summary("attention", "Attention", text, listed=_disputed_ones(facts))
+
+
+def _disputed_ones(facts: Facts) -> tuple[Listed, ...]:
+    query = f"disputed=true&acknowledged=false{_from(facts.last_day_began)}"
+    return (Listed("Show what is disputed", query),) if facts.disputed else ()
+
+
+def _given_up_ones(facts: Facts) -> tuple[Listed, ...]:
+    query = f"status=expired{_from(facts.given_up_known_since)}"
+    return (Listed("Show what was given up", query),) if facts.given_up else ()
+
+
+def _missed_ones(facts: Facts) -> tuple[Listed, ...]:
+    query = f"missed=true{_from(facts.last_day_began)}"
+    return (Listed("Show what was recovered", query),) if facts.last_day.missed else ()
+
+
+def _from(moment: datetime | None) -> str:
+    return f"&since={to_iso(moment)}" if moment else ""
+
+
+def _nothing_yet(facts: Facts) -> Summary | None:
+    if facts.newest_at is not None:
+        return None
+    return Summary("well", "Ready", "the reconciler runs, and nothing has arrived yet.")
+
+
+def _at_work(facts: Facts) -> Summary | None:
+    if not facts.pending:
+        return None
+    text = f"{counted(facts.pending, 'task')} {_is_are(facts.pending)} waiting for a result"
+    if facts.oldest_pending_at and facts.now - facts.oldest_pending_at >= timedelta(seconds=1):
+        text += f", the oldest for {span(facts.now - facts.oldest_pending_at)}"
+    if facts.last_day.settled:
+        text += f"; {facts.last_day.settled:,} of the last 24 h {_is_are(facts.last_day.settled)} settled"
+    listed = (*_waiting_ones(facts), *_missed_ones(facts))
+    return Summary("busy", "At work", f"{text}. {_missed(facts)}".rstrip(), listed=listed)
+
+
+def _well(facts: Facts) -> Summary:
+    settled = facts.last_day.settled
+    text = f"all {settled:,} tasks of the last 24 h are settled."
+    if settled < 2:
+        text = (
+            "the one task of the last 24 h is settled."
+            if settled
+            else "every task is settled, and the last 24 h brought no new one."
+        )
+    return Summary("well", "All is well", f"{text} {_missed(facts)}".rstrip(), listed=_missed_ones(facts))
+
+
+def _missed(facts: Facts) -> str:
+    missed = facts.last_day.missed
+    if not missed:
+        return "No callback was lost." if facts.last_day.settled else ""
+    took = f" after {lasted(facts.slowest_recovery)}" if facts.slowest_recovery is not None else ""
+    if missed == 1:
+        return f"1 callback never came; it was recovered{took}."
+    return f"{missed:,} callbacks never came; all were recovered{', the slowest' if took else ''}{took}."
+
+
+def _since(moment: datetime, facts: Facts) -> str:
+    return f"since {exact(moment)} ({ago(moment, facts.now)})"
+
+
+def _waiting(facts: Facts) -> str:
+    if not facts.pending:
+        return ""
+    return f" {counted(facts.pending, 'task')} {_is_are(facts.pending)} waiting for a result."
+
+
+def _waiting_ones(facts: Facts) -> tuple[Listed, ...]:
+    return (Listed("Show what waits", "status=pending"),) if facts.pending else ()
+
+
+def _is_are(count: int) -> str:
+    return "is" if count == 1 else "are"

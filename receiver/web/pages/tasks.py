@@ -1,0 +1,150 @@
+"""The pages about tasks: the list with its filters and exports, and one task."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from urllib.parse import urlencode
+
+from flask import Response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import NotFound
+
+from receiver.clock import utcnow
+from receiver.ledger import store
+from receiver.ledger.models import database
+from receiver.ledger.pauses import current_pause
+from receiver.ledger.reading import disputes, queries
+from receiver.ledger.reading.listing import Found, TaskFilter, list_briefly, list_tasks
+from receiver.ledger.reading.matching import count_matching
+from receiver.upstream.results import STATUSES, is_storable
+from receiver.web import response_view, task_actions
+from receiver.web.current import current_settings, stand_in
+from receiver.web.filters import FIELDS, SETTLERS, cursor, read_cursor, read_filter
+from receiver.web.formatting import as_input
+from receiver.web.offload import offload
+from receiver.web.pages import exports
+from receiver.web.pages.base import page_blueprint
+from receiver.web.pages.facts import Facts
+from receiver.web.pages.summary import hindrance
+from receiver.web.timeline import timeline, upstream_changed, versions
+
+blueprint = page_blueprint("task_pages")
+
+_DAY = timedelta(days=1)
+_MOST_TASKS = 20
+_MOST_EXPORTED_AT_ONCE = 200  # between two pages others are served
+
+
+@blueprint.get("/tasks")
+def show_list() -> ResponseReturnValue:
+    """Show the newest tasks that the filter in the URL holds: 200. 400 for a filter that makes no sense."""
+    query, now = _query(), utcnow()
+    wanted, before = read_filter(query), request.args.get("before")
+    found = offload(list_briefly, wanted, _MOST_TASKS, read_cursor(before))
+    # Whether the pages before this one held nothing either: a search that goes on by itself.
+    none_yet = not found.tasks and (before is None or "none" in request.args)
+    following = query | ({"none": "yet"} if none_yet else {})
+    return render_template(
+        "tasks.html",
+        now=now,
+        found=found,
+        query=query,
+        before=before,
+        none_yet=none_yet,
+        total=None if before else offload(count_matching, wanted, now),
+        older=found.next and _link(following | {"before": cursor(found.next)}),
+        since=as_input(wanted.since),
+        until=as_input(wanted.until),
+        statuses=STATUSES,
+        settlers=SETTLERS,
+        may_acknowledge=(wanted.disputed or wanted.acknowledged is False)
+        and any(task.disputed and not task.acknowledged_at for task in found.tasks),
+    )
+
+
+@blueprint.get("/tasks.csv")
+def export_csv() -> ResponseReturnValue:
+    """Send all tasks that the URL's filter holds, as CSV: 200, streamed. 400: a bad filter."""
+    return _download(exports.as_csv(_all_tasks(read_filter(_query()))), "text/csv", "csv")
+
+
+@blueprint.get("/tasks.jsonl")
+def export_json_lines() -> ResponseReturnValue:
+    """Send all tasks that the URL's filter holds, a line of JSON each: 200, streamed. 400: a bad filter."""
+    return _download(exports.as_json_lines(_all_tasks(read_filter(_query()))), "application/jsonl", "jsonl")
+
+
+@blueprint.get("/tasks/<text:task_id>")
+def show_task(task_id: str) -> ResponseReturnValue:
+    """Show all that is known of one task: 200, or 404 when we never heard of it."""
+    now = utcnow()
+    with database.connection_context():
+        task = task_actions.find_or_404(task_id)
+        deliveries, lookups = queries.deliveries_of(task.id), queries.lookups_of(task.id)
+        facts = Facts(
+            now=now,
+            interval=current_settings().reconcile_interval,
+            pause=current_pause(now),
+            reconciler_seen_at=queries.reconciler_seen_at(now),
+        )
+    return render_template(
+        "task.html",
+        now=now,
+        task=task,
+        contents=response_view.contents_of(task, stand_in()),
+        failure=response_view.failure_of(task),
+        response=response_view.printed(task.response),
+        request_body=response_view.printed(task.request),
+        deliveries=deliveries,
+        lookups=lookups,
+        events=timeline(task, deliveries, lookups),
+        versions=versions(task),
+        changed=upstream_changed(lookups),
+        knows_none=task.disputed and disputes.knows_none(now - _DAY),
+        hindrance=hindrance(facts),
+    )
+
+
+@blueprint.post("/tasks")
+def acknowledge_listed() -> ResponseReturnValue:
+    """Acknowledge the newest disputes that the filter in the URL holds, up to 1,000: 303 back to the list."""
+    task_actions.acknowledge_listed(read_filter(_query()))
+    return redirect(_link(_query()), 303)
+
+
+@blueprint.post("/tasks/<text:task_id>")
+def ask_or_acknowledge(task_id: str) -> ResponseReturnValue:
+    """Ask upstream about a task in the next run, or with `do=acknowledge` acknowledge its dispute: 303.
+
+    404 when we never heard of it, 409 when it is not disputed.
+    """
+    if request.form.get("do") == "acknowledge":
+        task_actions.acknowledge_or_409(task_id)
+    elif not is_storable(task_id) or not store.ask_now(task_id, utcnow()):
+        raise NotFound("No such task: it was never registered, and no callback named it.")
+    return redirect(url_for("task_pages.show_task", task_id=task_id), 303)
+
+
+def _link(query: Mapping[str, str]) -> str:
+    return f"{url_for('task_pages.show_list')}?{urlencode(query)}"
+
+
+def _query() -> dict[str, str]:
+    # A form sends the fields that were left empty too.
+    return {name: text for name in FIELDS if (text := request.args.get(name, "").strip())}
+
+
+def _all_tasks(wanted: TaskFilter) -> Iterator[Found]:
+    """Yield page after page of what a filter holds, each when the one before it has been sent."""
+    before = None
+    while True:
+        found: Found = offload(list_tasks, wanted, _MOST_EXPORTED_AT_ONCE, before)
+        yield found
+        if found.next is None:
+            return
+        before = found.next
+
+
+def _download(lines: Iterator[str], mimetype: str, suffix: str) -> Response:
+    name = f"backstop-tasks-{utcnow():%Y%m%d-%H%M%S}.{suffix}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(lines, mimetype=mimetype, headers=headers)

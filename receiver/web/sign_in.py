@@ -1,0 +1,58 @@
+"""Signing in and out, and the callback URL for whoever has signed in and asks for it."""
+
+import logging
+
+from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from receiver.web import auth
+from receiver.web.current import address, current_settings
+
+log = logging.getLogger(__name__)
+blueprint = Blueprint("sign_in", __name__)
+blueprint.before_request(auth.require_form_of_ours)
+
+
+@blueprint.get("/sign-in")
+def show_sign_in() -> ResponseReturnValue:
+    """Show the form to sign in: 200; 303 to the overview for whoever has."""
+    if auth.has_session():
+        return redirect(url_for("overview.show"), 303)
+    return render_template("sign_in.html", following=_following(request.args.get("next", "")))
+
+
+@blueprint.post("/sign-in")
+def sign_in() -> ResponseReturnValue:
+    """Sign in by the API key: 303 to the page that was asked for. 401 with the form for a wrong key."""
+    following = _following(request.form.get("next", ""))
+    if auth.sign_in(request.form.get("key", "").strip()):
+        return redirect(following, 303)
+    log.warning("Somebody at %s gave a wrong API key to sign in.", request.remote_addr)
+    return render_template("sign_in.html", following=following, refused=True), 401
+
+
+@blueprint.post("/sign-out")
+def sign_out() -> ResponseReturnValue:
+    """Forget the visitor: 303 to the form to sign in."""
+    auth.sign_out()
+    return redirect(url_for("sign_in.show_sign_in"), 303)
+
+
+@blueprint.post("/callback-url")
+def tell_callback_url() -> ResponseReturnValue:
+    """Tell the callback URL, secret included, to whoever presses the button: 200 as text."""
+    auth.require_visitor()
+    token = current_settings().callback_tokens[0]
+    return Response(f"{address()}/callbacks/{token}\n", mimetype="text/plain")
+
+
+@blueprint.get("/favicon.ico")
+def show_icon() -> ResponseReturnValue:
+    """Send the icon, which browsers ask for here when what they show is no page: 200."""
+    return current_app.send_static_file("favicon.svg")
+
+
+def _following(path: str) -> str:
+    """Return where to go after signing in: a path of ours, or the overview."""
+    ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if ours else url_for("overview.show")
