@@ -4,6 +4,8 @@ A row of evidence is a row of `task` that holds only what one registration, call
 column joins by taking the greater (a witness), the better sourced (a fact) or the earlier (a time), so that
 repeating or reordering evidence changes nothing. The statement that writes does the joining: two processes
 that learn of one task at the same moment cannot overwrite each other.
+
+See "Two witnesses" in docs/design.md.
 """
 
 from collections.abc import Collection, Iterable

@@ -1,6 +1,8 @@
 """The circuit breaker: when upstream may not be asked. All reconcilers share its state.
 
 A pause also adds to a task's patience.
+
+See "Circuit breaker" in docs/design.md.
 """
 
 import logging
