@@ -8,6 +8,7 @@ import pytest
 
 from receiver.app import create_app
 from receiver.config import Settings
+from receiver.web.filters import FIELDS
 from tests.sources import ROOT
 
 REFERENCE = (ROOT / "docs/reference.md").read_text()
@@ -51,6 +52,12 @@ def test_it_lists_every_route_and_no_other(app):
 def test_it_lists_every_command_of_ours(app):
     listed = set(re.findall(r"^\| `flask --app wsgi ([a-z-]+)` \|", REFERENCE, re.MULTILINE))
     assert listed == set(app.cli.commands)
+
+
+def test_it_lists_every_filter_of_tasks():
+    table = REFERENCE.partition("\n## Lists\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+    assert set(FIELDS) <= {name for cell in cells for name in re.findall("`([^`]+)`", cell)}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
