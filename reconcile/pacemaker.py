@@ -1,4 +1,7 @@
-"""Keeps the schedule when the wall clock is set: APScheduler computes its waits from the wall clock."""
+"""Keeps the schedule when the wall clock is set: APScheduler computes its waits from the wall clock.
+
+See "Clocks" in docs/design.md.
+"""
 
 import logging
 import threading

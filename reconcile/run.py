@@ -1,4 +1,7 @@
-"""One run of the reconciler: claim what is due, ask upstream about it, apply the answers."""
+"""One run of the reconciler: claim what is due, ask upstream about it, apply the answers.
+
+See "The life of a task" in docs/design.md.
+"""
 
 import logging
 import math

@@ -1,4 +1,7 @@
-"""The jobs and their times: a run every RECONCILE_INTERVAL, discovery every 10 min, the rest once an hour."""
+"""The jobs and their times: a run every RECONCILE_INTERVAL, discovery every 10 min, the rest once an hour.
+
+See "Processes" in docs/design.md.
+"""
 
 import contextlib
 import logging

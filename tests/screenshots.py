@@ -1,6 +1,6 @@
 """make screenshots: every page in both themes, on desktop and phone; empty, busy, and in trouble.
 
-They show the data of the demonstration. Those that the README has go into docs/screenshots too.
+They show the data of the demonstration. Those that the documents show go into docs/screenshots too.
 """
 
 import random
@@ -25,8 +25,8 @@ from tests.upstream.images import png
 WHERE, DOCS = REPOSITORY / "screenshots", REPOSITORY / "docs" / "screenshots"
 PICTURES = "https://pictures.example"
 VIEWPORTS = {"desktop": chromium.DESKTOP, "phone": chromium.PHONE}
-IN_README = ("busy-overview-light-desktop", "busy-task-light-desktop", "trouble-overview-light-desktop")
-IN_README += ("busy-overview-dark-phone",)
+IN_DOCS = ("busy-overview-light-desktop", "busy-task-light-desktop", "trouble-overview-light-desktop")
+IN_DOCS += ("busy-overview-dark-phone",)
 TASKS = 40
 
 
@@ -59,9 +59,9 @@ def main() -> int:
             _take(browser, backstop, "trouble", trouble | {"task-pending": f"/tasks/{pending.id}"})
         database.obj.close_all()
     DOCS.mkdir(exist_ok=True)
-    for name in IN_README:
+    for name in IN_DOCS:
         shutil.copy(WHERE / f"{name}.png", DOCS)
-    print(f"{len(list(WHERE.iterdir()))} screenshots are in {WHERE}, those of the README in {DOCS}.")
+    print(f"{len(list(WHERE.iterdir()))} screenshots are in {WHERE}, those of the documents in {DOCS}.")
     return 0
 
 

@@ -19,7 +19,7 @@ SECTIONS = ("Point Ace Data Cloud at it", "Register tasks", "Use the results")
 
 def commands(section: str) -> list[str]:
     """Return the code blocks of a section."""
-    text = README.partition(f"\n### {section}\n")[2].partition("\n##")[0]
+    text = README.partition(f"\n## {section}\n")[2].partition("\n##")[0]
     return re.findall(r"^```\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 

@@ -1,77 +1,16 @@
 """What must stay true of the repository itself."""
 
-import ast
 import re
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import requires, version
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 from receiver.upstream.services import SERVICES
-
-ROOT = Path(__file__).resolve().parent.parent
-SOURCES = [path for folder in ("receiver", "reconcile") for path in (ROOT / folder).rglob("*.py")]
-
-
-def imports_of(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            names |= {_module(node.module or "", alias.name) for alias in node.names}
-    return names
-
-
-def _module(package: str, name: str) -> str:
-    module = f"{package}.{name}"
-    return module if (ROOT / module.replace(".", "/")).with_suffix(".py").exists() else package
-
-
-# Which rooms each room may import; each may import itself, and all of them the tools.
-TOOLS = {"clock", "config", "database_url", "logs", "native", "platforms", "redact"}
-ARROWS = {
-    "receiver.upstream": set(),
-    "receiver.ledger.engine": set(),
-    "receiver.ledger": {"receiver.ledger.engine", "receiver.upstream"},
-    "receiver.ledger.reading": {"receiver.ledger", "receiver.ledger.engine", "receiver.upstream"},
-    "receiver.spool": {"receiver.ledger", "receiver.ledger.engine", "receiver.upstream"},
-    "receiver.web": {
-        *("receiver.ledger", "receiver.ledger.engine", "receiver.ledger.reading", "receiver.upstream"),
-        "receiver.spool",
-    },
-    "receiver.web.api": {"receiver.ledger", "receiver.ledger.reading", "receiver.upstream", "receiver.web"},
-    "receiver.web.pages": {
-        *("receiver.ledger", "receiver.ledger.reading", "receiver.upstream"),
-        *("receiver.web", "receiver.web.api"),
-    },
-    "reconcile": {
-        "receiver.ledger",
-        "receiver.ledger.engine",
-        "receiver.ledger.reading",
-        "receiver.upstream",
-    },
-}
-
-
-def room_of(module: str) -> str | None:
-    rooms = [room for room in ARROWS if module == room or module.startswith(f"{room}.")]
-    return max(rooms, key=len, default=None)
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_arrows_between_rooms_point_one_way(path: Path):
-    room = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    ours = {name for name in imports_of(path) if name.split(".")[0] in {"receiver", "reconcile", "wsgi"}}
-    tools = {f"receiver.{tool}" for tool in TOOLS}
-    if room is None:
-        # The tools import each other alone; cli and app put everything together.
-        assert path.stem in {"app", "cli", "__init__"} or ours <= tools
-        return
-    assert {room_of(name) for name in ours - tools} <= ARROWS[room] | {room}
+from tests.sources import ROOT, SOURCES, imports_of
 
 
 def test_the_ledger_knows_upstreams_results_and_nothing_else_of_it():
@@ -86,7 +25,11 @@ def test_nothing_but_tests_imports_tests():
 
 
 @pytest.mark.parametrize(
-    "module", ["reconcile.__main__", "receiver.ledger.store", "receiver.ledger.reading.queries"]
+    "module",
+    [
+        *("reconcile.__main__", "receiver.ledger.store", "receiver.ledger.reading.queries"),
+        *("receiver.spool.spool", "receiver.upstream.client"),
+    ],
 )
 def test_it_loads_no_flask(module: str):
     code = f"import {module}, sys; sys.exit('flask' in sys.modules)"

@@ -1,4 +1,7 @@
-"""The one row of how far discovery has come: any number of reconcilers share it, one at a time goes on."""
+"""The one row of how far discovery has come: any number of reconcilers share it, one at a time goes on.
+
+See "Leases" in docs/design.md.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

@@ -1,4 +1,7 @@
-"""What a registration, a callback, a look-up or a discovery says about a task, as a row for `merge`: pure."""
+"""What a registration, a callback, a look-up or a discovery says about a task, as a row for `merge`: pure.
+
+See "Two witnesses" in docs/design.md.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Undoes what a wrong clock wrote: times that lie further ahead than anything can set them."""
+"""Undoes what a wrong clock wrote: times that lie further ahead than anything can set them.
+
+See "Clocks" in docs/design.md.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta

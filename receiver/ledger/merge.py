@@ -11,6 +11,8 @@ overwrite each other. A task has two sorts of columns:
 - Facts of arrival: `service`, `created_at`, `settled_by`, `settled_at`, `gave_up_at`, `doubted_at`,
   `acknowledged_at`, `refused_at`, `last_lookup_error`, the counts, and all that times look-ups. They depend
   on what came when.
+
+See "Two witnesses" in docs/design.md.
 """
 
 from collections.abc import Sequence

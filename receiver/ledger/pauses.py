@@ -1,6 +1,8 @@
 """The circuit breaker: when upstream may not be asked. All reconcilers share its state.
 
 A pause also adds to the time for which a task is waited for: see `patience`.
+
+See "Circuit breaker" in docs/design.md.
 """
 
 import logging

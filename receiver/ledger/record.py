@@ -1,4 +1,7 @@
-"""Recording callbacks, the hot path: each becomes a delivery, and what it says joins its task, durably."""
+"""Recording callbacks, the hot path: each becomes a delivery, and what it says joins its task, durably.
+
+See "The life of a delivery" in docs/design.md.
+"""
 
 import hashlib
 import json

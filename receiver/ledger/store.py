@@ -2,6 +2,8 @@
 
 Callback routes and reconciler both go through it. Every function that writes does so in one transaction of
 its own, durable when the function returns.
+
+See "Leases" in docs/design.md.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -7,6 +7,8 @@ that is replayed twice, or was in the database after all, is kept once: it has i
 All processes of a machine share one directory. `deliveries` is appended to; to be replayed it is renamed, so
 that nothing is appended to a file that is being read. `set-aside` holds what the database refuses. What the
 requests of a process append at one moment shares one sync.
+
+See "Group commit and spool" in docs/design.md.
 """
 
 import contextlib

@@ -1,4 +1,7 @@
-"""Upstream's services: a row for each, and the only place that names one. Pure."""
+"""Upstream's services: a row for each, and the only place that names one. Pure.
+
+See "Where new things go" in docs/design.md.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""What runs in a web worker beside its requests, from its first moment to its last."""
+"""What runs in a web worker beside its requests, from its first moment to its last.
+
+See "Processes" in docs/design.md.
+"""
 
 import contextlib
 import logging

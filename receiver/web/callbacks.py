@@ -1,4 +1,7 @@
-"""POST /callbacks/<token>[/<ref>]: upstream's one and only delivery of a result. Keep it, then judge it."""
+"""POST /callbacks/<token>[/<ref>]: upstream's one and only delivery of a result. Keep it, then judge it.
+
+See "The life of a delivery" in docs/design.md.
+"""
 
 import contextlib
 import logging

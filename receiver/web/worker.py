@@ -2,6 +2,8 @@
 
 Reading a request is bounded elsewhere: heads by gunicorn's `keepalive`, bodies by `stalls`. What only waits
 gives way to what comes (`connections`).
+
+See "Processes" in docs/design.md.
 """
 
 import contextlib

@@ -16,6 +16,8 @@ What it guarantees:
   its uid.
 
 Requests and threads are greenlets where the server makes them so.
+
+See "Group commit and spool" in docs/design.md.
 """
 
 import _thread

@@ -4,6 +4,8 @@ The table `tally` is kept by triggers, in the transaction that changes a task: w
 follows or neither happens. So a total costs the sum of a few thousand rows however many tasks there are. On
 PostgreSQL each connection adds to rows of its own (`shard`), so that no two transactions wait for each other;
 what counts is always the sum over all of them, and a single row may be negative.
+
+See "Where new things go" in docs/design.md.
 """
 
 from collections import Counter
