@@ -6,7 +6,7 @@ import pytest
 
 from receiver.ledger import runs, store
 from receiver.ledger.evidence import Answer
-from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Tally, Task
+from receiver.ledger.models import Delivery, Event, Lookup, ReconcileRun, Tally, Task
 from receiver.upstream.results import read_item
 from tests import past
 from tests.past import GRACE, PATIENCE, PastTask, make_past, make_up
@@ -36,6 +36,7 @@ def kept() -> dict[str, list[dict]]:
     """Return all that the ledger holds, without numbers that only count rows."""
     numbers = {
         Delivery: {"id"},
+        Event: {"id"},
         Lookup: {"id", "run"},
         ReconcileRun: {"id"},
         Task: set(),
@@ -55,7 +56,7 @@ def test_it_is_what_a_deployment_would_have_kept(ledger, monkeypatch):
     assert make_past(NOW, UPSTREAM, a_day=A_DAY) == len(tasks)
     made = kept()
     assert {row["status"] for row in made["Task"]} == {"succeeded", "failed"}
-    for model in (Lookup, Delivery, ReconcileRun, Task, Tally):
+    for model in (Lookup, Delivery, ReconcileRun, Event, Task, Tally):
         model.delete().execute()
     for task in tasks:
         live(task)

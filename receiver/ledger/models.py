@@ -1,4 +1,4 @@
-"""The rows: Task, Tally, Delivery, Refusal, Lookup, ReconcileRun, Pause, Discovery.
+"""The rows: Task, Event, Tally, Delivery, Refusal, Lookup, ReconcileRun, Pause, Discovery.
 
 Times are UTC without a zone, JSON is strict text.
 """
@@ -169,6 +169,29 @@ for _named in (Task.ref, Task.trace_id):
 Task.add_index(
     Task.index(Task.created_at, Task.id, Task.acknowledged_at, name="task_disputed", where=DISPUTED)
 )
+
+
+class Event(_Row):
+    """What the customer's app is told about a task; see `ledger.outbox`. Triggers write it; it never changes.
+
+    All that it says was true when the event happened. `confirmed` is what `Task.confirmed` was.
+    """
+
+    id = BigAutoField()  # never used again, not even that of a deleted event
+    happened_at = DateTimeField()  # the `now` of the change, by the clock of the process that made it
+    sequence = IntegerField()  # within the task, from 1
+    confirmed = BooleanField(null=True)
+    # No foreign key: the trigger has its task at hand, and PostgreSQL would look for it again.
+    task_id = TextField()
+    type = TextField()  # task.disputed, or task. and the status
+    status = TextField()
+    settled_by = TextField(null=True)
+
+    class Meta:
+        table_name = "event"
+
+
+Event.add_index(Event.index(Event.task_id, Event.sequence, name="event_of_task", unique=True))
 
 
 class Tally(_Row):
@@ -372,4 +395,4 @@ class Discovery(_Row):
         table_name = "discovery"
 
 
-MODELS = (Task, Tally, Delivery, Refusal, ReconcileRun, Lookup, Pause, Discovery)
+MODELS = (Task, Event, Tally, Delivery, Refusal, ReconcileRun, Lookup, Pause, Discovery)

@@ -19,7 +19,7 @@ from receiver.ledger import evidence, giving_up
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.engine.statements import Statement
 from receiver.ledger.evidence import Answer, Discovered, Registration
-from receiver.ledger.kinds import IN_HAND, LOOKUP, REGISTRATION, InHandRow, LookupRow
+from receiver.ledger.kinds import IN_HAND, LOOKUP, REGISTRATION, InHandRow, LookupRow, RegistrationRow
 from receiver.ledger.mending import unleased
 from receiver.ledger.merge import insert_new, merge
 from receiver.ledger.models import (
@@ -102,19 +102,8 @@ def register(registrations: Sequence[Registration], now: datetime, *, grace: tim
     created = 0
     with writing():
         for rows in chunked(evidence.of_registrations(registrations, now, grace), _ROWS_AT_ONCE):
-            # In one statement: a second pass over the ids could deadlock with a writer that makes one.
-            written = list(
-                merge(REGISTRATION, rows).returning(Task.id, Task.service, Task.created_at).execute()
-            )
-            _require_services({row["id"]: row["service"] for row in rows}, written)
-            created += sum(1 for task in written if task.created_at == now)
+            created += _merge_registrations(rows)
     return created
-
-
-def _require_services(told: Mapping[str, str], written: Sequence[Task]) -> None:
-    for task in written:
-        if task.service != told[task.id]:
-            raise OtherService(task.id, task.service)
 
 
 def adopt(discovered: Sequence[Discovered], now: datetime, *, grace: timedelta) -> int:
@@ -185,12 +174,9 @@ def claim(
 def release(claimed: Claim, now: datetime) -> None:
     """Return tasks that were claimed and not asked about: they are due again at once, and charged nothing."""
     ours = Task.select(Task.id).where(Task.id.in_(claimed.ids), Task.leased_until == claimed.leased_until)
-    if on_postgresql():
-        # As all who lock several rows, or two could deadlock: by the bytes of their ids.
-        ours = ours.order_by(Task.id.collate('"C"')).for_update()
     due_at = Case(None, [(Task.next_lookup_at == claimed.leased_until, now)], Task.next_lookup_at)
     with writing():
-        Task.update(next_lookup_at=due_at, leased_until=None).where(Task.id.in_(ours)).execute()
+        Task.update(next_lookup_at=due_at, leased_until=None).where(Task.id.in_(_locked(ours))).execute()
 
 
 def apply(
@@ -208,15 +194,16 @@ def apply(
     said = [evidence.of_lookup(task, answers[task.id], now, patience, pauses) for task in tasks]
     lookups = [_lookup(task.id, answers[task.id], run_id, asked_at, now) for task in tasks]
     said, claims = _with_results_in_hand(said, now)
-    settled = Task.select().where(
-        Task.id.in_(claimed.ids), Task.settled_by == "lookup", Task.settled_at == now
-    )
+    ours = Task.select(Task.id, Task.status).where(Task.id.in_(claimed.ids))
     with writing():
+        before = {task.id: task.status for task in _locked(ours)}
+        if claims:
+            # First, or such a task would expire before it succeeds, and the customer would be told both.
+            merge(IN_HAND, claims).execute()
         _merge_answers.execute(said)
         _insert_lookups.execute(lookups)
-        if claims:
-            merge(IN_HAND, claims).execute()
-        return int(settled.count())
+        settled = ours.where(Task.settled_by == "lookup")
+        return sum(before.get(task.id) != task.status for task in settled)
 
 
 def _with_results_in_hand(said: list[LookupRow], now: datetime) -> tuple[list[LookupRow], list[InHandRow]]:
@@ -249,11 +236,33 @@ def ask_now(task_id: str, now: datetime) -> bool:
 def acknowledge(task_ids: Collection[str], now: datetime) -> int:
     """Note that a person has seen the disputes of these tasks, and return of how many that is new."""
     seen = Task.select(Task.id).where(Task.id.in_(task_ids), UNACKNOWLEDGED)
-    if on_postgresql():
-        # Lock rows in the order of their ids, as all writers do, so that two of them cannot deadlock.
-        seen = seen.order_by(Task.id.collate('"C"')).for_update()
     with writing():
-        return int(Task.update(acknowledged_at=now).where(Task.id.in_(seen)).execute())
+        return int(Task.update(acknowledged_at=now).where(Task.id.in_(_locked(seen))).execute())
+
+
+def _merge_registrations(rows: Sequence[RegistrationRow]) -> int:
+    """Join registrations with what is known and return how many of their tasks are new."""
+    ids = [row["id"] for row in rows]
+    # PostgreSQL tells it in the statement itself: a second pass over the ids could deadlock with a writer
+    # that makes one. `xmax` of a known task's row is our lock, which ON CONFLICT took before the update. A
+    # new row has none. SQLite has one writer.
+    known = 0 if on_postgresql() else Task.select().where(Task.id.in_(ids)).count()
+    is_new = SQL("xmax = 0" if on_postgresql() else "NULL")
+    written = list(merge(REGISTRATION, rows).returning(Task.id, Task.service, is_new).tuples().execute())
+    _require_services(rows, {task_id: service for task_id, service, _ in written})
+    return sum(new for *_, new in written) if on_postgresql() else len(ids) - int(known)
+
+
+def _require_services(rows: Sequence[RegistrationRow], known: Mapping[str, str]) -> None:
+    for row in rows:
+        if row["service"] != known[row["id"]]:
+            raise OtherService(row["id"], known[row["id"]])
+
+
+def _locked(tasks: Any) -> Any:
+    """Return the query so that it locks its tasks in id order: two writers cannot deadlock."""
+    # By the bytes of the ids, as Python sorts them. On SQLite there is one writer.
+    return tasks.order_by(Task.id.collate('"C"')).for_update() if on_postgresql() else tasks
 
 
 def _claim_some(

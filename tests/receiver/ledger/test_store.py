@@ -11,6 +11,7 @@ from receiver.ledger import runs, store
 from receiver.ledger.engine.statements import Statement
 from receiver.ledger.evidence import ABSENT, Answer, Discovered
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task, database
+from receiver.ledger.outbox import events_after
 from receiver.ledger.reading import queries, tally
 from receiver.upstream.results import read_item
 from tests.factories import (
@@ -201,8 +202,9 @@ class TestDue:
 
 class TestRegister:
     def test_it_counts_the_new_ones(self):
-        assert register("a", "b", "a") == 2
-        assert register("b", "c") == 1
+        assert register("a", "b", "a", now=NOW) == 2
+        assert register("b", "c", now=NOW) == 1
+        assert register("a", "c", now=NOW) == 0
 
     def test_a_task_known_under_another_service_is_refused_and_so_are_all_with_it(self, other_service):
         register("t1", service=other_service)
@@ -405,6 +407,16 @@ class TestApply:
             ("t1", "succeeded"),
             ("t2", "failed"),
         }
+
+    def test_it_counts_what_it_has_settled_itself(self):
+        register("t1", "t2", now=NOW, grace=timedelta(0))
+        assert look_up([finished_item("t1")], NOW) == 1
+        record(body("t2"), NOW, confirm=True)
+        for task_id in ("t1", "t2"):
+            store.ask_now(task_id, NOW)
+        assert look_up([finished_item("t1"), failed_item("t2")], NOW) == 1
+        store.ask_now("t2", NOW)
+        assert look_up([failed_item("t2")], NOW) == 0
 
     def test_a_running_task_waits_for_the_backoff(self):
         register("t1", now=NOW, grace=timedelta(0))
@@ -629,10 +641,11 @@ class TestApply:
 
 
 class TestPrune:
-    def test_it_deletes_what_is_old_and_keeps_tasks(self):
+    def test_it_deletes_what_is_old_and_keeps_tasks_and_their_events(self):
         for age in (40 * DAY, DAY):
             record(body("settled"), NOW - age)
             register(f"silent-{age.days}", now=NOW - age, grace=timedelta(0))
             look_up([], NOW - age)
         assert runs.prune(NOW - 30 * DAY) == 3
         assert [model.select().count() for model in (Delivery, Lookup, ReconcileRun, Task)] == [1, 2, 1, 3]
+        assert [event.happened_at for event in events_after(0, 10)] == [NOW - 40 * DAY]

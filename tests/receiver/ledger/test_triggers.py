@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from receiver.ledger import models
+from receiver.ledger import models, outbox
 from receiver.ledger.engine import schema
 from receiver.ledger.reading import tally
+from receiver.upstream.results import EXPIRED, FINAL, PENDING
 
 _SQL = Path(schema.__file__).parents[1] / "migrations" / "sql"
 _KEY = ("hour", "service", "status", "settled_by", "missed", "disputed", "took", "shard")
@@ -29,6 +30,19 @@ _SECONDS = {
 _HEAD = """\
 -- What keeps `tally`, version 3: how many tasks of each kind there are (see receiver/ledger/reading/tally.py).
 -- The conditions and steps are those of receiver/ledger/models.py and tally.py; a test compares them.
+"""
+
+
+_EVENT = ("task_id", "sequence", "type", "status", "settled_by", "confirmed", "happened_at")
+_CLOCK = {
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now')",
+    "postgresql": "clock_timestamp() AT TIME ZONE 'UTC'",
+}
+_HEAD_OF_EVENTS = """\
+-- What writes `event`, version 1: what the customer's app is told (see receiver/ledger/outbox.py).
+-- The conditions are those of receiver/ledger/models.py; a test compares them.
+-- An event happened when the task was settled, given up or doubted. A callback that contradicts upstream
+-- leaves no time but that of the next look-up, which is due at once. The clock is for other writers than ours.
 """
 
 
@@ -91,3 +105,79 @@ def of_postgresql() -> str:
 @pytest.mark.parametrize(("kind", "expected"), [("sqlite", of_sqlite()), ("postgresql", of_postgresql())])
 def test_the_tally_counts_by_the_conditions_and_steps_of_python(kind, expected):
     assert (_SQL / f"tally_v3.{kind}.sql").read_text() == expected
+
+
+def event(kind: str, type_: str, old_status: str, old_doubted_at: str) -> str:
+    """The statement that writes an event, as yet without its condition."""
+    disputed = of_row(models.DISPUTED.sql).format(row="NEW")
+    final = ", ".join(f"'{status}'" for status in sorted(FINAL))
+    happened_at = (
+        f"CASE\n      WHEN NEW.status = {old_status} AND {old_doubted_at} IS NULL AND NEW.doubted_at IS NOT NULL"
+        f" THEN NEW.doubted_at\n      WHEN NEW.status = {old_status} THEN NEW.next_lookup_at\n"
+        f"      WHEN NEW.status = '{EXPIRED}' THEN NEW.gave_up_at\n      ELSE NEW.settled_at END"
+    )
+    parts = (
+        *("NEW.id", "(SELECT COALESCE(MAX(sequence), 0) + 1 FROM event WHERE task_id = NEW.id)", type_),
+        *(
+            "NEW.status",
+            "NEW.settled_by",
+            f"CASE WHEN NEW.lookup_status IN ({final}) THEN NOT {disputed} END",
+        ),
+        f"COALESCE({happened_at}, {_CLOCK[kind]})",
+    )
+    return f"  INSERT INTO event ({', '.join(_EVENT)}) SELECT\n    " + ",\n    ".join(parts)
+
+
+def events(kind: str, *old: str) -> tuple[str, str]:
+    """The statements that write the event of a status and that of a dispute."""
+    return event(kind, "'task.' || NEW.status", *old), event(kind, f"'{outbox.DISPUTED}'", *old)
+
+
+def conditions(with_old: bool) -> tuple[str, str]:
+    """When the status becomes another one than pending, and when a dispute begins."""
+    disputed = of_row(models.DISPUTED.sql)
+    new = f"NEW.status <> '{PENDING}'", disputed.format(row="NEW")
+    old = "NEW.status <> OLD.status", f"NOT {disputed.format(row='OLD')}"
+    return tuple(f"{now} AND {before}" for now, before in zip(new, old, strict=True)) if with_old else new
+
+
+def events_of_sqlite() -> str:
+    text = _HEAD_OF_EVENTS
+    for name, old in (("insert", (f"'{PENDING}'", "NULL")), ("update", ("OLD.status", "OLD.doubted_at"))):
+        when = conditions(with_old=name == "update")
+        body = "".join(
+            f"{statement}\n  WHERE {condition};\n"
+            for statement, condition in zip(events("sqlite", *old), when, strict=True)
+        )
+        text += (
+            f"\nCREATE TRIGGER task_event_{name} AFTER {name.upper()} ON task WHEN\n"
+            f"  ({when[0]})\n  OR ({when[1]})\nBEGIN\n{body}END;\n"
+        )
+    return text
+
+
+def events_of_postgresql() -> str:
+    # OLD is NULL after an INSERT, and so are its columns.
+    old_status = f"COALESCE(OLD.status, '{PENDING}')"
+    of_status, of_dispute = events("postgresql", old_status, "OLD.doubted_at")
+    disputed = conditions(with_old=True)[1]
+    text = (
+        f"{_HEAD_OF_EVENTS}\nCREATE FUNCTION event_of_task() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN\n"
+        f"  IF NEW.status NOT IN ('{PENDING}', {old_status}) THEN\n{of_status};\n  END IF;\n"
+        f"  IF {disputed} THEN\n{of_dispute};\n  END IF;\n"
+        "  RETURN NULL;\nEND $$;\n"
+    )
+    for name in ("insert", "update"):
+        when = conditions(with_old=name == "update")
+        text += (
+            f"\nCREATE TRIGGER task_event_{name} AFTER {name.upper()} ON task FOR EACH ROW WHEN (\n"
+            f"  ({when[0]})\n  OR ({when[1]}))\n  EXECUTE FUNCTION event_of_task();\n"
+        )
+    return text
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("sqlite", events_of_sqlite()), ("postgresql", events_of_postgresql())]
+)
+def test_events_are_written_by_the_conditions_of_python(kind, expected):
+    assert (_SQL / f"outbox_v1.{kind}.sql").read_text() == expected
