@@ -107,8 +107,15 @@ def test_the_tally_counts_by_the_conditions_and_steps_of_python(kind, expected):
     assert (_SQL / f"tally_v3.{kind}.sql").read_text() == expected
 
 
-def event(kind: str, type_: str, old_status: str, old_doubted_at: str) -> str:
-    """The statement that writes an event, as yet without its condition."""
+def event(kind: str, type_: str, told: str, old_status: str, old_doubted_at: str) -> str:
+    """The statement that writes an event, as yet without its condition.
+
+    `told` is a status that is not pending if there is an event of it already.
+    """
+    sequence = (
+        f"(SELECT COALESCE(MAX(sequence), CASE {told} WHEN '{PENDING}' THEN 0 ELSE 1 END) + 1 FROM event\n"
+        f"      WHERE task_id = NEW.id AND {models.REPEATED.sql})"
+    )
     disputed = of_row(models.DISPUTED.sql).format(row="NEW")
     final = ", ".join(f"'{status}'" for status in sorted(FINAL))
     happened_at = (
@@ -117,12 +124,8 @@ def event(kind: str, type_: str, old_status: str, old_doubted_at: str) -> str:
         f"      WHEN NEW.status = '{EXPIRED}' THEN NEW.gave_up_at\n      ELSE NEW.settled_at END"
     )
     parts = (
-        *("NEW.id", "(SELECT COALESCE(MAX(sequence), 0) + 1 FROM event WHERE task_id = NEW.id)", type_),
-        *(
-            "NEW.status",
-            "NEW.settled_by",
-            f"CASE WHEN NEW.lookup_status IN ({final}) THEN NOT {disputed} END",
-        ),
+        *("NEW.id", sequence, type_, "NEW.status", "NEW.settled_by"),
+        f"CASE WHEN NEW.lookup_status IN ({final}) THEN NOT {disputed} END",
         f"COALESCE({happened_at}, {_CLOCK[kind]})",
     )
     return f"  INSERT INTO event ({', '.join(_EVENT)}) SELECT\n    " + ",\n    ".join(parts)
@@ -130,7 +133,8 @@ def event(kind: str, type_: str, old_status: str, old_doubted_at: str) -> str:
 
 def events(kind: str, *old: str) -> tuple[str, str]:
     """The statements that write the event of a status and that of a dispute."""
-    return event(kind, "'task.' || NEW.status", *old), event(kind, f"'{outbox.DISPUTED}'", *old)
+    of_status = event(kind, "'task.' || NEW.status", old[0], *old)
+    return of_status, event(kind, f"'{outbox.DISPUTED}'", "NEW.status", *old)
 
 
 def conditions(with_old: bool) -> tuple[str, str]:

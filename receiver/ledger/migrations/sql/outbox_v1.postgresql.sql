@@ -7,7 +7,8 @@ CREATE FUNCTION event_of_task() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   IF NEW.status NOT IN ('pending', COALESCE(OLD.status, 'pending')) THEN
   INSERT INTO event (task_id, sequence, type, status, settled_by, confirmed, happened_at) SELECT
     NEW.id,
-    (SELECT COALESCE(MAX(sequence), 0) + 1 FROM event WHERE task_id = NEW.id),
+    (SELECT COALESCE(MAX(sequence), CASE COALESCE(OLD.status, 'pending') WHEN 'pending' THEN 0 ELSE 1 END) + 1 FROM event
+      WHERE task_id = NEW.id AND (sequence > 1 OR type IN ('task.disputed', 'task.expired'))),
     'task.' || NEW.status,
     NEW.status,
     NEW.settled_by,
@@ -21,7 +22,8 @@ CREATE FUNCTION event_of_task() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   IF COALESCE(((NEW.callback_status = 'failed' AND NEW.lookup_status = 'succeeded') OR (NEW.callback_status = 'succeeded' AND NEW.lookup_status = 'failed') OR (NEW.doubted_at IS NOT NULL AND COALESCE(NEW.lookup_status, 'pending') = 'pending')), FALSE) AND NOT COALESCE(((OLD.callback_status = 'failed' AND OLD.lookup_status = 'succeeded') OR (OLD.callback_status = 'succeeded' AND OLD.lookup_status = 'failed') OR (OLD.doubted_at IS NOT NULL AND COALESCE(OLD.lookup_status, 'pending') = 'pending')), FALSE) THEN
   INSERT INTO event (task_id, sequence, type, status, settled_by, confirmed, happened_at) SELECT
     NEW.id,
-    (SELECT COALESCE(MAX(sequence), 0) + 1 FROM event WHERE task_id = NEW.id),
+    (SELECT COALESCE(MAX(sequence), CASE NEW.status WHEN 'pending' THEN 0 ELSE 1 END) + 1 FROM event
+      WHERE task_id = NEW.id AND (sequence > 1 OR type IN ('task.disputed', 'task.expired'))),
     'task.disputed',
     NEW.status,
     NEW.settled_by,

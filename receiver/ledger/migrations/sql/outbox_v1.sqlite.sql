@@ -9,7 +9,8 @@ CREATE TRIGGER task_event_insert AFTER INSERT ON task WHEN
 BEGIN
   INSERT INTO event (task_id, sequence, type, status, settled_by, confirmed, happened_at) SELECT
     NEW.id,
-    (SELECT COALESCE(MAX(sequence), 0) + 1 FROM event WHERE task_id = NEW.id),
+    (SELECT COALESCE(MAX(sequence), CASE 'pending' WHEN 'pending' THEN 0 ELSE 1 END) + 1 FROM event
+      WHERE task_id = NEW.id AND (sequence > 1 OR type IN ('task.disputed', 'task.expired'))),
     'task.' || NEW.status,
     NEW.status,
     NEW.settled_by,
@@ -22,7 +23,8 @@ BEGIN
   WHERE NEW.status <> 'pending';
   INSERT INTO event (task_id, sequence, type, status, settled_by, confirmed, happened_at) SELECT
     NEW.id,
-    (SELECT COALESCE(MAX(sequence), 0) + 1 FROM event WHERE task_id = NEW.id),
+    (SELECT COALESCE(MAX(sequence), CASE NEW.status WHEN 'pending' THEN 0 ELSE 1 END) + 1 FROM event
+      WHERE task_id = NEW.id AND (sequence > 1 OR type IN ('task.disputed', 'task.expired'))),
     'task.disputed',
     NEW.status,
     NEW.settled_by,
@@ -41,7 +43,8 @@ CREATE TRIGGER task_event_update AFTER UPDATE ON task WHEN
 BEGIN
   INSERT INTO event (task_id, sequence, type, status, settled_by, confirmed, happened_at) SELECT
     NEW.id,
-    (SELECT COALESCE(MAX(sequence), 0) + 1 FROM event WHERE task_id = NEW.id),
+    (SELECT COALESCE(MAX(sequence), CASE OLD.status WHEN 'pending' THEN 0 ELSE 1 END) + 1 FROM event
+      WHERE task_id = NEW.id AND (sequence > 1 OR type IN ('task.disputed', 'task.expired'))),
     'task.' || NEW.status,
     NEW.status,
     NEW.settled_by,
@@ -54,7 +57,8 @@ BEGIN
   WHERE NEW.status <> 'pending' AND NEW.status <> OLD.status;
   INSERT INTO event (task_id, sequence, type, status, settled_by, confirmed, happened_at) SELECT
     NEW.id,
-    (SELECT COALESCE(MAX(sequence), 0) + 1 FROM event WHERE task_id = NEW.id),
+    (SELECT COALESCE(MAX(sequence), CASE NEW.status WHEN 'pending' THEN 0 ELSE 1 END) + 1 FROM event
+      WHERE task_id = NEW.id AND (sequence > 1 OR type IN ('task.disputed', 'task.expired'))),
     'task.disputed',
     NEW.status,
     NEW.settled_by,
