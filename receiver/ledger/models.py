@@ -179,7 +179,7 @@ class Event(_Row):
 
     id = BigAutoField()  # never used again, not even that of a deleted event
     happened_at = DateTimeField()  # the `now` of the change, by the clock of the process that made it
-    sequence = IntegerField()  # within the task, from 1
+    sequence = IntegerField()  # within the task, from 1; a status of before there were events counts as one
     confirmed = BooleanField(null=True)
     # No foreign key: the trigger has its task at hand, and PostgreSQL would look for it again.
     task_id = TextField()
@@ -191,7 +191,10 @@ class Event(_Row):
         table_name = "event"
 
 
-Event.add_index(Event.index(Event.task_id, Event.sequence, name="event_of_task", unique=True))
+# Most tasks have one event, and that they have it can be told by their status: for speed no index holds it.
+# A task that has expired may be opened again, as if nothing had been told.
+REPEATED = SQL("(sequence > 1 OR type IN ('task.disputed', 'task.expired'))")
+Event.add_index(Event.index(Event.task_id, Event.sequence, name="event_repeated", where=REPEATED))
 
 
 class Tally(_Row):

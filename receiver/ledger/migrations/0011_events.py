@@ -32,6 +32,7 @@ def up(migrator, db):
             database = db
             table_name = "event"
 
-    Event.add_index(Event.index(Event.task_id, Event.sequence, name="event_of_task", unique=True))
+    repeated = SQL("(sequence > 1 OR type IN ('task.disputed', 'task.expired'))")
+    Event.add_index(Event.index(Event.task_id, Event.sequence, name="event_repeated", where=repeated))
     db.create_tables([Event], safe=False)
     install(db, "outbox_v1")

@@ -107,8 +107,15 @@ def test_the_tally_counts_by_the_conditions_and_steps_of_python(kind, expected):
     assert (_SQL / f"tally_v3.{kind}.sql").read_text() == expected
 
 
-def event(kind: str, type_: str, old_status: str, old_doubted_at: str) -> str:
-    """The statement that writes an event, as yet without its condition."""
+def event(kind: str, type_: str, told: str, old_status: str, old_doubted_at: str) -> str:
+    """The values of an event.
+
+    `told` is a status that is not pending if there is an event of it already.
+    """
+    sequence = (
+        f"(SELECT COALESCE(MAX(sequence), CASE {told} WHEN '{PENDING}' THEN 0 ELSE 1 END) + 1 FROM event\n"
+        f"      WHERE task_id = NEW.id AND {models.REPEATED.sql})"
+    )
     disputed = of_row(models.DISPUTED.sql).format(row="NEW")
     final = ", ".join(f"'{status}'" for status in sorted(FINAL))
     happened_at = (
@@ -117,20 +124,17 @@ def event(kind: str, type_: str, old_status: str, old_doubted_at: str) -> str:
         f"      WHEN NEW.status = '{EXPIRED}' THEN NEW.gave_up_at\n      ELSE NEW.settled_at END"
     )
     parts = (
-        *("NEW.id", "(SELECT COALESCE(MAX(sequence), 0) + 1 FROM event WHERE task_id = NEW.id)", type_),
-        *(
-            "NEW.status",
-            "NEW.settled_by",
-            f"CASE WHEN NEW.lookup_status IN ({final}) THEN NOT {disputed} END",
-        ),
+        *("NEW.id", sequence, type_, "NEW.status", "NEW.settled_by"),
+        f"CASE WHEN NEW.lookup_status IN ({final}) THEN NOT {disputed} END",
         f"COALESCE({happened_at}, {_CLOCK[kind]})",
     )
-    return f"  INSERT INTO event ({', '.join(_EVENT)}) SELECT\n    " + ",\n    ".join(parts)
+    return ",\n    ".join(parts)
 
 
 def events(kind: str, *old: str) -> tuple[str, str]:
-    """The statements that write the event of a status and that of a dispute."""
-    return event(kind, "'task.' || NEW.status", *old), event(kind, f"'{outbox.DISPUTED}'", *old)
+    """The values of the event of a status and of that of a dispute."""
+    of_status = event(kind, "'task.' || NEW.status", old[0], *old)
+    return of_status, event(kind, f"'{outbox.DISPUTED}'", "NEW.status", *old)
 
 
 def conditions(with_old: bool) -> tuple[str, str]:
@@ -141,19 +145,28 @@ def conditions(with_old: bool) -> tuple[str, str]:
     return tuple(f"{now} AND {before}" for now, before in zip(new, old, strict=True)) if with_old else new
 
 
+def write(values: str, condition: str = "") -> str:
+    head = f"  INSERT INTO event ({', '.join(_EVENT)})"
+    if condition:
+        return f"{head} SELECT\n    {values}\n  WHERE {condition};\n"
+    return f"{head} VALUES (\n    {values});\n"
+
+
 def events_of_sqlite() -> str:
-    text = _HEAD_OF_EVENTS
-    for name, old in (("insert", (f"'{PENDING}'", "NULL")), ("update", ("OLD.status", "OLD.doubted_at"))):
-        when = conditions(with_old=name == "update")
-        body = "".join(
-            f"{statement}\n  WHERE {condition};\n"
-            for statement, condition in zip(events("sqlite", *old), when, strict=True)
-        )
-        text += (
-            f"\nCREATE TRIGGER task_event_{name} AFTER {name.upper()} ON task WHEN\n"
-            f"  ({when[0]})\n  OR ({when[1]})\nBEGIN\n{body}END;\n"
-        )
-    return text
+    new, begins = conditions(with_old=False), conditions(with_old=True)
+    first, later = events("sqlite", f"'{PENDING}'", "NULL"), events("sqlite", "OLD.status", "OLD.doubted_at")
+    # One for each kind: it costs the hot path less.
+    inserts = "".join(
+        f"\nCREATE TRIGGER task_event_insert_{name} AFTER INSERT ON task WHEN\n  {condition}\n"
+        f"BEGIN\n{write(values)}END;\n"
+        for name, condition, values in zip(("status", "dispute"), new, first, strict=True)
+    )
+    # One for both: a task may begin to be disputed by what changes its status, which is told first.
+    return (
+        f"{_HEAD_OF_EVENTS}{inserts}\nCREATE TRIGGER task_event_update AFTER UPDATE ON task WHEN\n"
+        f"  ({begins[0]})\n  OR ({begins[1]})\n"
+        f"BEGIN\n{''.join(map(write, later, begins))}END;\n"
+    )
 
 
 def events_of_postgresql() -> str:
@@ -163,8 +176,8 @@ def events_of_postgresql() -> str:
     disputed = conditions(with_old=True)[1]
     text = (
         f"{_HEAD_OF_EVENTS}\nCREATE FUNCTION event_of_task() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN\n"
-        f"  IF NEW.status NOT IN ('{PENDING}', {old_status}) THEN\n{of_status};\n  END IF;\n"
-        f"  IF {disputed} THEN\n{of_dispute};\n  END IF;\n"
+        f"  IF NEW.status NOT IN ('{PENDING}', {old_status}) THEN\n{write(of_status)}  END IF;\n"
+        f"  IF {disputed} THEN\n{write(of_dispute)}  END IF;\n"
         "  RETURN NULL;\nEND $$;\n"
     )
     for name in ("insert", "update"):

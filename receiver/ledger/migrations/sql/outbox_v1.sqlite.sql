@@ -3,13 +3,13 @@
 -- An event happened when the task was settled, given up or doubted. A callback that contradicts upstream
 -- leaves no time but that of the next look-up, which is due at once. The clock is for other writers than ours.
 
-CREATE TRIGGER task_event_insert AFTER INSERT ON task WHEN
-  (NEW.status <> 'pending')
-  OR (COALESCE(((NEW.callback_status = 'failed' AND NEW.lookup_status = 'succeeded') OR (NEW.callback_status = 'succeeded' AND NEW.lookup_status = 'failed') OR (NEW.doubted_at IS NOT NULL AND COALESCE(NEW.lookup_status, 'pending') = 'pending')), FALSE))
+CREATE TRIGGER task_event_insert_status AFTER INSERT ON task WHEN
+  NEW.status <> 'pending'
 BEGIN
-  INSERT INTO event (task_id, sequence, type, status, settled_by, confirmed, happened_at) SELECT
+  INSERT INTO event (task_id, sequence, type, status, settled_by, confirmed, happened_at) VALUES (
     NEW.id,
-    (SELECT COALESCE(MAX(sequence), 0) + 1 FROM event WHERE task_id = NEW.id),
+    (SELECT COALESCE(MAX(sequence), CASE 'pending' WHEN 'pending' THEN 0 ELSE 1 END) + 1 FROM event
+      WHERE task_id = NEW.id AND (sequence > 1 OR type IN ('task.disputed', 'task.expired'))),
     'task.' || NEW.status,
     NEW.status,
     NEW.settled_by,
@@ -18,11 +18,16 @@ BEGIN
       WHEN NEW.status = 'pending' AND NULL IS NULL AND NEW.doubted_at IS NOT NULL THEN NEW.doubted_at
       WHEN NEW.status = 'pending' THEN NEW.next_lookup_at
       WHEN NEW.status = 'expired' THEN NEW.gave_up_at
-      ELSE NEW.settled_at END, strftime('%Y-%m-%d %H:%M:%f', 'now'))
-  WHERE NEW.status <> 'pending';
-  INSERT INTO event (task_id, sequence, type, status, settled_by, confirmed, happened_at) SELECT
+      ELSE NEW.settled_at END, strftime('%Y-%m-%d %H:%M:%f', 'now')));
+END;
+
+CREATE TRIGGER task_event_insert_dispute AFTER INSERT ON task WHEN
+  COALESCE(((NEW.callback_status = 'failed' AND NEW.lookup_status = 'succeeded') OR (NEW.callback_status = 'succeeded' AND NEW.lookup_status = 'failed') OR (NEW.doubted_at IS NOT NULL AND COALESCE(NEW.lookup_status, 'pending') = 'pending')), FALSE)
+BEGIN
+  INSERT INTO event (task_id, sequence, type, status, settled_by, confirmed, happened_at) VALUES (
     NEW.id,
-    (SELECT COALESCE(MAX(sequence), 0) + 1 FROM event WHERE task_id = NEW.id),
+    (SELECT COALESCE(MAX(sequence), CASE NEW.status WHEN 'pending' THEN 0 ELSE 1 END) + 1 FROM event
+      WHERE task_id = NEW.id AND (sequence > 1 OR type IN ('task.disputed', 'task.expired'))),
     'task.disputed',
     NEW.status,
     NEW.settled_by,
@@ -31,8 +36,7 @@ BEGIN
       WHEN NEW.status = 'pending' AND NULL IS NULL AND NEW.doubted_at IS NOT NULL THEN NEW.doubted_at
       WHEN NEW.status = 'pending' THEN NEW.next_lookup_at
       WHEN NEW.status = 'expired' THEN NEW.gave_up_at
-      ELSE NEW.settled_at END, strftime('%Y-%m-%d %H:%M:%f', 'now'))
-  WHERE COALESCE(((NEW.callback_status = 'failed' AND NEW.lookup_status = 'succeeded') OR (NEW.callback_status = 'succeeded' AND NEW.lookup_status = 'failed') OR (NEW.doubted_at IS NOT NULL AND COALESCE(NEW.lookup_status, 'pending') = 'pending')), FALSE);
+      ELSE NEW.settled_at END, strftime('%Y-%m-%d %H:%M:%f', 'now')));
 END;
 
 CREATE TRIGGER task_event_update AFTER UPDATE ON task WHEN
@@ -41,7 +45,8 @@ CREATE TRIGGER task_event_update AFTER UPDATE ON task WHEN
 BEGIN
   INSERT INTO event (task_id, sequence, type, status, settled_by, confirmed, happened_at) SELECT
     NEW.id,
-    (SELECT COALESCE(MAX(sequence), 0) + 1 FROM event WHERE task_id = NEW.id),
+    (SELECT COALESCE(MAX(sequence), CASE OLD.status WHEN 'pending' THEN 0 ELSE 1 END) + 1 FROM event
+      WHERE task_id = NEW.id AND (sequence > 1 OR type IN ('task.disputed', 'task.expired'))),
     'task.' || NEW.status,
     NEW.status,
     NEW.settled_by,
@@ -54,7 +59,8 @@ BEGIN
   WHERE NEW.status <> 'pending' AND NEW.status <> OLD.status;
   INSERT INTO event (task_id, sequence, type, status, settled_by, confirmed, happened_at) SELECT
     NEW.id,
-    (SELECT COALESCE(MAX(sequence), 0) + 1 FROM event WHERE task_id = NEW.id),
+    (SELECT COALESCE(MAX(sequence), CASE NEW.status WHEN 'pending' THEN 0 ELSE 1 END) + 1 FROM event
+      WHERE task_id = NEW.id AND (sequence > 1 OR type IN ('task.disputed', 'task.expired'))),
     'task.disputed',
     NEW.status,
     NEW.settled_by,
