@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import random
 import socket
 import threading
 import time
@@ -18,10 +19,10 @@ from receiver.clock import utcnow
 from receiver.config import Settings
 from receiver.ledger import mending, pauses, runs, store
 from receiver.ledger.engine.errors import describe
-from receiver.ledger.evidence import ABSENT, ENOUGH_LATE_ANSWERS, WAIT_AFTER_LATE_ANSWER, Answer, Patience
+from receiver.ledger.evidence import ABSENT, Answer
+from receiver.ledger.patience import STEADY_AFTER, Backoff, Patience, doubt_after, longest_waits
 from receiver.upstream.client import ErrorScope, Upstream, UpstreamError
 from receiver.upstream.results import FINAL, PENDING, Result, Unreadable, read_item
-from reconcile.backoff import JITTER, LONGEST_UNKNOWN_WAIT, LONGEST_WAIT, backoff, unknown_backoff
 from reconcile.calls import Pages, carefully
 from reconcile.pacemaker import SteadyClock
 from reconcile.poison import Suspicion
@@ -33,18 +34,12 @@ log = logging.getLogger(__name__)
 STOP_WITHIN = timedelta(seconds=10)
 # Far above what a call may take, and below the default lease: only a server that drips reaches it.
 CALL_WITHIN = timedelta(seconds=60)
-DOUBT_AFTER_AT_LEAST = timedelta(seconds=60)
 # A run that always finds more would never be noted as finished.
 RUN_FOR_SECONDS = 60.0
-# Before that a process gives nothing up: the time in which late answers come must be real.
-STEADY_AFTER = (ENOUGH_LATE_ANSWERS - 1) * WAIT_AFTER_LATE_ANSWER
 # After an error of which nobody knows whether it passes.
 PAUSE_AFTER_UNKNOWN = timedelta(minutes=1)
 # A smaller call may get through where one of these errors met it.
 _HALVED = (ErrorScope.ID, ErrorScope.SIZE)
-# Nothing of ours lets a task wait so long; settings of other processes may be a little longer.
-_LONGEST_KNOWN = LONGEST_WAIT * (1 + JITTER) + timedelta(minutes=10)
-_LONGEST_DOUBTFUL = LONGEST_UNKNOWN_WAIT * (1 + JITTER) + timedelta(minutes=10)
 
 
 @dataclass(slots=True)
@@ -100,6 +95,7 @@ class Reconciler:
         stop: threading.Event,
         limiter: RateLimiter | None = None,
         clock: SteadyClock | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self._settings = settings
         self._upstream = upstream
@@ -109,10 +105,9 @@ class Reconciler:
         self._limiter = limiter or RateLimiter(settings.reconcile_max_rate)
         self._clock = clock or SteadyClock()
         self._patience = Patience(
-            backoff=backoff,
-            unknown_backoff=unknown_backoff,
+            Backoff(rng or random.Random()),
             give_up_after=settings.reconcile_give_up_after,
-            doubt_after=max(settings.reconcile_grace, DOUBT_AFTER_AT_LEAST),
+            doubt_after=doubt_after(settings.reconcile_grace),
         )
 
     def run(self, due_by: datetime | None = None) -> Counts:
@@ -143,8 +138,7 @@ class Reconciler:
         return run.counts
 
     def _mend_schedule(self, now: datetime) -> None:
-        ours = max(self._settings.reconcile_grace, self._settings.reconcile_lease)
-        known, doubtful = max(ours, _LONGEST_KNOWN), max(ours, _LONGEST_DOUBTFUL)
+        known, doubtful = longest_waits(self._settings.reconcile_grace, self._settings.reconcile_lease)
         if mended := mending.mend_schedule(now, known=known, doubtful=doubtful):
             log.warning("%d tasks had a next look-up set by a wrong clock. They are due now.", mended)
 
