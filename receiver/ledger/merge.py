@@ -1,9 +1,16 @@
 """How evidence about tasks joins what is known: one upsert, whatever order the evidence comes in.
 
-A row of evidence is a row of `task` that holds only what one registration, callback or look-up says. Each
-column joins by taking the greater (a witness), the better sourced (a fact) or the earlier (a time), so that
-repeating or reordering evidence changes nothing. The statement that writes does the joining: two processes
-that learn of one task at the same moment cannot overwrite each other.
+A row of evidence is a row of `task` that holds only what one registration, callback or look-up says. The
+statement that writes does the joining: two processes that learn of one task at the same moment cannot
+overwrite each other. A task has two sorts of columns:
+
+- Functions of what was said, in any order and however often. Of each witness the testimony with the greatest
+  key counts. Of a fact the best source counts, then the smallest value; `prompt` goes with `request`.
+  `registered_at` and `finished_at` are the earliest that was told. `status` follows from both witnesses and
+  `gave_up_at`: see `_settlement`.
+- Facts of arrival: `service`, `created_at`, `settled_by`, `settled_at`, `gave_up_at`, `doubted_at`,
+  `acknowledged_at`, `refused_at`, `last_lookup_error`, the counts, and all that times look-ups. They depend
+  on what came when.
 """
 
 from collections.abc import Sequence
@@ -128,11 +135,12 @@ def _facts(kind: Kind) -> Assignments:
 
 
 def _settlement(witness: Witness) -> Assignments:
-    """Settle by what raises a witness, where that is final: a final look-up beats any callback.
+    """Settle a task by a final result that raises its witness. A final look-up beats any callback.
 
-    So `status` is a function of what the witnesses say, whatever came first: upstream's final status if there
-    is one, else that of callbacks. `settled_by` and `settled_at` change with it alone: they tell who said
-    first what holds now, and stay when the other witness confirms it.
+    So `status` does not depend on what came first: it is upstream's final status if there is one, else that
+    of callbacks, else `pending`, or `expired` once the task was given up. A final result that comes after
+    that settles it all the same. `settled_by` and `settled_at` change with `status` alone: they name who was
+    first to say what counts now, and stay when the other witness only confirms it.
     """
     settles = _raises(witness) & _is_final(getattr(EXCLUDED, f"{witness}_status"))
     if witness == "callback":
