@@ -42,7 +42,7 @@ def merge(kind: Kind, rows: Sequence[Row]) -> Insert:
 
 
 def assignments(kind: Kind) -> Assignments:
-    """Return how rows of the kind change what is known; columns that are not in it stay as they are."""
+    """Return how rows of the kind change what is known. Columns without an assignment stay as they are."""
     joined = _facts(kind)
     if kind.knows_service:
         # Callbacks do not name a service: one was assumed. The first who knows it tells.
