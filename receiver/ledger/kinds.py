@@ -124,7 +124,7 @@ class Kind:
 
     `witness` is whose testimony they hold, and `facts` are what they may tell, each with its source.
     Of the times in `earliest` the earliest counts. `schedule` is whose rule times the next look-up.
-    `knows_service`: the row's service was told, not assumed.
+    `knows_service`: its rows name the task's service, and do not assume one.
     """
 
     columns: frozenset[str]

@@ -44,8 +44,12 @@ def merge(kind: Kind, rows: Sequence[Row]) -> Insert:
 
 
 def assignments(kind: Kind) -> Assignments:
-    """Return how rows of the kind change what is known; columns that are not in it stay as they are."""
+    """Return how rows of the kind change what is known. Columns without an assignment stay as they are."""
     joined = _facts(kind)
+    if kind.knows_service:
+        # Callbacks do not name a service: one was assumed. The first who knows it tells.
+        is_assumed = Task.registered_at.is_null() & Task.lookup_status.is_null()
+        joined[Task.service] = _choose(is_assumed, Task.service)
     if kind.witness:
         joined |= _testimony(kind.witness) | _settlement(kind.witness)
     if kind.schedule:
@@ -129,10 +133,6 @@ def _facts(kind: Kind) -> Assignments:
             joined[column] = _choose(told_source.is_null(False) & better, column)
     for time in (getattr(Task, name) for name in kind.earliest):
         joined[time] = _choose(time.is_null() | _precedes(time), time)
-    if kind.knows_service:
-        # Callbacks do not name a service: one was assumed. The first who knows it tells.
-        is_assumed = Task.registered_at.is_null() & Task.lookup_status.is_null()
-        joined[Task.service] = _choose(is_assumed, Task.service)
     return joined
 
 

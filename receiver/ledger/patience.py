@@ -103,14 +103,14 @@ class Patience:
         return _clocks(task, None, late_answers=task.late_answers)
 
     def after_error(self, task: Waiting, now: datetime) -> Clocks:
-        """Return them after an error: the task must not wait an hour because upstream was down."""
+        """Return the clocks after an error: the task must not wait an hour because upstream was down."""
         wait = min(self.backoff(task, False), LONGEST_WAIT_AFTER_ERROR)
         return _clocks(task, now + wait, late_answers=task.late_answers)
 
     def after_answer(
         self, task: Waiting, now: datetime, pauses: Iterable[Paused], progress: float | None, is_absent: bool
     ) -> Clocks:
-        """Return them after an answer without a final result: wait on, or give up, and doubt what was told.
+        """Return the clocks after an answer without a final result: wait on, or give up; and doubt a success.
 
         `progress` is what the answer told of it. `is_absent`: upstream does not know the task. `pauses` are
         those since its last sign of life, in order of their start.

@@ -161,6 +161,7 @@ class TestGivingUp:
         for _ in range(3):
             clocks = answered(task, clock_is_steady=False)
             assert (clocks["gave_up_at"], clocks["next_lookup_at"]) == (None, NOW + WAIT_AFTER_LATE_ANSWER)
+            assert clocks["late_answers"] == ENOUGH_LATE_ANSWERS
             task = waiting(silent_for=DAY, late_answers=clocks["late_answers"])
         assert answered(task)["gave_up_at"] == NOW
 
