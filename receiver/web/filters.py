@@ -13,7 +13,7 @@ from receiver.ledger.reading.listing import Cursor, TaskFilter
 from receiver.upstream.results import FAILED, PENDING, STATUSES, SUCCEEDED, clean_text, is_storable
 from receiver.web.errors import BadInput
 
-SETTLERS = ("callback", "lookup", "submit")
+SETTLERS = ("callback", "lookup")
 FIELDS = ("status", "type", "settled_by", "disputed", "acknowledged", "missed", "since", "until", "q")
 DELIVERY_FIELDS = ("verdict", "task", "since", "until")
 VERDICTS = ("unreadable", PENDING, SUCCEEDED, FAILED)  # of deliveries
