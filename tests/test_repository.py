@@ -30,7 +30,7 @@ def _module(package: str, name: str) -> str:
 
 
 # Which rooms each room may import; each may import itself, and all of them the tools.
-TOOLS = {"clock", "config", "database_url", "logs", "native", "platforms", "redact"}
+TOOLS = {"clock", "config", "database_url", "file_lock", "logs", "native", "platforms", "redact"}
 ARROWS = {
     "receiver.upstream": set(),
     "receiver.ledger.engine": set(),
