@@ -24,10 +24,9 @@ def open_locked(
             return file
         status = os.fstat(file.fileno())
         file.close()
-        now = time.monotonic()
-        if seen != (seen := (status.st_ino, status.st_size)):
-            deadline = now + within
-        if now > deadline:
+        if seen != (status.st_ino, status.st_size):
+            deadline, seen = time.monotonic() + within, (status.st_ino, status.st_size)
+        if time.monotonic() > deadline:
             raise TimeoutError("the lock is held by another process")
         time.sleep(look_every)
 

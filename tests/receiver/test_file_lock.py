@@ -1,6 +1,8 @@
 import fcntl
 import threading
 import time
+from functools import partial
+from io import FileIO
 
 import pytest
 
@@ -23,7 +25,7 @@ def held(path):
 
 
 def take(path, within=0.2):
-    return open_locked(lambda: open(path, "a+b", buffering=0), path, within=within, look_every=0.005)
+    return open_locked(partial(FileIO, path, "a+b"), path, within=within, look_every=0.005)
 
 
 def test_a_lock_is_held_until_the_file_is_closed(path):
@@ -65,7 +67,7 @@ def test_a_file_that_was_renamed_is_no_longer_the_one_at_the_path(path, held):
 
 def test_nor_is_one_that_is_renamed_before_its_lock_is_taken(path):
     def open_too_early():
-        file = open(path, "a+b", buffering=0)
+        file = FileIO(path, "a+b")
         if not path.with_name("renamed").exists():
             path.rename(path.with_name("renamed"))
         return file
