@@ -117,9 +117,10 @@ class Upstream:
         thread.shutdown(wait=False)
         try:
             response = exchange.result(max(deadline - time.monotonic(), 0))
-        except TimeoutError:
-            raise _too_late(len(answer)) from None
         except (urllib3.exceptions.HTTPError, OSError) as problem:
+            # The socket's own time-out may be noticed first: its time is up at the same moment.
+            if isinstance(problem, TimeoutError) or time.monotonic() >= deadline:
+                raise _too_late(len(answer)) from None
             reason = _one_line(_reason(problem), self._token)
             raise UpstreamError(f"no answer from upstream: {reason}", permanent=False) from None
         return response, bytes(answer)
