@@ -110,13 +110,16 @@ class Upstream:
         return items
 
     def _post(self, body: bytes, deadline: float) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        seconds_left = deadline - time.monotonic()
+        if seconds_left <= 0:
+            raise _too_late(0)
         answer = bytearray()
         # In a thread of its own: time-outs of a socket bound neither name servers nor headers that drip.
         thread = ThreadPoolExecutor(1, thread_name_prefix="upstream-http")
         exchange = thread.submit(self._exchange, body, answer, deadline)
         thread.shutdown(wait=False)
         try:
-            response = exchange.result(max(deadline - time.monotonic(), 0))
+            response = exchange.result(seconds_left)
         except (urllib3.exceptions.HTTPError, OSError) as problem:
             # The socket's own time-out may be noticed first: its time is up at the same moment.
             if isinstance(problem, TimeoutError) or time.monotonic() >= deadline:
