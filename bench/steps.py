@@ -19,8 +19,9 @@ from bench.processes import API_KEY
 from receiver.clock import to_iso, utcnow
 from receiver.ledger import runs, store
 from receiver.ledger.engine.db import on_postgresql
-from receiver.ledger.evidence import Answer, Patience
+from receiver.ledger.evidence import Answer
 from receiver.ledger.models import database
+from receiver.ledger.patience import Patience
 from receiver.ledger.reading import queries
 from receiver.upstream.results import read_item
 from reconcile.jobs import prune_old_rows
@@ -28,12 +29,7 @@ from reconcile.jobs import prune_old_rows
 BATCH_SIZE = 50
 _LEASE = timedelta(minutes=2)
 _WAIT = timedelta(hours=1)
-_PATIENCE = Patience(
-    backoff=lambda _: _WAIT,
-    unknown_backoff=lambda _: _WAIT,
-    give_up_after=timedelta(days=1),
-    doubt_after=_WAIT,
-)
+_PATIENCE = Patience(backoff=lambda *_: _WAIT, give_up_after=timedelta(days=1), doubt_after=_WAIT)
 _BEFORE_ANY_IS_DUE = datetime(2001, 1, 1)
 _KEEP_ALL = timedelta(days=36_500)
 # In the order of next_lookup_at, so that what is due stands at their beginning.

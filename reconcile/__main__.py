@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import random
 import signal
 import sys
 import threading
@@ -73,7 +74,8 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
     try:
         require_schema()
         mend_times(clock.now())
-        counts = Reconciler(settings, caller, SteadyClock(clock), stop).run(due_by=clock.now())
+        reconciler = Reconciler(settings, caller, SteadyClock(clock), random.Random(), stop)
+        counts = reconciler.run(due_by=clock.now())
         unanswered = _unanswered(counts)
         prune_old_rows(settings.retention, clock.now())
     except (*DATABASE_ERRORS, SchemaBehind) as problem:

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from receiver.ledger import pauses, runs, store
-from receiver.ledger.evidence import Answer, Patience
+from receiver.ledger.evidence import Answer
+from receiver.ledger.patience import Patience
 from receiver.upstream.client import ErrorScope
 from receiver.upstream.results import FINAL, PENDING
 from reconcile.calls import Asked, Caller, match_answers

@@ -2,32 +2,26 @@
 
 import logging
 import os
+import random
 import socket
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from receiver.config import Settings
 from receiver.ledger import mending, pauses, runs, store
 from receiver.ledger.engine.errors import describe
-from receiver.ledger.evidence import ENOUGH_LATE_ANSWERS, WAIT_AFTER_LATE_ANSWER, Patience
+from receiver.ledger.patience import STEADY_AFTER, Backoff, Patience, doubt_after, longest_waits
 from reconcile.asking import Asking
-from reconcile.backoff import JITTER, LONGEST_UNKNOWN_WAIT, LONGEST_WAIT, backoff, unknown_backoff
 from reconcile.calls import Caller
 from reconcile.counts import Counts
 from reconcile.pacemaker import SteadyClock
 
 log = logging.getLogger(__name__)
 
-DOUBT_AFTER_AT_LEAST = timedelta(seconds=60)
 # A run that always finds more would never be noted as finished.
 RUN_FOR_SECONDS = 60.0
-# Before that a process gives nothing up: the time in which late answers come must be real.
-STEADY_AFTER = (ENOUGH_LATE_ANSWERS - 1) * WAIT_AFTER_LATE_ANSWER
-# Nothing of ours lets a task wait so long; settings of other processes may be a little longer.
-_LONGEST_KNOWN = LONGEST_WAIT * (1 + JITTER) + timedelta(minutes=10)
-_LONGEST_DOUBTFUL = LONGEST_UNKNOWN_WAIT * (1 + JITTER) + timedelta(minutes=10)
 
 
 class Reconciler:
@@ -38,6 +32,7 @@ class Reconciler:
         settings: Settings,
         caller: Caller,
         steady: SteadyClock,
+        rng: random.Random,
         stop: threading.Event,
     ) -> None:
         self._settings = settings
@@ -48,10 +43,9 @@ class Reconciler:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self.has_more = False  # the last run ended although more was due
         self._patience = Patience(
-            backoff=backoff,
-            unknown_backoff=unknown_backoff,
+            Backoff(rng),
             give_up_after=settings.reconcile_give_up_after,
-            doubt_after=max(settings.reconcile_grace, DOUBT_AFTER_AT_LEAST),
+            doubt_after=doubt_after(settings.reconcile_grace),
         )
 
     def run(self, due_by: datetime | None = None) -> Counts:
@@ -83,8 +77,7 @@ class Reconciler:
         return run.counts
 
     def _mend_schedule(self, now: datetime) -> None:
-        ours = max(self._settings.reconcile_grace, self._settings.reconcile_lease)
-        known, doubtful = max(ours, _LONGEST_KNOWN), max(ours, _LONGEST_DOUBTFUL)
+        known, doubtful = longest_waits(self._settings.reconcile_grace, self._settings.reconcile_lease)
         if mended := mending.mend_schedule(now, known=known, doubtful=doubtful):
             log.warning("%d tasks had a next look-up set by a wrong clock. They are due now.", mended)
 

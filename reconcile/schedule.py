@@ -1,6 +1,7 @@
 """Runs the jobs at their times, in threads of this process."""
 
 import contextlib
+import random
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -90,6 +91,6 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
     if settings.public_url:
         discoverer = Discoverer(settings, replace(caller, threads=call_threads(1)), stop)
     scheduler = _Scheduler(steady, clock)
-    reconciler = Reconciler(settings, caller, steady, stop)
+    reconciler = Reconciler(settings, caller, steady, random.Random(), stop)
     scheduler.begin(list_jobs(settings, reconciler, discoverer, clock, scheduler.run_in))
     return scheduler

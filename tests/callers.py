@@ -1,5 +1,6 @@
 """Makes what asks upstream, as the processes do: over the stand-in, or over whatever stands for it."""
 
+import random
 import threading
 
 from receiver.clock import Clock
@@ -17,7 +18,7 @@ def make_reconciler(
     settings: Settings, stand_in: StandIn, stop: threading.Event, clock: Clock | None = None
 ) -> Reconciler:
     caller = _caller(settings, stand_in, settings.reconcile_concurrency, clock or Clock())
-    return Reconciler(settings, caller, SteadyClock(caller.clock), stop)
+    return Reconciler(settings, caller, SteadyClock(caller.clock), random.Random(), stop)
 
 
 def make_discoverer(

@@ -10,12 +10,10 @@ from receiver.clock import utcnow
 from receiver.ledger import runs, store
 from receiver.ledger.evidence import (
     ABSENT,
-    ENOUGH_LATE_ANSWERS,
-    WAIT_AFTER_LATE_ANSWER,
     Answer,
-    Patience,
     Registration,
 )
+from receiver.ledger.patience import ENOUGH_LATE_ANSWERS, WAIT_AFTER_LATE_ANSWER, Patience
 from receiver.upstream.results import read_item
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -109,8 +107,6 @@ def give_up(items: Sequence[Any] = (), now: datetime | None = None, **overrides:
 
 def apply(claimed: store.Claim, answers: Mapping[str, Answer], now: datetime, **overrides: Any) -> int:
     """Apply answers, with a wait of 30 s, giving up after a day and doubting after three minutes."""
-    waits = {"give_up_after": DAY, "doubt_after": GRACE}
-    waits |= dict.fromkeys(("backoff", "unknown_backoff"), lambda attempts: timedelta(seconds=30))
-    return store.apply(
-        claimed, answers, runs.open_run("test:1", now), now, now, Patience(**waits | overrides)
-    )
+    waits = {"backoff": lambda *_: timedelta(seconds=30), "give_up_after": DAY, "doubt_after": GRACE}
+    run_id = runs.open_run("test:1", now)
+    return store.apply(claimed, answers, run_id, now, now, Patience(**waits | overrides))

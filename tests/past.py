@@ -16,9 +16,11 @@ from peewee import chunked
 from receiver.clock import to_unix
 from receiver.ledger import evidence
 from receiver.ledger.engine.db import writing
-from receiver.ledger.evidence import Answer, Patience, Registration
-from receiver.ledger.merge import merge, schedule_of_callback, schedule_of_lookup
+from receiver.ledger.evidence import Answer, Registration
+from receiver.ledger.kinds import CALLBACK, LOOKUP, REGISTRATION, CallbackRow, LookupRow
+from receiver.ledger.merge import merge
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task
+from receiver.ledger.patience import Patience
 from receiver.upstream.results import read_callback, read_item
 
 SUBJECTS = ("a lighthouse at dusk", "a cat on a table", "a harbour in fog", "an orchard in bloom")
@@ -28,8 +30,7 @@ KINDS = ("imagine", "edits", "videos", "describe")
 _LOST, _FAILING, _DISPUTED = 0.04, 0.06, 0.005
 GRACE = timedelta(minutes=3)
 PATIENCE = Patience(
-    backoff=lambda _: GRACE,
-    unknown_backoff=lambda _: GRACE,
+    backoff=lambda *_: GRACE,
     give_up_after=timedelta(days=1),
     doubt_after=GRACE,
 )
@@ -131,21 +132,20 @@ def _write(tasks: Sequence[PastTask]) -> None:
     tasks = sorted(tasks, key=lambda task: task.id)  # as `merge` wants them
     called_back = [task for task in tasks if not task.lost]
     registered = (evidence.of_registrations([task.registration], task.submitted_at, GRACE) for task in tasks)
-    merge([row for rows in registered for row in rows], {}).execute()
-    merge([_said_by_callback(task) for task in called_back], schedule_of_callback()).execute()
+    merge(REGISTRATION, [row for rows in registered for row in rows]).execute()
+    merge(CALLBACK, [_said_by_callback(task) for task in called_back]).execute()
     Delivery.insert_many([_delivery(task) for task in called_back]).execute()
     known = {row.id: row for row in Task.select().where(Task.id.in_([task.id for task in tasks]))}
-    # Each under its own lease, whose end is the time of its next look-up.
-    answers = [_said_by_lookup(task, known[task.id]) for task in tasks]
-    merge(answers, schedule_of_lookup(Task.next_lookup_at)).execute()
+    merge(LOOKUP, [_said_by_lookup(task, known[task.id]) for task in tasks]).execute()
     Lookup.insert_many([_lookup(task, runs[task.id]) for task in tasks]).execute()
 
 
-def _said_by_callback(task: PastTask) -> evidence.Evidence:
+def _said_by_callback(task: PastTask) -> CallbackRow:
     return evidence.of_callback(read_callback(task.callback), task.ref, task.done_at, GRACE, confirm=True)
 
 
-def _said_by_lookup(task: PastTask, known: Task) -> evidence.Evidence:
+def _said_by_lookup(task: PastTask, known: Task) -> LookupRow:
+    known.leased_until = known.next_lookup_at  # as if it had been claimed
     return evidence.of_lookup(known, Answer(read_item(task.item())), task.answered_at, PATIENCE, ())
 
 

@@ -93,6 +93,12 @@ def test_it_loads_no_flask(module: str):
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+@pytest.mark.parametrize("module", ["receiver.ledger.kinds", "receiver.ledger.patience"])
+def test_pure_rules_load_no_database(module: str):
+    code = f"import {module}, sys; sys.exit('peewee' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_importing_the_application_starts_nothing():
     code = (
         "import threading, receiver.app, reconcile.schedule\n"

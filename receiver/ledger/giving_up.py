@@ -2,12 +2,13 @@
 
 from datetime import datetime
 
-from receiver.ledger.evidence import Evidence, testimony
+from receiver.ledger.evidence import callback_testimony, lookup_testimony
+from receiver.ledger.kinds import InHandRow, LookupRow
 from receiver.ledger.models import Task
 from receiver.upstream.results import FINAL, PENDING, SUCCEEDED, Result, in_hand
 
 
-def with_result_in_hand(said: Evidence, before: Task, now: datetime) -> Evidence:
+def with_result_in_hand(said: LookupRow, before: Task, now: datetime) -> LookupRow:
     """Return what a look-up says that gives a task up, `before` telling what earlier ones said.
 
     A task whose result is in hand is not expired, though upstream never called it finished.
@@ -17,11 +18,17 @@ def with_result_in_hand(said: Evidence, before: Task, now: datetime) -> Evidence
     found = in_hand(Result(before.id, PENDING, progress, told, None, key=b""))
     if found is None:
         return said
-    settled = {"gave_up_at": None, "settled_by": "lookup", "settled_at": now, "status": SUCCEEDED}
-    return {**said, **settled, **testimony("lookup", found)}
+    return {
+        **said,
+        "gave_up_at": None,
+        "status": SUCCEEDED,
+        "settled_by": "lookup",
+        "settled_at": now,
+        **lookup_testimony(found),
+    }
 
 
-def of_callback_in_hand(before: Task, now: datetime) -> Evidence | None:
+def of_callback_in_hand(before: Task, now: datetime) -> InHandRow | None:
     """Return what callbacks say of a task that is given up, where a result of theirs is in hand; else None.
 
     Upstream has not confirmed it, so that it counts as a callback's word.
@@ -40,5 +47,5 @@ def of_callback_in_hand(before: Task, now: datetime) -> Evidence | None:
         "silent_since": now,
         "settled_by": "callback",
         "settled_at": now,
-        **testimony("callback", found),
+        **callback_testimony(found),
     }

@@ -1,16 +1,16 @@
 """The circuit breaker: when upstream may not be asked. All reconcilers share its state.
 
-A pause also adds to a task's patience.
+A pause also adds to the time for which a task is waited for: see `patience`.
 """
 
 import logging
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.clock import SKEW
 from receiver.ledger.engine.db import writing
 from receiver.ledger.models import Pause, database
+from receiver.ledger.patience import Paused
 
 log = logging.getLogger(__name__)
 
@@ -108,20 +108,9 @@ def resume(now: datetime) -> bool:
         return bool(Pause.update(ended_at=now).where(Pause.ended_at.is_null()).execute())
 
 
-def pauses_since(moment: datetime) -> list[Pause]:
-    """Return the pauses that were in force at some time after a moment."""
+def pauses_since(moment: datetime) -> list[Paused]:
+    """Return the times after a moment in which upstream could not be asked, in order of their start."""
     lasted = Pause.ended_at.is_null() | (Pause.ended_at > moment)
     query = Pause.select().where(lasted).order_by(Pause.started_at)
     with database.connection_context():
-        return list(query)
-
-
-def paused_within(pauses: Iterable[Pause], start: datetime, end: datetime) -> timedelta:
-    """Return for how long upstream could not be asked between two moments; `pauses` are in order of start."""
-    total, counted_to = timedelta(0), start
-    for pause in pauses:
-        began, ended = max(pause.started_at, counted_to), min(pause.ended_at or end, end)
-        if ended > began:
-            total += ended - began
-            counted_to = ended
-    return total
+        return [Paused(pause.started_at, pause.ended_at) for pause in query]

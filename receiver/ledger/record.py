@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from peewee import IntegrityError
@@ -18,7 +19,8 @@ from receiver.ledger.budget import ByteBudget
 from receiver.ledger.engine.db import execute_built, on_postgresql, pipelined, writing
 from receiver.ledger.engine.group_commit import GroupCommit
 from receiver.ledger.engine.statements import Row, Statement
-from receiver.ledger.merge import merge, schedule_of_callback
+from receiver.ledger.kinds import CALLBACK, CallbackRow
+from receiver.ledger.merge import merge
 from receiver.ledger.models import NAMED, Delivery, Task, database
 from receiver.ledger.refusals import SHORTENED
 from receiver.upstream.results import LARGEST, Unreadable, read_callback
@@ -74,7 +76,7 @@ class _Entry:
 
     task_id: str | None
     delivery: Row
-    said: Row | None = None
+    said: CallbackRow | None = None
     problem: Unreadable | None = None
     may_shorten: bool = True
 
@@ -91,7 +93,7 @@ class _Entry:
 
     @property
     def _result(self) -> str:
-        return (self.said or {}).get("callback_response") or ""
+        return (self.said and self.said["callback_response"]) or ""
 
     def shortened(self) -> "_Entry":
         """Return it with the body's beginning alone, and without the result, which a look-up shall bring."""
@@ -130,7 +132,7 @@ def record(
 
 def _rows(
     callback: Callback, now: datetime, grace: timedelta, confirm: bool, largest: int
-) -> tuple[str | None, Row, Row | None, Unreadable | None]:
+) -> tuple[str | None, Row, CallbackRow | None, Unreadable | None]:
     """Return the task that a callback names, its delivery, what it says, and why that cannot be read."""
     try:
         if callback.cut:
@@ -237,6 +239,6 @@ _SHORTENED = Unreadable(
     " else names. A look-up asks for the task's result.",
 )
 _budget = ByteBudget(_STRANGERS_MAY_STORE, within=_WITHIN_SECONDS)
-_merge_said = Statement(lambda rows: merge(rows, schedule_of_callback()))
+_merge_said = Statement(partial(merge, CALLBACK))
 _insert_deliveries = Statement(Delivery.insert_many)
 _commits = GroupCommit(_write, within=COMMIT_WITHIN_SECONDS)

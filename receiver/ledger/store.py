@@ -7,18 +7,19 @@ its own, durable when the function returns.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Any
 
-from peewee import SQL, Case, Insert, Select, chunked, fn
+from peewee import SQL, Case, Select, chunked, fn
 
 from receiver.ledger import evidence, giving_up
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.engine.statements import Row, Statement
-from receiver.ledger.evidence import Answer, Discovered, Evidence, Patience, Registration
+from receiver.ledger.engine.statements import Statement
+from receiver.ledger.evidence import Answer, Discovered, Registration
+from receiver.ledger.kinds import IN_HAND, LOOKUP, REGISTRATION, InHandRow, LookupRow
 from receiver.ledger.mending import unleased
-from receiver.ledger.merge import insert_new, merge, schedule_of_lookup
+from receiver.ledger.merge import insert_new, merge
 from receiver.ledger.models import (
     DOUBTFUL,
     KNOWN,
@@ -30,6 +31,7 @@ from receiver.ledger.models import (
     Task,
     database,
 )
+from receiver.ledger.patience import Patience
 from receiver.ledger.pauses import in_force, pauses_since
 from receiver.ledger.record import Callback, Recorded, record
 
@@ -99,7 +101,9 @@ def register(registrations: Sequence[Registration], now: datetime, *, grace: tim
     with writing():
         for rows in chunked(evidence.of_registrations(registrations, now, grace), _ROWS_AT_ONCE):
             # In one statement: a second pass over the ids could deadlock with a writer that makes one.
-            written = list(merge(rows, {}).returning(Task.id, Task.service, Task.created_at).execute())
+            written = list(
+                merge(REGISTRATION, rows).returning(Task.id, Task.service, Task.created_at).execute()
+            )
             _require_services({row["id"]: row["service"] for row in rows}, written)
             created += sum(1 for task in written if task.created_at == now)
     return created
@@ -206,14 +210,14 @@ def apply(
         Task.id.in_(claimed.ids), Task.settled_by == "lookup", Task.settled_at == now
     )
     with writing():
-        _merge_answers.execute([{**row, _LEASE: claimed.leased_until} for row in said])
+        _merge_answers.execute(said)
         _insert_lookups.execute(lookups)
         if claims:
-            merge(claims, {}).execute()
+            merge(IN_HAND, claims).execute()
         return int(settled.count())
 
 
-def _with_results_in_hand(said: list[Evidence], now: datetime) -> tuple[list[Evidence], list[Evidence]]:
+def _with_results_in_hand(said: list[LookupRow], now: datetime) -> tuple[list[LookupRow], list[InHandRow]]:
     """Settle what is given up with a result in hand: by look-ups, or where they have none by callbacks."""
     given_up = [row["id"] for row in said if row["gave_up_at"]]
     if not given_up:
@@ -275,6 +279,7 @@ def _claim_some(
             Task.registered_at,
             Task.refused_at,
             Task.silent_since,
+            Task.leased_until,
             Task.settled_at,
             Task.callback_status,
             Task.callback_progress,
@@ -299,11 +304,5 @@ def _lookup(
     }
 
 
-def _merge_under_lease(rows: Sequence[Row]) -> Insert:
-    said = [{column: value for column, value in row.items() if column != _LEASE} for row in rows]
-    return merge(said, schedule_of_lookup(rows[0][_LEASE]))
-
-
-_LEASE = "lease"  # beside the columns of the evidence: until when the task was claimed
-_merge_answers = Statement(_merge_under_lease)
+_merge_answers = Statement(partial(merge, LOOKUP))
 _insert_lookups = Statement(Lookup.insert_many)

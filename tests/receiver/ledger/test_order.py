@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from receiver.clock import utcnow
 from receiver.ledger import record as recording
 from receiver.ledger import store
-from receiver.ledger.engine.db import on_postgresql
-from receiver.ledger.merge import merge
 from receiver.ledger.models import Task, database
 from receiver.ledger.reading import queries
 from receiver.web.api.task_json import task_json
@@ -148,8 +146,3 @@ def test_a_fact_comes_from_its_best_source():
 
 def test_within_one_source_the_bytewise_smallest_counts():
     assert outcome([STEPS[14], STEPS[15]])["type"] == "Edits"
-
-
-def test_postgresql_compares_facts_as_sqlite_does_whatever_its_locale():
-    statement, _ = merge([{"id": "t1", "type": "imagine"}], {}).sql()
-    assert ('"type" COLLATE "C"' in statement) == on_postgresql()

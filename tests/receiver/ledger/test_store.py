@@ -409,7 +409,7 @@ class TestApply:
     def test_a_running_task_waits_for_the_backoff(self):
         register("t1", now=NOW, grace=timedelta(0))
         asked: list[int] = []
-        backoff = lambda attempts: asked.append(attempts) or MINUTE  # noqa: E731 - a recorder
+        backoff = lambda task, _: asked.append(task.attempts) or MINUTE  # noqa: E731 - a recorder
         for _ in range(3):
             look_up([item()], task().next_lookup_at, backoff=backoff)
         assert asked == [0, 1, 2]
@@ -465,7 +465,7 @@ class TestApply:
 
     def test_after_an_error_of_upstreams_no_task_waits_an_hour(self):
         register("t1", now=NOW, grace=timedelta(0))
-        look_up([], NOW, error="upstream answered 500", backoff=lambda attempts: timedelta(hours=1))
+        look_up([], NOW, error="upstream answered 500", backoff=lambda *_: HOUR)
         assert task().next_lookup_at == NOW + 2 * MINUTE
 
     @pytest.mark.parametrize("late", [body(), None])
@@ -520,7 +520,11 @@ class TestApply:
         waits = []
         for progress in (None, None, 10, 10, 20):
             asked_at = task().next_lookup_at
-            look_up([item("t1", {"progress": progress})], asked_at, backoff=lambda n: 2**n * MINUTE)
+            look_up(
+                [item("t1", {"progress": progress})],
+                asked_at,
+                backoff=lambda task, _: 2**task.attempts * MINUTE,
+            )
             waits.append((task().next_lookup_at - asked_at) // MINUTE)
         assert waits == [1, 2, 1, 2, 1]
 
@@ -577,7 +581,7 @@ class TestApply:
     def test_an_id_that_upstream_refuses_counts_as_absent_and_expires_with_the_error(self):
         register("t1", now=NOW, grace=timedelta(0))
         refused = Answer(error="upstream answered 400 bad_request: no such id", refused=True)
-        hour = {"backoff": lambda attempts: HOUR}
+        hour = {"backoff": lambda *_: HOUR}
         apply(claim(NOW), {"t1": refused}, NOW, **hour)
         assert (task().next_lookup_at, task().refused_at) == (NOW + HOUR, NOW)
         now = NOW + 2 * DAY

@@ -9,7 +9,8 @@ import pytest
 
 from receiver.clock import utcnow
 from receiver.ledger import runs, store
-from receiver.ledger.evidence import ABSENT, Answer, Patience
+from receiver.ledger.evidence import ABSENT, Answer
+from receiver.ledger.patience import Patience
 from tests import factories
 from tests.conftest import CALLBACK_TOKEN
 from tests.html import links, listed, run_now, words
@@ -157,7 +158,7 @@ class TestTokenOfAnotherAccount:
             run_id,
             utcnow(),
             utcnow(),
-            Patience(lambda _: HOUR, lambda _: HOUR, 24 * HOUR, timedelta(minutes=3)),
+            Patience(lambda *_: HOUR, 24 * HOUR, timedelta(minutes=3)),
         )
         runs.close_run(run_id, utcnow(), {"calls": 1, "asked": count, "absent": count})
 

@@ -1,0 +1,193 @@
+"""When a task is asked about, given up and doubted, and what pauses add to that: pure.
+
+Moments and durations come in, moments and durations go out. `evidence` writes them into a task's row.
+"""
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypedDict
+
+FIRST_WAIT = timedelta(seconds=30)
+LONGEST_WAIT = timedelta(hours=1)
+# Anyone with the callback URL can name ids that upstream does not know. Such an id costs six look-ups a day.
+UNKNOWN_FACTOR = 6
+LONGEST_UNKNOWN_WAIT = timedelta(days=1)
+JITTER = 0.2
+LONGEST_WAIT_AFTER_ERROR = timedelta(minutes=2)
+# After a long absence of ours one answer is too little to give up: the task may be about to finish.
+ENOUGH_LATE_ANSWERS = 3
+WAIT_AFTER_LATE_ANSWER = timedelta(minutes=5)
+# A process gives nothing up before its clock was steady for so long: late answers must come in real time.
+STEADY_AFTER = (ENOUGH_LATE_ANSWERS - 1) * WAIT_AFTER_LATE_ANSWER
+DOUBT_AFTER_AT_LEAST = timedelta(seconds=60)
+# Settings of other processes may be a little longer than ours.
+_SETTINGS_DIFFER_BY = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A time in which upstream could not be asked; it has no end while it lasts."""
+
+    started_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The facts of a task that its next look-up depends on, as they were before an answer came.
+
+    `attempts` counts the look-ups since `silent_since`, its last sign of life. `late_answers` is None when
+    none was late. `succeeded_at` is when a callback told a success. `progress` is the most that was told.
+    `is_named`: a caller or upstream has named it, not callbacks alone. `is_over`: upstream's final answer is
+    known.
+    """
+
+    attempts: int
+    silent_since: datetime
+    late_answers: int | None = None
+    succeeded_at: datetime | None = None
+    progress: float | None = None
+    is_named: bool = True
+    is_over: bool = False
+
+
+class Clocks(TypedDict):
+    """The columns of a task that say when it is asked about, given up and doubted."""
+
+    attempts: int
+    silent_since: datetime
+    next_lookup_at: datetime | None
+    late_answers: int | None
+    gave_up_at: datetime | None
+    doubted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """The waits between the look-ups of a silent task; tasks submitted together spread out by `rng`.
+
+    30 s doubling to 1 h, each within 20 % of it either way. For a task that only callbacks have named while
+    upstream does not know it: 30 s, 3 min, 18 min and so on to a day.
+    """
+
+    rng: random.Random
+
+    def __call__(self, task: Waiting, is_unknown: bool) -> timedelta:
+        """Return the wait after a look-up of the task, `task.attempts` of which came before."""
+        factor, longest = (UNKNOWN_FACTOR, LONGEST_UNKNOWN_WAIT) if is_unknown else (2, LONGEST_WAIT)
+        # The exponent is bounded: a task that has been asked about for years must not overflow.
+        times: int = factor ** min(task.attempts, 10)
+        wait = min(FIRST_WAIT * times, longest)
+        return wait * self.rng.uniform(1 - JITTER, 1 + JITTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long upstream is waited for. Time in which it could not be asked does not count.
+
+    `backoff` gives the wait after a look-up. An answer without a final result is late when it comes later
+    than `give_up_after` behind a task's last sign of life. After ENOUGH_LATE_ANSWERS the task is given up,
+    but never while the clock is not steady: the clock may be wrong, and so may be what is late.
+    Later than `doubt_after` behind a callback that told a success, that success is in doubt.
+    """
+
+    backoff: Callable[[Waiting, bool], timedelta]
+    give_up_after: timedelta
+    doubt_after: timedelta
+    clock_is_steady: bool = True
+
+    def after_result(self, task: Waiting) -> Clocks:
+        """Return the clocks of a task once upstream's final answer is known: it is asked about no more."""
+        return _clocks(task, None, late_answers=task.late_answers)
+
+    def after_error(self, task: Waiting, now: datetime) -> Clocks:
+        """Return the clocks after an error: the task must not wait an hour because upstream was down."""
+        wait = min(self.backoff(task, False), LONGEST_WAIT_AFTER_ERROR)
+        return _clocks(task, now + wait, late_answers=task.late_answers)
+
+    def after_answer(
+        self, task: Waiting, now: datetime, pauses: Iterable[Paused], progress: float | None, is_absent: bool
+    ) -> Clocks:
+        """Return the clocks after an answer without a final result: wait on, or give up; and doubt a success.
+
+        `progress` is what the answer told of it. `is_absent`: upstream does not know the task. `pauses` are
+        those since its last sign of life, in order of their start.
+        """
+        if task.is_over:
+            return self.after_result(task)  # somebody asked again; what upstream said before still counts
+        pauses = list(pauses)
+        if progress is not None and (task.progress is None or progress > task.progress):
+            clocks = self._after_progress(task, now)
+        elif _waited(task.silent_since, now, pauses) >= self.give_up_after:
+            clocks = self._after_late_answer(task, now)
+        else:
+            is_unknown = is_absent and not task.is_named
+            clocks = _clocks(task, now + self.backoff(task, is_unknown), late_answers=None)
+        if task.succeeded_at and _waited(task.succeeded_at, now, pauses) >= self.doubt_after:
+            clocks["doubted_at"] = now
+        return clocks
+
+    def _after_progress(self, task: Waiting, now: datetime) -> Clocks:
+        # It restarts the give-up clock, and the backoff with it.
+        restarted = Waiting(attempts=0, silent_since=now)
+        return _clocks(restarted, now + self.backoff(restarted, False), late_answers=None)
+
+    def _after_late_answer(self, task: Waiting, now: datetime) -> Clocks:
+        answers = (task.late_answers or 0) + 1
+        if answers < ENOUGH_LATE_ANSWERS or not self.clock_is_steady:
+            return _clocks(task, now + WAIT_AFTER_LATE_ANSWER, min(answers, ENOUGH_LATE_ANSWERS))
+        clocks = _clocks(task, None, answers)
+        clocks["gave_up_at"] = now
+        return clocks
+
+
+def first_lookup_at(
+    now: datetime, grace: timedelta, *, is_final: bool = False, confirm: bool = False
+) -> datetime | None:
+    """Return when to ask about a task that was just registered, called back or discovered; None for never.
+
+    After `grace`, so that a callback can come first. With a final result: at once to confirm it, or never.
+    """
+    if is_final:
+        return now if confirm else None
+    return now + grace
+
+
+def doubt_after(grace: timedelta) -> timedelta:
+    """Return how long after a callback's success upstream may fail to confirm it."""
+    return max(grace, DOUBT_AFTER_AT_LEAST)
+
+
+def longest_waits(*ours: timedelta) -> tuple[timedelta, timedelta]:
+    """Return the longest that a known and that a doubtful task can wait, given the waits in our settings."""
+    waits = (LONGEST_WAIT, LONGEST_UNKNOWN_WAIT)
+    known, doubtful = (max(*ours, wait * (1 + JITTER) + _SETTINGS_DIFFER_BY) for wait in waits)
+    return known, doubtful
+
+
+def paused_within(pauses: Iterable[Paused], start: datetime, end: datetime) -> timedelta:
+    """Return for how long upstream could not be asked between two moments; `pauses` are in order of start."""
+    total, counted_to = timedelta(0), start
+    for pause in pauses:
+        began, ended = max(pause.started_at, counted_to), min(pause.ended_at or end, end)
+        if ended > began:
+            total += ended - began
+            counted_to = ended
+    return total
+
+
+def _waited(since: datetime, now: datetime, pauses: Iterable[Paused]) -> timedelta:
+    return now - since - paused_within(pauses, since, now)
+
+
+def _clocks(task: Waiting, next_lookup_at: datetime | None, late_answers: int | None) -> Clocks:
+    return {
+        "attempts": task.attempts + 1,
+        "silent_since": task.silent_since,
+        "next_lookup_at": next_lookup_at,
+        "late_answers": late_answers,
+        "gave_up_at": None,
+        "doubted_at": None,
+    }
