@@ -142,7 +142,7 @@ class Upstream:
                 "User-Agent": "backstop",
                 "x-record-exempt": "true",  # as upstream's own clients mark their look-ups
             },
-            timeout=urllib3.Timeout(min(_CONNECT_WITHIN_SECONDS, seconds_left), seconds_left),
+            timeout=urllib3.Timeout(connect=min(_CONNECT_WITHIN_SECONDS, seconds_left), read=seconds_left),
             redirect=False,  # the token goes to no other address
             preload_content=False,
         )

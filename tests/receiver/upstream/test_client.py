@@ -286,6 +286,13 @@ def test_all_pages_of_a_look_up_have_one_deadline(stand_in, upstream, monkeypatc
     assert 0 < left[0] < 2
 
 
+def test_an_answer_may_take_longer_than_a_connection(stand_in, upstream, monkeypatch):
+    monkeypatch.setattr(upstream_module, "_CONNECT_WITHIN_SECONDS", 0.2)
+    stand_in.options.latency = 0.6
+    stand_in.add_record({"id": "t1"})
+    assert upstream.retrieve_batch(["t1"]) == [{"id": "t1"}]
+
+
 def test_an_answer_that_never_comes_is_given_up(stand_in, monkeypatch):
     monkeypatch.setattr(upstream_module, "CALL_WITHIN_SECONDS", 0.3)
     stand_in.options.change({"rate_hang": 1.0, "hang_seconds": 2})
