@@ -24,7 +24,7 @@ from receiver.ledger.models import database
 from receiver.ledger.patience import Patience
 from receiver.ledger.reading import queries
 from receiver.upstream.results import read_item
-from reconcile.schedule import prune_old_rows
+from reconcile.jobs import prune_old_rows
 
 BATCH_SIZE = 50
 _LEASE = timedelta(minutes=2)
@@ -39,7 +39,7 @@ _READS = re.compile(r"Scan (using|on)|Seq Scan|\bSEARCH|\bSCAN (?!CONSTANT)")
 
 def settle_down() -> int:
     """Bring the ledger to where a reconciler would have brought it, and return the id of a run."""
-    prune_old_rows(_KEEP_ALL)  # it also joins totals that nobody needs apart
+    prune_old_rows(_KEEP_ALL, utcnow())  # it also joins totals that nobody needs apart
     now = utcnow()
     run_id = runs.open_run("bench:1", now)
     runs.close_run(run_id, now, {})

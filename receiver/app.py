@@ -6,7 +6,7 @@ from werkzeug.routing import BaseConverter
 
 from receiver.cli import add_commands
 from receiver.config import Settings
-from receiver.ledger.engine.db import init_database
+from receiver.ledger.engine.db import init_database, is_bound_to_another
 from receiver.web import auth, callbacks, errors, health, sign_in
 from receiver.web.api import deliveries, tasks
 from receiver.web.intake import Intake
@@ -27,7 +27,13 @@ class _Text(BaseConverter):
 
 
 def create_app(settings: Settings) -> Flask:
-    """Return the application that serves the ledger in `settings.database_url`."""
+    """Return the application that serves the ledger in `settings.database_url`.
+
+    Raises RuntimeError when this process has another ledger: the models have one database, so an
+    application that was made before would serve the wrong one.
+    """
+    if is_bound_to_another(settings.database_url):
+        raise RuntimeError("This process already serves another database. Start a process for each.")
     init_database(
         settings.database_url,
         answer_within=_DATABASE_WITHIN_SECONDS,

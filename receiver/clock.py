@@ -1,7 +1,11 @@
-"""The one clock, and the one way in which moments are held."""
+"""The clocks, and the one way in which moments are held."""
 
 import re
+import time
+from collections.abc import Collection
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 # The clocks of two machines differ by less. A past event that is further ahead was dated by a wrong clock.
 SKEW = timedelta(minutes=1)
@@ -13,6 +17,25 @@ _FIRST, _LAST = 0, 4102444800  # 1970 to 2100: outside of it a number is no time
 def utcnow() -> datetime:
     """Return the present moment in UTC, without a zone: the databases hold UTC and nothing else."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+class Clock:
+    """The machine's two clocks, and waiting. A simulation hands in a clock of its own instead."""
+
+    def now(self) -> datetime:
+        """Return the present moment in UTC by the wall clock, which people and time servers set."""
+        return utcnow()
+
+    def monotonic(self) -> float:
+        """Return the seconds of the clock that nobody sets. Only differences mean something."""
+        return time.monotonic()
+
+    def wait(self, seconds: float, calls: Collection[Future[Any]] = ()) -> None:
+        """Wait for so many seconds, or until one of the calls has ended."""
+        if calls:
+            wait(calls, seconds, FIRST_COMPLETED)
+        else:
+            time.sleep(seconds)
 
 
 def from_unix(seconds: object) -> datetime | None:

@@ -3,12 +3,13 @@
 import argparse
 import logging
 import os
+import random
 import signal
 import sys
 import threading
 from datetime import datetime
 
-from receiver.clock import parse_since, to_iso, utcnow
+from receiver.clock import Clock, parse_since, to_iso, utcnow
 from receiver.config import Settings
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
@@ -17,9 +18,14 @@ from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import queries
 from receiver.logs import configure_logging
 from receiver.upstream.client import Upstream
+from reconcile.calls import Caller, call_threads
+from reconcile.counts import Counts
 from reconcile.discover import Discoverer, Found
-from reconcile.run import Counts, Reconciler
-from reconcile.schedule import mend_times, prune_old_rows, start_scheduler
+from reconcile.jobs import mend_times, prune_old_rows
+from reconcile.pacemaker import SteadyClock
+from reconcile.rate_limit import RateLimiter
+from reconcile.run import Reconciler
+from reconcile.schedule import start_scheduler
 
 log = logging.getLogger("reconcile")
 
@@ -63,13 +69,15 @@ def _since(text: str) -> datetime:
 
 
 def _run_once(settings: Settings, upstream: Upstream) -> int:
-    stop = _stop_on_signal()
+    clock, stop = Clock(), _stop_on_signal()
+    caller = _caller(settings, upstream, clock, settings.reconcile_concurrency)
     try:
         require_schema()
-        mend_times()
-        counts = Reconciler(settings, upstream, stop).run(due_by=utcnow())
+        mend_times(clock.now())
+        reconciler = Reconciler(settings, caller, SteadyClock(clock), random.Random(), stop)
+        counts = reconciler.run(due_by=clock.now())
         unanswered = _unanswered(counts)
-        prune_old_rows(settings.retention)
+        prune_old_rows(settings.retention, clock.now())
     except (*DATABASE_ERRORS, SchemaBehind) as problem:
         print(f"No run: {describe(problem)}", file=sys.stderr)
         return 1
@@ -96,7 +104,7 @@ def _unanswered(counts: Counts) -> str | None:
 
 
 def _discover(settings: Settings, upstream: Upstream, since: datetime) -> int:
-    discoverer = Discoverer(settings, upstream, _stop_on_signal())
+    discoverer = Discoverer(settings, _caller(settings, upstream, Clock(), 1), _stop_on_signal())
     try:
         require_schema()
         found = discoverer.run_since(since, _print_progress)
@@ -105,6 +113,10 @@ def _discover(settings: Settings, upstream: Upstream, since: datetime) -> int:
         return 1
     print(found)
     return 1 if found.error else 0
+
+
+def _caller(settings: Settings, upstream: Upstream, clock: Clock, threads: int) -> Caller:
+    return Caller(upstream, call_threads(threads), RateLimiter(settings.reconcile_max_rate, clock), clock)
 
 
 def _print_progress(found: Found) -> None:

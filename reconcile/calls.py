@@ -1,36 +1,83 @@
-"""One call to upstream: whatever goes wrong in it concerns this call alone, and each page takes its place."""
+"""Calls to upstream: how they are made, and what an answer says about each task."""
 
 import logging
-import time
 import traceback
 from collections.abc import Callable
-from datetime import timedelta
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import Any
 
-from receiver.upstream.client import UpstreamError
+from receiver.clock import Clock
+from receiver.ledger.evidence import ABSENT, Answer
+from receiver.upstream.client import Upstream, UpstreamError
+from receiver.upstream.results import Result, Unreadable, read_item
 from reconcile.rate_limit import RateLimiter
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of a look-up: items, or an error. `calls` is how many pages were asked for."""
+
+    at: datetime
+    items: list[Any]
+    error: UpstreamError | None = None
+    calls: int = 1
+
+
 class Pages:
     """The pages of one look-up: each is a call to upstream, and waits for its place in the rate limit."""
 
-    def __init__(self, limiter: RateLimiter, within: timedelta) -> None:
+    def __init__(self, limiter: RateLimiter, clock: Clock) -> None:
         self.asked = 1  # the first one's place is taken before
         self._limiter = limiter
-        self._deadline = time.monotonic() + within.total_seconds()
+        self._clock = clock
 
-    def take_place(self) -> None:
-        """Wait for the next page's place. Raises UpstreamError when that takes too long."""
+    def take_place(self, seconds_left: float) -> None:
+        """Wait for the next page's place. Raises UpstreamError when no place comes in the time left."""
+        ends_at = self._clock.monotonic() + seconds_left
         while not self._limiter.take():
-            if time.monotonic() > self._deadline:
+            if self._clock.monotonic() > ends_at:
                 raise UpstreamError("RECONCILE_MAX_RATE left no time for its next page", permanent=False)
-            time.sleep(self._limiter.seconds_left())
+            self._clock.wait(self._limiter.seconds_left())
         self.asked += 1
 
 
-def carefully(call: Callable[[], list[Any]]) -> list[Any]:
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Calls upstream in threads. Everything in here can be a simulation's; the clock is the one for all."""
+
+    upstream: Upstream
+    threads: Executor
+    limiter: RateLimiter
+    clock: Clock
+
+    def look_up(self, ids: list[str]) -> Future[Asked]:
+        """Begin to ask about tasks. The result holds what goes wrong: it concerns this call alone."""
+        return self.threads.submit(self._look_up, ids)
+
+    def list_recent(self, **question: Any) -> Future[list[Any]]:
+        """Begin to ask for a page of the account's tasks. The result may be an UpstreamError."""
+        return self.threads.submit(_carefully, partial(self.upstream.list_recent, **question))
+
+    def _look_up(self, ids: list[str]) -> Asked:
+        at, pages = self.clock.now(), Pages(self.limiter, self.clock)
+        try:
+            items = _carefully(partial(self.upstream.retrieve_batch, ids, pages.take_place))
+            return Asked(at, items, calls=pages.asked)
+        except UpstreamError as error:
+            return Asked(at, [], error, calls=pages.asked)
+
+
+def call_threads(number: int) -> Executor:
+    """Return so many threads to call upstream in. None is started before its first call."""
+    return ThreadPoolExecutor(number, thread_name_prefix="upstream")
+
+
+def _carefully(call: Callable[[], list[Any]]) -> list[Any]:
     """Make a call. Raises UpstreamError for whatever goes wrong, be it an error in our own code."""
     try:
         return call()
@@ -42,3 +89,22 @@ def carefully(call: Callable[[], list[Any]]) -> list[Any]:
         frames = "".join(traceback.format_tb(problem.__traceback__))
         log.error("A call to upstream ended with an unexpected %s:\n%s", kind, frames)
         raise UpstreamError(f"the call ended with an unexpected {kind}", permanent=False) from None
+
+
+def match_answers(ids: list[str], items: list[Any]) -> dict[str, Answer]:
+    """Match upstream's items to the ids asked about, by id alone. Items with other ids are dropped.
+
+    Of several items with one id, the one that says most counts.
+    """
+    results: dict[str, Result] = {}
+    for item in items:
+        try:
+            result = read_item(item)
+        except Unreadable:
+            continue
+        known = results.get(result.task_id)
+        if known is None or result.key > known.key:
+            results[result.task_id] = result
+    return {
+        task_id: Answer(results[task_id]) if task_id in results else Answer(error=ABSENT) for task_id in ids
+    }

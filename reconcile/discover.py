@@ -1,27 +1,23 @@
 """One discovery: list the account's recent tasks at upstream and adopt ours, which nobody need register."""
 
 import logging
+import math
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
-from receiver.clock import utcnow
 from receiver.config import Settings, SettingsError
 from receiver.ledger import discoveries, pauses, store
 from receiver.ledger.evidence import Discovered
 from receiver.ledger.models import Pause
-from receiver.upstream.client import ErrorScope, Upstream, UpstreamError
+from receiver.upstream.client import ErrorScope, UpstreamError
 from receiver.upstream.results import Unreadable, read_item
 from receiver.upstream.verdicts import read_moment
-from reconcile.calls import carefully
+from reconcile.asking import STOP_WITHIN
+from reconcile.calls import Caller
 from reconcile.deployment import Deployment
-from reconcile.rate_limit import RateLimiter
-from reconcile.run import CALL_WITHIN, STOP_WITHIN
 
 log = logging.getLogger(__name__)
 
@@ -104,39 +100,33 @@ class _Window:
 class Discoverer:
     """Finds our tasks in upstream's list until `stop` is set. One thread at a time may run it."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        upstream: Upstream,
-        stop: threading.Event,
-        limiter: RateLimiter | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, caller: Caller, stop: threading.Event) -> None:
         if settings.public_url is None:
             raise SettingsError(
                 "No tasks can be discovered: PUBLIC_URL is missing. It is this deployment's address, like"
                 " https://backstop.example.com; tasks whose callback_url points there are ours."
             )
         self._settings = settings
-        self._upstream = upstream
+        self._caller = caller
+        self._clock = caller.clock
         self._stop = stop
-        self._limiter = limiter or RateLimiter(settings.reconcile_max_rate)
         self._deployment = Deployment(settings.public_url)
         self._page_size = PAGE_SIZE  # smaller once a page was too large
 
     def run(self) -> Found:
         """Go on where the last run ended, for PAGES_PER_RUN pages at most, and return what came of it."""
-        now, found = utcnow(), Found()
+        now, found = self._clock.now(), Found()
         turn = discoveries.take_turn(now, self._settings.reconcile_give_up_after)
         if turn is None:
             return found
         window = _Window(turn.covered_to, turn.window_end, max(turn.listed - _STEP_BACK, 0))
         try:
             for end in self._walk(window, found):
-                goes_on = discoveries.note_progress(turn, end, window.listed, utcnow())
+                goes_on = discoveries.note_progress(turn, end, window.listed, self._clock.now())
                 if not goes_on or found.pages >= PAGES_PER_RUN:
                     break
             if found.finished:
-                discoveries.finish(turn, window.end, utcnow())
+                discoveries.finish(turn, window.end, self._clock.now())
         finally:
             discoveries.release(turn)
         return found
@@ -168,12 +158,13 @@ class Discoverer:
 
     def _ask(self, window: _Window, found: Found) -> list[Any] | None:
         """Return the next page; None when there is none to be had now, `found` says why."""
-        while not self._stop.is_set() and not self._limiter.take():
-            time.sleep(self._limiter.seconds_left())
+        limiter = self._caller.limiter
+        while not self._stop.is_set() and not limiter.take():
+            self._clock.wait(limiter.seconds_left())
         if self._stop.is_set():
             found.stopped = True
             return None
-        now = utcnow()
+        now = self._clock.now()
         pause = pauses.current_pause(now)
         # With nothing due no run would probe: then it is up to us to find out that the account works again.
         if pause and not (pause.account and pauses.take_probe(now)):
@@ -193,31 +184,24 @@ class Discoverer:
         return page
 
     def _resume(self, pause: Pause | None, has_access: bool) -> None:
-        if pause and has_access and pauses.resume(utcnow()):
+        if pause and has_access and pauses.resume(self._clock.now()):
             log.info("Upstream answers again; asking goes on.")
 
     def _call(self, window: _Window) -> list[Any]:
-        # A thread of its own: a call that still hangs after a stop ends with the process.
-        calls = ThreadPoolExecutor(1, thread_name_prefix="upstream")
-        ask = partial(
-            self._upstream.list_recent,
-            since=window.since,
-            until=window.until,
-            limit=self._page_size,
-            offset=window.offset,
+        call = self._caller.list_recent(
+            since=window.since, until=window.until, limit=self._page_size, offset=window.offset
         )
-        call = calls.submit(carefully, ask)
-        calls.shutdown(wait=False)
-        deadline = time.monotonic() + CALL_WITHIN.total_seconds()
-        while not wait([call], timeout=0.1).done:
+        ends_at = math.inf  # monotonic
+        while not call.done():
+            self._clock.wait(0.1, [call])
             if self._stop.is_set():
-                deadline = min(deadline, time.monotonic() + STOP_WITHIN.total_seconds())
-            if time.monotonic() > deadline:
-                raise UpstreamError("no answer in time", permanent=False)
+                ends_at = min(ends_at, self._clock.monotonic() + STOP_WITHIN.total_seconds())
+            if self._clock.monotonic() > ends_at:
+                raise UpstreamError("no answer before the stop", permanent=False)
         return call.result()
 
     def _adopt(self, page: list[Any], window: _Window, found: Found) -> list[datetime]:
-        now = utcnow()
+        now = self._clock.now()
         submitted = window.advance(page, now)
         ours = [one for item in page if (one := self._read(item, window.since))]
         found.pages += 1
@@ -244,7 +228,9 @@ class Discoverer:
         found.error = str(error)
         if error.stops_all:
             is_of_account = error.scope is ErrorScope.ACCOUNT
-            pauses.stop_asking(str(error), utcnow(), account=is_of_account, retry_after=error.retry_after)
+            pauses.stop_asking(
+                str(error), self._clock.now(), account=is_of_account, retry_after=error.retry_after
+            )
         else:
             log.warning("Discovery goes on later: %s", error)
 

@@ -1,13 +1,12 @@
 """Tells the log once that upstream fails persistently, and once that it answers again."""
 
 import logging
-import time
 from datetime import timedelta
 
-from receiver.clock import utcnow
+from receiver.clock import Clock
 from receiver.ledger import pauses
 from receiver.ledger.reading import standing
-from reconcile.run import Counts
+from reconcile.counts import Counts
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +14,8 @@ log = logging.getLogger(__name__)
 class Outage:
     """How upstream has answered the runs of one process; by the monotonic clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._failing_since: float | None = None
         self._runs = 0
         self._told = False
@@ -33,11 +33,11 @@ class Outage:
 
     def _note_failure(self, counts: Counts) -> None:
         if self._failing_since is None:
-            self._failing_since = time.monotonic()
+            self._failing_since = self._clock.monotonic()
         self._runs += 1
         persists = self._runs >= standing.FAILING_AFTER_RUNS and self._lasted() >= standing.FAILING_AFTER
         # A pause is told by itself.
-        if self._told or not persists or pauses.current_pause(utcnow()):
+        if self._told or not persists or pauses.current_pause(self._clock.now()):
             return
         self._told = True
         log.error(
@@ -47,4 +47,6 @@ class Outage:
         )
 
     def _lasted(self) -> timedelta:
-        return timedelta(seconds=time.monotonic() - (self._failing_since or time.monotonic()))
+        now = self._clock.monotonic()
+        since = now if self._failing_since is None else self._failing_since
+        return timedelta(seconds=now - since)

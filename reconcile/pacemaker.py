@@ -5,11 +5,10 @@ See "Clocks" in docs/design.md.
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from receiver import clock as wall
+from receiver.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -23,16 +22,17 @@ _READ_WITHIN_SECONDS = 0.5
 class SteadyClock:
     """Tells how steadily the wall clock goes, measured by the monotonic clock. Safe to share."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._began_at, self._wall_began_at = time.monotonic(), wall.utcnow()
+        self._began_at, self._wall_began_at = clock.monotonic(), clock.now()
         self._jumps = 0
         self._last_jump = timedelta(0)
 
     def look(self) -> tuple[int, timedelta]:
         """Return how often the wall clock has jumped so far, and how far it jumped the last time."""
         with self._lock:
-            before, now, after = time.monotonic(), wall.utcnow(), time.monotonic()
+            before, now, after = self._clock.monotonic(), self._clock.now(), self._clock.monotonic()
             if after - before < _READ_WITHIN_SECONDS:
                 self._compare(after, now)
             return self._jumps, self._last_jump
@@ -41,7 +41,7 @@ class SteadyClock:
         """Return the monotonic time since the wall clock last jumped, or since this object was made."""
         self.look()
         with self._lock:
-            return timedelta(seconds=time.monotonic() - self._began_at)
+            return timedelta(seconds=self._clock.monotonic() - self._began_at)
 
     def _compare(self, monotonic: float, now: datetime) -> None:
         jump = now - self._wall_began_at - timedelta(seconds=monotonic - self._began_at)
@@ -51,17 +51,26 @@ class SteadyClock:
 
 
 class Pacemaker:
-    """A thread that calls `on_jump` soon after each jump of the wall clock."""
+    """Calls `on_jump` soon after each jump of the wall clock, in a thread of its own."""
 
-    def __init__(self, clock: SteadyClock, on_jump: Callable[[], None]) -> None:
-        self._clock = clock
+    def __init__(self, steady: SteadyClock, on_jump: Callable[[], None]) -> None:
+        self._steady = steady
         self._on_jump = on_jump
+        self._seen, _ = steady.look()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="pacemaker", daemon=True)
 
     def start(self) -> None:
         """Begin to watch the clock."""
         self._thread.start()
+
+    def look(self) -> None:
+        """Look once at the clock; the thread does so every LOOK_EVERY_SECONDS."""
+        jumps, jump = self._steady.look()
+        if jumps != self._seen:
+            self._seen = jumps
+            log.warning("The clock was set %s. All jobs are due now.", _told(jump))
+            self._call()
 
     def stop(self) -> None:
         """Stop watching, and wait for the thread's end."""
@@ -70,13 +79,8 @@ class Pacemaker:
             self._thread.join()
 
     def _watch(self) -> None:
-        seen, _ = self._clock.look()
         while not self._stop.wait(LOOK_EVERY_SECONDS):  # a monotonic wait
-            jumps, jump = self._clock.look()
-            if jumps != seen:
-                seen = jumps
-                log.warning("The clock was set %s. All jobs are due now.", _told(jump))
-                self._call()
+            self.look()
 
     def _call(self) -> None:
         try:

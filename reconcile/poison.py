@@ -42,6 +42,8 @@ class Suspicion:
 
     def is_about_id(self, error: UpstreamError) -> bool:
         """Tell whether an error that met a single id is an answer about that id."""
-        if error.scope is ErrorScope.SIZE:
-            return error.permanent
-        return error.scope is ErrorScope.ID and (error.is_known or self._answered)
+        if not error.permanent:
+            return False
+        return error.scope is ErrorScope.SIZE or (
+            error.scope is ErrorScope.ID and (error.is_known or self._answered)
+        )

@@ -1,20 +1,22 @@
 """How many calls a second go to upstream: one limit for a process, whatever its threads call for."""
 
 import threading
-import time
+
+from receiver.clock import Clock
 
 
 class RateLimiter:
     """Lets through at most `rate` calls a second, evenly spread; 0 is no limit."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, clock: Clock) -> None:
         self._interval = 1 / rate if rate else 0.0
+        self._clock = clock
         self._next_at = 0.0  # monotonic
         self._lock = threading.Lock()
 
     def take(self) -> bool:
         """Take the next place, if its time has come."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         with self._lock:
             if now < self._next_at:
                 return False
@@ -23,4 +25,4 @@ class RateLimiter:
 
     def seconds_left(self) -> float:
         """Return how long to wait for the next place, in portions short enough to notice a stop."""
-        return min(max(self._next_at - time.monotonic(), 0.01), 0.25)
+        return min(max(self._next_at - self._clock.monotonic(), 0.01), 0.25)

@@ -1,44 +1,31 @@
-"""The jobs and their times: a run every RECONCILE_INTERVAL, discovery every 10 min, the rest once an hour.
+"""Runs the jobs at their times, in threads of this process.
 
 See "Processes" in docs/design.md.
 """
 
 import contextlib
-import logging
+import random
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from receiver.clock import utcnow
+from receiver.clock import Clock
 from receiver.config import Settings
-from receiver.ledger import mending, pauses, runs
-from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
-from receiver.ledger.reading import tally
+from receiver.ledger import pauses
+from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.upstream.client import Upstream
+from reconcile.calls import Caller, call_threads
 from reconcile.discover import Discoverer
-from reconcile.outage import Outage
+from reconcile.jobs import Job, list_jobs
 from reconcile.pacemaker import Pacemaker, SteadyClock
 from reconcile.rate_limit import RateLimiter
 from reconcile.run import Reconciler
-
-log = logging.getLogger(__name__)
-
-PRUNE_EVERY = timedelta(hours=1)
-FIRST_PRUNE_AFTER = timedelta(minutes=1)
-TOTALS_BY_HOUR_FOR = timedelta(days=8)
-TOTALS_BY_LENGTH_FOR = timedelta(days=2)
-TOTALS_BY_SHARD_FOR = timedelta(hours=2)
-DISCOVER_EVERY = timedelta(minutes=10)
-FIRST_DISCOVERY_AFTER = timedelta(seconds=5)
-# When upstream's list holds more than one discovery may ask for.
-DISCOVER_ON_AFTER = timedelta(seconds=30)
-MEND_EVERY = timedelta(hours=1)
-_DISCOVERY, _PRUNE = "discovery", "prune"
 
 
 class _Every(IntervalTrigger):  # type: ignore[misc]  # APScheduler has no type hints
@@ -55,122 +42,58 @@ class _Every(IntervalTrigger):  # type: ignore[misc]  # APScheduler has no type 
 class _Scheduler(BackgroundScheduler):  # type: ignore[misc]  # APScheduler has no type hints
     """APScheduler sleeps by the wall clock: set back by 8 h, it would run nothing for 8 h."""
 
-    def __init__(self, clock: SteadyClock, **options: Any) -> None:
-        super().__init__(**options)
-        self._pacemaker = Pacemaker(clock, partial(make_jobs_due, self))
+    def __init__(self, steady: SteadyClock, clock: Clock) -> None:
+        super().__init__(
+            timezone=UTC,
+            # None: a late run is run, never skipped. Runs that are overdue together become one.
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+        self._clock = clock
+        self._jobs: Sequence[Job] = ()
+        self._pacemaker = Pacemaker(steady, self.follow_jump)
 
-    def start(self, *args: Any, **kwargs: Any) -> None:
-        super().start(*args, **kwargs)
+    def begin(self, jobs: Sequence[Job]) -> None:
+        """Start to run jobs."""
+        self._jobs = jobs
+        for job in jobs:
+            trigger = _Every(seconds=job.every.total_seconds(), timezone=UTC)
+            self.add_job(job.run, trigger, id=job.name, next_run_time=self._from_now(job.first_in))
+        self.start()
         self._pacemaker.start()
+
+    def run_in(self, name: str, wait: timedelta) -> None:
+        """Run a job in so much time from now, instead of when it would be due."""
+        with contextlib.suppress(JobLookupError):  # the scheduler is shutting down
+            self.modify_job(name, next_run_time=self._from_now(wait))
+
+    def follow_jump(self) -> None:
+        """Run the jobs by a wall clock that was set."""
+        for job in self._jobs:
+            self.run_in(job.name, job.wait_after_jump())
 
     def shutdown(self, *args: Any, **kwargs: Any) -> None:
         self._pacemaker.stop()
         super().shutdown(*args, **kwargs)
 
+    def _from_now(self, wait: timedelta) -> datetime:
+        return self._clock.now().replace(tzinfo=UTC) + wait
+
 
 def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Event) -> BackgroundScheduler:
     """Start the jobs in threads of this process and return their scheduler; the first run begins at once.
 
-    So does a probe of a paused account: whoever starts this anew may have mended the token.
+    So does a probe of a paused account: the token may have been mended before this start.
     To end: set `stop`, then `shutdown()`, which waits for the run in progress.
     """
+    clock = Clock()
     with contextlib.suppress(*DATABASE_ERRORS):
-        pauses.probe_at_once(utcnow())
-    limiter, clock = RateLimiter(settings.reconcile_max_rate), SteadyClock()
-    reconciler = Reconciler(settings, upstream, stop, limiter, clock)
-    scheduler = _Scheduler(
-        clock,
-        timezone=UTC,
-        # None: a late run is run, never skipped. Runs that are overdue together become one.
-        job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
-    )
-    now = _now()
-    scheduler.add_job(
-        reconcile_due_tasks, _every(settings.reconcile_interval), [reconciler, Outage()], next_run_time=now
-    )
-    scheduler.add_job(mend_times, _every(MEND_EVERY), next_run_time=now)
-    scheduler.add_job(
-        prune_old_rows,
-        _every(PRUNE_EVERY),
-        [settings.retention],
-        id=_PRUNE,
-        next_run_time=now + FIRST_PRUNE_AFTER,
-    )
+        pauses.probe_at_once(clock.now())
+    steady, limiter = SteadyClock(clock), RateLimiter(settings.reconcile_max_rate, clock)
+    caller = Caller(upstream, call_threads(settings.reconcile_concurrency), limiter, clock)
+    discoverer = None
     if settings.public_url:
-        scheduler.add_job(
-            discover_tasks,
-            _every(DISCOVER_EVERY),
-            [Discoverer(settings, upstream, stop, limiter), scheduler],
-            id=_DISCOVERY,
-            next_run_time=now + FIRST_DISCOVERY_AFTER,
-        )
-    scheduler.start()
+        discoverer = Discoverer(settings, replace(caller, threads=call_threads(1)), stop)
+    scheduler = _Scheduler(steady, clock)
+    reconciler = Reconciler(settings, caller, steady, random.Random(), stop)
+    scheduler.begin(list_jobs(settings, reconciler, discoverer, clock, scheduler.run_in))
     return scheduler
-
-
-def make_jobs_due(scheduler: BackgroundScheduler) -> None:
-    """Run every job now, by a clock that was set. Pruning waits: the new time may be the wrong one."""
-    for job in scheduler.get_jobs():
-        with contextlib.suppress(JobLookupError):  # the scheduler is shutting down
-            wait = PRUNE_EVERY if job.id == _PRUNE else timedelta(0)
-            scheduler.modify_job(job.id, next_run_time=_now() + wait)
-
-
-def mend_times() -> None:
-    """Undo what a reconciler did whose clock was ahead."""
-    try:
-        mended = mending.mend_after_future(utcnow())
-    except DATABASE_ERRORS as problem:
-        log.error("The database is away, wrong times are mended later: %s", describe(problem))
-        return
-    if mended:
-        log.warning("A reconciler ran while its clock was ahead. %d tasks are asked about again.", mended)
-
-
-def reconcile_due_tasks(reconciler: Reconciler, outage: Outage) -> None:
-    """Ask upstream about every task that is due. A database that is away is waited for until the next run."""
-    try:
-        has_more = True
-        while has_more:
-            counts = reconciler.run()
-            if counts.due or counts.error:
-                log.info("Run: %s", counts)
-            outage.note(counts)
-            has_more = reconciler.has_more
-    except DATABASE_ERRORS as problem:
-        log.error("The database is away, trying again at the next run: %s", describe(problem))
-
-
-def discover_tasks(discoverer: Discoverer, scheduler: BackgroundScheduler) -> None:
-    """Adopt our tasks from upstream's list. If pages are left, the next discovery starts soon."""
-    try:
-        found = discoverer.run()
-    except DATABASE_ERRORS as problem:
-        log.error("The database is away, discovering tasks later: %s", describe(problem))
-        return
-    if found.adopted:
-        log.info("Discovery: %s", found)
-    if found.has_more:
-        with contextlib.suppress(JobLookupError):  # the scheduler is shutting down
-            scheduler.modify_job(_DISCOVERY, next_run_time=_now() + DISCOVER_ON_AFTER)
-
-
-def prune_old_rows(retention: timedelta) -> None:
-    """Delete what is older than the retention time, tasks excepted, and join old totals."""
-    now = utcnow()
-    try:
-        deleted = runs.prune(now - retention)
-        tally.fold(now - TOTALS_BY_HOUR_FOR, now - TOTALS_BY_LENGTH_FOR, now - TOTALS_BY_SHARD_FOR)
-    except DATABASE_ERRORS as problem:
-        log.error("The database is away, pruning later: %s", describe(problem))
-        return
-    if deleted:
-        log.info("Pruned %d rows older than %d days.", deleted, retention.days)
-
-
-def _every(interval: timedelta) -> _Every:
-    return _Every(seconds=interval.total_seconds(), timezone=UTC)
-
-
-def _now() -> datetime:
-    return utcnow().replace(tzinfo=UTC)

@@ -140,7 +140,7 @@ def _report(submitted: int, past: tally.Outcomes) -> None:
     now = tally.count_outcomes()
     line = (
         f"submitted {submitted}   by callback {now.by_callback - past.by_callback}"
-        f"   recovered {now.by_lookup - past.by_lookup}   (failed upstream {now.failed - past.failed})"
+        f"   recovered {now.missed - past.missed}   (failed upstream {now.failed - past.failed})"
         f"   waiting {now.pending}"
     )
     print(f"\r{line}  " if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)

@@ -2,12 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
+from flask import Flask
+from flask.testing import FlaskClient
 
-from receiver.app import create_app
-from receiver.config import Settings
 from receiver.web.filters import FIELDS
 from tests.sources import ROOT
 
@@ -18,9 +17,8 @@ NOT_LISTED = {"GET /static/<>", "GET /favicon.ico", "POST /tasks", "POST /tasks/
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Any:
-    settings = {"CALLBACK_TOKEN": "a" * 16, "API_KEY": "b" * 16, "DATABASE_URL": f"sqlite:///{tmp_path}/x.db"}
-    return create_app(Settings.from_env(settings))
+def app(client: FlaskClient) -> Flask:
+    return client.application
 
 
 def listed_routes() -> set[str]:

@@ -68,7 +68,7 @@ class Task(_Row):
     lookup_response = TextField(null=True)
     lookup_error = TextField(null=True)
 
-    settled_by = TextField(null=True)  # callback, lookup or submit
+    settled_by = TextField(null=True)  # callback or lookup
     settled_at = DateTimeField(null=True)
     gave_up_at = DateTimeField(null=True)
     doubted_at = DateTimeField(null=True)  # upstream would not confirm in time what only a callback says

@@ -2,14 +2,16 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from receiver.file_lock import open_locked
 from receiver.native import NativeThreads
 from receiver.spool import records as spool_records
 from receiver.spool.records import Record
@@ -64,18 +66,17 @@ def _write(file: BinaryIO, line: bytes) -> int:
 @contextmanager
 def locked(path: Path, mode: Literal["a+b", "rb"]) -> Iterator[BinaryIO]:
     """Hold a file that is appended to; OSError when somebody else does for too long and appends nothing."""
-    deadline, seen = time.monotonic() + _LOCK_WITHIN_SECONDS, None
-    while time.monotonic() < deadline:
-        with open(path, mode, buffering=0) as file:
-            # Opened anew each time: it may be renamed for a replay, which holds it much longer.
-            if try_lock(file) and is_same_file(file, path):
-                yield file
-                return
-            status = os.fstat(file.fileno())
-        if (status.st_ino, status.st_size) != seen:
-            deadline, seen = time.monotonic() + _LOCK_WITHIN_SECONDS, (status.st_ino, status.st_size)
-        time.sleep(_LOOK_AGAIN_SECONDS)
-    raise OSError(errno.EBUSY, "the spool is held by another process")
+    try:
+        file = open_locked(
+            partial(FileIO, path, mode),
+            path,
+            within=_LOCK_WITHIN_SECONDS,
+            look_every=_LOOK_AGAIN_SECONDS,
+        )
+    except TimeoutError:
+        raise OSError(errno.EBUSY, "the spool is held by another process") from None
+    with file:
+        yield file
 
 
 def rename_to_replay(path: Path) -> None:
@@ -88,24 +89,6 @@ def count(path: Path) -> int:
     with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:  # replayed meanwhile
         return spool_records.count(file)
     return 0
-
-
-def try_lock(file: BinaryIO) -> bool:
-    """Take a file's lock; False when another has it."""
-    # Without waiting: that would stop all other requests of the process.
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def is_same_file(file: BinaryIO, path: Path) -> bool:
-    """Tell whether an open file still has that name."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _sync_directory(directory: Path) -> None:

@@ -9,10 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from receiver.file_lock import is_same_file, try_lock
 from receiver.ledger.engine.errors import is_of_data
 from receiver.ledger.store import Callback
 from receiver.spool import records as spool_records
-from receiver.spool.files import ASIDE, DAMAGED, REPLAYED, append, is_same_file, try_lock
+from receiver.spool.files import ASIDE, DAMAGED, REPLAYED, append
 
 log = logging.getLogger(__name__)
 

@@ -1,12 +1,12 @@
-"""The HTTP client of Ace Data Cloud's Tasks API. It asks once: whoever calls decides about trying again."""
+"""The HTTP client of Ace Data Cloud's Tasks API. It asks once: its caller decides about trying again."""
 
 import json
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import urllib3
@@ -20,13 +20,17 @@ from receiver.upstream.errors import UpstreamError as UpstreamError
 from receiver.upstream.errors import meaning_of
 from receiver.upstream.results import Unreadable, id_of, parse_json
 
-_TIMEOUT = urllib3.Timeout(connect=5, read=20)
+# The one deadline of a call, all pages of a look-up and the waits between them included. It is far below the
+# default lease, so that a task is not claimed again while its look-up still runs.
+CALL_WITHIN_SECONDS = 30.0
+_CONNECT_WITHIN_SECONDS = 5.0
 _MAX_ANSWER_BYTES = 32 * 2**20  # a thousand tasks of 3 KB, ten times over
-_READ_WITHIN_SECONDS = 20
 _LARGE_PART = 2**20  # bytes
 _CHUNK = 65536
 _MOST_WORDS = 400
 _MOST_PAGES = 20
+_LONGEST_DATE = len("Wednesday, 31-Dec-2099 23:59:59 GMT")
+_RETRY_AFTER = urllib3.Retry(retry_after_max=10**12)  # no bound: pauses have one of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +55,24 @@ class Upstream:
     def __init__(self, base_url: str, token: str, connections: int) -> None:
         self._url = base_url + services.DEFAULT.tasks_path
         self._token = token
-        self._pool = urllib3.PoolManager(maxsize=connections, retries=False, timeout=_TIMEOUT)
+        self._pool = urllib3.PoolManager(maxsize=connections, retries=False)
 
-    def retrieve_batch(self, ids: list[str], before_page: Callable[[], None] = lambda: None) -> list[Any]:
+    def retrieve_batch(
+        self, ids: list[str], before_page: Callable[[float], None] = lambda seconds_left: None
+    ) -> list[Any]:
         """Ask about tasks and return upstream's task objects, in no promised order, unknown ids absent.
 
-        Further pages are asked for while ids are missing and the last page was full; `before_page` is called
-        before each of these. Raises UpstreamError.
+        Further pages are asked for while ids are missing and the last page was full. `before_page` is called
+        before each of these, with the seconds that are left for all of them. Raises UpstreamError, also when
+        CALL_WITHIN_SECONDS have passed.
         """
         items: list[Any] = []
+        deadline = time.monotonic() + CALL_WITHIN_SECONDS
         for number in range(_MOST_PAGES):
             if number:
-                before_page()
+                before_page(deadline - time.monotonic())
             # Without a limit upstream returns 12 items, however many ids it was asked for.
-            page = self._items({"ids": ids, "limit": len(ids), "offset": len(items)})
+            page = self._items({"ids": ids, "limit": len(ids), "offset": len(items)}, deadline)
             items += page
             if len(page) < len(ids) or not set(ids) - _ids_of(items):
                 break
@@ -73,9 +81,9 @@ class Upstream:
     def list_recent(self, *, since: datetime, until: datetime | None, limit: int, offset: int) -> list[Any]:
         """Return one page of the account's tasks submitted between two moments, newest first.
 
-        The moments are rounded outwards to whole seconds, and upstream may ignore them: whoever calls checks
+        The moments are rounded outwards to whole seconds, and upstream may ignore them: the caller checks
         each item's `created_at`. A page may hold fewer than `limit` though more follow: only an empty one is
-        the end. Raises UpstreamError.
+        the end. Raises UpstreamError, also when CALL_WITHIN_SECONDS have passed.
         """
         question: dict[str, Any] = {
             "limit": limit,
@@ -84,10 +92,11 @@ class Upstream:
         }
         if until is not None:
             question["created_at_max"] = math.ceil(to_unix(until))
-        return self._items(question)
+        return self._items(question, time.monotonic() + CALL_WITHIN_SECONDS)
 
-    def _items(self, question: dict[str, Any]) -> list[Any]:
-        response, body = self._post(json.dumps({"action": "retrieve_batch"} | question).encode())
+    def _items(self, question: dict[str, Any], deadline: float) -> list[Any]:
+        asked = json.dumps({"action": "retrieve_batch"} | question).encode()
+        response, body = self._post(asked, deadline)
         if response.status != 200:
             raise self._error(response, _parse(body))
         answer = _parse_answer(body)
@@ -100,30 +109,49 @@ class Upstream:
         items: list[Any] = answer["items"]
         return items
 
-    def _post(self, body: bytes) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+    def _post(self, body: bytes, deadline: float) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        seconds_left = deadline - time.monotonic()
+        if seconds_left <= 0:
+            raise _too_late(0)
+        answer = bytearray()
+        # In a thread of its own: time-outs of a socket bound neither name servers nor headers that drip.
+        thread = ThreadPoolExecutor(1, thread_name_prefix="upstream-http")
+        exchange = thread.submit(self._exchange, body, answer, deadline)
+        thread.shutdown(wait=False)
         try:
-            response = self._pool.request(
-                "POST",
-                self._url,
-                body=body,
-                headers={
-                    "Authorization": f"Bearer {self._token}",
-                    "Accept": "application/json",
-                    "Content-Type": "application/json",
-                    "User-Agent": "backstop",
-                    "x-record-exempt": "true",  # as upstream's own clients mark their look-ups
-                },
-                redirect=False,  # the token goes to no other address
-                preload_content=False,
-            )
-            return response, _read(response)
+            response = exchange.result(seconds_left)
         except (urllib3.exceptions.HTTPError, OSError) as problem:
+            # The socket's own time-out may be noticed first: its time is up at the same moment.
+            if isinstance(problem, TimeoutError) or time.monotonic() >= deadline:
+                raise _too_late(len(answer)) from None
             reason = _one_line(_reason(problem), self._token)
             raise UpstreamError(f"no answer from upstream: {reason}", permanent=False) from None
+        return response, bytes(answer)
+
+    def _exchange(self, body: bytes, answer: bytearray, deadline: float) -> urllib3.BaseHTTPResponse:
+        """Send a request and read what comes into `answer`."""
+        seconds_left = max(deadline - time.monotonic(), 0.001)
+        response = self._pool.request(
+            "POST",
+            self._url,
+            body=body,
+            headers={
+                "Authorization": f"Bearer {self._token}",
+                "Accept": "application/json",
+                "Content-Type": "application/json",
+                "User-Agent": "backstop",
+                "x-record-exempt": "true",  # as upstream's own clients mark their look-ups
+            },
+            timeout=urllib3.Timeout(connect=min(_CONNECT_WITHIN_SECONDS, seconds_left), read=seconds_left),
+            redirect=False,  # the token goes to no other address
+            preload_content=False,
+        )
+        _read(response, answer, deadline)
+        return response
 
     def _error(self, response: urllib3.BaseHTTPResponse, answer: Any) -> UpstreamError:
         status, problem = response.status, _problem_of(answer)
-        retry_after = _read_retry_after(response.headers.get("Retry-After"), utcnow())
+        retry_after = _read_retry_after(response.headers.get("Retry-After"))
         code = f" {problem.code}" if problem.code else ""
         message = f"upstream answered {status}{code}: {problem.message}"
         meaning = meaning_of(status, problem.code)
@@ -138,38 +166,40 @@ class Upstream:
         )
 
 
-def _read(response: urllib3.BaseHTTPResponse) -> bytes:
-    """Read an answer whole. A time-out of the socket alone would bear a server that sends a byte a second."""
-    answer, deadline = bytearray(), time.monotonic() + _READ_WITHIN_SECONDS
+def _read(response: urllib3.BaseHTTPResponse, answer: bytearray, deadline: float) -> None:
     try:
         while chunk := response.read1(_CHUNK):
             answer += chunk
             if len(answer) > _MAX_ANSWER_BYTES:
                 raise UpstreamError("upstream's answer is too large", permanent=True, scope=ErrorScope.SIZE)
             if time.monotonic() > deadline:
-                # A large part has come: there is too much of it. Otherwise the server drips.
-                scope = ErrorScope.SIZE if len(answer) > _LARGE_PART else ErrorScope.CALL
-                raise UpstreamError("upstream's answer takes too long to read", False, scope)
+                raise TimeoutError
     except BaseException:
-        response.close()  # what is left of it must not be taken for the next answer
+        response.close()  # its unread rest must not be taken for the next answer
         raise
     response.release_conn()
-    return bytes(answer)
 
 
-def _read_retry_after(text: str | None, now: datetime) -> timedelta | None:
-    """Read a Retry-After header, seconds or an HTTP date; None where there is none that makes sense."""
-    if text is None:
+def _too_late(size: int) -> UpstreamError:
+    if not size:
+        return UpstreamError(f"no answer from upstream within {CALL_WITHIN_SECONDS:g} s", permanent=False)
+    # A large part has come: there is too much of it. Otherwise the server drips.
+    scope = ErrorScope.SIZE if size > _LARGE_PART else ErrorScope.CALL
+    return UpstreamError("upstream's answer takes too long to read", permanent=False, scope=scope)
+
+
+def _read_retry_after(text: str | None) -> timedelta | None:
+    """Read a Retry-After header, seconds or an HTTP date; None where it is missing or senseless."""
+    # Longer than any date of HTTP's: urllib3 takes a zone of any size.
+    if text is None or len(text) > _LONGEST_DATE:
         return None
+    if text.strip().isdigit():
+        text = text.strip()[:9]  # of seconds: more than any pause lasts
     try:
-        if text.strip().isdigit():
-            return timedelta(seconds=int(text[:9]))
-        moment = parsedate_to_datetime(text)
-        if moment.tzinfo:
-            moment = moment.astimezone(UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError):  # no number and no date, or one that is out of all bounds
+        wait = timedelta(seconds=_RETRY_AFTER.parse_retry_after(text))
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):  # neither, or out of all bounds
         return None
-    return max(moment - now, timedelta(0))
+    return wait if wait < datetime.max - utcnow() else None
 
 
 def _ids_of(items: list[Any]) -> set[str]:

@@ -14,7 +14,7 @@ from receiver.upstream.results import FAILED, PENDING, STATUSES, SUCCEEDED, clea
 from receiver.upstream.services import SERVICES
 from receiver.web.errors import BadInput
 
-SETTLERS = ("callback", "lookup", "submit")
+SETTLERS = ("callback", "lookup")
 FIELDS = (
     *("service", "status", "type", "settled_by", "disputed", "acknowledged", "missed"),
     *("since", "until", "q"),

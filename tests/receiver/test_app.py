@@ -2,6 +2,7 @@
 
 import pytest
 
+from receiver.app import create_app
 from receiver.ledger.models import Delivery
 from tests.conftest import CALLBACK_TOKEN
 from tests.factories import body
@@ -37,3 +38,13 @@ def test_the_host_is_never_taken_from_a_header(make_client, auth):
 def test_the_overview_says_what_it_costs_to_have_no_public_url(make_client, auth, public_url):
     page = make_client(PUBLIC_URL=public_url).get("/", headers=auth).text
     assert ("PUBLIC_URL</code> is not set" in page) is (public_url == "")
+
+
+def test_a_second_application_may_serve_the_same_ledger_and_no_other(make_client, make_settings, tmp_path):
+    first = make_client()
+    create_app(make_settings())
+    other = make_settings(DATABASE_URL=f"sqlite:///{tmp_path}/other.db")
+    with pytest.raises(RuntimeError, match="already serves another database"):
+        create_app(other)
+    assert first.post(f"/callbacks/{CALLBACK_TOKEN}", data=body("t1")).status_code == 200
+    assert Delivery.get().task_id == "t1"

@@ -1,22 +1,27 @@
-from datetime import timedelta
-
 import pytest
 
 from receiver.upstream.client import UpstreamError
 from reconcile.calls import Pages
 from reconcile.rate_limit import RateLimiter
+from tests.clocks import VirtualClock
 
 
-def test_a_page_waits_for_its_place_and_counts():
-    pages = Pages(RateLimiter(rate=1000), timedelta(seconds=60))
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+def test_a_page_waits_for_its_place_and_counts(clock):
+    pages = Pages(RateLimiter(1, clock), clock)
     for _ in range(5):
-        pages.take_place()
-    assert pages.asked == 6
+        pages.take_place(seconds_left=60)
+    assert (pages.asked, clock.monotonic()) == (6, 4)
 
 
-def test_a_page_that_gets_no_place_in_time_is_an_error():
-    pages = Pages(RateLimiter(rate=0.001), timedelta(seconds=0.1))
-    pages.take_place()
+def test_a_page_that_gets_no_place_in_time_is_an_error(clock):
+    pages = Pages(RateLimiter(0.01, clock), clock)
+    pages.take_place(seconds_left=30)
     with pytest.raises(UpstreamError, match="RECONCILE_MAX_RATE"):
-        pages.take_place()
+        pages.take_place(seconds_left=30)
     assert pages.asked == 2
+    assert 30 < clock.monotonic() < 31

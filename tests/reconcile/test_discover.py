@@ -11,10 +11,10 @@ from receiver.config import SettingsError
 from receiver.ledger import discoveries, pauses
 from receiver.ledger.models import Discovery, Lookup, Pause, Task, database
 from receiver.ledger.reading import queries
-from receiver.upstream.client import Upstream
+from receiver.upstream import client as upstream_module
 from reconcile import discover as discover_module
-from reconcile.discover import Discoverer
-from reconcile.run import Reconciler
+from tests import callers
+from tests.clocks import SetClock
 from tests.factories import body, claim, failed_item, finished_item, item, record, register
 from tests.processes import Backstop, wait_until
 from tests.upstream import Options, StandIn
@@ -25,10 +25,15 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-def make_discoverer(ledger, make_settings, stand_in, stop):
+def clock():
+    return SetClock()
+
+
+@pytest.fixture
+def make_discoverer(ledger, make_settings, stand_in, stop, clock):
     def make(**variables):
         settings = make_settings(**{"PUBLIC_URL": HERE, "RECONCILE_MAX_RATE": 0} | variables)
-        return Discoverer(settings, Upstream(stand_in.url, "test-token", 1), stop)
+        return callers.make_discoverer(settings, stand_in, stop, clock)
 
     return make
 
@@ -317,11 +322,9 @@ def test_a_page_of_nothing_but_junk_moves_nothing(stand_in, discoverer):
 
 class TestClock:
     @pytest.fixture
-    def shift(self, monkeypatch):
+    def shift(self, clock):
         """Sets our clock wrong: shift(hours)."""
-        by = [timedelta(0)]
-        monkeypatch.setattr(discover_module, "utcnow", lambda: utcnow() + by[0])
-        return lambda hours: by.__setitem__(0, timedelta(hours=hours))
+        return lambda hours: setattr(clock, "ahead", timedelta(hours=hours))
 
     @pytest.mark.parametrize("hours", [-48, -1, -0.1, 0.1, 1, 48])
     def test_one_that_is_wrong_for_a_while_hides_no_task_and_loops_over_none(
@@ -342,13 +345,13 @@ class TestClock:
     def test_one_that_jumps_back_within_a_run_ends_all_the_same(self, stand_in, discoverer, shift):
         plant(stand_in, 120)
         shift(5)
-        ask = discoverer._upstream.list_recent
+        ask = discoverer._caller.upstream.list_recent
 
         def jump(**asked):
             shift(-5)
             return ask(**asked)
 
-        discoverer._upstream.list_recent = jump
+        discoverer._caller.upstream.list_recent = jump
         assert discoverer.run().finished
         assert len(stand_in.calls) == 4
         assert len(ids()) == 120
@@ -464,13 +467,13 @@ class TestTurns:
     @pytest.mark.usefixtures("small_pages")
     def test_who_lost_its_turn_asks_no_more(self, stand_in, discoverer):
         plant(stand_in, 25)
-        ask = discoverer._upstream.list_recent
+        ask = discoverer._caller.upstream.list_recent
 
         def lose(**asked):
             Discovery.update(leased_until=utcnow() + MINUTE).execute()
             return ask(**asked)
 
-        discoverer._upstream.list_recent = lose
+        discoverer._caller.upstream.list_recent = lose
         assert discoverer.run().pages == 1
         assert Discovery.get().leased_until is not None
 
@@ -514,9 +517,9 @@ class TestPause:
 
 
 def test_a_call_that_never_ends_is_dropped(stand_in, discoverer, monkeypatch):
-    monkeypatch.setattr(discover_module, "CALL_WITHIN", timedelta(seconds=0.3))
+    monkeypatch.setattr(upstream_module, "CALL_WITHIN_SECONDS", 0.3)
     stand_in.options.hang_seconds, stand_in.options.rate_hang = 3.0, 1.0
-    assert discoverer.run().error == "no answer in time"
+    assert discoverer.run().error == "no answer from upstream within 0.3 s"
     assert Discovery.get().leased_until is None
 
 
@@ -533,7 +536,7 @@ def test_a_stop_does_not_wait_for_a_call_that_hangs(stand_in, discoverer, stop, 
 
 def test_it_needs_the_public_url(ledger, make_settings, stand_in, stop):
     with pytest.raises(SettingsError, match="PUBLIC_URL is missing"):
-        Discoverer(make_settings(), Upstream(stand_in.url, "test-token", 1), stop)
+        callers.make_discoverer(make_settings(), stand_in, stop)
 
 
 def test_looking_back_further_leaves_alone_where_the_next_run_begins(stand_in, discoverer):
@@ -551,15 +554,14 @@ def test_lost_callbacks_of_tasks_that_nobody_registered_end_in_the_truth(ledger,
     options = Options(latency=0, lost=1.0, failing=0.3, work=(0.0, 0.5))
     settings = make_settings(PUBLIC_URL=HERE, RECONCILE_GRACE=0, RECONCILE_MAX_RATE=0)
     with StandIn(options) as stand_in:
-        upstream = Upstream(stand_in.url, "test-token", 4)
         mine = [stand_in.submit("imagine", {"prompt": "a", "callback_url": f"{HOOK}/{n}"}) for n in range(70)]
         stand_in.submit(
             "imagine", {"prompt": "theirs", "callback_url": "https://other.example.com/callbacks/x"}
         )
-        found = Discoverer(settings, upstream, stop).run()
+        found = callers.make_discoverer(settings, stand_in, stop).run()
         assert (found.seen, found.adopted) == (71, 70)
         assert stand_in.wait_idle()
-        Reconciler(settings, upstream, stop).run()
+        callers.make_reconciler(settings, stand_in, stop).run()
         truth = stand_in.truth()
     tasks = {task.id: task for task in Task.select()}
     assert sorted(tasks) == sorted(mine)
@@ -642,7 +644,7 @@ def test_an_unexpected_error_of_a_call_ends_no_discovery_with_an_exception(stand
     def fail(**_):
         raise ValueError(f"Invalid header value {secret}")
 
-    discoverer._upstream.list_recent = fail
+    discoverer._caller.upstream.list_recent = fail
     assert discoverer.run().error == "the call ended with an unexpected ValueError"
     assert Discovery.get().leased_until is None
     assert secret not in caplog.text

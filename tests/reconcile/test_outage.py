@@ -6,18 +6,16 @@ import pytest
 
 from receiver.clock import utcnow
 from receiver.ledger import pauses
-from reconcile import outage as outage_module
+from reconcile.counts import Counts
 from reconcile.outage import Outage
-from reconcile.run import Counts
+from tests.clocks import VirtualClock
 
 FAILED = Counts(due=1, calls=1, errors=1, error="upstream answered 502")
 
 
 @pytest.fixture
-def at(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(outage_module.time, "monotonic", lambda: now[0])
-    return lambda seconds: now.__setitem__(0, 100.0 + seconds)
+def clock():
+    return VirtualClock()
 
 
 @pytest.fixture
@@ -26,33 +24,33 @@ def told(caplog):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def test_it_is_told_once_and_once_when_it_is_over(ledger, at, told):
-    outage = Outage()
-    for minute in range(10):
-        at(60 * minute)
+def test_it_is_told_once_and_once_when_it_is_over(ledger, clock, told):
+    outage = Outage(clock)
+    for _ in range(10):
         outage.note(FAILED)
         outage.note(Counts())  # idle runs change nothing
+        clock.wait(60)
     assert told() == [
         "Upstream has failed for 120 s, the last time with: upstream answered 502."
         " Look-ups are repeated by themselves."
     ]
     outage.note(Counts(due=1, calls=1))
     outage.note(Counts(due=1, calls=1))
-    assert told()[1:] == ["Upstream answers look-ups again, after 540 s."]
+    assert told()[1:] == ["Upstream answers look-ups again, after 600 s."]
 
 
-def test_what_the_next_look_up_mends_is_not_told(ledger, at, told):
-    outage = Outage()
+def test_what_the_next_look_up_mends_is_not_told(ledger, clock, told):
+    outage = Outage(clock)
     for minute in range(10):
-        at(60 * minute)
         outage.note(Counts(due=1, calls=1) if minute % 3 == 2 else FAILED)
+        clock.wait(60)
     assert told() == []
 
 
-def test_a_pause_is_told_by_itself(ledger, at, told):
+def test_a_pause_is_told_by_itself(ledger, clock, told):
     pauses.pause_account("used_up", utcnow())
-    outage = Outage()
-    for minute in range(10):
-        at(60 * minute)
+    outage = Outage(clock)
+    for _ in range(10):
         outage.note(FAILED)
+        clock.wait(60)
     assert told() == []

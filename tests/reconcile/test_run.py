@@ -14,9 +14,10 @@ from receiver.ledger import pauses, runs, store
 from receiver.ledger.models import Lookup, Pause, ReconcileRun, Task
 from receiver.ledger.reading import listing, queries
 from receiver.upstream import client as upstream_module
-from receiver.upstream.client import Upstream
+from reconcile import asking
 from reconcile import run as run_module
-from reconcile.run import Reconciler
+from tests.callers import make_reconciler
+from tests.clocks import SetClock
 from tests.factories import body, claim, finished_item, item, progress_body, record, register
 from tests.processes import wait_until
 from tests.upstream import Options, StandIn
@@ -25,13 +26,13 @@ NOW_DUE = timedelta(0)
 
 
 @pytest.fixture
-def reconciler(ledger, make_settings, stand_in, stop):
-    return make_reconciler(make_settings(RECONCILE_MAX_RATE=0), stand_in, stop)
+def clock():
+    return SetClock()
 
 
-def make_reconciler(settings, stand_in, stop):
-    upstream = Upstream(stand_in.url, "test-token", settings.reconcile_concurrency)
-    return Reconciler(settings, upstream, stop)
+@pytest.fixture
+def reconciler(ledger, make_settings, stand_in, stop, clock):
+    return make_reconciler(make_settings(RECONCILE_MAX_RATE=0), stand_in, stop, clock)
 
 
 def statuses() -> dict[str, str]:
@@ -136,18 +137,22 @@ class TestPause:
     """What one reconciler learns of upstream's wish for no calls holds for all of them."""
 
     @pytest.fixture
-    def at(self, monkeypatch):
-        """Sets the clock: at(seconds) from the beginning of the test."""
-        began, shift = utcnow(), [1.0]
-        monkeypatch.setattr(run_module, "utcnow", lambda: began + timedelta(seconds=shift[0]))
-        return lambda seconds: shift.__setitem__(0, seconds)
+    def at(self, clock):
+        """Stops the clock: at(seconds) from the beginning of the test."""
+        clock.at = utcnow()
+
+        def set_to(seconds):
+            clock.ahead = timedelta(seconds=seconds)
+
+        set_to(1)
+        return set_to
 
     @pytest.fixture
-    def other(self, make_settings, stand_in, stop):
-        return make_reconciler(make_settings(RECONCILE_MAX_RATE=0), stand_in, stop)
+    def other(self, make_settings, stand_in, stop, clock):
+        return make_reconciler(make_settings(RECONCILE_MAX_RATE=0), stand_in, stop, clock)
 
     def test_an_account_wide_error_stops_all_and_one_probe_at_growing_intervals_ends_it(
-        self, stand_in, reconciler, other, at, caplog
+        self, stand_in, reconciler, other, at, clock, caplog
     ):
         register("a", "b", grace=NOW_DUE)
         for task_id in ("a", "b"):
@@ -167,10 +172,12 @@ class TestPause:
         stand_in.options.account_error = None
         at(452)
         assert other.run().settled == 2
-        assert (Pause.select().count(), pauses.current_pause(run_module.utcnow())) == (1, None)
+        assert (Pause.select().count(), pauses.current_pause(clock.now())) == (1, None)
         assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
 
-    def test_who_comes_with_a_better_token_need_not_wait_for_the_next_probe(self, stand_in, reconciler, at):
+    def test_who_comes_with_a_better_token_need_not_wait_for_the_next_probe(
+        self, stand_in, reconciler, at, clock
+    ):
         register("a", grace=NOW_DUE)
         stand_in.add_record(finished_item("a"))
         stand_in.options.account_error = "invalid_token"
@@ -179,7 +186,7 @@ class TestPause:
         stand_in.options.account_error = None
         at(3)
         assert reconciler.run().settled == 0
-        pauses.probe_at_once(run_module.utcnow())
+        pauses.probe_at_once(clock.now())
         assert reconciler.run().settled == 1
 
     def test_a_probe_that_meets_another_error_does_not_end_it(self, stand_in, reconciler, at):
@@ -198,7 +205,7 @@ class TestPause:
         ["400 bad_request", "400 invalid_id", "404 not_found", "404 no_task", "413 request_too_large"],
     )
     def test_a_probe_whose_answer_shows_that_the_token_is_accepted_ends_it(
-        self, stand_in, reconciler, at, error
+        self, stand_in, reconciler, at, clock, error
     ):
         register("a", "b", grace=NOW_DUE)
         for task_id in ("a", "b"):
@@ -207,7 +214,7 @@ class TestPause:
         status, code = error.split()
         stand_in.respond_next(int(status), body=json.dumps({"error": {"code": code}}).encode())
         reconciler.run()
-        assert pauses.current_pause(run_module.utcnow()) is None
+        assert pauses.current_pause(clock.now()) is None
         assert list(statuses().values()).count("succeeded") == 1  # in the same run
 
     @pytest.mark.parametrize(
@@ -281,10 +288,10 @@ class TestPause:
         assert waits == [1, 2, 4, 8]
 
     def test_the_give_up_clock_does_not_run_meanwhile(
-        self, ledger, make_settings, stand_in, stop, at, monkeypatch
+        self, ledger, make_settings, stand_in, stop, at, clock, monkeypatch
     ):
         monkeypatch.setattr(run_module, "STEADY_AFTER", timedelta(0))
-        reconciler = make_reconciler(make_settings(RECONCILE_GIVE_UP_AFTER=100), stand_in, stop)
+        reconciler = make_reconciler(make_settings(RECONCILE_GIVE_UP_AFTER=100), stand_in, stop, clock)
         register("silent", grace=NOW_DUE)
         stand_in.add_record(item("silent"))
         stand_in.options.account_error = "disabled"
@@ -545,37 +552,36 @@ def test_it_confirms_what_only_a_callback_has_settled(stand_in, reconciler):
     assert reconciler.run().asked == 0
 
 
-def test_a_clock_that_jumps_back_an_hour_does_not_make_it_loop(stand_in, reconciler, monkeypatch):
+def test_a_clock_that_jumps_back_an_hour_does_not_make_it_loop(stand_in, reconciler, clock, monkeypatch):
     register("t1", grace=NOW_DUE)
     times = itertools.chain([utcnow()], itertools.repeat(utcnow() - timedelta(hours=1)))
-    monkeypatch.setattr(run_module, "utcnow", lambda: next(times))
+    monkeypatch.setattr(clock, "now", lambda: next(times))
     reconciler.run()
     assert len(stand_in.calls) <= 1
 
 
 def test_a_clock_that_jumps_an_hour_ahead_and_back_loses_nothing_and_does_not_make_it_loop(
-    stand_in, reconciler, monkeypatch
+    stand_in, reconciler, clock
 ):
     register("t1", "t2", grace=NOW_DUE)
     record(body("t3"), confirm=True)
     register("t3")
     for task_id in ("t1", "t2", "t3"):
         stand_in.add_record(item(task_id))
-    now, jump = utcnow(), [timedelta(0)]
-    monkeypatch.setattr(run_module, "utcnow", lambda: now + jump[0])
+    clock.at = now = utcnow()
     claim(now + timedelta(seconds=1), limit=1)  # by somebody whose clock has not jumped
-    jump[0] = timedelta(hours=1)
+    clock.ahead = timedelta(hours=1)
     for _ in range(3):
         reconciler.run()
     assert len(stand_in.calls) == 1
-    jump[0] = timedelta(0)
+    clock.ahead = timedelta(0)
     for _ in range(3):
         reconciler.run()
     assert len(stand_in.calls) == 1
     assert statuses() == {"t1": "pending", "t2": "pending", "t3": "succeeded"}
     for task_id in ("t1", "t2", "t3"):
         stand_in.add_record(finished_item(task_id))
-    jump[0] = timedelta(hours=1, minutes=2)
+    clock.ahead = timedelta(hours=1, minutes=2)
     reconciler.run()
     assert set(statuses().values()) == {"succeeded"}
     assert {(task.confirmed, task.disputed) for task in Task.select()} == {(True, False)}
@@ -654,15 +660,16 @@ class TestFairness:
 
 
 def test_a_clock_that_jumps_ahead_gives_nothing_up_however_many_answers_come(
-    ledger, make_settings, stand_in, stop, monkeypatch
+    ledger, make_settings, stand_in, stop, clock
 ):
     """Each run sees the clock five minutes further ahead; really no time passes."""
     now, ahead = utcnow(), itertools.count(0)
     register("t1", now=now, grace=NOW_DUE)
     stand_in.add_record(item("t1"))
-    reconciler = make_reconciler(make_settings(RECONCILE_MAX_RATE=0), stand_in, stop)
+    clock.at = now
+    reconciler = make_reconciler(make_settings(RECONCILE_MAX_RATE=0), stand_in, stop, clock)
     for minutes in itertools.islice(ahead, 0, 30, 6):
-        monkeypatch.setattr(run_module, "utcnow", lambda m=minutes: now + timedelta(days=2, minutes=m))
+        clock.ahead = timedelta(days=2, minutes=minutes)
         reconciler.run()
     assert len(stand_in.calls) >= 4
     assert statuses() == {"t1": "pending"}
@@ -690,11 +697,11 @@ def test_a_run_up_to_a_moment_asks_about_nothing_that_becomes_due_later(stand_in
 
 
 def test_a_call_that_never_ends_is_dropped(ledger, make_settings, stop, monkeypatch):
-    monkeypatch.setattr(run_module, "CALL_WITHIN", timedelta(seconds=0.3))
+    monkeypatch.setattr(upstream_module, "CALL_WITHIN_SECONDS", 0.3)
     register("t1", grace=NOW_DUE)
     with StandIn(Options(rate_hang=1.0, hang_seconds=3)) as stand_in:
         counts = make_reconciler(make_settings(), stand_in, stop).run()
-    assert (counts.calls, counts.error) == (1, "no answer within 0.3 s")
+    assert (counts.calls, counts.error) == (1, "no answer from upstream within 0.3 s")
     assert queries.find_task("t1").attempts == 1
 
 
@@ -709,7 +716,7 @@ def test_a_run_that_breaks_off_is_closed_with_its_error(reconciler, monkeypatch)
 
 
 def test_a_stop_does_not_wait_for_a_call_that_hangs(ledger, make_settings, stop, monkeypatch):
-    monkeypatch.setattr(run_module, "STOP_WITHIN", timedelta(seconds=0.2))
+    monkeypatch.setattr(asking, "STOP_WITHIN", timedelta(seconds=0.2))
     register("t1", grace=NOW_DUE)
     with StandIn(Options(rate_hang=1.0, hang_seconds=5)) as stand_in:
         thread = threading.Thread(target=make_reconciler(make_settings(), stand_in, stop).run)
@@ -747,7 +754,8 @@ class TestOneCall:
         reconciler = make_reconciler(
             make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_MAX_RATE=0), stand_in, stop
         )
-        ask = reconciler._upstream.retrieve_batch
+        upstream = reconciler._caller.upstream
+        ask = upstream.retrieve_batch
 
         secret = "-".join(["test", "token"])  # the source's lines are in the log
 
@@ -756,7 +764,7 @@ class TestOneCall:
                 raise ValueError(f"Invalid header value {secret}")
             return ask(asked, *more)
 
-        reconciler._upstream.retrieve_batch = fail_once
+        upstream.retrieve_batch = fail_once
         counts = reconciler.run()
         assert (counts.settled, counts.calls, counts.errors) == (3, 4, 1)
         assert queries.find_task("task-2").last_lookup_error == "the call ended with an unexpected ValueError"

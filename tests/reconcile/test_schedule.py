@@ -3,23 +3,12 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from apscheduler.jobstores.base import JobLookupError
 from peewee import OperationalError
 
-from reconcile import schedule
+from reconcile import jobs, schedule
+from reconcile.counts import Counts
 from reconcile.discover import PAGES_PER_RUN, Found
-from reconcile.run import Counts
 from tests.processes import wait_until
-
-
-class Scheduler:
-    def __init__(self, error=None):
-        self.moved, self.error = [], error
-
-    def modify_job(self, name, next_run_time):
-        self.moved.append((name, next_run_time))
-        if self.error:
-            raise self.error
 
 
 class Discoverer:
@@ -32,13 +21,20 @@ class Discoverer:
         return self.came
 
 
-@pytest.mark.parametrize("error", [None, JobLookupError("discovery")])
-def test_a_discovery_that_has_more_to_ask_goes_on_soon(error):
-    scheduler = Scheduler(error)
-    schedule.discover_tasks(Discoverer(Found(pages=PAGES_PER_RUN)), scheduler)
-    ((name, at),) = scheduler.moved
-    assert name == "discovery"
-    assert timedelta(seconds=20) < at - datetime.now(UTC) <= schedule.DISCOVER_ON_AFTER
+@pytest.fixture
+def moved():
+    """What was to be run earlier, and when: a list."""
+    return []
+
+
+@pytest.fixture
+def run_in(moved):
+    return lambda name, wait: moved.append((name, wait))
+
+
+def test_a_discovery_that_has_more_to_ask_goes_on_soon(moved, run_in):
+    jobs.discover_tasks(Discoverer(Found(pages=PAGES_PER_RUN)), run_in)
+    assert moved == [("discovery", jobs.DISCOVER_ON_AFTER)]
 
 
 @pytest.mark.parametrize(
@@ -50,33 +46,33 @@ def test_a_discovery_that_has_more_to_ask_goes_on_soon(error):
         Found(pages=3),
     ],
 )
-def test_any_other_waits_for_its_time(found):
-    scheduler = Scheduler()
-    schedule.discover_tasks(Discoverer(found), scheduler)
-    assert scheduler.moved == []
+def test_any_other_waits_for_its_time(moved, run_in, found):
+    jobs.discover_tasks(Discoverer(found), run_in)
+    assert moved == []
 
 
-def test_a_database_that_is_away_is_one_line(caplog):
-    schedule.discover_tasks(Discoverer(OperationalError("away")), Scheduler())
+def test_a_database_that_is_away_is_one_line(caplog, run_in):
+    jobs.discover_tasks(Discoverer(OperationalError("away")), run_in)
     assert [record.getMessage() for record in caplog.records] == [
         "The database is away, discovering tasks later: away"
     ]
 
 
-def test_nothing_is_discovered_without_the_public_url(ledger, make_settings, monkeypatch):
-    jobs = []
-    monkeypatch.setattr(schedule.BackgroundScheduler, "add_job", lambda self, job, *_, **__: jobs.append(job))
-    monkeypatch.setattr(schedule._Scheduler, "start", lambda self: None)
-    schedule.start_scheduler(make_settings(), None, None)
-    assert schedule.discover_tasks not in jobs
-    schedule.start_scheduler(make_settings(PUBLIC_URL="https://backstop.example.com"), None, None)
-    assert schedule.discover_tasks in jobs
+@pytest.mark.parametrize(("public_url", "is_there"), [("", False), ("https://b.example", True)])
+def test_nothing_is_discovered_without_the_public_url(ledger, make_settings, public_url, is_there):
+    scheduler = schedule.start_scheduler(make_settings(PUBLIC_URL=public_url), None, stopped())
+    names = {job.id for job in scheduler.get_jobs()}
+    scheduler.shutdown()
+    assert names - {"discovery"} == {"reconcile", "mend", "prune"}
+    assert ("discovery" in names) == is_there
 
 
 def test_the_first_run_begins_at_once_and_runs_never_overlap(ledger, make_settings, monkeypatch):
     running, most, runs = threading.Semaphore(1), [], []
 
     class SlowReconciler:
+        has_more = False
+
         def __init__(self, *_):
             pass
 
@@ -99,20 +95,27 @@ def test_the_first_run_begins_at_once_and_runs_never_overlap(ledger, make_settin
     assert all(most)
 
 
+def test_a_job_that_the_scheduler_no_longer_has_is_not_run_earlier(ledger, make_settings):
+    scheduler = schedule.start_scheduler(make_settings(), None, stopped())
+    scheduler.run_in("discovery", timedelta(0))
+    scheduler.shutdown()
+
+
 def test_no_job_is_skipped_for_being_late_and_none_runs_twice_at_once(ledger, make_settings):
     scheduler = schedule.start_scheduler(make_settings(PUBLIC_URL="https://b.example"), None, stopped())
-    jobs = scheduler.get_jobs()
+    scheduled = scheduler.get_jobs()
     scheduler.shutdown()
-    assert len(jobs) == 4
-    assert {(job.misfire_grace_time, job.max_instances, job.coalesce) for job in jobs} == {(None, 1, True)}
+    assert len(scheduled) == 4
+    rules = {(job.misfire_grace_time, job.max_instances, job.coalesce) for job in scheduled}
+    assert rules == {(None, 1, True)}
 
 
 def test_a_job_that_missed_half_a_century_runs_once(ledger, make_settings):
     scheduler = schedule.start_scheduler(make_settings(), None, stopped())
-    jobs = scheduler.get_jobs()
+    scheduled = scheduler.get_jobs()
     scheduler.shutdown()
     due_at = datetime(1970, 1, 1, tzinfo=UTC)
-    for job in jobs:
+    for job in scheduled:
         job._modify(next_run_time=due_at)
         assert job._get_run_times(datetime.now(UTC)) == [due_at]
 
@@ -123,11 +126,11 @@ def test_a_clock_that_was_set_makes_all_due_and_pruning_wait(ledger, make_settin
         scheduler.pause()
         for job in scheduler.get_jobs():
             scheduler.modify_job(job.id, next_run_time=datetime.now(UTC) + timedelta(hours=8))
-        schedule.make_jobs_due(scheduler)
+        scheduler.follow_jump()
         waits = {job.id: job.next_run_time - datetime.now(UTC) for job in scheduler.get_jobs()}
     finally:
         scheduler.shutdown()
-    assert timedelta(minutes=59) < waits.pop("prune") <= schedule.PRUNE_EVERY
+    assert timedelta(minutes=59) < waits.pop("prune") <= jobs.PRUNE_EVERY
     assert len(waits) == 3
     assert all(wait <= timedelta(0) for wait in waits.values())
 

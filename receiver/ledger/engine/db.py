@@ -24,6 +24,7 @@ from receiver.ledger.engine.sqlite import DurableSqlite, require_sqlite, sqlite_
 _POSTGRESQL_CONNECTIONS = 8
 _CONNECTION_WAIT_SECONDS = 10
 _CONNECT_WITHIN_SECONDS = 5
+_bound_to: str | None = None  # the URL of the ledger
 # More than statement_timeout: where the server is able to, it ends a statement itself.
 _ANSWER_WITHIN_SECONDS = 35.0
 
@@ -38,7 +39,10 @@ def init_database(
 
     To PostgreSQL it opens up to so many `connections`, some of them only `for_callbacks`. One is given up
     when a statement is not answered within `answer_within` seconds.
+
+    A process has one ledger: called again with another URL, this binds all models of the process to that.
     """
+    global _bound_to
     if url.startswith("sqlite:"):
         require_sqlite()
         database.initialize(DurableSqlite(sqlite_path(url)))
@@ -56,7 +60,13 @@ def init_database(
         database.initialize(
             PooledPostgresql(name, for_callbacks=for_callbacks, **{**pool, **bounds, **parameters})
         )
+    _bound_to = url
     return database.obj  # type: ignore[no-any-return]  # the stubs leave a proxy's object open
+
+
+def is_bound_to_another(url: str) -> bool:
+    """Tell whether the models are bound to another database than the one behind `url`."""
+    return _bound_to not in (None, url)
 
 
 @contextmanager

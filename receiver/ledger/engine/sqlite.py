@@ -1,6 +1,5 @@
 """SQLite: durable, with one writer at a time, who is waited for within a bound."""
 
-import fcntl
 import math
 import os
 import sqlite3
@@ -8,11 +7,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from io import FileIO
+from pathlib import Path
 from typing import Any
 
 from peewee import OperationalError
 from playhouse.pool import PooledSqliteDatabase
 
+from receiver.file_lock import open_locked
 from receiver.ledger.engine.proxy import database
 
 _SQLITE_OLDEST = (3, 35, 0)  # the first with RETURNING
@@ -108,27 +111,22 @@ def sqlite_turn() -> Iterator[None]:
 @contextmanager
 def sqlite_lock(deadline: float = math.inf) -> Iterator[None]:
     """Hold the lock beside the database, which one process has at a time."""
+    path = Path(f"{database.obj.database}.lock")
     try:
-        # Opened anew each time: a descriptor that a fork has shared would lock nobody out.
-        lock = os.open(f"{database.obj.database}.lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        lock = open_locked(
+            # It is never written to, and may belong to another user.
+            partial(FileIO, path, "rb", opener=_open_or_create),
+            path,
+            within=deadline - time.monotonic(),
+            look_every=_LOOK_AGAIN_SECONDS,
+        )
+    except TimeoutError:
+        raise OperationalError("database is locked: another process is writing") from None
     except OSError as problem:
-        raise OperationalError(f"the lock beside the database cannot be opened: {problem}") from None
-    try:
-        _lock_until(lock, deadline)
+        raise OperationalError(f"the lock beside the database cannot be taken: {problem}") from None
+    with lock:
         yield
-    finally:
-        os.close(lock)
 
 
-def _lock_until(lock: int, deadline: float) -> None:
-    # A lock of a file can be waited for without a bound or not at all, and who holds it may be stopped.
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise OperationalError("database is locked: another process is writing") from None
-        except OSError as problem:
-            raise OperationalError(f"the lock beside the database cannot be taken: {problem}") from None
-        time.sleep(_LOOK_AGAIN_SECONDS)
+def _open_or_create(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)

@@ -31,7 +31,7 @@ STEPS = (5, 15, 30, 60, 120, 180, 300, 600, 1800, 3600, 21600)
 class Outcomes:
     """What became of the tasks first heard of in a span of time.
 
-    `missed` had no final callback and were recovered by a look-up; they are part of `by_lookup`.
+    `missed` had no final callback and were recovered by a look-up.
     """
 
     tasks: int = 0
@@ -41,7 +41,6 @@ class Outcomes:
     expired: int = 0
     succeeded_by_callback: int = 0
     by_callback: int = 0
-    by_lookup: int = 0
     missed: int = 0
     disputed: int = 0
 
@@ -131,7 +130,6 @@ def _outcomes() -> list[Any]:
         *(Tally.status == status for status in (PENDING, SUCCEEDED, FAILED, EXPIRED)),
         (Tally.status == SUCCEEDED) & (Tally.settled_by == "callback"),
         Tally.settled_by == "callback",
-        Tally.settled_by == "lookup",
         Tally.missed,
         Tally.disputed,
     )

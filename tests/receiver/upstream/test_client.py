@@ -10,7 +10,6 @@ import zlib
 from datetime import datetime, timedelta
 
 import pytest
-import urllib3
 
 from receiver.upstream import client as upstream_module
 from receiver.upstream.client import ErrorScope, Upstream, UpstreamError
@@ -219,33 +218,87 @@ def test_whatever_upstream_says_is_one_line_that_a_database_can_hold(stand_in, u
     assert "s3cret" not in said
 
 
-def test_an_answer_that_drips_is_given_up(monkeypatch):
-    monkeypatch.setattr(upstream_module, "_READ_WITHIN_SECONDS", 0.5)
+@contextlib.contextmanager
+def dripping(head: bytes, drop: bytes):
+    """A server that begins an answer at once and then sends a drop of it every 50 ms."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def drip():
             connection, _ = server.accept()
             with connection, contextlib.suppress(OSError):
                 connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-                while True:
-                    connection.sendall(b" ")
-                    time.sleep(0.05)
+                connection.sendall(head)
+                while not over.wait(0.05):
+                    connection.sendall(drop)
 
+        over = threading.Event()
         thread = threading.Thread(target=drip)
         thread.start()
-        error = error_of(Upstream(f"http://127.0.0.1:{server.getsockname()[1]}", TOKEN, connections=1))
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        over.set()
         thread.join(10)
-    assert "too long" in str(error)
-    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("head", "drop", "said", "scope"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b" ", "too long to read", ErrorScope.CALL),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b" " * 2**20, "too long to read", ErrorScope.SIZE),
+        (b"HTTP/1.1 200 OK\r\nX-Drips: ", b"x", "no answer from upstream within 0.5 s", ErrorScope.CALL),
+    ],
+    ids=["body", "large body", "headers"],
+)
+def test_an_answer_that_drips_is_given_up(monkeypatch, head, drop, said, scope):
+    monkeypatch.setattr(upstream_module, "CALL_WITHIN_SECONDS", 0.5)
+    began = time.monotonic()
+    with dripping(head, drop) as url:
+        error = error_of(Upstream(url, TOKEN, connections=1))
+        took = time.monotonic() - began
+    assert said in str(error)
+    assert (error.permanent, error.scope) == (False, scope)
+    assert 0.5 <= took < 3
+
+
+def test_a_name_server_that_hangs_is_given_up(monkeypatch):
+    monkeypatch.setattr(upstream_module, "CALL_WITHIN_SECONDS", 0.3)
+    answered, began = threading.Event(), time.monotonic()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: answered.wait(10) and [])
+    try:
+        error = error_of(Upstream("http://upstream.example.com", TOKEN, connections=1))
+    finally:
+        answered.set()
+    assert time.monotonic() - began < 5
+    assert str(error) == "no answer from upstream within 0.3 s"
+
+
+def test_all_pages_of_a_look_up_have_one_deadline(stand_in, upstream, monkeypatch):
+    monkeypatch.setattr(upstream_module, "CALL_WITHIN_SECONDS", 2.0)
+    stand_in.respond_next(200, body=b'{"items": [{"id": "x"}]}', times=1000)
+    left = []
+
+    def wait(seconds_left):
+        left.append(seconds_left)
+        time.sleep(seconds_left + 0.05)
+
+    with pytest.raises(UpstreamError, match="no answer from upstream within 2 s"):
+        upstream.retrieve_batch(["a"], wait)
+    assert (len(left), len(stand_in.calls)) == (1, 1)
+    assert 0 < left[0] < 2
+
+
+def test_an_answer_may_take_longer_than_a_connection(stand_in, upstream, monkeypatch):
+    monkeypatch.setattr(upstream_module, "_CONNECT_WITHIN_SECONDS", 0.2)
+    stand_in.options.latency = 0.6
+    stand_in.add_record({"id": "t1"})
+    assert upstream.retrieve_batch(["t1"]) == [{"id": "t1"}]
 
 
 def test_an_answer_that_never_comes_is_given_up(stand_in, monkeypatch):
-    monkeypatch.setattr(upstream_module, "_TIMEOUT", urllib3.Timeout(connect=5, read=0.3))
+    monkeypatch.setattr(upstream_module, "CALL_WITHIN_SECONDS", 0.3)
     stand_in.options.change({"rate_hang": 1.0, "hang_seconds": 2})
     error = error_of(Upstream(stand_in.url, TOKEN, connections=1))
     assert (error.permanent, error.scope) == (False, ErrorScope.CALL)
-    assert "timed out" in str(error)
+    assert str(error) == "no answer from upstream within 0.3 s"
 
 
 def test_the_token_stays_out_of_its_errors(stand_in, upstream):
@@ -258,6 +311,8 @@ def test_the_token_stays_out_of_its_errors(stand_in, upstream):
     [
         ("7", 7), (" 0 ", 0), ("Fri, 01 Jan 2100 00:00:00 GMT", 10**8), ("Fri, 01 Jan 2010 00:00:00 GMT", 0),
         ("soon", None), ("-5", None), ("1.5", None), ("", None), ("9" * 30, 10**8),
+        ("Friday, 01-Jan-2010 00:00:00 GMT", 0), ("Fri, 01 Jan 2010 00:00:00 -0500", 0), ("²", None),
+        ("Mon, 01 Jan 2026 00:00:00 +99999999999999999999", None), ("Fri, 31 Dec 9999 23:59:59 -2300", None),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("status", [429, 503])

@@ -54,7 +54,6 @@ def recount() -> Outcomes:
         expired=statuses["expired"],
         succeeded_by_callback=sum(t.status == "succeeded" and t.settled_by == "callback" for t in tasks),
         by_callback=settlers["callback"],
-        by_lookup=settlers["lookup"],
         missed=len(missed),
         disputed=sum(t.disputed for t in tasks),
     )

@@ -209,7 +209,7 @@ class TestList:
 
     @pytest.mark.parametrize(
         "query",
-        ["status=done", "settled_by=me", "disputed=1", "limit=0", "limit=201", "limit=x", "limit=-1", "limit=²", "before=x",
+        ["status=done", "settled_by=me", "settled_by=submit", "disputed=1", "limit=0", "limit=201", "limit=x", "limit=-1", "limit=²", "before=x",
          "before=%FF", "before=bnVsbA==", "before=WzEsMl0=", "limit=0000000010000", "limit=" + "1" * 5000, "before=" + cursor("2026-01-01T00:00:00Z", "a\0"),
             "before=" + cursor("2026-01-01T00:00:00Z", "\ud800"), "before=" + cursor("0001-01-01T00:00:00+14:00", "a"),
             "before=" + base64.urlsafe_b64encode(b"[" * 5000).decode(), "stauts=failed", "service=nobody's", "q=%00", "type=%00"],

@@ -8,6 +8,7 @@ import pytest
 
 from receiver.app import create_app
 from receiver.config import Settings
+from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import Delivery, Task, database
 from receiver.web import intake
@@ -221,6 +222,7 @@ def test_a_form_that_found_no_database_is_not_sent_again(without_database, auth)
 
 
 def test_a_database_without_a_schema_names_the_command(empty_url, auth, tmp_path):
+    init_database(empty_url)
     environ = {"DATABASE_URL": empty_url, "CALLBACK_TOKEN": CALLBACK_TOKEN, "API_KEY": API_KEY}
     client = create_app(Settings.from_env(environ | {"SPOOL_DIR": str(tmp_path / "spool")})).test_client()
     page = client.get("/", headers=auth)

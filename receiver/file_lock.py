@@ -1,0 +1,49 @@
+"""Locks of files (flock), by which processes take turns."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def open_locked(
+    open_file: Callable[[], BinaryIO], path: Path, *, within: float, look_every: float
+) -> BinaryIO:
+    """Return the open file at a path, with its lock held; closing it releases the lock.
+
+    Raises TimeoutError when another process holds the lock for `within` seconds, and appends nothing in all
+    that time.
+    """
+    deadline, seen = time.monotonic() + within, None
+    while True:
+        # Opened anew each time: the file may be renamed meanwhile, and a fork shares the locks of open files.
+        file = open_file()
+        if try_lock(file) and is_same_file(file, path):
+            return file
+        status = os.fstat(file.fileno())
+        file.close()
+        if seen != (status.st_ino, status.st_size):
+            deadline, seen = time.monotonic() + within, (status.st_ino, status.st_size)
+        if time.monotonic() > deadline:
+            raise TimeoutError("the lock is held by another process")
+        time.sleep(look_every)
+
+
+def try_lock(file: BinaryIO) -> bool:
+    """Take a file's lock; False when another has it."""
+    # Without waiting: that would stop all other requests of the process.
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_same_file(file: BinaryIO, path: Path) -> bool:
+    """Tell whether an open file still has that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,191 @@
+"""The calls of one run and what came of them."""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+from receiver.ledger import pauses, runs, store
+from receiver.ledger.evidence import Answer
+from receiver.ledger.patience import Patience
+from receiver.upstream.client import ErrorScope
+from receiver.upstream.results import FINAL, PENDING
+from reconcile.calls import Asked, Caller, match_answers
+from reconcile.counts import Counts
+from reconcile.poison import Suspicion
+from reconcile.turns import Turns
+
+log = logging.getLogger(__name__)
+
+STOP_WITHIN = timedelta(seconds=10)
+# After an error of which nobody knows whether it passes.
+PAUSE_AFTER_UNKNOWN = timedelta(minutes=1)
+# A smaller call may get through where one of these errors met it.
+_HALVED = (ErrorScope.ID, ErrorScope.SIZE)
+
+
+class Asking:
+    """What one run asks, and what came of it. Only the run's thread touches it, and the ledger.
+
+    A run goes through these states:
+    - *Asking*: it claims what is due, and asks about it. It ends when nothing is due or in flight.
+    - *Probing*: the account is paused, and it claims one task. An answer that shows that upstream accepts
+      the token ends the pause, and the run is asking. Without such an answer it claims nothing more.
+    - *Suspecting*: a call met an error that nobody knows. It makes one call at a time. An answer shows that
+      single ids are bad, and the run is asking; errors alone show that upstream refuses all, and it halts.
+    - *Over*: its time is up. It asks nothing more, not even halves of batches that it holds.
+    - *Halted*: upstream wants no more calls.
+    - *Stopped*: the process ends.
+    From the last three it leaves by `finish`, which awaits the calls in flight and releases everything that
+    has no answer. So no task stays claimed, except after a crash: then its lease lapses.
+    """
+
+    def __init__(
+        self, run_id: int, caller: Caller, patience: Patience, claim: Callable[[bool], store.Claim]
+    ) -> None:
+        self.counts = Counts()
+        self.in_flight: dict[Future[Asked], store.Claim] = {}
+        self.answered: deque[tuple[store.Claim, Asked]] = deque()
+        self.ends_at = math.inf  # monotonic; after it nothing new is asked
+        self._id = run_id
+        self._caller = caller
+        self._clock = caller.clock
+        self._turns = Turns(self._counted(claim))
+        self._patience = patience
+        self._probing = False
+        self._suspicion = Suspicion()
+        self._halted = False  # upstream wants no more calls
+        self._noted_calls = 0
+
+    @property
+    def goes_on(self) -> bool:
+        return not self._halted and bool(self.in_flight or self.answered or self.has_more)
+
+    @property
+    def has_more(self) -> bool:
+        return self._turns.has_more and not self._is_over
+
+    @property
+    def was_cut_short(self) -> bool:
+        return self._is_over and self._turns.has_more
+
+    @property
+    def _is_over(self) -> bool:
+        return self._clock.monotonic() > self.ends_at
+
+    def has_room(self, concurrency: int) -> bool:
+        """Tell whether another call may be made: one more than there are threads waits for one of them.
+
+        While a code that nobody knows is found out, calls are made one by one.
+        """
+        if self._suspicion.is_open and self.in_flight:
+            return False
+        return len(self.in_flight) <= concurrency and len(self.answered) <= concurrency
+
+    def probe(self, claimed: store.Claim) -> None:
+        """Ask about these first; their answer tells whether there are more to ask about."""
+        self._turns.exhausted = self._probing = True
+        if claimed.tasks:
+            self.counts.due += len(claimed.tasks)
+            self._turns.put(claimed)
+
+    def ask_next(self) -> None:
+        """Ask about the tasks whose turn it is, if any are due."""
+        if claimed := self._turns.next(self._clock.now()):
+            self.in_flight[self._caller.look_up(claimed.ids)] = claimed
+
+    def _counted(self, claim: Callable[[bool], store.Claim]) -> Callable[[bool], store.Claim]:
+        def count(doubtful: bool) -> store.Claim:
+            claimed = claim(doubtful)
+            self.counts.due += len(claimed.tasks)
+            return claimed
+
+        return count
+
+    def collect(self) -> None:
+        """Take the answers that have come; errors at once, since upstream may want no more calls."""
+        for call in [call for call in self.in_flight if call.done()]:
+            claimed, asked = self.in_flight.pop(call), call.result()
+            if asked.error:
+                self._apply(claimed, asked)
+            else:
+                self._suspicion.note_answer()
+                self.answered.append((claimed, asked))
+
+    def note_progress(self) -> None:
+        """Write down what was counted, once a call at most, while there is more to do."""
+        if self.counts.calls != self._noted_calls and self.goes_on:
+            self._noted_calls = self.counts.calls
+            runs.note_progress(self._id, self._clock.now(), asdict(self.counts))
+
+    def apply_next(self) -> None:
+        """Apply the answer that has waited longest."""
+        self._apply(*self.answered.popleft())
+
+    def await_answer(self, timeout: float) -> None:
+        """Wait until a call ends, for `timeout` seconds at most."""
+        self._clock.wait(timeout, self.in_flight)
+
+    def finish(self) -> None:
+        """Await the calls in flight for STOP_WITHIN; give back what has no answer by then."""
+        for call in [call for call in self.in_flight if call.cancel()]:
+            self._turns.put(self.in_flight.pop(call))
+        deadline = self._clock.monotonic() + STOP_WITHIN.total_seconds()
+        while self.in_flight and self._clock.monotonic() < deadline:
+            self.await_answer(timeout=0.1)
+            self.collect()
+        while self.answered:
+            self.apply_next()
+        for claimed in (*self._turns.take_rest(), *self.in_flight.values()):
+            store.release(claimed, self._clock.now())
+
+    def cancel(self) -> None:
+        """Drop the calls that have not begun. One that hangs after a stop ends with the process."""
+        for call in self.in_flight:
+            call.cancel()
+
+    def _apply(self, claimed: store.Claim, asked: Asked) -> None:
+        error, now = asked.error, self._clock.now()
+        self.counts.calls += asked.calls
+        is_about_all = error is not None and self._suspicion.is_about_all(claimed, error)
+        if error and error.scope in _HALVED and len(claimed.tasks) > 1 and not is_about_all:
+            # Until the id that spoils it, or whose task is too large, stands alone. It is then the error.
+            self._turns.put(*claimed.halves())
+            return
+        if error:
+            self.counts.errors += 1
+            self.counts.error = str(error)
+        if error and error.stops_all:
+            store.release(claimed, now)
+            self._halted = True
+            is_of_account = error.scope is ErrorScope.ACCOUNT
+            pauses.stop_asking(str(error), now, account=is_of_account, retry_after=error.retry_after)
+        else:
+            self._join(claimed, asked, now)
+            if error and is_about_all and not self._halted:
+                self._halted = True
+                log.error("Upstream refuses every look-up, for a reason that its contract does not name.")
+                pauses.stop_asking(str(error), now, retry_after=PAUSE_AFTER_UNKNOWN)
+
+    def _join(self, claimed: store.Claim, asked: Asked, now: datetime) -> None:
+        has_access = not asked.error or asked.error.shows_access
+        if self._probing and has_access and pauses.resume(now):
+            log.info("Upstream answers again; asking goes on.")
+            self._turns.exhausted = False
+        answers = self._answers(claimed.ids, asked)
+        verdicts = [answer.verdict for answer in answers.values()]
+        self.counts.asked += len(answers)
+        self.counts.running += verdicts.count(PENDING)
+        self.counts.absent += verdicts.count("absent")
+        settled = store.apply(claimed, answers, self._id, asked.at, now, self._patience)
+        self.counts.settled += settled
+        self.counts.confirmed += sum(verdict in FINAL for verdict in verdicts) - settled
+
+    def _answers(self, ids: list[str], asked: Asked) -> dict[str, Answer]:
+        if asked.error is None:
+            return match_answers(ids, asked.items)
+        refused = len(ids) == 1 and self._suspicion.is_about_id(asked.error)
+        return {task_id: Answer(error=str(asked.error), refused=refused) for task_id in ids}

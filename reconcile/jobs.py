@@ -1,0 +1,115 @@
+"""The jobs of a reconciler, and how often each is due. It knows no scheduler."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from receiver.clock import Clock
+from receiver.config import Settings
+from receiver.ledger import mending, runs
+from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.reading import tally
+from reconcile.discover import Discoverer
+from reconcile.outage import Outage
+from reconcile.run import Reconciler
+
+log = logging.getLogger(__name__)
+
+PRUNE_EVERY = timedelta(hours=1)
+FIRST_PRUNE_AFTER = timedelta(minutes=1)
+TOTALS_BY_HOUR_FOR = timedelta(days=8)
+TOTALS_BY_LENGTH_FOR = timedelta(days=2)
+TOTALS_BY_SHARD_FOR = timedelta(hours=2)
+DISCOVER_EVERY = timedelta(minutes=10)
+FIRST_DISCOVERY_AFTER = timedelta(seconds=5)
+# When upstream's list holds more than one discovery may ask for.
+DISCOVER_ON_AFTER = timedelta(seconds=30)
+MEND_EVERY = timedelta(hours=1)
+DISCOVERY, PRUNE = "discovery", "prune"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to do every so often, for the first time after `first_in`."""
+
+    name: str
+    run: Callable[[], None]
+    every: timedelta
+    first_in: timedelta = timedelta(0)
+
+    def wait_after_jump(self) -> timedelta:
+        """Return when to run it after the wall clock was set. Pruning waits: the new time may be wrong."""
+        return self.every if self.name == PRUNE else timedelta(0)
+
+
+def list_jobs(
+    settings: Settings,
+    reconciler: Reconciler,
+    discoverer: Discoverer | None,
+    clock: Clock,
+    run_in: Callable[[str, timedelta], None],
+) -> list[Job]:
+    """Return what to do how often. A job calls `run_in` to be run earlier: in so much time from now."""
+    jobs = [
+        Job(
+            "reconcile", partial(reconcile_due_tasks, reconciler, Outage(clock)), settings.reconcile_interval
+        ),
+        Job("mend", lambda: mend_times(clock.now()), MEND_EVERY),
+        Job(PRUNE, lambda: prune_old_rows(settings.retention, clock.now()), PRUNE_EVERY, FIRST_PRUNE_AFTER),
+    ]
+    if discoverer:
+        discover = partial(discover_tasks, discoverer, run_in)
+        jobs.append(Job(DISCOVERY, discover, DISCOVER_EVERY, FIRST_DISCOVERY_AFTER))
+    return jobs
+
+
+def mend_times(now: datetime) -> None:
+    """Undo what a reconciler did whose clock was ahead."""
+    try:
+        mended = mending.mend_after_future(now)
+    except DATABASE_ERRORS as problem:
+        log.error("The database is away, wrong times are mended later: %s", describe(problem))
+        return
+    if mended:
+        log.warning("A reconciler ran while its clock was ahead. %d tasks are asked about again.", mended)
+
+
+def reconcile_due_tasks(reconciler: Reconciler, outage: Outage) -> None:
+    """Ask upstream about every task that is due. A database that is away is waited for until the next run."""
+    try:
+        has_more = True
+        while has_more:
+            counts = reconciler.run()
+            if counts.due or counts.error:
+                log.info("Run: %s", counts)
+            outage.note(counts)
+            has_more = reconciler.has_more
+    except DATABASE_ERRORS as problem:
+        log.error("The database is away, trying again at the next run: %s", describe(problem))
+
+
+def discover_tasks(discoverer: Discoverer, run_in: Callable[[str, timedelta], None]) -> None:
+    """Adopt our tasks from upstream's list. If pages are left, the next discovery starts soon."""
+    try:
+        found = discoverer.run()
+    except DATABASE_ERRORS as problem:
+        log.error("The database is away, discovering tasks later: %s", describe(problem))
+        return
+    if found.adopted:
+        log.info("Discovery: %s", found)
+    if found.has_more:
+        run_in(DISCOVERY, DISCOVER_ON_AFTER)
+
+
+def prune_old_rows(retention: timedelta, now: datetime) -> None:
+    """Delete what is older than the retention time, tasks excepted, and join old totals."""
+    try:
+        deleted = runs.prune(now - retention)
+        tally.fold(now - TOTALS_BY_HOUR_FOR, now - TOTALS_BY_LENGTH_FOR, now - TOTALS_BY_SHARD_FOR)
+    except DATABASE_ERRORS as problem:
+        log.error("The database is away, pruning later: %s", describe(problem))
+        return
+    if deleted:
+        log.info("Pruned %d rows older than %d days.", deleted, retention.days)

@@ -1,0 +1,140 @@
+"""A reconciler and its jobs live through many hours in a moment: nothing in them waits but by the clock."""
+
+import random
+import threading
+import time
+from datetime import datetime, timedelta
+
+import pytest
+
+from receiver.clock import to_unix
+from receiver.ledger.models import Discovery, Lookup, ReconcileRun, Task
+from reconcile.calls import Caller
+from reconcile.discover import Discoverer
+from reconcile.jobs import list_jobs
+from reconcile.pacemaker import Pacemaker, SteadyClock
+from reconcile.rate_limit import RateLimiter
+from reconcile.run import Reconciler
+from tests.clocks import VirtualClock, VirtualThreads
+from tests.factories import finished_item, item, register
+
+# What the databases do differently has tests of its own.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+NOON = datetime(2026, 1, 31, 12)
+HOUR = timedelta(hours=1)
+HERE = "https://backstop.example.com"
+
+
+class FakeUpstream:
+    """Upstream under the same clock: each task ends at its moment."""
+
+    def __init__(self, clock, **ends_at):
+        self.clock, self.ends_at = clock, ends_at
+        self.looked_up, self.listed = [], 0
+
+    def retrieve_batch(self, ids, before_page):
+        self.looked_up.append((self.clock.now(), tuple(ids)))
+        return [self._item(task_id) for task_id in ids if task_id in self.ends_at]
+
+    def list_recent(self, *, since, until, limit, offset):
+        self.listed += 1
+        submitted = {"created_at": to_unix(NOON), "request": {"callback_url": f"{HERE}/callbacks/token"}}
+        return [self._item(task_id) | submitted for task_id in self.ends_at][offset:]
+
+    def _item(self, task_id):
+        return (finished_item if self.ends_at[task_id] <= self.clock.now() else item)(task_id)
+
+
+class World:
+    """The jobs of one process, run when they are due by a virtual clock."""
+
+    def __init__(self, settings, seed, **ends_at):
+        self.clock = VirtualClock(NOON)
+        self.upstream = FakeUpstream(self.clock, **ends_at)
+        limiter = RateLimiter(settings.reconcile_max_rate, self.clock)
+        caller = Caller(self.upstream, VirtualThreads(self.clock, latency=2), limiter, self.clock)
+        steady, stop = SteadyClock(self.clock), threading.Event()
+        reconciler, discoverer = (
+            Reconciler(settings, caller, steady, random.Random(seed), stop),
+            Discoverer(settings, caller, stop),
+        )
+        self.jobs = {
+            job.name: job for job in list_jobs(settings, reconciler, discoverer, self.clock, self.run_in)
+        }
+        self.due = {job.name: job.first_in.total_seconds() for job in self.jobs.values()}  # monotonic
+        self.pacemaker = Pacemaker(steady, self.make_all_due)
+
+    def run_in(self, name, wait):
+        self.due[name] = self.clock.monotonic() + wait.total_seconds()
+
+    def make_all_due(self):
+        for name, job in self.jobs.items():
+            self.run_in(name, job.wait_after_jump())
+
+    def live(self, span):
+        ends_at = self.clock.monotonic() + span.total_seconds()
+        while (at := min(self.due.values())) < ends_at:
+            name = min(self.due, key=self.due.get)
+            self.clock.wait(max(at - self.clock.monotonic(), 0))
+            self.run_in(name, self.jobs[name].every)
+            self.jobs[name].run()
+            self.pacemaker.look()
+
+
+@pytest.fixture
+def make_world(ledger, make_settings):
+    settings = {
+        "PUBLIC_URL": HERE,
+        "RECONCILE_INTERVAL": 120,
+        "RECONCILE_MAX_RATE": 0.5,
+        "RECONCILE_GIVE_UP_AFTER": 4 * 3600,
+    }
+    return lambda seed=1, **ends_at: World(make_settings(**settings), seed, **ends_at)
+
+
+def test_hours_pass_in_seconds_and_tasks_are_settled_when_upstream_is_done(make_world):
+    began = time.monotonic()
+    world = make_world(brief=NOON + timedelta(minutes=5), long=NOON + 3 * HOUR)
+    register("brief", now=NOON)
+    world.live(5 * HOUR)
+    assert time.monotonic() - began < 60
+    tasks = {task.id: task for task in Task.select()}
+    assert {task.status for task in tasks.values()} == {"succeeded"}
+    assert tasks["long"].created_at - NOON < timedelta(minutes=1)  # discovered
+    assert NOON + timedelta(minutes=5) < tasks["brief"].settled_at < NOON + timedelta(minutes=15)
+    assert NOON + 3 * HOUR < tasks["long"].settled_at < NOON + 4.3 * HOUR
+    assert 8 < len(world.upstream.looked_up) < 30
+    assert world.upstream.listed >= 29
+    assert Discovery.get().finished_at > NOON + 4 * HOUR
+    assert ReconcileRun.select().count() >= 145
+
+
+def test_a_task_that_never_ends_is_given_up_after_its_time_and_not_before(make_world):
+    world = make_world(silent=NOON + 99 * HOUR)
+    register("silent", now=NOON)
+    world.live(4 * HOUR)
+    assert Task.get().status == "pending"
+    world.live(2 * HOUR)
+    assert Task.get().status == "expired"
+    assert 4 * HOUR <= Task.get().gave_up_at - NOON < 6 * HOUR
+
+
+def test_a_wall_clock_that_is_set_back_delays_nothing(make_world):
+    world = make_world(long=NOON + 99 * HOUR)
+    world.live(HOUR / 2)
+    world.clock.ahead = -8 * HOUR  # the task is due in more than eight hours by this clock
+    world.upstream.ends_at["long"] = world.clock.now()
+    world.live(HOUR / 4)
+    assert Task.get().status == "succeeded"
+
+
+def test_one_seed_makes_one_history(make_world):
+    histories = []
+    for seed in (7, 7, 8):
+        for model in (Lookup, Task, Discovery, ReconcileRun):
+            model.delete().execute()
+        world = make_world(seed, long=NOON + 2 * HOUR)
+        world.live(3 * HOUR)
+        histories.append(world.upstream.looked_up)
+    assert histories[0] == histories[1] != histories[2]
+    assert len(histories[0]) > 5
