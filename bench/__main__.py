@@ -6,25 +6,15 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from bench import cost, hot_path, reconciling, report, scale, stalls, verify
 from bench.ledgers import Ledgers
 from bench.load import BrokenPromise
+from bench.report import PARTS, describe_machine, keep
 from bench.workbench import SMOKE_TEST, Plan, Workbench
 
-_PARTS: dict[str, Callable[[Workbench], dict[str, Any]]] = {
-    "hot-path": hot_path.run,
-    "slow-fsync": hot_path.run_slow,
-    "verify": verify.run,
-    "stalls": stalls.run,
-    "reconcile": reconciling.run,
-    "scale": scale.run,
-    "cost": cost.run,
-}
 _RESULTS = Path(__file__).parent / "results"
 
 
@@ -34,15 +24,14 @@ def main() -> int:
     plan = SMOKE_TEST if chosen.quick else Plan()
     if chosen.rounds:
         plan = replace(plan, rounds=chosen.rounds)
-    for tool, package in (("wrk", "wrk"), ("cc", "gcc")):
-        if shutil.which(tool) is None:
-            print(f"{tool} is needed and not installed: apt-get install {package}", file=sys.stderr)
-            return 1
+    if missing := [tool for tool in ("wrk", "cc") if shutil.which(tool) is None]:
+        print(f"Needed and not installed: {', '.join(missing)} (apt-get install wrk gcc)", file=sys.stderr)
+        return 1
     results = _RESULTS
     if chosen.quick:
         results = Path(tempfile.mkdtemp(prefix="backstop-bench-results-"))
         print(f"A smoke test: its figures mean nothing and go to {results}.")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what it has started
     try:
         _measure(chosen.only, plan, results)
     except BrokenPromise as broken:
@@ -59,12 +48,12 @@ def _measure(parts: Sequence[str], plan: Plan, results: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="backstop-bench-", ignore_cleanup_errors=True) as name:
         os.chmod(name, 0o755)  # PostgreSQL runs as another user when we are root
         directory = Path(name)
-        machine = report.describe_machine(directory)
+        machine = describe_machine(directory)
         with Ledgers(directory / "ledgers") as ledgers:
             bench = Workbench(plan, directory, ledgers)
             for part in parts:
                 bench.note({"part": part})
-                report.keep(results, part, _PARTS[part](bench), plan, machine)
+                keep(results, part, PARTS[part].run(bench), plan, machine)
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -74,7 +63,7 @@ def _parse_arguments() -> argparse.Namespace:
         epilog="Ledgers are made in the directory for temporary files (TMPDIR); figures depend on its disk.",
     )
     only = "measure these parts; their results replace their earlier ones"
-    parser.add_argument("--only", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=only)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=only)
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each is measured (5)")
     quick = "a smoke test: one round of 1 s, small ledgers, results elsewhere"
     parser.add_argument("--quick", action="store_true", help=quick)

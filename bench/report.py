@@ -5,36 +5,45 @@ import os
 import platform
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench import cost, hot_path, reconciling, scale, stalls, verify
 from bench.figures import median_ms, table
 from bench.ledgers import postgresql_version
 from bench.targets import TARGETS
-from bench.workbench import Plan
+from bench.workbench import Plan, Workbench
 
-Parts = Mapping[str, Any]
+Results = Mapping[str, Any]
 
-_SECTIONS = {
-    "hot-path": ("Callbacks", hot_path.tell),
-    "slow-fsync": ("Callbacks on a slower disk", hot_path.tell_slow),
-    "verify": ("What was acknowledged is kept", verify.tell),
-    "stalls": ("Clients that stall", stalls.tell),
-    "reconcile": ("Reconciling", reconciling.tell),
-    "scale": ("Many tasks", scale.tell),
-    "cost": ("What it costs to run", cost.tell),
+
+class Part(NamedTuple):
+    """A part of the benchmark: its title in the report, how it measures and how it tells its results."""
+
+    title: str
+    run: Callable[[Workbench], dict[str, Any]]
+    tell: Callable[[Results], str]
+
+
+PARTS = {
+    "hot-path": Part("Callbacks", hot_path.run, hot_path.tell),
+    "slow-fsync": Part("Callbacks on a slower disk", hot_path.run_slow, hot_path.tell_slow),
+    "verify": Part("What was acknowledged is kept", verify.run, verify.tell),
+    "stalls": Part("Clients that stall", stalls.run, stalls.tell),
+    "reconcile": Part("Reconciling", reconciling.run, reconciling.tell),
+    "scale": Part("Many tasks", scale.run, scale.tell),
+    "cost": Part("What it costs to run", cost.run, cost.tell),
 }
 _PACKAGES = ("gunicorn", "flask", "peewee", "psycopg", "flask-sqlalchemy", "sqlalchemy")
 _FSYNCS = 200
 _BLOCK = bytes(4096)
 
 
-def keep(directory: Path, name: str, measured: Parts, plan: Plan, machine: Parts) -> None:
+def keep(directory: Path, name: str, measured: Results, plan: Plan, machine: Results) -> None:
     """Put what a part has measured in the place of its earlier results, and write the report anew."""
     raw = directory / "results.json"
     parts = json.loads(raw.read_text()) if raw.exists() else {}
@@ -70,9 +79,9 @@ def _fsync_ms(path: Path) -> float:
         return median_ms(append, _FSYNCS)
 
 
-def write(parts: Parts) -> str:
+def write(parts: Results) -> str:
     """Return the report on the parts that were measured."""
-    newest = max(parts.values(), key=lambda part: part["measured_at"])
+    newest = max(parts.values(), key=lambda one: one["measured_at"])
     lines = [
         "# Results",
         "",
@@ -83,13 +92,13 @@ def write(parts: Parts) -> str:
         "",
         table(("", "target", "reached", "met"), _judged(parts), texts=4),
     ]
-    for name, (title, tell) in _SECTIONS.items():
+    for name, part in PARTS.items():
         if name in parts:
-            lines += ["", f"## {title}", "", _measured(parts[name], newest), "", tell(parts[name])]
+            lines += ["", f"## {part.title}", "", _measured(parts[name], newest), "", part.tell(parts[name])]
     return "\n".join(lines) + "\n"
 
 
-def _judged(parts: Parts) -> list[tuple[str, ...]]:
+def _judged(parts: Results) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for target in TARGETS:
         reached, met = "", "not measured"
@@ -100,7 +109,7 @@ def _judged(parts: Parts) -> list[tuple[str, ...]]:
     return rows
 
 
-def _machine(machine: Parts) -> str:
+def _machine(machine: Results) -> str:
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "sqlite", "postgresql", *_PACKAGES))
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['kernel']}, an fsync takes"
@@ -108,7 +117,7 @@ def _machine(machine: Parts) -> str:
     )
 
 
-def _measured(part: Parts, newest: Parts) -> str:
+def _measured(part: Results, newest: Results) -> str:
     plan = part["plan"]
     words = (
         f"{part['measured_at'][:16].replace('T', ' ')} UTC, {plan['rounds']} rounds of {plan['seconds']} s."
