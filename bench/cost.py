@@ -1,7 +1,6 @@
-"""What it costs to run: memory, time to start, and bytes on disk for each task."""
+"""What it costs to run: time to start, memory, and bytes on disk for each task."""
 
 import json
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -10,11 +9,11 @@ from typing import Any
 
 import psutil
 
-from bench.bulk import fetch, is_sqlite, sqlite_path
-from bench.contender import POSTGRESQL, SQLITE, Contender, Kind
-from bench.filling import Contents, fill, in_use, response, task_id
+from bench.contenders import DATABASES, POSTGRESQL, SQLITE, Contender, Kind
+from bench.figures import Row, median, mib, number, pick, table
+from bench.filling import BackstopContents, in_use, response, task_id, under_load
+from bench.ledgers import fetch, is_sqlite, sqlite_path
 from bench.processes import Running, environment
-from bench.serving import Server
 from bench.workbench import Workbench
 from receiver.clock import utcnow
 from receiver.ledger import store
@@ -23,106 +22,96 @@ from receiver.ledger.models import database
 from tests.processes import wait_until
 from tests.upstream import StandIn
 
-_KINDS: tuple[Kind, ...] = ("sqlite", "postgresql")
 _START_WITHIN_SECONDS = 30
 _FIRST_RUN_SECONDS = 2
 _THREADS = 32
-_BODY_BYTES = 1200
 _HEADERS = (
     ("Host", "backstop.example.com"),
     ("User-Agent", "python-requests/2.32.3"),
     ("Accept", "*/*"),
     ("Content-Type", "application/json"),
-    ("Content-Length", str(_BODY_BYTES)),
+    ("Content-Length", "1200"),
 )
+_PROMPT = "a lighthouse at dusk " * 37  # makes a body of 1.2 KB
 _GRACE = timedelta(minutes=3)
-
-Row = dict[str, Any]
 
 
 def run(bench: Workbench) -> dict[str, Any]:
     """Start the processes some times, and store some callbacks."""
+    started: list[Row] = []
     with StandIn() as upstream:
-        started = [
-            row
-            for _ in range(bench.plan.rounds)
-            for contender in (SQLITE, POSTGRESQL)
-            for row in (_start_web(bench, contender), _start_reconciler(bench, contender, upstream.url))
-        ]
-    return {"started": started, "bytes_per_task": {kind: _bytes_per_task(bench, kind) for kind in _KINDS}}
+        for _ in range(bench.plan.rounds):
+            for contender in (SQLITE, POSTGRESQL):
+                started.append(_start_web(bench, contender))
+                started.append(_start_reconciler(bench, contender.database, upstream.url))
+    return {"started": started, "bytes_per_task": {kind: _bytes_per_task(bench, kind) for kind in DATABASES}}
+
+
+def tell(part: Row) -> str:
+    """Return the section on start, memory and storage."""
+    rows = []
+    for process in ("web", "reconciler"):
+        for kind, title in DATABASES.items():
+            some = pick(part["started"], process=process, database=kind)
+            memory = mib(median([row["used"] for row in some], "rss"))
+            rows.append((f"{process}, {title}", number(median(some, "seconds")), memory))
+    stored = "; ".join(
+        f"{DATABASES[kind]} {size / 1024:.1f} KiB" for kind, size in part["bytes_per_task"].items()
+    )
+    return (
+        "The web process's memory is that of a worker after load, the reconciler's that after its first run."
+        f"\n\n{table(('', 'seconds to start', 'MiB in use'), rows)}\n\n"
+        f"On disk for each task with one callback of 1.2 KB: {stored}."
+    )
 
 
 def _start_web(bench: Workbench, contender: Contender) -> Row:
-    """Start the web process; its memory is that of one worker, before and after load."""
-    url = bench.ledgers.of(contender, bench.plan.tasks)
-    server = Server(contender, bench.new_path(contender.name), url)
-    try:
-        seconds = server.start()
-        idle = _memory(server.workers()[0])
+    with bench.serve(contender) as server:
         bench.warm_up(server)
-        loaded = _memory(server.workers()[0])
-    finally:
-        server.stop()
-        bench.ledgers.drop(url)
-    row = {"process": "web", "database": contender.database, "seconds": seconds}
-    return _started(bench, row, idle, loaded)
+        return _started(bench, "web", contender.database, server.seconds_to_start, server.workers()[0])
 
 
-def _start_reconciler(bench: Workbench, contender: Contender, upstream_url: str) -> Row:
-    """Start the reconciler; its memory is that before and after its first run, which finds nothing due."""
-    url = bench.ledgers.of(contender, bench.plan.tasks)
+def _start_reconciler(bench: Workbench, kind: Kind, upstream_url: str) -> Row:
+    """Start the reconciler, whose first run finds nothing due."""
     directory = bench.new_path("reconciler")
     directory.mkdir()
+    url = bench.ledgers.copy(kind, BackstopContents(bench.plan.tasks, under_load))
     environ = environment(url, ACEDATACLOUD_API_BASE_URL=upstream_url)
     began = time.monotonic()
     try:
-        with Running(directory, [sys.executable, "-m", "reconcile"], environ, "reconcile") as running:
+        with Running(directory, environ, "-m", "reconcile") as running:
             wait_until(lambda: "Asking" in running.log.read_text(), _START_WITHIN_SECONDS, every=0.005)
             seconds = time.monotonic() - began
-            process = psutil.Process(running.process.pid)
-            idle = _memory(process)
             time.sleep(_FIRST_RUN_SECONDS)
-            used = _memory(process)
+            return _started(bench, "reconciler", kind, seconds, psutil.Process(running.process.pid))
     finally:
         bench.ledgers.drop(url)
-    row = {"process": "reconciler", "database": contender.database, "seconds": seconds}
-    return _started(bench, row, idle, used)
 
 
-def _started(bench: Workbench, row: Row, idle: Row, used: Row) -> Row:
-    bench.say(
-        f"{row['process']} on {row['database']}: up after {row['seconds']:.2f} s,"
-        f" {idle['rss'] / 2**20:.0f} MiB (PSS {idle['pss'] / 2**20:.0f}), used {used['rss'] / 2**20:.0f} MiB"
-    )
-    return {**row, "idle": idle, "used": used}
-
-
-def _memory(process: psutil.Process) -> Row:
-    memory = process.memory_full_info()
-    return {"rss": memory.rss, "pss": memory.pss}
+def _started(bench: Workbench, name: str, kind: Kind, seconds: float, process: psutil.Process) -> Row:
+    used = process.memory_info()._asdict()
+    return bench.note({"process": name, "database": kind, "seconds": seconds, "used": used})
 
 
 def _bytes_per_task(bench: Workbench, kind: Kind) -> float:
     """Return by how many bytes the database grows with each task that is settled by one callback."""
-    url = bench.ledgers.make(kind, lambda url: fill(url, Contents(0, in_use)))
+    url = bench.ledgers.make(kind, BackstopContents(0, in_use))
     try:
         before = _size(url)
         init_database(url)
         with ThreadPoolExecutor(_THREADS) as threads:
-            for _ in threads.map(_record, range(bench.plan.stored)):
-                pass
+            list(threads.map(_record, range(bench.plan.stored)))
         database.obj.close_all()
         grown = (_size(url) - before) / bench.plan.stored
     finally:
         database.obj.close_all()
         bench.ledgers.drop(url)
-    bench.say(f"{kind}: {grown:.0f} bytes a task with one callback of {_BODY_BYTES} bytes")
+    bench.note({"database": kind, "bytes_per_task": grown})
     return grown
 
 
-def _record(number: int) -> None:
-    body = json.dumps(response(task_id(number)) | {"prompt": ""}).encode()
-    body = body.replace(b'"prompt": ""', b'"prompt": "%s"' % (b"x" * (_BODY_BYTES - len(body))))
+def _record(number_of_task: int) -> None:
+    body = json.dumps(response(task_id(number_of_task)) | {"prompt": _PROMPT}).encode()
     callback = store.Callback(body=body, size=len(body), remote_addr="192.0.2.1", headers=_HEADERS)
     store.record(callback, utcnow(), grace=_GRACE, confirm=True)
 

@@ -1,10 +1,12 @@
 """Fills ledgers with many tasks, as they would have come to be.
 
-One task of each kind goes through the real door; the others are copies of its rows under other ids, written
-in bulk. What the schema does by itself, its indexes and triggers, it does for every row.
+One task of each kind goes through Backstop's own code. The others are copies of its rows under other ids,
+written in bulk; the schema's indexes and triggers see each of them.
 """
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +14,8 @@ from typing import Any
 
 from peewee import Model
 
-from bench.bulk import insert_rows, is_sqlite
+from bench.ledgers import insert_rows, is_sqlite
+from bench.processes import environment
 from receiver.clock import utcnow
 from receiver.ledger import store
 from receiver.ledger.engine.db import init_database
@@ -21,26 +24,10 @@ from receiver.ledger.evidence import Discovered, Registration
 from receiver.ledger.models import Delivery, Lookup, Task, database
 from receiver.upstream.results import read_item
 
-# Tasks are heard of one after the other, over so long a time.
-SPAN = timedelta(days=100)
+SPAN = timedelta(days=100)  # between the oldest task and the newest
 _GRACE = timedelta(minutes=3)
 _DUE_SINCE = timedelta(hours=1)
-# As callbacks.lua makes them.
-_TASK_ID = "00000000-feed-4bee-8bad-{:012d}"
-
-KindOf = Callable[[int], str]
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What to fill a ledger with: so many tasks, of kinds that `kind_of` tells by their numbers.
-
-    The kinds are `pending`, `due`, and `failed`, `succeeded`, `recovered`, which are settled.
-    """
-
-    tasks: int
-    kind_of: KindOf
-    deliveries: bool = False  # of what a callback has settled
+_TASK_ID = "00000000-feed-4bee-8bad-{:012d}"  # as callbacks.lua makes them
 
 
 def task_id(number: int) -> str:
@@ -59,7 +46,7 @@ def all_due(number: int) -> str:
 
 
 def in_use(number: int) -> str:
-    """A tenth of the tasks are due; of the others most were settled by a callback."""
+    """A tenth of the tasks are due; callbacks have settled most of the others."""
     return {0: "due", 1: "failed", 2: "recovered"}.get(number % 10, "succeeded")
 
 
@@ -80,32 +67,85 @@ def item(identifier: str) -> dict[str, Any]:
     return task | {"response": response(identifier)}
 
 
-def fill(url: str, contents: Contents) -> None:
-    """Make the schema in an empty database and fill it."""
-    init_database(url)
-    migrate()
-    prototypes = _Prototypes(is_sqlite(url))
-    database.obj.close_all()
-    numbers = range(contents.tasks)
-    kinds = ((number, contents.kind_of(number)) for number in numbers)
-    tasks = (prototypes.task(kind, number, contents.tasks) for number, kind in kinds)
-    insert_rows(url, "task", prototypes.task_columns, tasks)
-    if contents.deliveries:
-        insert_rows(url, "delivery", prototypes.delivery_columns, _deliveries(prototypes, contents))
+@dataclass(frozen=True)
+class BackstopContents:
+    """So many tasks for Backstop's ledger, of kinds that `kind_of` tells by their numbers.
+
+    The kinds are `pending`, `due`, and `failed`, `succeeded`, `recovered`, which are settled.
+    """
+
+    tasks: int
+    kind_of: Callable[[int], str]
+    deliveries: bool = False  # for the tasks that a callback has settled
+
+    def fill(self, url: str) -> None:
+        """Make the schema in an empty database and fill it."""
+        init_database(url)
+        migrate()
+        prototypes = _Prototypes(is_sqlite(url), self.tasks)
+        database.obj.close_all()
+        tasks = (prototypes.task(self.kind_of(number), number) for number in range(self.tasks))
+        insert_rows(url, "task", prototypes.task_columns, tasks)
+        if self.deliveries:
+            settled = (one for one in range(self.tasks) if self.kind_of(one) in {"failed", "succeeded"})
+            insert_rows(url, "delivery", prototypes.delivery_columns, map(prototypes.delivery, settled))
 
 
-def _deliveries(prototypes: "_Prototypes", contents: Contents) -> Iterator[list[Any]]:
-    for number in range(contents.tasks):
-        if contents.kind_of(number) in {"failed", "succeeded"}:
-            yield prototypes.delivery(number, contents.tasks)
+@dataclass(frozen=True)
+class TextbookContents:
+    """So many tasks for the textbook's ledger, which is one of SQLite."""
+
+    tasks: int
+
+    def fill(self, url: str) -> None:
+        """Let the textbook make its tables in an empty database, and add the tasks."""
+        make_tables = [sys.executable, "-c", "from bench.contenders import textbook; textbook()"]
+        subprocess.run(make_tables, env=environment(url), check=True)
+        insert_rows(url, "task", ("id", "status", "response", "created_at"), self._rows())
+
+    def _rows(self) -> Iterator[tuple[str, str, str | None, str]]:
+        for number in range(self.tasks):
+            status, identifier = under_load(number), task_id(number)
+            settled = json.dumps(response(identifier)) if status == "succeeded" else None
+            yield identifier, status, settled, "2026-01-01 00:00:00.000000"
 
 
 class _Prototypes:
-    """A row of each kind, as the real door writes it into the ledger to which this process is bound."""
+    """A row of each kind, as Backstop writes it into the database to which this process is bound."""
 
-    def __init__(self, times_are_texts: bool) -> None:
+    def __init__(self, times_are_texts: bool, tasks: int) -> None:
         self._now = utcnow()
-        self._as_time = str if times_are_texts else _itself
+        self._times_are_texts = times_are_texts
+        self._tasks = tasks
+        self._write()
+        self.task_columns, rows = _read(Task)
+        self._rows = {row["id"]: row for row in rows}
+        columns, (self._delivery, *_) = _read(Delivery)
+        self.delivery_columns = columns[1:]  # without the id, which the database gives
+        for model in (Delivery, Lookup, Task):
+            model.delete().execute()
+
+    def task(self, kind: str, number: int) -> list[Any]:
+        """Return the row of a task."""
+        heard_of = self._moment(SPAN, number)
+        row = self._rows[kind] | {"id": task_id(number), "created_at": heard_of, "silent_since": heard_of}
+        if row["settled_at"] is not None:
+            row["settled_at"] = heard_of
+        if kind == "due":
+            row["next_lookup_at"] = self._moment(_DUE_SINCE, number)
+        return list(row.values())
+
+    def delivery(self, number: int) -> list[Any]:
+        """Return the row of a task's delivery."""
+        ours = {
+            "uid": f"{number:032x}",
+            "task_id": task_id(number),
+            "received_at": self._moment(SPAN, number),
+        }
+        row = self._delivery | ours
+        return [row[column] for column in self.delivery_columns]
+
+    def _write(self) -> None:
         for kind in ("pending", "due"):
             store.register([Registration(kind, type="imagine")], self._now, grace=_GRACE)
         for kind in ("failed", "succeeded"):
@@ -113,29 +153,11 @@ class _Prototypes:
             callback = store.Callback(body=body, size=len(body), remote_addr="192.0.2.1")
             store.record(callback, self._now, grace=_GRACE, confirm=False)
         store.adopt([Discovered(read_item(item("recovered")))], self._now, grace=_GRACE)
-        self.task_columns, tasks = _read(Task)
-        self._tasks = {row["id"]: row for row in tasks}
-        columns, (self._delivery, *_) = _read(Delivery)
-        self.delivery_columns = columns[1:]  # but for the id, which the database gives
-        for model in (Delivery, Lookup, Task):
-            model.delete().execute()
 
-    def task(self, kind: str, number: int, tasks: int) -> list[Any]:
-        """Return the row of a task."""
-        heard_of = self._as_time(self._now - SPAN * (1 - number / tasks))
-        row = self._tasks[kind] | {"id": task_id(number), "created_at": heard_of, "silent_since": heard_of}
-        if row["settled_at"] is not None:
-            row["settled_at"] = heard_of
-        if kind == "due":
-            row["next_lookup_at"] = self._as_time(self._now - _DUE_SINCE * (1 - number / tasks))
-        return list(row.values())
-
-    def delivery(self, number: int, tasks: int) -> list[Any]:
-        """Return the row of a task's delivery."""
-        received_at = self._as_time(self._now - SPAN * (1 - number / tasks))
-        ours = {"uid": f"{number:032x}", "task_id": task_id(number), "received_at": received_at}
-        row = self._delivery | ours
-        return [row[column] for column in self.delivery_columns]
+    def _moment(self, span: timedelta, number: int) -> datetime | str:
+        """Return when it was this task's turn, with all tasks spread over a span until now."""
+        moment = self._now - span * (1 - number / self._tasks)
+        return str(moment) if self._times_are_texts else moment
 
 
 def _read(model: type[Model]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -144,7 +166,3 @@ def _read(model: type[Model]) -> tuple[list[str], list[dict[str, Any]]]:
         cursor = database.execute(model.select())
         columns = [column[0] for column in cursor.description]
         return columns, [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
-
-
-def _itself(moment: datetime) -> datetime:
-    return moment

@@ -1,27 +1,22 @@
-"""Puts load on a server with wrk, and tells how fast it was and which callbacks it acknowledged."""
+"""Puts load on a server with wrk, and checks that its ledger has what it acknowledged."""
 
 import json
 import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from bench.serving import CALLBACK_PATH
+from bench.ledgers import fetch
+from bench.processes import CALLBACK_PATH, Server
 
 _SCRIPT = Path(__file__).parent / "callbacks.lua"
 _ANSWER_WITHIN_SECONDS = 60
+_MOST_NAMED = 5
 
 
-@dataclass(frozen=True)
-class Load:
-    """So many connections for so many seconds; `seed` decides which of so many tasks callbacks are about."""
-
-    connections: int
-    seconds: int
-    tasks: int
-    seed: int
-    threads: int = 1
+class BrokenPromise(Exception):
+    """The server acknowledged callbacks that are not in its ledger or not on disk."""
 
 
 @dataclass(frozen=True)
@@ -36,44 +31,45 @@ class Measured:
     acknowledged: Counter[str]
     spooled: Counter[str]
 
-    @property
-    def requests_per_second(self) -> float:
-        return self.acknowledged.total() / self.seconds
-
-    @property
-    def errors(self) -> int:
-        """Return how many requests were not answered 200."""
-        return self.spooled.total() + self.refused + self.broken
-
     def as_row(self) -> dict[str, Any]:
-        """Return it without its lists, for the results."""
+        """Return it for the results, with numbers in place of its lists."""
         return {
-            "requests_per_second": round(self.requests_per_second, 1),
+            "requests_per_second": round(self.acknowledged.total() / self.seconds, 1),
             "p50": round(self.p50, 3),
             "p99": round(self.p99, 3),
             "acknowledged": self.acknowledged.total(),
             "spooled": self.spooled.total(),
-            "errors": self.errors,
+            "errors": self.spooled.total() + self.refused + self.broken,
         }
 
 
 class Wrk:
-    """wrk at work on a server from now on; in its context, at the end of which it is ended."""
+    """wrk, started on a server; it ends with its context. The seed decides which tasks are called about."""
 
-    def __init__(self, load: Load, url: str, directory: Path) -> None:
-        directory.mkdir(parents=True)
+    def __init__(
+        self,
+        url: str,
+        directory: Path,
+        *,
+        connections: int,
+        threads: int,
+        seconds: int,
+        tasks: int,
+        seed: int,
+    ) -> None:
+        directory.mkdir()
         self._lists = directory
-        command = ["wrk", f"-t{load.threads}", f"-c{load.connections}", f"-d{load.seconds}s"]
-        script = ["--timeout", f"{_ANSWER_WITHIN_SECONDS}s", "-s", str(_SCRIPT), url, "--", CALLBACK_PATH]
+        command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s"]
+        command += ["--timeout", f"{_ANSWER_WITHIN_SECONDS}s", "-s", str(_SCRIPT), url]
         self._process = subprocess.Popen(
-            [*command, *script, str(load.tasks), str(load.seed), str(directory / "ids")],
+            [*command, "--", CALLBACK_PATH, str(tasks), str(seed), str(directory / "ids")],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
 
-    def __enter__(self) -> "Wrk":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,19 +83,11 @@ class Wrk:
             raise RuntimeError(f"wrk failed:\n{output}")
         result = json.loads(output.partition("RESULT ")[2])
         acknowledged, spooled = self._listed("ids.*[0-9]"), self._listed("ids.*.spooled")
-        if (acknowledged.total(), spooled.total()) != (result["acknowledged"], result["spooled"]):
+        if (acknowledged.total(), spooled.total()) != (result.pop("acknowledged"), result.pop("spooled")):
             raise RuntimeError("wrk's lists of ids are not complete")
-        if not result["acknowledged"] + result["spooled"]:
+        if not acknowledged and not spooled:
             raise RuntimeError(f"the server took in none of {result['refused']} requests")
-        return Measured(
-            result["seconds"],
-            result["p50"],
-            result["p99"],
-            result["refused"],
-            result["broken"],
-            acknowledged,
-            spooled,
-        )
+        return Measured(**result, acknowledged=acknowledged, spooled=spooled)
 
     def _listed(self, pattern: str) -> Counter[str]:
         ids: Counter[str] = Counter()
@@ -108,7 +96,28 @@ class Wrk:
         return ids
 
 
-def run_load(load: Load, url: str, directory: Path) -> Measured:
-    """Put load on a server until it is over and return what it saw."""
-    with Wrk(load, url, directory) as wrk:
-        return wrk.finish()
+class Check:
+    """Compares what a server acknowledges from now on with the deliveries that its ledger gets."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._last = 0
+        if server.contender.ledger:
+            ((self._last,),) = fetch(server.database_url, "SELECT COALESCE(MAX(id), 0) FROM delivery")
+
+    def require_all(self, measured: Measured, spooled: bool = False) -> None:
+        """Raise BrokenPromise unless each task has at least as many new deliveries as were acknowledged.
+
+        It may have more: a request that was under way at the end is stored, and wrk saw no answer. With
+        `spooled`, callbacks that were answered 202 count too; the spool must be empty then.
+        """
+        if not self._server.contender.ledger:
+            return
+        expected = measured.acknowledged + (measured.spooled if spooled else Counter())
+        query = f"SELECT task_id, COUNT(*) FROM delivery WHERE id > {self._last} GROUP BY task_id"
+        lost = expected - Counter(dict(fetch(self._server.database_url, query)))
+        if lost:
+            raise BrokenPromise(
+                f"{self._server.contender.title} acknowledged {expected.total()} callbacks, of which"
+                f" {lost.total()} are not in its ledger, such as {lost.most_common(_MOST_NAMED)}."
+            )

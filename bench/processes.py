@@ -1,4 +1,4 @@
-"""Starts and ends the processes that are measured, so that none is left behind."""
+"""Starts, kills and ends the processes that are measured, and counts their fsyncs."""
 
 import contextlib
 import os
@@ -6,18 +6,29 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+import psutil
+import urllib3
+
+from bench.contenders import Contender
+from receiver.spool.spool import Spool
+from tests.processes import REPOSITORY, free_port, wait_until
+
 CALLBACK_TOKEN = "callback-token-of-the-benchmark"
+CALLBACK_PATH = f"/callbacks/{CALLBACK_TOKEN}"
 API_KEY = "api-key-of-the-benchmark"
-STOP_WITHIN_SECONDS = 30
+WORKERS = 2  # what Backstop starts by default; each contender gets as many
+_START_WITHIN_SECONDS = 60
+_STOP_WITHIN_SECONDS = 30
+_FSYNC_SOURCE = Path(__file__).parent / "slow_fsync.c"
 
 
 def environment(database_url: str, **variables: Any) -> dict[str, str]:
-    """Return the environment of a process of Backstop, or of one like it: nothing else is set."""
+    """Return the environment of a measured process: nothing else is set."""
     return {
         "PATH": os.environ["PATH"],
         "TMPDIR": tempfile.gettempdir(),
@@ -31,17 +42,42 @@ def environment(database_url: str, **variables: Any) -> dict[str, str]:
     }
 
 
-class Running:
-    """A process whose output is appended to a log in its directory; at the end of its context it is ended.
+class Fsyncs:
+    """Counts the fsyncs of all processes that are started with `preload`, and makes each take longer."""
 
-    It leads a session of its own: Ctrl-C reaches the benchmark alone, which then ends it with all it started.
+    def __init__(self, directory: Path, added_ms: float = 0) -> None:
+        directory.mkdir()
+        library, self._count = directory / "slow_fsync.so", directory / "count"
+        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, _FSYNC_SOURCE, "-ldl"], check=True)
+        self._count.write_bytes(bytes(8))
+        self._count.chmod(0o666)  # PostgreSQL runs as another user when we are root
+        self.preload = {
+            "LD_PRELOAD": str(library),
+            "FSYNC_COUNT_FILE": str(self._count),
+            "FSYNC_DELAY_MICROSECONDS": str(round(added_ms * 1000)),
+        }
+
+    def count(self) -> int:
+        """Return how many there have been."""
+        return int.from_bytes(self._count.read_bytes(), sys.byteorder)
+
+
+class Running:
+    """A Python process in a directory, which holds its log. It ends with its context.
+
+    It leads a session of its own. So Ctrl-C reaches the benchmark alone, which then ends all processes.
     """
 
-    def __init__(self, directory: Path, arguments: list[str], environ: Mapping[str, str], name: str) -> None:
-        self.log = directory / f"{name}.log"
+    def __init__(self, directory: Path, environ: Mapping[str, str], *arguments: str) -> None:
+        self.log = directory / "log"
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                arguments, cwd=directory, env=environ, stdout=log, stderr=log, start_new_session=True
+                [sys.executable, *arguments],
+                cwd=directory,
+                env=environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def __enter__(self) -> Self:
@@ -51,28 +87,79 @@ class Running:
         self.stop()
 
     def stop(self) -> None:
-        """End the process, with what it has started."""
+        """End the process and all that it has started."""
         try:
-            if self.process.poll() is None:
-                self.process.terminate()
-                self.process.wait(STOP_WITHIN_SECONDS)
-        except subprocess.TimeoutExpired:
-            print(f"It is killed, since it did not stop: {self.log}", file=sys.stderr)
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_STOP_WITHIN_SECONDS)
         finally:
-            self.kill_all()
-
-    def kill_all(self) -> None:
-        """Kill what is left of the process and of those it has started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
-def run_python(directory: Path, environ: Mapping[str, str], *arguments: str) -> str:
-    """Run Python in a directory and return what it printed. Raises RuntimeError when it fails."""
-    ended = subprocess.run(
-        [sys.executable, *arguments], cwd=directory, env=environ, capture_output=True, text=True
-    )
-    if ended.returncode:
-        raise RuntimeError(f"python {' '.join(arguments)} failed:\n{ended.stdout}{ended.stderr}")
-    return ended.stdout
+class Server:
+    """A contender's gunicorn, in a directory that holds its log and its spool. It ends with its context."""
+
+    def __init__(
+        self, contender: Contender, directory: Path, database_url: str, preload: Mapping[str, str]
+    ) -> None:
+        directory.mkdir()
+        self.contender = contender
+        self.database_url = database_url
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.seconds_to_start = 0.0
+        self._directory = directory
+        self._environ = environment(database_url, PORT=self.port, WEB_CONCURRENCY=WORKERS) | dict(preload)
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.stop()
+
+    def workers(self) -> list[psutil.Process]:
+        """Return gunicorn's worker processes."""
+        children: list[psutil.Process] = psutil.Process(self._running.process.pid).children()
+        return children
+
+    def kill_worker(self) -> None:
+        """Kill one of the workers; gunicorn starts another."""
+        self.workers()[0].kill()
+
+    def kill_master(self) -> None:
+        """Kill gunicorn's master, wait until its workers have ended too, and start it again."""
+        workers = self.workers()
+        self._running.process.kill()
+        self._running.process.wait()
+        psutil.wait_procs(workers, timeout=_START_WITHIN_SECONDS)
+        self._start()
+
+    def wait_for_spool(self) -> None:
+        """Wait until it answers and its spool is empty."""
+        wait_until(self._is_up, _START_WITHIN_SECONDS)
+        wait_until(lambda: Spool(self._directory / "spool").depth() == 0, _START_WITHIN_SECONDS)
+
+    def _start(self) -> None:
+        began = time.monotonic()
+        arguments = ["-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}", "--no-control-socket"]
+        app = [*self.contender.options, self.contender.app]
+        self._running = Running(self._directory, self._environ, *arguments, *app)
+        try:
+            wait_until(self._is_up, _START_WITHIN_SECONDS, every=0.005)
+        except BaseException:
+            self._running.stop()
+            raise
+        self.seconds_to_start = time.monotonic() - began
+
+    def _is_up(self) -> bool:
+        if self._running.process.poll() is not None:
+            raise RuntimeError(f"{self.contender.title} ended:\n{self._running.log.read_text()}")
+        try:
+            # Any answer will do: not every contender has this page.
+            urllib3.request("GET", f"{self.url}/healthz", retries=False, timeout=5)
+        except urllib3.exceptions.HTTPError:
+            return False
+        return True

@@ -4,182 +4,171 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.contender import NOTHING, NOTHING_THREADS, POSTGRESQL, SQLITE, TEXTBOOK, Contender
-from bench.ratios import Row, median, pick, ratio
+from bench.contenders import DATABASES, NOTHING, NOTHING_THREADS, POSTGRESQL, SQLITE, TEXTBOOK, Contender
+from bench.figures import Row, median, pick, ratio
 
-Parts = Mapping[str, Any]
+Part = Mapping[str, Any]
+Judge = Callable[[Part], tuple[str, bool]]  # what was reached, and whether that is enough
 
 REQUESTS, P99 = "requests_per_second", "p99"
-STEPS = ("nothing_due", "claim", "apply", "first_page", "deep_page")
-_DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
-_KINDS = tuple(_DATABASES)
+STEPS = {
+    "nothing_due": "see that nothing is due",
+    "claim": "claim 50",
+    "apply": "apply 50 answers",
+    "first_page": "first page of the list",
+    "deep_page": "a page in its middle",
+}
 
 
 @dataclass(frozen=True)
 class Target:
-    """One of them; `reached` and `met` are None where what it needs was not measured."""
+    """One of them, and how to judge it by what a part has measured."""
 
-    number: int
-    text: str
-    reached: str | None
-    met: bool | None
-
-
-@dataclass(frozen=True)
-class _Rule:
     number: int
     text: str
     part: str
-    judge: Callable[[Any], tuple[str, bool]]
+    judge: Judge
 
 
-def judge_all(parts: Parts) -> list[Target]:
-    """Return all targets, judged by those parts that were measured."""
-    targets = []
-    for rule in _RULES:
-        part = parts.get(rule.part)
-        if part is None or "skipped" in part:
-            targets.append(Target(rule.number, rule.text, None, None))
-        else:
-            targets.append(Target(rule.number, rule.text, *rule.judge(part)))
-    return targets
-
-
-def compare(part: Any, field: str, connections: int, one: Contender, other: Contender) -> float:
+def compare(part: Part, field: str, connections: int, one: Contender, other: Contender) -> float:
     """Return the median ratio of two contenders at so many connections."""
     rows = pick(part["rounds"], connections=connections)
     return ratio(field, pick(rows, contender=one.name), pick(rows, contender=other.name))
 
 
-def stalls_ratio(part: Any, field: str) -> float:
+def stalls_ratio(part: Part, field: str) -> float:
     """Return the median ratio of a load beside stalled clients to the same load alone."""
     rows = part["rounds"]
     return ratio(field, [row for row in rows if row["stalling"]], pick(rows, stalling=0))
 
 
-def share_of_bound(part: Any, kind: str) -> float:
+def share_of_bound(part: Part, kind: str) -> float:
     """Return how near reconciling came to the bound of its calls in flight."""
     return float(part["bound_seconds"] / median(pick(part["rounds"], database=kind), "seconds"))
 
 
-def memory_growth(part: Any, kind: str) -> float:
+def memory_growth(part: Part, kind: str) -> float:
     """Return how many times as much memory reconciling took with many due tasks as with few."""
     few, many = pick(part["memory"], database=kind)
     return float(many["peak_bytes"] / few["peak_bytes"])
 
 
-def ledgers(part: Any, kind: str) -> Sequence[Row]:
+def ledgers(part: Part, kind: str) -> Sequence[Row]:
     """Return what was measured on the empty ledger, the small and the large one."""
     return pick(part["ledgers"], database=kind)
 
 
-def _at_least(least: float, one: Contender, other: Contender) -> Callable[[Any], tuple[str, bool]]:
-    def judge(part: Any) -> tuple[str, bool]:
+def _page_growth(part: Part, kind: str) -> float:
+    empty, _, large = (row["pages"] for row in ledgers(part, kind))
+    return float(max(large[page] / empty[page] for page in empty))
+
+
+def _step_growth(part: Part, kind: str) -> float:
+    _, small, large = ledgers(part, kind)
+    return float(max(large[step] / small[step] for step in STEPS))
+
+
+def _at_least(least: float, one: Contender, other: Contender) -> Judge:
+    def judge(part: Part) -> tuple[str, bool]:
         reached = compare(part, REQUESTS, 64, one, other)
         return f"{reached:.2f}", reached >= least
 
     return judge
 
 
-def _p99(other: Contender) -> Callable[[Any], tuple[str, bool]]:
-    def judge(part: Any) -> tuple[str, bool]:
-        ratios = [compare(part, P99, 16, ours, other) for ours in (SQLITE, POSTGRESQL)]
-        return _both(ratios), max(ratios) <= 1.5
+def _p99(other: Contender) -> Judge:
+    ours: dict[str, Contender] = {one.database: one for one in (SQLITE, POSTGRESQL)}
+    return _at_most(1.5, lambda part, kind: compare(part, P99, 16, ours[kind], other))
+
+
+def _at_most(most: float, measure: Callable[[Part, str], float], which: str = "") -> Judge:
+    """Return the judge of a figure that must not be greater on either database."""
+
+    def judge(part: Part) -> tuple[str, bool]:
+        values = [measure(part, kind) for kind in DATABASES]
+        return which + _both(values), max(values) <= most
 
     return judge
 
 
-def _kept(part: Any) -> tuple[str, bool]:
+def _reconciled(part: Part) -> tuple[str, bool]:
+    shares = [share_of_bound(part, kind) for kind in DATABASES]
+    return _both(shares), min(shares) >= 0.95
+
+
+def _both(values: Sequence[float]) -> str:
+    return ", ".join(f"{title} {value:.2f}" for title, value in zip(DATABASES.values(), values, strict=True))
+
+
+def _kept(part: Part) -> tuple[str, bool]:
     missing = sum(row["missing"] for row in part["kills"])
     return f"{missing} missing after {len(part['kills'])} kills", missing == 0
 
 
-def _synced(part: Any) -> tuple[str, bool]:
+def _synced(part: Part) -> tuple[str, bool]:
     alone = pick(part["fsyncs"], connections=1)
     least = min(row["fsyncs"] / max(row["acknowledged"], 1) for row in alone)
     return f"{least:.2f} fsyncs for each", least >= 1
 
 
-def _reconciled(part: Any) -> tuple[str, bool]:
-    shares = [share_of_bound(part, kind) for kind in _KINDS]
-    return _both(shares), min(shares) >= 0.95
+def _found_by_index(part: Part) -> tuple[str, bool]:
+    found = {title: part["plans"][kind]["by_index"] for kind, title in DATABASES.items()}
+    words = [f"{title} {'yes' if by_index else 'no'}" for title, by_index in found.items()]
+    return ", ".join(words), all(found.values())
 
 
-def _bounded(part: Any) -> tuple[str, bool]:
-    growths = [memory_growth(part, kind) for kind in _KINDS]
-    return _both(growths), max(growths) <= 1.1
-
-
-def page_growths(part: Any, kind: str) -> dict[str, float]:
-    """Return how many times as long each page takes with the largest ledger as with an empty one."""
-    empty, _, large = (row["pages"] for row in ledgers(part, kind))
-    return {name: large[name] / empty[name] for name in empty}
-
-
-def _pages(part: Any) -> tuple[str, bool]:
-    growths = [max(page_growths(part, kind).values()) for kind in _KINDS]
-    return f"the one that grows most: {_both(growths)}", max(growths) <= 3
-
-
-def _steps(part: Any) -> tuple[str, bool]:
-    growths = []
-    for kind in _KINDS:
-        _, small, large = ledgers(part, kind)
-        growths.append(max(large[step] / small[step] for step in STEPS))
-    return f"the one that grows most: {_both(growths)}", max(growths) <= 3
-
-
-def _found_by_index(part: Any) -> tuple[str, bool]:
-    found = [part["plans"][kind]["by_index"] for kind in _KINDS]
-    words = [
-        f"{_DATABASES[kind]} {'yes' if by_index else 'no'}"
-        for kind, by_index in zip(_KINDS, found, strict=True)
-    ]
-    return ", ".join(words), all(found)
-
-
-def _stalled(part: Any) -> tuple[str, bool]:
+def _stalled(part: Part) -> tuple[str, bool]:
     p99, requests = stalls_ratio(part, P99), stalls_ratio(part, REQUESTS)
     if requests == 0:
         return "nobody else was answered", False
     return f"p99 {p99:.2f}, requests a second {requests:.2f}", p99 <= 3 and requests >= 1 / 3
 
 
-def _both(values: Sequence[float]) -> str:
-    return ", ".join(f"{_DATABASES[kind]} {value:.2f}" for kind, value in zip(_KINDS, values, strict=True))
-
-
 _ON_SQLITE = "SQLite, 64 connections: requests a second, at least"
 _P99_AT_16 = "16 connections: p99 at most 1.5 times that of"
-_RULES = (
-    _Rule(1, f"{_ON_SQLITE} 0.40 of Flask that does nothing", "hot-path", _at_least(0.40, SQLITE, NOTHING)),
-    _Rule(1, f"{_ON_SQLITE} 5.5 times textbook Flask", "hot-path", _at_least(5.5, SQLITE, TEXTBOOK)),
-    _Rule(
+_WORST = "the one that grows most: "
+TARGETS = (
+    Target(1, f"{_ON_SQLITE} 0.40 of Flask that does nothing", "hot-path", _at_least(0.40, SQLITE, NOTHING)),
+    Target(1, f"{_ON_SQLITE} 5.5 times textbook Flask", "hot-path", _at_least(5.5, SQLITE, TEXTBOOK)),
+    Target(
         1,
         f"{_ON_SQLITE} 20 times textbook Flask, where an fsync takes 2 ms longer",
         "slow-fsync",
         _at_least(20, SQLITE, TEXTBOOK),
     ),
-    _Rule(
+    Target(
         2,
         "PostgreSQL, 64 connections: requests a second, at least 0.40 of Flask that does nothing",
         "hot-path",
         _at_least(0.40, POSTGRESQL, NOTHING),
     ),
-    _Rule(3, f"{_P99_AT_16} Flask that does nothing", "hot-path", _p99(NOTHING)),
-    _Rule(3, f"{_P99_AT_16} Flask that does nothing on threads", "hot-path", _p99(NOTHING_THREADS)),
-    _Rule(
+    Target(3, f"{_P99_AT_16} Flask that does nothing", "hot-path", _p99(NOTHING)),
+    Target(3, f"{_P99_AT_16} Flask that does nothing on threads", "hot-path", _p99(NOTHING_THREADS)),
+    Target(
         4, "`kill -9` of any process under load: nothing that was acknowledged is missing", "verify", _kept
     ),
-    _Rule(4, "One connection: at least one fsync behind each acknowledgement", "verify", _synced),
-    _Rule(5, "Reconciling: at least 0.95 of what its calls in flight allow", "reconcile", _reconciled),
-    _Rule(
-        5, "Reconciling: memory at most 1.1 times as much with 20 times the due tasks", "reconcile", _bounded
+    Target(4, "One connection: at least one fsync behind each acknowledgement", "verify", _synced),
+    Target(5, "Reconciling: at least 0.95 of what its calls in flight allow", "reconcile", _reconciled),
+    Target(
+        5,
+        "Reconciling: memory at most 1.1 times as much with 20 times the due tasks",
+        "reconcile",
+        _at_most(1.1, memory_growth),
     ),
-    _Rule(6, "Every page: at most 3 times as long as with an empty ledger", "scale", _pages),
-    _Rule(6, "Every step: at most 3 times as long as with a hundredth of the tasks", "scale", _steps),
-    _Rule(6, "Whether anything is due is found out by the indexes of what is due", "scale", _found_by_index),
-    _Rule(
+    Target(
+        6,
+        "Every page: at most 3 times as long as with an empty ledger",
+        "scale",
+        _at_most(3, _page_growth, _WORST),
+    ),
+    Target(
+        6,
+        "Every step: at most 3 times as long as with a hundredth of the tasks",
+        "scale",
+        _at_most(3, _step_growth, _WORST),
+    ),
+    Target(6, "Whether anything is due is found out by the indexes of what is due", "scale", _found_by_index),
+    Target(
         7,
         "100 clients that stall in the middle of a body: p99 of others at most 3 times that without them,"
         " and at least a third of their requests a second",

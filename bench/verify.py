@@ -1,38 +1,57 @@
-"""Is what was acknowledged kept? Processes are killed under load, and the fsyncs behind answers counted."""
+"""Is what was acknowledged kept? Kills processes under load, and counts the fsyncs before answers."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
-from bench.checking import Check
-from bench.contender import POSTGRESQL, SQLITE, Contender
+from bench.contenders import CONTENDERS, POSTGRESQL, SQLITE, Contender
+from bench.figures import Row, number, table
 from bench.ledgers import Ledgers
-from bench.serving import Server
+from bench.load import BrokenPromise, Check
+from bench.processes import Fsyncs, Server
 from bench.workbench import Workbench
 
-# As many threads as connections: so wrk knows which callbacks were spooled.
 _CONNECTIONS = 16
-COUNTED_CONNECTIONS = (1, 64)
-
-Row = dict[str, Any]
-
-
-class TooFewFsyncs(Exception):
-    """Callbacks were acknowledged before they were on disk."""
+_COUNTED_CONNECTIONS = (1, 64)
+_TITLES = {contender.name: contender.title for contender in CONTENDERS}
 
 
 def run(bench: Workbench) -> dict[str, Any]:
-    """Kill and count, on both databases. Raises Lost or TooFewFsyncs when a promise was broken."""
+    """Kill and count, on both databases. Raises BrokenPromise."""
     kills: list[Row] = []
     for contender in (SQLITE, POSTGRESQL):
         kills.append(_kill(bench, contender, "a worker", Server.kill_worker))
         kills.append(_kill(bench, contender, "gunicorn's master", Server.kill_master))
-    kills.append(
-        _kill(bench, POSTGRESQL, "a backend of PostgreSQL", lambda _: bench.ledgers.postgresql.kill_backend())
+    backend = "a backend of PostgreSQL"
+    kills.append(_kill(bench, POSTGRESQL, backend, lambda _: bench.ledgers.postgresql.kill_backend()))
+    return {"kills": kills, "fsyncs": [row for one in (SQLITE, POSTGRESQL) for row in _count(bench, one)]}
+
+
+def tell(part: Row) -> str:
+    """Return the section on kills and fsyncs."""
+    kills = [
+        (_TITLES[row["contender"]], row["victim"], *_counts(row, "acknowledged", "spooled", "missing"))
+        for row in part["kills"]
+    ]
+    fsyncs = [
+        (
+            _TITLES[row["contender"]],
+            *_counts(row, "connections", "acknowledged", "fsyncs"),
+            number(row["acknowledged"] / max(row["fsyncs"], 1)),
+        )
+        for row in part["fsyncs"]
+    ]
+    killed = table(("", "killed with -9", "acknowledged", "spooled first", "missing"), kills, texts=2)
+    counted = table(("", "connections", "acknowledged", "fsyncs", "requests for each fsync"), fsyncs)
+    return (
+        "After each load of this whole report the acknowledgements are compared with the deliveries in the"
+        f" ledger, task by task. Here something is killed in the middle of a load.\n\n{killed}\n\n"
+        f"All fsyncs of the web processes and of the database:\n\n{counted}"
     )
-    if bench.fsyncs() is None:
-        return {"kills": kills, "skipped": "no C compiler is installed"}
-    return {"kills": kills, "fsyncs": _count_sqlite(bench) + _count_postgresql(bench)}
+
+
+def _counts(row: Row, *names: str) -> list[str]:
+    return [f"{row[name]:,}" for name in names]
 
 
 def _kill(bench: Workbench, contender: Contender, victim: str, kill: Callable[[Server], None]) -> Row:
@@ -41,6 +60,7 @@ def _kill(bench: Workbench, contender: Contender, victim: str, kill: Callable[[S
     with bench.serve(contender) as server:
         bench.warm_up(server)
         check = Check(server)
+        # As many threads as connections: so wrk knows which callbacks were spooled.
         with bench.start_load(server, _CONNECTIONS, seconds, threads=_CONNECTIONS) as wrk:
             time.sleep(seconds / 3)
             kill(server)
@@ -48,45 +68,27 @@ def _kill(bench: Workbench, contender: Contender, victim: str, kill: Callable[[S
         server.wait_for_spool()
         check.require_all(measured, spooled=True)
     row = {"contender": contender.name, "victim": victim, **measured.as_row(), "missing": 0}
-    bench.say(
-        f"{contender.name:20} kill -9 {victim}: {row['acknowledged']} acknowledged, {row['spooled']} spooled,"
-        " none missing"
-    )
-    return row
+    return bench.note(row)
 
 
-def _count_sqlite(bench: Workbench) -> list[Row]:
-    fsyncs = bench.fsyncs()
-    assert fsyncs
-    with bench.serve(SQLITE, fsyncs) as server:
-        return _count(bench, server, fsyncs.count)
-
-
-def _count_postgresql(bench: Workbench) -> list[Row]:
-    """Count those of the database server too, since it is what writes."""
-    fsyncs = bench.fsyncs()
-    assert fsyncs
+def _count(bench: Workbench, contender: Contender) -> list[Row]:
+    """Count the fsyncs of the web processes, and of a PostgreSQL server that is started for this."""
+    fsyncs = Fsyncs(bench.new_path("fsyncs"))
     with (
         Ledgers(bench.new_path("counted"), fsyncs.preload) as ledgers,
-        bench.serve(POSTGRESQL, fsyncs, ledgers) as server,
+        bench.serve(contender, fsyncs.preload, ledgers) as server,
     ):
-        return _count(bench, server, fsyncs.count)
+        bench.warm_up(server)
+        return [_count_at(bench, server, connections, fsyncs) for connections in _COUNTED_CONNECTIONS]
 
 
-def _count(bench: Workbench, server: Server, count: Callable[[], int]) -> list[Row]:
-    rows = []
-    bench.warm_up(server)
-    for connections in COUNTED_CONNECTIONS:
-        before = count()
-        acknowledged = bench.load(server, connections).acknowledged.total()
-        fsyncs = count() - before
-        row = {"contender": server.contender.name, "connections": connections}
-        rows.append({**row, "acknowledged": acknowledged, "fsyncs": fsyncs})
-        bench.say(f"{connections:3} connections: {acknowledged} acknowledged, {fsyncs} fsyncs")
-        # Only where no two can share a commit.
-        if connections == 1 and fsyncs < acknowledged:
-            raise TooFewFsyncs(
-                f"{server.contender.title} acknowledged {acknowledged} callbacks one after the other"
-                f" and called fsync {fsyncs} times."
-            )
-    return rows
+def _count_at(bench: Workbench, server: Server, connections: int, fsyncs: Fsyncs) -> Row:
+    before = fsyncs.count()
+    acknowledged = bench.load(server, connections).acknowledged.total()
+    counted = fsyncs.count() - before
+    row = {"contender": server.contender.name, "connections": connections}
+    row |= {"acknowledged": acknowledged, "fsyncs": counted}
+    # With more connections several callbacks share a commit.
+    if connections == 1 and counted < acknowledged:
+        raise BrokenPromise(f"{acknowledged} callbacks were acknowledged after {counted} fsyncs")
+    return bench.note(row)

@@ -1,21 +1,53 @@
-"""What every part of the benchmark works with: the plan, a directory, ledgers, and servers under load."""
+"""What every part of the benchmark works with: sizes, a directory, ledgers, and servers under load."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
-from bench.checking import Check
-from bench.contender import Contender
-from bench.fsyncs import Fsyncs, build_library
+from bench.contenders import Contender
+from bench.figures import Row
+from bench.filling import BackstopContents, TextbookContents, under_load
 from bench.ledgers import Ledgers
-from bench.load import Load, Measured, Wrk
-from bench.plan import Plan
-from bench.serving import Server
+from bench.load import Check, Measured, Wrk
+from bench.processes import Server
 
 _WARM_UP_CONNECTIONS = 16
+_WARM_UP_SECONDS = 1
+_NO_LEDGER = "sqlite:////nowhere"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured; times are in seconds."""
+
+    rounds: int = 5
+    seconds: int = 5  # of load, each time
+    killed: int = 12  # of load in which something is killed
+    stalled: int = 30  # of load beside stalled clients: several times as long as one may stall
+    tasks: int = 200_000  # in the ledgers that take callbacks
+    due: int = 10_000  # in the ledgers that are reconciled
+    many_due: int = 200_000
+    few_tasks: int = 10_000  # in the ledgers whose pages are compared with an empty one's
+    many_tasks: int = 1_000_000
+    repeats: int = 20  # of steps that take milliseconds
+    stored: int = 5_000  # callbacks whose bytes are counted
+
+
+SMOKE_TEST = Plan(
+    rounds=1,
+    seconds=1,
+    killed=6,
+    stalled=10,
+    tasks=5_000,
+    due=500,
+    many_due=2_000,
+    few_tasks=2_000,
+    many_tasks=20_000,
+    repeats=4,
+    stored=300,
+)
 
 
 @dataclass
@@ -25,55 +57,69 @@ class Workbench:
     plan: Plan
     directory: Path
     ledgers: Ledgers
-    began: float = field(default_factory=time.monotonic)
+    _began: float = field(default_factory=time.monotonic)
     _names: int = 0
 
-    def say(self, line: str) -> None:
-        """Tell whoever waits how far it has come."""
-        print(f"{time.monotonic() - self.began:6.0f} s  {line}", flush=True)
+    def note(self, row: Row) -> Row:
+        """Print what has been measured, and return it."""
+        words = (
+            f"{name} {value:.2f}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in row.items()
+            if not isinstance(value, Mapping)
+        )
+        print(f"{time.monotonic() - self._began:6.0f} s  {', '.join(words)}", flush=True)
+        return row
 
     def new_path(self, name: str) -> Path:
-        """Return a path in the directory at which there is nothing."""
+        """Return a path in the directory at which there is nothing yet."""
         self._names += 1
         return self.directory / f"{self._names:04}-{name}"
 
-    @cached_property
-    def fsync_library(self) -> Path | None:
-        """What counts fsyncs, compiled when it is first asked for."""
-        return build_library(self.directory)
-
-    def fsyncs(self, added_ms: float = 0) -> Fsyncs | None:
-        """Return what counts the fsyncs of those it is preloaded into; None where it cannot be compiled."""
-        return Fsyncs(self.fsync_library, self.new_path("fsyncs"), added_ms) if self.fsync_library else None
-
     @contextmanager
     def serve(
-        self, contender: Contender, fsyncs: Fsyncs | None = None, ledgers: Ledgers | None = None
+        self, contender: Contender, preload: Mapping[str, str] | None = None, ledgers: Ledgers | None = None
     ) -> Iterator[Server]:
         """Serve a contender over a fresh ledger of its own."""
-        ledgers = ledgers or self.ledgers
-        url = ledgers.of(contender, self.plan.tasks)
+        with (
+            self._ledger(contender, ledgers or self.ledgers) as url,
+            Server(contender, self.new_path(contender.name), url, preload or {}) as server,
+        ):
+            yield server
+
+    @contextmanager
+    def _ledger(self, contender: Contender, ledgers: Ledgers) -> Iterator[str]:
+        if not contender.ledger:
+            yield _NO_LEDGER
+            return
+        tasks = self.plan.tasks
+        backstop = contender.ledger == "backstop"
+        contents = BackstopContents(tasks, under_load) if backstop else TextbookContents(tasks)
+        url = ledgers.copy(contender.database, contents)
         try:
-            preload = fsyncs.preload if fsyncs else None
-            with Server(contender, self.new_path(contender.name), url, preload) as server:
-                yield server
+            yield url
         finally:
             ledgers.drop(url)
 
-    def start_load(self, server: Server, connections: int, seconds: int = 0, threads: int = 1) -> Wrk:
+    def start_load(self, server: Server, connections: int, seconds: int, threads: int = 1) -> Wrk:
         """Begin to put load on a server, about other tasks each time."""
-        lists = self.new_path("lists")
-        load = Load(connections, seconds or self.plan.seconds, self.plan.tasks, self._names, threads)
-        return Wrk(load, server.url, lists)
+        return Wrk(
+            server.url,
+            self.new_path("lists"),
+            connections=connections,
+            threads=threads,
+            seconds=seconds,
+            tasks=self.plan.tasks,
+            seed=self._names,
+        )
 
-    def load(self, server: Server, connections: int, seconds: int = 0) -> Measured:
-        """Put load on a server and return what came of it. Raises Lost when an acknowledgement was false."""
+    def load(self, server: Server, connections: int, seconds: int | None = None) -> Measured:
+        """Put load on a server and return what it saw. Raises BrokenPromise."""
         check = Check(server)
-        with self.start_load(server, connections, seconds) as wrk:
+        with self.start_load(server, connections, seconds or self.plan.seconds) as wrk:
             measured = wrk.finish()
         check.require_all(measured)
         return measured
 
     def warm_up(self, server: Server) -> None:
         """Let a server open its connections and start its threads before it is measured."""
-        self.load(server, _WARM_UP_CONNECTIONS, self.plan.warm_up)
+        self.load(server, _WARM_UP_CONNECTIONS, _WARM_UP_SECONDS)

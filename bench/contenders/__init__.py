@@ -1,1 +1,0 @@
-"""The applications that Backstop is measured beside."""
