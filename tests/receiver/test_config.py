@@ -121,7 +121,7 @@ def test_a_direct_url_is_one_of_postgresql():
     for bad in ("sqlite:///a.db", "postgresql://host", "postgresql://u:p@h:port/n"):
         with pytest.raises(SettingsError, match="DIRECT_DATABASE_URL"):
             read(DATABASE_URL=url, DIRECT_DATABASE_URL=bad)
-    with pytest.raises(SettingsError, match="DIRECT_DATABASE_URL must be the database of DATABASE_URL"):
+    with pytest.raises(SettingsError, match="DIRECT_DATABASE_URL must lead to the database of DATABASE_URL"):
         read(DIRECT_DATABASE_URL=url)
 
 

@@ -55,13 +55,13 @@ class TestWrongToken:
         for n in range(200):
             post(client, token=f"guess-{n:020}", ref=f"/ref-{n}")
             if n % 50 == 0:
-                intake.refused.write_down()
-        intake.refused.write_down()
+                intake.refused.record()
+        intake.refused.record()
         rows = list(Refusal.select())
         assert sum(row.requests for row in rows) == 200
         assert len(rows) <= 2  # an hour may have ended meanwhile
         assert Delivery.select().count() == 0
-        assert intake.refused.everywhere() == {}
+        assert intake.refused.unrecorded() == {}
 
     @pytest.mark.parametrize(
         ("method", "path"),
@@ -178,9 +178,9 @@ class TestNotKept:
         for _ in range(3):
             client.post(f"/callbacks/{CALLBACK_TOKEN}", data=body())
         with pytest.raises(OSError, match="No space"):
-            intake.refused.write_down()
+            intake.refused.record()
         end()
-        intake.refused.write_down()
+        intake.refused.record()
         assert Refusal.get(Refusal.kind == NOT_KEPT).requests == 3
         assert client.get("/readyz").json["callbacks"] == "kept"
         page = words(client.get("/", headers=auth).text)
@@ -278,19 +278,19 @@ class TestBoard:
         monkeypatch.setattr(refusals, "add", hang)
         process = RefusedRequests()
         process.note(WRONG_TOKEN, None)
-        moving = threading.Thread(target=process.write_down)
+        moving = threading.Thread(target=process.record)
         moving.start()
         writing.wait(60)
         noting = threading.Thread(target=process.note, args=(WRONG_TOKEN, None), daemon=True)
         noting.start()
         noting.join(20)
-        waited, told = noting.is_alive(), process.everywhere()
+        waited, told = noting.is_alive(), process.unrecorded()
         end.set()
         moving.join(60)
         assert (waited, told[WRONG_TOKEN].requests) == (False, 2)
-        assert process.everywhere()[WRONG_TOKEN].requests == 1
-        process.write_down()
-        assert process.everywhere() == {}
+        assert process.unrecorded()[WRONG_TOKEN].requests == 1
+        process.record()
+        assert process.unrecorded() == {}
         assert refusals.since(utcnow() - timedelta(hours=2))[WRONG_TOKEN].requests == 2
 
     def test_each_process_sees_what_all_of_them_had_to_refuse(self):
@@ -298,19 +298,19 @@ class TestBoard:
         one, other = RefusedRequests(board, 0), RefusedRequests(board, 1)
         one.note(NOT_KEPT, "192.0.2.1", "full")
         other.note(NOT_KEPT, "192.0.2.2", "full")
-        assert {process.everywhere()[NOT_KEPT].requests for process in (one, other)} == {2}
-        one.write_down()
-        assert other.everywhere()[NOT_KEPT].requests == 1
+        assert {process.unrecorded()[NOT_KEPT].requests for process in (one, other)} == {2}
+        one.record()
+        assert other.unrecorded()[NOT_KEPT].requests == 1
 
     def test_the_next_process_goes_on_with_what_one_left_behind(self):
         board = Board(1)
         RefusedRequests(board, 0).note(WRONG_TOKEN, None)
-        board.let_go(0)  # as when its process ends
+        board.release(0)  # as when its process ends
         heir = RefusedRequests()
         heir.note(WRONG_TOKEN, None)
         heir.join(board)
-        assert heir.everywhere()[WRONG_TOKEN].requests == 2
-        heir.write_down()
+        assert heir.unrecorded()[WRONG_TOKEN].requests == 2
+        heir.record()
         assert refusals.since(utcnow() - timedelta(hours=2))[WRONG_TOKEN].requests == 2
 
     def test_what_a_process_left_behind_is_written_down_though_no_other_follows_it(self):
@@ -318,12 +318,12 @@ class TestBoard:
         one, other = RefusedRequests(board, 0), RefusedRequests(board, 1)
         for process in (one, other, other):
             process.note(WRONG_TOKEN, None)
-        one.write_down()
+        one.record()
         assert refusals.since(utcnow() - timedelta(hours=2))[WRONG_TOKEN].requests == 1  # the other lives
-        board.let_go(1)
-        one.write_down()
+        board.release(1)
+        one.record()
         assert refusals.since(utcnow() - timedelta(hours=2))[WRONG_TOKEN].requests == 3
-        assert one.everywhere() == {}
+        assert one.unrecorded() == {}
 
     def test_a_board_without_a_free_slot_leaves_a_process_its_own_memory(self):
         board = Board(1)
@@ -331,7 +331,7 @@ class TestBoard:
         late.join(board)
         one.note(WRONG_TOKEN, None)
         late.note(NOT_KEPT, None)
-        assert (set(one.everywhere()), set(late.everywhere())) == ({WRONG_TOKEN}, {NOT_KEPT})
+        assert (set(one.unrecorded()), set(late.unrecorded())) == ({WRONG_TOKEN}, {NOT_KEPT})
 
     def test_half_a_slot_is_no_error(self):
         board = Board(1)

@@ -9,7 +9,7 @@ import pytest
 from receiver.clock import to_iso, utcnow
 from receiver.ledger.models import Delivery
 from receiver.ledger.reading import deliveries
-from receiver.web.pages.answers import answer_to
+from receiver.web.pages.callback_answers import answer_to
 from tests import factories
 from tests.conftest import CALLBACK_TOKEN
 from tests.html import links, words
