@@ -400,7 +400,7 @@ def test_a_schema_that_is_behind_is_said_and_nothing_fails_in_odd_ways(tmp_path,
         report = backstop.request("GET", "/readyz")
         assert (report.status, report.json()["database"], report.json()["schema"]) == (503, "ok", "behind")
         assert backstop.post_callback(body("t1")).json() == {"received": True, "spooled": True}
-        assert "Callbacks go to the spool until this is mended: The database lacks" in backstop.log("web")
+        assert "Callbacks go to the spool until this is fixed: The database lacks" in backstop.log("web")
         assert backstop.request("GET", "/").status == 503
         once = backstop.reconcile_once()
         assert (once.returncode, once.stderr.count("\n")) == (1, 1)
@@ -841,7 +841,7 @@ class TestDatabaseOutage:
             assert {backstop.post_callback(body(f"lost-{n}")).status for n in range(6)} == {503}
             assert {told() for _ in range(20)} == {(503, "refused", 6)}
             page = backstop.request("GET", "/").data.decode()
-            assert "callbacks are refused and lost since" in page
+            assert "callbacks have been refused and lost since" in page
             assert "6 callbacks were refused and lost" in page
             for worker in web.children():
                 replace_workers(signal.SIGKILL, [worker])

@@ -73,7 +73,7 @@ class GroupCommit(Generic[Item, Result]):
         if not group.is_done.wait(patience):
             group.given_up.add(place)
             self._is_stuck = True
-            raise OperationalError(f"the database did not take it within {patience:g} s")
+            raise OperationalError(f"the database did not finish the write within {patience:g} s")
         return group.take(place)
 
     def _join(self, item: Item) -> "tuple[_Group[Item, Result], int]":
@@ -127,7 +127,7 @@ class GroupCommit(Generic[Item, Result]):
             self._write_timed(group)
         finally:
             self._close(group)
-            group.fail_rest(OperationalError("the database did not take it in time"))
+            group.fail_rest(OperationalError("the database did not finish the write in time"))
             group.is_done.set()
 
     def _close(self, group: "_Group[Item, Result]") -> None:

@@ -76,7 +76,7 @@ def task(**fields):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "Neither a callback nor the Tasks API has told of a final result."),
+        ({}, "Neither a callback nor the Tasks API has reported a final result."),
         (
             {"status": "succeeded", "callback_status": "succeeded"},
             "Not confirmed: only a callback says so, and callbacks are unsigned.",

@@ -74,7 +74,7 @@ class TestWrongToken:
     )
     def test_requests_that_miss_the_route_are_told_too(self, client, auth, method, path):
         client.open(path, method=method)
-        assert "that is no callback URL" in words(client.get("/", headers=auth).text)
+        assert "that is not a callback URL" in words(client.get("/", headers=auth).text)
         assert client.get("/readyz").json["refused"][NO_ROUTE]["requests"] == 1
 
     def test_a_page_of_ours_that_is_asked_for_in_the_wrong_way_is_no_callback(self, client):
@@ -132,7 +132,7 @@ class TestTokens:
         assert newest["token"] == 2
         page = words(client.get("/", headers=auth).text)
         assert "Token 2 of 3 is an older one. It was last used just now." in page
-        assert "Token 3 of 3 is an older one. No delivery that is kept came with it" in page
+        assert "Token 3 of 3 is an older one. No stored delivery used it" in page
 
 
 class TestNotKept:
@@ -167,10 +167,10 @@ class TestNotKept:
         assert "No space" not in report.text
         assert "No space" in client.get("/readyz", headers=auth).text
         page = words(client.get("/", headers=auth).text)
-        assert "Trouble: callbacks are refused and lost since" in page
+        assert "Trouble: callbacks have been refused and lost since" in page
         assert page.index("callbacks are refused and lost") < page.index("1 callback was refused and lost")
         assert "No space left on device" in page
-        assert "taken in" not in page  # as is said where only the reconciler is missing
+        assert "still received" not in page  # as is said where only the reconciler is missing
 
     def test_what_was_refused_stays_told_when_the_disk_has_room_again(self, client, auth, full, intake):
         begin, end = full
@@ -192,7 +192,9 @@ class TestNotKept:
         begin(spool=False)
         report = client.get("/readyz")
         assert (report.status_code, report.json["callbacks"]) == (503, "spooled")
-        assert "Trouble: the database takes no writes since" in words(client.get("/", headers=auth).text)
+        assert "Trouble: the database has accepted no writes since" in words(
+            client.get("/", headers=auth).text
+        )
 
     def test_a_callback_that_was_lost_since_the_last_trial_counts_more(self, client, auth, full, monkeypatch):
         begin, _ = full
@@ -204,7 +206,7 @@ class TestNotKept:
         assert (report.status_code, report.json["callbacks"]) == (503, "refused")
         assert report.json["cannot_write"]["since"] == report.json["refused"][NOT_KEPT]["first_at"]
         page = words(client.get("/", headers=auth).text)
-        assert "Trouble: callbacks are refused and lost since" in page
+        assert "Trouble: callbacks have been refused and lost since" in page
 
     def test_a_spool_alone_that_takes_nothing_is_told_while_it_is_not_needed(self, client, auth, monkeypatch):
         def fail(*_):

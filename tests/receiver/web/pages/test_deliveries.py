@@ -133,7 +133,7 @@ def test_they_want_the_api_key(client, path):
 
 def test_it_says_that_there_is_none(get):
     assert "No callback has come yet." in words(get("/deliveries"))
-    assert "No delivery that is kept is like that." in words(get("/deliveries?task=t1"))
+    assert "No stored delivery matches." in words(get("/deliveries?task=t1"))
 
 
 @pytest.mark.usefixtures("some")
