@@ -286,7 +286,7 @@ def test_what_the_database_refuses_is_told_where_people_and_machines_look(client
     spool.replay(refuse)
     report = client.get("/readyz").json
     assert (report["spooled"], report["set_aside"]) == (0, 1)
-    assert "1 delivery cannot be put into the database" in client.get("/", headers=auth).text
+    assert "the database refuses the content of 1 delivery" in client.get("/", headers=auth).text
 
 
 def test_a_claimed_size_that_no_column_holds_loses_nothing(make_client):

@@ -46,9 +46,7 @@ class TestWrongToken:
         assert "the last just now from 127.0.0.1, came with a callback token that is not ours." in page
         told = client.get("/readyz").json["refused"][WRONG_TOKEN]
         assert told["requests"] == 5
-        assert (
-            caplog.text.count("came with a callback token that is not ours; 1, the last from 127.0.0.1") == 1
-        )
+        assert caplog.text.count("had a callback token that is not ours; 1, the last from 127.0.0.1") == 1
         assert STALE not in caplog.text + page + str(told)
 
     def test_a_stranger_fills_nothing_by_it(self, client, intake):
@@ -168,7 +166,9 @@ class TestNotKept:
         assert "No space" in client.get("/readyz", headers=auth).text
         page = words(client.get("/", headers=auth).text)
         assert "Trouble: callbacks have been refused and lost since" in page
-        assert page.index("callbacks are refused and lost") < page.index("1 callback was refused and lost")
+        assert page.index("callbacks have been refused and lost") < page.index(
+            "1 callback was refused and lost"
+        )
         assert "No space left on device" in page
         assert "still received" not in page  # as is said where only the reconciler is missing
 

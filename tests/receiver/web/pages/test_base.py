@@ -166,7 +166,7 @@ def test_an_error_of_ours_is_a_page_too(client, auth, monkeypatch):
     client.application.config["PROPAGATE_EXCEPTIONS"] = False
     response = client.get("/", headers=auth)
     assert response.status_code == 500
-    assert "The log of the web process says what happened." in words(response.text)
+    assert "The web process's log says what happened." in words(response.text)
     assert "NoneType" not in response.text
 
 

@@ -223,7 +223,7 @@ def test_it_says_that_upstream_changed_its_final_answer_and_which_counts(get):
     factories.look_up([factories.failed_item("t1")], now)
     page = words(get("/tasks/t1"))
     assert "Upstream has changed its final answer: it said succeeded, and" in page
-    assert "it said failed. What counts is succeeded" in page
+    assert "it said failed. The status is succeeded" in page
     assert "upstream changed its final answer from succeeded to failed: succeeded counts" in page
 
 
@@ -352,7 +352,7 @@ class TestDelivery:
         factories.record(b'\xff\xfe{"task_id": "\xef\xbf\xbd"}')
         page = words(get("/deliveries/1"))
         assert '\\xff\\xfe{"task_id": "\ufffd"}' in page
-        assert "2 places in it are no UTF-8" in page
+        assert "2 places in it are not UTF-8" in page
 
     def test_of_one_that_was_too_large_it_says_what_is_there(self, make_client, auth):
         small = make_client(MAX_BODY_BYTES=5000)
