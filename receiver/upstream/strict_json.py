@@ -16,7 +16,7 @@ def parse_json(text: str) -> Any:
 
     Raises ValueError; for too many values or too deep nesting it is an Unreadable.
     """
-    # Every value except the outermost follows a bracket, a brace, a comma or a colon: this is an upper bound.
+    # A bracket, a brace or a comma precedes every entry of a list or an object, so this limits the values.
     if sum(map(text.count, "[{,")) > MAX_VALUES:
         raise Unreadable("too_many_values", f"The body holds more than {MAX_VALUES:,} values.")
     try:

@@ -137,7 +137,7 @@ def _failing(facts: Facts) -> Summary | None:
     if run is None or len(failing) < FAILING_AFTER_RUNS:
         return None
     lately = max(_FAILING_LATELY, facts.interval * _SILENT_AFTER_INTERVALS)
-    # A run in progress may take long, and its calls are not recorded yet.
+    # A run in progress may take long. Until it ends, the last failure still counts.
     in_progress = facts.last_run is not None and facts.last_run.finished_at is None
     is_old = not in_progress and facts.now - (run.finished_at or run.started_at) > lately
     if facts.now - failing[0].started_at < FAILING_AFTER or is_old:
