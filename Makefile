@@ -1,4 +1,4 @@
-# Needs Python 3.11+ and make; everything else is installed into .venv by the first target that wants it.
+# Needs Python 3.11+ and make. The first target that needs more installs it into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,15 +27,15 @@ test: lint ## check style and types, then run all tests
 	$(BIN)/python -m pytest tests/receiver/ledger tests/reconcile --pooler
 
 .PHONY: screenshots
-screenshots: $(VENV)/installed-dev ## every page in both themes, on desktop and phone, into screenshots/; four of them into docs/
+screenshots: $(VENV)/installed-dev ## take every page in both themes, on desktop and phone, into screenshots/; four of them into docs/
 	$(BIN)/python -m tests.screenshots
 
 .PHONY: chaos
-chaos: $(VENV)/installed-dev ## faults, kills and forgeries for 10 min; ARGS="--database sqlite --tasks 2000 --minutes 2 --seed 7"
+chaos: $(VENV)/installed-dev ## inject faults, kills and forgeries for 10 min; ARGS="--database sqlite --tasks 2000 --minutes 2 --seed 7"
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 .PHONY: bench
-bench: $(BENCH)/installed ## measure it beside others, half an hour, into bench/results; ARGS="--only hot-path --quick"
+bench: $(BENCH)/installed ## compare with other systems for half an hour, into bench/results; ARGS="--only hot-path --quick"
 	$(BENCH)/bin/python -m bench $(ARGS)
 
 .PHONY: lint
@@ -48,13 +48,13 @@ lint: $(VENV)/installed-dev ## check style and types
 migrate: $(VENV)/installed .env ## bring the database's schema up to date
 	@$(BIN)/flask --app wsgi migrate
 
-# Only where there is none: its secrets are in use.
+# Never overwritten: its secrets are in use.
 .env:
 	@umask 077 && secret() { $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))'; } && \
 		sed -e "s/^CALLBACK_TOKEN=/&$$(secret)/" -e "s/^API_KEY=/&$$(secret)/" .env.example > $@
 	@echo "Wrote .env with a fresh CALLBACK_TOKEN and API_KEY."
 
-# What is installed into .venv, a requirements file: it tells how far it is, and keeps quiet for no longer than 2 s.
+# Installs a requirements file into .venv and reports its progress every 2 s.
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Backstop needs Python 3.11 or newer, set PYTHON=...")'
 	@$(PYTHON) tests/install.py $(VENV) $(1)
@@ -68,7 +68,7 @@ $(VENV)/installed-dev: requirements.txt requirements-dev.txt
 	$(call install,requirements-dev.txt)
 	@touch $@ $(VENV)/installed
 
-# Apart from the others: what the benchmark compares with is no part of Backstop.
+# A venv of its own: the systems that the benchmark compares with are not part of Backstop.
 $(BENCH)/installed: requirements.txt requirements-dev.txt bench/requirements.txt
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt

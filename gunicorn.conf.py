@@ -1,14 +1,14 @@
-"""How gunicorn serves the receiver. Flags of the command line beat what stands here.
+"""gunicorn's settings for the receiver. Flags of the command line override them.
 
-Each request is a greenlet. A client that stalls holds some memory and no thread, so that hundreds of them
-stop nobody; and a callback takes half the time that it takes where threads contend for the interpreter's
-lock (docs/performance.md). What waits for the network, for another request or for a lock lets others run;
-SQLite does not, but what we ask of it takes milliseconds, or is asked in a thread (receiver/web/offload.py).
+Each request is a greenlet. A stalled client costs some memory but no thread, so hundreds of them block
+nobody. A callback takes half the time that it takes with threads, which contend for the interpreter's lock
+(docs/performance.md). A greenlet that waits for the network or a lock lets others run. SQLite blocks them
+all, but only for milliseconds: slow queries run in a thread (receiver/web/offload.py).
 """
 
 from gevent import monkey
 
-monkey.patch_all()  # before anything of ours is imported, which would keep what it found
+monkey.patch_all()  # before our imports, which would otherwise keep the unpatched functions
 
 from gunicorn.arbiter import Arbiter
 
@@ -17,17 +17,17 @@ from receiver.web.background import shared_board
 from receiver.web.worker import BoundedWorker, end_silent_readers
 from reconcile.schedule import start_scheduler
 
-# Read here too, so that bad settings stop the master: a worker that dies at its start is only started again.
+# Fail fast: bad settings must stop the master, which would only restart a worker that exits at its start.
 _settings = Settings.from_env()
 
-# This machine alone; a platform's command adds --bind 0.0.0.0:$PORT.
+# Only for this machine. A platform's command adds --bind 0.0.0.0:$PORT.
 bind = f"127.0.0.1:{_settings.port}"
 
-# Most of a callback's time is Python's; two processes wait for each other's turn to write to SQLite little.
+# A callback spends most of its time in Python, so two processes rarely wait for each other's SQLite writes.
 workers = _settings.web_concurrency
 worker_class = "receiver.web.worker.BoundedWorker"
-worker_connections = 400  # each may hold a body, and needs a file descriptor of the 1,024 that are usual
-keepalive = 10  # seconds for a request's line and headers, and between two requests of a connection
+worker_connections = 400  # each may hold a body and needs a file descriptor; the usual limit is 1,024
+keepalive = 10  # seconds to send a request's line and headers, and between two requests of a connection
 timeout = 60
 graceful_timeout = 20  # platforms kill after 30 s
 limit_request_line = 8190  # a ref is part of the path
@@ -36,21 +36,21 @@ logger_class = "receiver.web.server_log.RedactingLogger"
 
 
 def when_ready(server: Arbiter) -> None:
-    """Bound how long an answer may stay unacknowledged; accepted connections inherit it."""
+    """Limit how long sent data may stay unacknowledged. Accepted connections inherit the limit."""
     for listener in server.LISTENERS:
         end_silent_readers(listener.sock)
 
 
 def pre_fork(server: Arbiter, worker: BoundedWorker) -> None:
-    """Share a board among all workers, so that each sees what the others had to refuse."""
+    """Share a board among all workers, so that each sees the requests that the others refused."""
     worker.board = shared_board(server.cfg.workers)
 
 
 def post_worker_init(worker: BoundedWorker) -> None:
-    """Start what runs beside the requests."""
+    """Start the worker's background threads."""
     worker.start_background(_settings, start_scheduler if _settings.reconcile_in_web else None)
 
 
 def worker_exit(server: Arbiter, worker: BoundedWorker) -> None:
-    """End what runs beside the requests."""
+    """Stop the worker's background threads."""
     worker.stop_background()

@@ -1,4 +1,4 @@
-"""Builds the Flask application from settings; creating it starts nothing and opens no connection."""
+"""Builds the Flask application from the settings. This starts no thread and opens no connection."""
 
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -15,15 +15,15 @@ from receiver.web.pages import deliveries as delivery_pages
 from receiver.web.pages import runs as run_pages
 from receiver.web.pages import tasks as task_pages
 
-# People wait for pages, and platforms for /readyz, while a database hangs.
+# While a database hangs, people wait for pages and platforms wait for /readyz.
 _DATABASE_WITHIN_SECONDS = 10.0
 
 
 class _Text(BaseConverter):
-    """Matches any text, slashes included: refs and task ids are other people's names."""
+    """Matches any text, including slashes: other systems choose the refs and the task ids."""
 
     part_isolating = False
-    regex = "(?s:.+)"  # a newline is text too
+    regex = "(?s:.+)"  # including newlines
 
 
 def create_app(settings: Settings) -> Flask:
@@ -44,7 +44,7 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["backstop"] = settings
     app.extensions["backstop_intake"] = Intake(settings.spool_dir)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
-    # A redirect would lose a callback: its sender repeats the request as a GET, without the body.
+    # A redirect would lose a callback: the sender follows it with a GET that has no body.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
     app.url_map.converters["text"] = _Text
@@ -58,6 +58,6 @@ def create_app(settings: Settings) -> Flask:
     errors.add_handlers(app)
     add_commands(app)
     if settings.trusted_proxies:
-        # Only what each of them appends to. The host is not: PUBLIC_URL tells it.
+        # Trust only headers that each proxy appends to. The host is not one of them: PUBLIC_URL has it.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=1, x_host=0)  # type: ignore[method-assign]
     return app

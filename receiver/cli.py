@@ -1,4 +1,4 @@
-"""The operator's commands: flask --app wsgi migrate | callback-url | next-steps."""
+"""Commands for the operator: flask --app wsgi migrate | callback-url | next-steps."""
 
 import click
 from flask import Flask
@@ -10,14 +10,14 @@ from receiver.web.current import current_settings
 
 
 def add_commands(app: Flask) -> None:
-    """Give the flask command of this application its commands."""
+    """Add our commands to the application's `flask` command."""
     app.cli.command("migrate")(_migrate)
     app.cli.command("callback-url")(_callback_url)
     app.cli.command("next-steps")(_next_steps)
 
 
 def _migrate() -> None:
-    """Bring the database's schema up to date, on DIRECT_DATABASE_URL if there is one."""
+    """Bring the database's schema up to date, through DIRECT_DATABASE_URL if that is set."""
     if direct := current_settings().direct_database_url:
         init_database(direct)
     try:
@@ -31,7 +31,7 @@ def _migrate() -> None:
 
 
 def _callback_url() -> None:
-    """Print the callback URL to give to Ace Data Cloud. It holds the secret token."""
+    """Print the callback URL for Ace Data Cloud. It contains the secret token."""
     settings = current_settings()
     if settings.public_url is None:
         raise click.ClickException("PUBLIC_URL is not set, for example https://backstop.example.com")
@@ -39,16 +39,16 @@ def _callback_url() -> None:
 
 
 def _next_steps() -> None:
-    """Say where the page is on this machine, and what is still to be filled in."""
+    """Print the status page's address and the settings that are still missing."""
     settings = current_settings()
     click.echo(f"The status page: http://127.0.0.1:{settings.port}/ (sign in with the API_KEY in .env)")
     if settings.api_token is None:
         click.echo(
-            "To be filled in in .env: ACEDATACLOUD_API_TOKEN, from https://platform.acedata.cloud;"
-            " until then callbacks are kept, but nobody asks for lost ones."
+            "Still missing in .env: ACEDATACLOUD_API_TOKEN, from https://platform.acedata.cloud."
+            " Until you set it, Backstop stores callbacks but cannot recover lost ones."
         )
     if settings.public_url is None:
         click.echo(
-            "To be filled in in .env: PUBLIC_URL, the address under which Ace Data Cloud reaches this"
-            " machine; then `flask --app wsgi callback-url` prints the URL to submit with."
+            "Still missing in .env: PUBLIC_URL, the address at which Ace Data Cloud can reach this machine."
+            " Then `flask --app wsgi callback-url` prints the callback URL for your submissions."
         )

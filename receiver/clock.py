@@ -1,4 +1,4 @@
-"""The clocks, and the one way in which moments are held."""
+"""The clocks, and conversions of times. All times are naive datetimes in UTC."""
 
 import re
 import time
@@ -7,15 +7,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-# The clocks of two machines differ by less. A past event that is further ahead was dated by a wrong clock.
+# The clocks of two machines differ by less than this. A past event further in the future has a wrong time.
 SKEW = timedelta(minutes=1)
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _OLDEST = datetime(2000, 1, 1)
-_FIRST, _LAST = 0, 4102444800  # 1970 to 2100: outside of it a number is no time of a task
+_FIRST, _LAST = 0, 4102444800  # 1970 to 2100; a number outside is not a task's time
 
 
 def utcnow() -> datetime:
-    """Return the present moment in UTC, without a zone: the databases hold UTC and nothing else."""
+    """Return the present time in UTC, without a zone."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
@@ -39,30 +39,30 @@ class Clock:
 
 
 def from_unix(seconds: object) -> datetime | None:
-    """Return the UTC moment of a Unix time in seconds; None for anything that is not one."""
+    """Return a Unix time in seconds as a datetime; None for anything else."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not _FIRST < seconds < _LAST:
         return None
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
 
 
 def to_unix(moment: datetime) -> float:
-    """Return a moment as a Unix time in seconds."""
+    """Return a datetime as a Unix time in seconds."""
     return moment.replace(tzinfo=UTC).timestamp()
 
 
 def from_iso(text: str) -> datetime:
-    """Return the UTC moment of an ISO 8601 text, taken as UTC where it names no zone. Raises ValueError."""
+    """Return an ISO 8601 text as a datetime. A text without a zone is UTC. Raises ValueError."""
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def to_iso(moment: datetime | None) -> str | None:
-    """Return a moment as ISO 8601 UTC text, such as 2026-01-31T12:00:00.250000Z."""
+    """Return a datetime as ISO 8601 text in UTC, such as 2026-01-31T12:00:00.250000Z."""
     return None if moment is None else moment.isoformat() + "Z"
 
 
 def parse_since(text: str, now: datetime) -> datetime:
-    """Read how people say since when: 90m, 2h, 3d, or a moment in ISO 8601, as UTC.
+    """Parse a start time as people type it: 90m, 2h or 3d ago, or ISO 8601.
 
     Raises ValueError with a message for people.
     """

@@ -1,4 +1,4 @@
-"""The settings: read once from the environment, checked all together, frozen."""
+"""The settings. They are read once from the environment, checked together, and then frozen."""
 
 import math
 import os
@@ -19,20 +19,20 @@ _T = TypeVar("_T")
 
 _TO_MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 _SHORTEST_SECRET = 16
-_FEWEST_CONNECTIONS = 2  # of a process: one for callbacks, and one for all else
-_SPARE_CONNECTIONS = 1  # for `migrate` and for whoever looks at the database
+_FEWEST_CONNECTIONS = 2  # of a process: one for callbacks and one for everything else
+_SPARE_CONNECTIONS = 1  # for `migrate` and for an operator's own session
 
 
 class SettingsError(SystemExit):
-    """The settings are unusable; the message lists every problem and no secret.
+    """The settings are unusable. The message lists every problem and no secret.
 
-    It is a SystemExit, so that whichever process reads them stops with the message and without a traceback.
+    It is a SystemExit, so that the process exits with the message and without a traceback.
     """
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an operator decides. Secrets stay out of `repr`."""
+    """The operator's settings. `repr` shows no secrets."""
 
     database_url: str = field(repr=False)
     direct_database_url: str | None = field(repr=False)
@@ -61,9 +61,9 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
-        """Read the settings from `environ`, by default the process's own over those of a `.env` file.
+        """Read the settings from `environ`; by default from the process's environment, then from `.env`.
 
-        Raises SettingsError naming every variable that is missing or bad, each with a good value.
+        Raises SettingsError, which names every missing or bad variable and an example of a good value.
         """
         if environ is None:
             environ = {**_dotenv(), **os.environ}
@@ -108,7 +108,7 @@ class Settings:
 
     @property
     def connections_each(self) -> int:
-        """How many connections to PostgreSQL each process may open: its share of those of all of them."""
+        """How many connections to PostgreSQL each process may open: its share of DATABASE_CONNECTIONS."""
         return (self.database_connections - _SPARE_CONNECTIONS) // self._processes
 
     @property
@@ -116,9 +116,11 @@ class Settings:
         return self.web_concurrency + (0 if self.reconcile_in_web else 1)
 
     def _wrong_connections(self) -> str | None:
-        """Return what is wrong with the settings of the database's connections, if anything."""
+        """Return what is wrong with the database's connection settings, if anything."""
         if not self.database_url.startswith("postgres"):
-            direct = "DIRECT_DATABASE_URL must be the database of DATABASE_URL, which is SQLite; unset it"
+            direct = (
+                "DIRECT_DATABASE_URL must lead to the database of DATABASE_URL, which is SQLite: unset it"
+            )
             return direct if self.direct_database_url else None
         if self.connections_each >= _FEWEST_CONNECTIONS:
             return None
@@ -126,12 +128,12 @@ class Settings:
         reconciler = "" if self.reconcile_in_web else " and a reconciler"
         return (
             f"DATABASE_CONNECTIONS is {self.database_connections}, but {self.web_concurrency} web process(es)"
-            f"{reconciler} need {needed}; raise it, if the database allows so many, or lower WEB_CONCURRENCY"
+            f"{reconciler} need {needed}; raise it if the database allows that, or lower WEB_CONCURRENCY"
         )
 
 
 class _Reader:
-    """Reads variables one by one and remembers what was wrong with each."""
+    """Reads variables one by one and collects the problems."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -139,7 +141,7 @@ class _Reader:
 
     def read(self, name: str, parse: Callable[[str], _T], default: _T, required: bool = False) -> _T:
         text = self._environ.get(name, "").strip()
-        if not text:  # platforms' forms set a variable that was left blank to ""
+        if not text:  # platforms' forms set blank variables to ""
             if required:
                 self._problems.append(f"{name} is missing; make one with: {_TO_MAKE_ONE}")
             return default
@@ -160,20 +162,20 @@ class _Reader:
         if self._problems:
             lines = "\n".join(f"  - {problem}" for problem in self._problems)
             raise SettingsError(
-                f"Backstop cannot start, its settings need mending:\n{lines}\n"
+                f"Backstop cannot start. Please correct these settings:\n{lines}\n"
                 "Set them in the environment, or in a .env file here (.env.example lists them all)."
             )
 
 
 def _ephemeral(database_url: str, platform: Platform) -> str | None:
-    """Return what is wrong with a SQLite file on a disk that the platform throws away, if it lies there."""
+    """Return a problem if DATABASE_URL is a SQLite file on a disk that the platform discards."""
     if not database_url.startswith("sqlite:"):
         return None
     if platform.has_volumes and is_on_volume(sqlite_path(database_url), _mounts()):
         return None
     return (
-        f"DATABASE_URL is a SQLite file on a disk that {platform.name} throws away with each restart and"
-        f" deploy: every callback would be lost. Type: {platform.remedy}."
+        f"DATABASE_URL is a SQLite file on a disk that {platform.name} discards at each restart and deploy:"
+        f" every callback would be lost. Run: {platform.remedy}."
         " For a trial without lasting data set ALLOW_EPHEMERAL_DATABASE=true"
     )
 
@@ -231,7 +233,7 @@ def _http_url(text: str) -> str:
     example = "must be an http or https address, like https://backstop.example.com"
     try:
         url = urlsplit(text)
-        url.port  # noqa: B018 - reading it is what checks it
+        url.port  # noqa: B018 - reading it checks it
     except ValueError:
         raise ValueError(example) from None
     if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment or url.username:

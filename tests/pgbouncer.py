@@ -1,4 +1,4 @@
-"""Starts a real PgBouncer in front of the tests' PostgreSQL, with its own defaults wherever possible."""
+"""Starts a real PgBouncer in front of the tests' PostgreSQL, with its default settings where possible."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import pytest
 
 from tests.processes import free_port, wait_until
 
-# `auth_type = any` lets anybody in as `user`; no other setting differs from what PgBouncer does by itself.
+# `auth_type = any` lets everybody in as `user`. All other settings keep PgBouncer's default behaviour.
 MISSING = "no PgBouncer is installed (on Debian: apt-get install pgbouncer)"
 _CONFIGURATION = """\
 [databases]
@@ -33,7 +33,7 @@ logfile = {directory}/pgbouncer.log
 
 @contextmanager
 def pgbouncer(server: str, mode: str = "transaction", pool_size: int = 3) -> Iterator["PgBouncer"]:
-    """Run one before the server behind the URL until the block ends; it keeps so many sessions a database."""
+    """Run a PgBouncer for the server in the URL, within the block, with so many sessions a database."""
     binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if binary is None:
         assert not os.environ.get("CI"), MISSING
@@ -54,7 +54,7 @@ def pgbouncer(server: str, mode: str = "transaction", pool_size: int = 3) -> Ite
             )
         )
         command = [binary, str(ini)]
-        if os.getuid() == 0:  # it refuses to run as root; the server's user may use its socket
+        if os.getuid() == 0:  # it refuses to run as root; the server's user may use the server's socket
             os.chmod(directory, 0o777)
             command = ["setpriv", f"--reuid={os.stat(socket).st_uid}", "--clear-groups", *command]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -69,7 +69,7 @@ def pgbouncer(server: str, mode: str = "transaction", pool_size: int = 3) -> Ite
 
 
 class PgBouncer:
-    """One that runs."""
+    """A running PgBouncer."""
 
     def __init__(self, address: str, process: "subprocess.Popen[bytes]") -> None:
         self._address = address
@@ -80,7 +80,7 @@ class PgBouncer:
         return urlunsplit(("postgresql", self._address, urlsplit(url).path, "", ""))
 
     def is_up(self) -> bool:
-        """Tell whether it lets us through to the server."""
+        """Tell whether the server can be reached through it."""
         try:
             psycopg.connect(self.before("postgresql:///postgres"), connect_timeout=2).close()
         except psycopg.OperationalError:

@@ -1,4 +1,4 @@
-"""Starts and ends the real processes: gunicorn with the receiver, the reconciler, and whatever they need."""
+"""Starts and stops the real processes: gunicorn with the receiver, the reconciler, and commands."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ API_KEY = "api-key-of-the-test"
 
 
 def free_port(wanted: int = 0) -> int:
-    """Return `wanted`, or any port, if nobody listens on it; OSError if somebody does."""
+    """Return `wanted`, or by default any free port. Raises OSError if it is in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", wanted))
         port: int = probe.getsockname()[1]
@@ -27,7 +27,7 @@ def free_port(wanted: int = 0) -> int:
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 30, every: float = 0.05) -> Any:
-    """Wait for a condition to hold and return what it returned; TimeoutError when it never does."""
+    """Wait until a condition is true and return its value. Raises TimeoutError if that takes too long."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -37,9 +37,9 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30, every: float =
 
 
 class Backstop:
-    """One deployment: its processes run in `directory`, so that no .env of the repository is read.
+    """One deployment. Its processes run in `directory`, so that they do not read the repository's .env.
 
-    Their logs are in that directory too. Use it as a context manager: at its end all processes end.
+    Their logs are in that directory too. Use it as a context manager, which stops all processes at its end.
     """
 
     def __init__(self, directory: Path, upstream_url: str, port: int | None = None, **variables: Any) -> None:
@@ -61,7 +61,7 @@ class Backstop:
         }
         self.processes: list[subprocess.Popen[bytes]] = []
         self.application = "wsgi:app"
-        self.handicap: Callable[[], None] | None = None  # what each process does to itself as it starts
+        self.handicap: Callable[[], None] | None = None  # runs in each process as it starts
         self._http = urllib3.PoolManager(maxsize=16, retries=False, timeout=30)
 
     def __enter__(self) -> "Backstop":
@@ -86,7 +86,7 @@ class Backstop:
         self.command("flask", "--app", "wsgi", "migrate").check_returncode()
 
     def start_web(self, *options: str) -> subprocess.Popen[bytes]:
-        """Start gunicorn and wait until it answers: this one, and no other server that has taken its port."""
+        """Start gunicorn and wait until it answers. Detects another server that has taken its port."""
         log = self.directory / "web.log"
         earlier = log.stat().st_size if log.exists() else 0
         process = self.start(
@@ -134,7 +134,7 @@ class Backstop:
         return process
 
     def stop(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
-        """End a process and return its exit code."""
+        """Stop a process and return its exit code."""
         if process.poll() is None:
             process.send_signal(number)
         try:
@@ -148,7 +148,7 @@ class Backstop:
         return (self.directory / f"{name}.log").read_text()
 
     def request(self, method: str, path: str, json: Any = None) -> urllib3.BaseHTTPResponse:
-        """Make a request of the API, with the key."""
+        """Make a request to the API, with the key."""
         headers = {"Authorization": f"Bearer {self.environ['API_KEY']}"}
         return self._http.request(method, self.url + path, json=json, headers=headers)
 

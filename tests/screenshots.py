@@ -1,6 +1,6 @@
 """make screenshots: every page in both themes, on desktop and phone; empty, busy, and in trouble.
 
-They show the data of the demonstration. Those that the documents show go into docs/screenshots too.
+They show the data of the demonstration. Those that the documents show also go into docs/screenshots.
 """
 
 import random
@@ -31,7 +31,7 @@ TASKS = 40
 
 
 def main() -> int:
-    """Make them all; return the exit code."""
+    """Take all screenshots and return the exit code."""
     path = chromium.find()
     if path is None:
         print(f"No screenshots were made: {chromium.MISSING}.", file=sys.stderr)
@@ -45,7 +45,7 @@ def main() -> int:
         StandIn(options) as upstream,
         playwright.chromium.launch(executable_path=path, args=chromium.OPTIONS) as browser,
     ):
-        upstream.records.base_url = PICTURES  # pages load pictures over https alone
+        upstream.records.base_url = PICTURES  # pages load pictures only over https
         with demo.deployment(Path(directory), upstream) as backstop:
             backstop.migrate()
             init_database(backstop.database_url)

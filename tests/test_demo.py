@@ -1,4 +1,4 @@
-"""make demo, as a new user sees it: the real command and all that it starts."""
+"""make demo as a new user sees it: the real command with all its processes."""
 
 import re
 import signal
@@ -15,7 +15,7 @@ from tests.processes import REPOSITORY, Backstop, wait_until
 
 
 class Demo:
-    """A demo that runs, and what it has said."""
+    """A running demo and its output."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -28,7 +28,7 @@ class Demo:
         return self._log.read_text()
 
     def wait_for(self, pattern: str) -> str:
-        """Return what a pattern's group is in what the demo says, once it says that."""
+        """Wait until the demo's output matches a pattern, and return the pattern's group."""
         found = wait_until(
             lambda: re.search(pattern, self.said) or self.process.poll() is not None, seconds=90
         )

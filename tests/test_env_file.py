@@ -1,4 +1,4 @@
-"""The settings file: .env.example and the .env that make writes, as each program that loads them reads it."""
+"""The settings files, .env.example and the .env that make writes, as different programs read them."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
 def as_docker(path: Path) -> dict[str, str]:
-    """Read as `docker run --env-file` does: a value is all that follows the first `=`, quotes and # too."""
+    """Read as `docker run --env-file` does: a value is everything after the first `=`, even quotes and #."""
     read = {}
     for line in path.read_text().splitlines():
         line = line.lstrip()
@@ -31,7 +31,7 @@ def as_docker(path: Path) -> dict[str, str]:
 
 
 def as_systemd(path: Path) -> dict[str, str]:
-    """Read as systemd's EnvironmentFile= does: blanks around values go, quotes and backslashes count."""
+    """Read as systemd's EnvironmentFile= does: it strips values, and interprets quotes and backslashes."""
     read = {}
     for line in path.read_text().splitlines():
         line = line.strip()
@@ -54,13 +54,13 @@ def as_a_shell(path: Path) -> dict[str, str]:
 
 
 def as_dotenv(path: Path) -> dict[str, str]:
-    """Read as Backstop itself does."""
+    """Read as Backstop does."""
     return {name: value or "" for name, value in dotenv_values(path).items()}
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    """The .env that `make run` writes where there is none."""
+    """The .env that `make run` writes if there is none."""
     for name in ("Makefile", ".env.example"):
         shutil.copy(REPOSITORY / name, tmp_path)
     subprocess.run(["make", "--silent", ".env"], cwd=tmp_path, check=True, capture_output=True)

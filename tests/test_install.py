@@ -1,4 +1,4 @@
-"""What make shows while packages are installed, and what the demo needs of them."""
+"""make's progress while it installs packages, and which packages the demo needs."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def test_each_target_installs_no_more_than_it_needs(tmp_path: Path, target: str,
 
 
 def test_the_demo_imports_nothing_beyond_what_it_installs():
-    """Run it where every module of another package is missing."""
+    """Run it without the modules of all other packages."""
     lines = (REPOSITORY / "requirements.txt").read_text().splitlines()
     pinned = {canonicalize_name(Requirement(line).name) for line in lines if line and line[0] != "#"}
     others = {
@@ -68,7 +68,7 @@ def test_it_tells_what_pip_does(line: str, step: str | None):
 
 
 def test_it_is_not_silent_while_a_step_takes_long(tmp_path: Path, monkeypatch, capfd):
-    """A command that says nothing, and ends when three lines have been told."""
+    """A silent command that ends once three lines were printed."""
     monkeypatch.setattr(install, "HEARTBEAT_SECONDS", 0.05)
     (tmp_path / "told").touch()
     told = []

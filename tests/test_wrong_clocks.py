@@ -1,4 +1,4 @@
-"""The real reconciler under a clock that is set: what was asked, and what became of the tasks."""
+"""The real reconciler while its clock is changed: which tasks it asked about, and what became of them."""
 
 import os
 import signal
@@ -18,14 +18,14 @@ HOUR, DAY = 3600, 86400
 
 @pytest.fixture
 def deployment(ledger, tmp_path, stand_in):
-    """Makes a deployment whose reconcilers have a clock that `set_clock` sets."""
+    """Makes a deployment whose reconcilers' clock `set_clock` sets."""
     with Backstop(tmp_path, stand_in.url, DATABASE_URL=ledger, WRONG_CLOCK=tmp_path / "ahead") as backstop:
         yield backstop
 
 
 @pytest.fixture
 def set_clock(tmp_path):
-    """Sets the reconcilers' clock ahead by so many seconds: set_clock(-3600)."""
+    """Sets the reconcilers' clock ahead by some seconds: set_clock(-3600)."""
 
     def set_to(seconds):
         (tmp_path / "new").write_text(str(seconds))

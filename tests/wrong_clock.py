@@ -1,7 +1,7 @@
-"""Runs a module of ours under a clock that a file sets wrong: python -m tests.wrong_clock reconcile --once.
+"""Runs one of our modules under a wrong clock: python -m tests.wrong_clock reconcile --once.
 
-The file is named by WRONG_CLOCK and holds by how many seconds the clock is ahead; it may change at any time.
-The monotonic clock stays right, as it does when a machine's clock is set.
+WRONG_CLOCK names a file that holds by how many seconds the clock is ahead. It may change at any time. The
+monotonic clock stays right, as it does when a machine's clock is set.
 """
 
 import os
@@ -31,7 +31,7 @@ class _AnyDatetime(type):
 
 
 class WrongDatetime(metaclass=_AnyDatetime):
-    """Stands in for `datetime`, whose `now` it tells wrongly."""
+    """Replaces `datetime`, with a wrong `now`."""
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
         return real(*arguments, **named)
@@ -42,7 +42,7 @@ class WrongDatetime(metaclass=_AnyDatetime):
 
 
 def main() -> None:
-    """Set the clocks of the process wrong, ours and APScheduler's, and run the module."""
+    """Make the process's clocks wrong, ours and APScheduler's, and run the module."""
     for module in (clock, base, interval):
         module.datetime = WrongDatetime  # type: ignore[attr-defined]
     sys.argv = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""How many bytes may be stored in a span of time: a token bucket."""
+"""A token bucket that limits how many bytes are stored in a span of time."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class ByteBudget:
-    """Allows `most` bytes at once, and as many again in every `within` seconds."""
+    """Allows bursts of `most` bytes. Refills at `most` bytes in `within` seconds."""
 
     def __init__(self, most: int, within: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._most = most
@@ -17,12 +17,12 @@ class ByteBudget:
         self._filled_at = monotonic()
 
     def release(self, size: int) -> None:
-        """Put back what was taken and not stored."""
+        """Give back bytes that were taken and not stored."""
         with self._lock:
             self._left = min(self._left + size, self._most)
 
     def take(self, size: int) -> bool:
-        """Take `size` bytes and return True, or return False when so many are not left."""
+        """Take `size` bytes and return True; take none and return False when fewer are left."""
         with self._lock:
             now = self._monotonic()
             refilled = self._left + self._most * (now - self._filled_at) / self._within

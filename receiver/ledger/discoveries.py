@@ -1,4 +1,4 @@
-"""The one row of how far discovery has come: any number of reconcilers share it, one at a time goes on.
+"""The row that says how far discovery has come. All reconcilers share it, and one at a time leases it.
 
 See "Leases" in docs/design.md.
 """
@@ -21,7 +21,7 @@ OVERLAP = timedelta(minutes=5)
 
 @dataclass(slots=True)
 class Turn:
-    """The discovery, ours to go on with until `leased_until`; the other fields are those of the row."""
+    """Our lease of the discovery, until `leased_until`. The other fields are those of the row."""
 
     covered_to: datetime
     window_end: datetime | None
@@ -30,12 +30,13 @@ class Turn:
 
 
 def take_turn(now: datetime, look_back: timedelta) -> Turn | None:
-    """Lease the discovery; None while somebody else has it. The first ever begins `look_back` ago.
+    """Lease the discovery. Returns None while another process holds the lease.
 
-    So does one whose row is ahead of the clock: until then nothing would be seen.
+    The first discovery begins `look_back` ago. So does one whose row is ahead of the clock: it would see
+    nothing until that time.
     """
     lapsed = Discovery.leased_until <= now
-    # No lease is so long: the clock stood wrong when it was taken, and it would never end.
+    # A longer lease was taken by a clock that was ahead: ignore it, or it might never end.
     absurd = Discovery.leased_until > now + 2 * LEASE
     with writing():
         Discovery.insert(
@@ -53,7 +54,7 @@ def take_turn(now: datetime, look_back: timedelta) -> Turn | None:
 
 
 def note_progress(turn: Turn, window_end: datetime, listed: int, now: datetime) -> bool:
-    """Keep how far a discovery has come and renew its lease. Returns False when somebody else has it."""
+    """Store how far a discovery has come and renew its lease. Returns False when the lease is lost."""
     if not _change(turn, window_end=window_end, listed=listed, leased_until=now + LEASE):
         return False
     turn.leased_until = now + LEASE
@@ -61,16 +62,16 @@ def note_progress(turn: Turn, window_end: datetime, listed: int, now: datetime) 
 
 
 def finish(turn: Turn, window_end: datetime | None, now: datetime) -> None:
-    """Note that all is seen that was submitted up to `window_end`, and give the turn back.
+    """Note that we have seen all tasks submitted up to `window_end`, and release the lease.
 
-    With None nothing was there to be seen, and the next discovery begins where this one did.
+    None means that upstream listed nothing. The next discovery then begins where this one did.
     """
     covered_to = max(turn.covered_to, min(window_end, now) - OVERLAP) if window_end else turn.covered_to
     _change(turn, covered_to=covered_to, window_end=None, listed=0, leased_until=None, finished_at=now)
 
 
 def release(turn: Turn) -> None:
-    """Let others go on where this discovery has come to; after `finish` it does nothing."""
+    """Release the lease, so that any process can continue from here. After `finish` this does nothing."""
     _change(turn, leased_until=None)
 
 

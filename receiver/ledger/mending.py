@@ -1,4 +1,4 @@
-"""Undoes what a wrong clock wrote: times that lie further ahead than anything can set them.
+"""Repairs times that a wrong clock wrote: those further in the future than a right clock could set them.
 
 See "Clocks" in docs/design.md.
 """
@@ -23,18 +23,19 @@ _AT_ONCE = 500
 
 
 def unleased(now: datetime, lease: timedelta) -> Any:
-    """Return the condition that nobody asks about a task now. No lease is as long as twice `lease`.
+    """Return the condition that no process leases a task now.
 
-    A longer lease was taken by a clock that was ahead: ignore it.
+    A lease longer than twice `lease` was taken by a clock that was ahead: ignore it.
     """
     absurd = Task.leased_until > now + max(2 * lease, _LEASE_AT_LEAST)
     return Task.leased_until.is_null() | (Task.leased_until <= now) | absurd
 
 
 def mend_schedule(now: datetime, *, known: timedelta, doubtful: timedelta) -> int:
-    """Make due what would be asked about later than in `known`, or `doubtful`: nothing waits that long.
+    """Make tasks due whose next look-up is further ahead than any schedule allows. Return how many.
 
-    Returns how many tasks that were. Without any it costs one query that looks at the end of three indexes.
+    `known` and `doubtful` are the longest waits of the two kinds of tasks. When there are no such tasks, this
+    costs one query that reads the ends of three indexes.
     """
     latest = (((OPEN, KNOWN), now + known), ((SETTLED, KNOWN), now + known), ((DOUBTFUL,), now + doubtful))
     if not _is_any_later(latest):
@@ -43,10 +44,10 @@ def mend_schedule(now: datetime, *, known: timedelta, doubtful: timedelta) -> in
 
 
 def mend_after_future(now: datetime) -> int:
-    """Undo what a reconciler did whose clock was ahead, if one ran; return how many tasks are due again.
+    """Undo the work of a reconciler whose clock was ahead. Return how many tasks are due again.
 
-    It may have given tasks up too early. What it asked about, or set a time for, waits until its wrong time.
-    Its runs are then dated now, or this would be done again until that time has come.
+    That reconciler may have given tasks up too early, and its schedule is too late. Its runs get the present
+    time as their start, so that this repair is not repeated until the wrong time has come.
     """
     with database.connection_context():
         newest: datetime | None = ReconcileRun.select(fn.MAX(ReconcileRun.started_at)).scalar()
@@ -83,7 +84,7 @@ def _make_due(kind: Any, latest: datetime, now: datetime) -> int:
         # Skip locked rows, so that we never wait.
         chosen = chosen.for_update("FOR UPDATE SKIP LOCKED")  # type: ignore[arg-type]  # stubs know bool only
     portion = _AT_ONCE
-    while portion == _AT_ONCE:  # in portions: a long transaction would keep callbacks waiting
+    while portion == _AT_ONCE:  # in portions, as a long transaction would block callbacks
         with writing():
             portion = Task.update(**_due(now)).where(Task.id.in_(chosen)).execute()
         made += portion
@@ -91,12 +92,12 @@ def _make_due(kind: Any, latest: datetime, now: datetime) -> int:
 
 
 def _reopen(now: datetime) -> int:
-    """Open again what was given up, or doubted, at a time that has not come yet."""
+    """Reopen tasks that were given up or doubted at a time in the future."""
     early = (Task.gave_up_at > now + SKEW) | (Task.doubted_at > now + SKEW)
     reopened = 0
     for kind in (Task.status == EXPIRED, DISPUTED):
         while ids := _some_ids(kind, early):
-            # In the order of their ids, as all who lock several rows, or two could deadlock.
+            # Lock rows in id order, as every writer does, so that two writers cannot deadlock.
             ours = Task.select(Task.id).where(Task.id.in_(ids), early)
             if on_postgresql():
                 ours = ours.order_by(Task.id.collate('"C"')).for_update()
@@ -107,14 +108,14 @@ def _reopen(now: datetime) -> int:
 
 
 def _some_ids(*conditions: Any) -> list[str]:
-    # Read before anything is locked: no index serves it.
+    # Read outside of the transaction: no index serves this query, so it may take long.
     query = Task.select(Task.id).where(*conditions).limit(_AT_ONCE)
     with database.connection_context():
         return [task.id for task in query]
 
 
 def _due(now: datetime) -> dict[str, Any]:
-    # The give-up clock of a sign of life in the future would begin then.
+    # The give-up clock starts at the last sign of life, so move one from the future to now.
     silent_since = Case(None, [(Task.silent_since > now, now)], Task.silent_since)
     return {"next_lookup_at": now, "leased_until": None, "silent_since": silent_since}
 

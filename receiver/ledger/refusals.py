@@ -1,6 +1,6 @@
-"""How many requests to callback routes were not taken in, or not as a whole.
+"""Counts requests to callback routes that were refused, lost or shortened.
 
-They are counted by the hour: never a row a request.
+There is one row for each kind and hour, never one for each request.
 """
 
 from collections.abc import Iterable
@@ -12,16 +12,16 @@ from peewee import EXCLUDED, Case
 from receiver.ledger.engine.db import writing
 from receiver.ledger.models import Refusal, database
 
-NOT_KEPT = "not_kept"  # neither the database nor the spool took it: this callback is lost
+NOT_KEPT = "not_kept"  # neither the database nor the spool could store it: this callback is lost
 WRONG_TOKEN = "wrong_token"  # noqa: S105 - the name of a kind
-NO_ROUTE = "no_route"  # a path under /callback that is none of ours, or a method that it does not take
-SHORTENED = "shortened"  # only the body's beginning was kept, see `ledger.record`
+NO_ROUTE = "no_route"  # an unknown path under /callback, or a method that the route does not allow
+SHORTENED = "shortened"  # only the beginning of the body was stored, see `ledger.record`
 KINDS = (NOT_KEPT, WRONG_TOKEN, NO_ROUTE, SHORTENED)
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """So many requests of one kind; `remote_addr` and `reason` are the last one's."""
+    """A count of requests of one kind. `remote_addr` and `reason` are those of the last request."""
 
     kind: str
     requests: int
@@ -37,7 +37,7 @@ class Refused:
 
 
 def add(counted: Iterable[Refused]) -> None:
-    """Add counts to those of the hours in which the last of them came."""
+    """Add counts to the ledger. Each goes to the hour of its last request."""
     rows = [
         {
             "kind": one.kind,
@@ -67,7 +67,7 @@ def add(counted: Iterable[Refused]) -> None:
 
 
 def since(moment: datetime) -> dict[str, Refused]:
-    """Return what was refused since a moment, by kind; hours count as a whole."""
+    """Return the counts since a moment, by kind. The moment's whole hour is included."""
     with database.connection_context():
         rows: list[Refusal] = list(Refusal.select().where(Refusal.last_at >= moment, Refusal.kind.in_(KINDS)))
     return total(
@@ -77,7 +77,7 @@ def since(moment: datetime) -> dict[str, Refused]:
 
 
 def total(counted: Iterable[Refused]) -> dict[str, Refused]:
-    """Return the sums by kind."""
+    """Return the sum for each kind."""
     sums: dict[str, Refused] = {}
     for one in counted:
         sums[one.kind] = sums[one.kind] + one if one.kind in sums else one
@@ -85,7 +85,7 @@ def total(counted: Iterable[Refused]) -> dict[str, Refused]:
 
 
 def try_a_write(now: datetime) -> None:
-    """Write one row durably, as a callback would be. Raises what keeps the database from it."""
+    """Commit one row, as a callback would. Raises the database's error when that fails."""
     row = {"kind": "tried", "hour": "", "requests": 0, "first_at": now, "last_at": now}
     update = {Refusal.last_at: EXCLUDED.last_at}
     with writing(at_once=True):

@@ -1,1 +1,1 @@
-"""Where deliveries wait while the database is away."""
+"""The spool: deliveries on disk, until the database can store them."""

@@ -1,4 +1,4 @@
-"""The files of the spool: appending to them under a lock, and giving them other names."""
+"""The spool's files: appends to them under a lock, and renames them for replay."""
 
 import contextlib
 import errno
@@ -16,22 +16,22 @@ from receiver.native import NativeThreads
 from receiver.spool import records as spool_records
 from receiver.spool.records import Record
 
-# What each is called, or how its name begins.
+# File names; those that end with a hyphen are prefixes.
 APPENDED, ASIDE, REPLAYED, DAMAGED = "deliveries", "set-aside", "replay-", "damaged-"
-_LOCK_WITHIN_SECONDS = 5.0  # without anything being appended meanwhile
+_LOCK_WITHIN_SECONDS = 5.0  # each append of another process starts this anew
 _LOOK_AGAIN_SECONDS = 0.002
-# Of the spool alone: nothing else may keep it waiting.
+# The spool's own threads, so that no other work delays it.
 _disk = NativeThreads(2)
 
 
 def append(path: Path, group: Sequence[Record]) -> list[Exception | None]:
-    """Append records and sync them together; return what went wrong with each."""
+    """Append records with a single sync. Return the error of each, or None."""
     while True:
         with locked(path, "a+b") as file:
             number = spool_records.last_number(file)
             if number is not None:
                 return _disk.run(_append_after, file, number, group)
-            rename_to_replay(path)  # no record can follow what is in it
+            rename_to_replay(path)  # its last record is torn or old: nothing can be appended
 
 
 def _append_after(file: BinaryIO, number: int, group: Sequence[Record]) -> list[Exception | None]:
@@ -42,9 +42,9 @@ def _append_after(file: BinaryIO, number: int, group: Sequence[Record]) -> list[
         try:
             end += _write(file, spool_records.encode(*record, number + 1))
             number += 1
-        except Exception as failed:  # noqa: BLE001 - it is raised in the request it concerns; a smaller one may fit
+        except Exception as failed:  # noqa: BLE001 - it is raised in the record's own request; a smaller record may fit
             problem = failed
-            os.ftruncate(file.fileno(), end)  # half a record must not spoil the one behind it
+            os.ftruncate(file.fileno(), end)  # remove a partial record, or it would damage the next one
         problems.append(problem)
     try:
         if end > began:
@@ -58,14 +58,17 @@ def _append_after(file: BinaryIO, number: int, group: Sequence[Record]) -> list[
 
 
 def _write(file: BinaryIO, line: bytes) -> int:
-    if file.write(line) != len(line):  # what a disk does that is almost full
+    if file.write(line) != len(line):  # a short write: the disk is almost full
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return len(line)
 
 
 @contextmanager
 def locked(path: Path, mode: Literal["a+b", "rb"]) -> Iterator[BinaryIO]:
-    """Hold a file that is appended to; OSError when somebody else does for too long and appends nothing."""
+    """Open and lock a file that is appended to.
+
+    Raises OSError when another process holds the lock for too long without appending anything.
+    """
     try:
         file = open_locked(
             partial(FileIO, path, mode),
@@ -80,19 +83,19 @@ def locked(path: Path, mode: Literal["a+b", "rb"]) -> Iterator[BinaryIO]:
 
 
 def rename_to_replay(path: Path) -> None:
-    """Let a file be replayed; the next append begins another."""
+    """Rename a file so that it is replayed. The next append creates a new one."""
     path.rename(path.with_name(f"{REPLAYED}{time.time_ns():020}"))
 
 
 def count(path: Path) -> int:
-    """Return how many records a file holds; 0 when there is none."""
+    """Return how many records a file holds; 0 when it does not exist."""
     with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:  # replayed meanwhile
         return spool_records.count(file)
     return 0
 
 
 def _sync_directory(directory: Path) -> None:
-    # A new file's name is in its directory, which is synced apart from it.
+    # A new file's name is an entry in its directory, which needs a sync of its own.
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,6 +1,6 @@
-"""How the spool writes deliveries down: a line holds a checksum, a JSON object and its number in the file.
+"""The spool's record format: each line holds a checksum, a JSON object and the record's number in the file.
 
-The numbers tell how many records a file holds without reading it. Records of older versions have none.
+The last number tells how many records a file holds, without reading it all. Older versions wrote no numbers.
 """
 
 import base64
@@ -18,13 +18,13 @@ from receiver.upstream.results import Unreadable
 Record = tuple[Callback, datetime]
 
 _CHUNK = 2**20
-_TAIL = 2**16  # bytes; a last record that is torn and longer than this makes the file be counted
+_TAIL = 2**16  # bytes; when a torn last record is longer, the whole file is read to count its records
 _NUMBER = re.compile(rb"\} ([0-9]{1,19})\n")
 _NUMBERED_END = re.compile(rb"\} ([0-9]{1,19})\n\Z")
 
 
 def encode(callback: Callback, received_at: datetime, number: int) -> bytes:
-    """Return the line that holds a delivery as the record of that number."""
+    """Return a delivery as a line of the file, with its number in it."""
     fields = {
         "received_at": to_iso(received_at),
         "uid": callback.uid,
@@ -41,7 +41,7 @@ def encode(callback: Callback, received_at: datetime, number: int) -> bytes:
 
 
 def decode(line: bytes) -> Record | None:
-    """Return what a line holds; None when it is torn or damaged, or of a version that we do not know."""
+    """Return a line's record; None when it is torn, damaged or of an unknown version."""
     checksum, _, content = line.rstrip(b"\n").partition(b" ")
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(content):
         return None
@@ -52,9 +52,9 @@ def decode(line: bytes) -> Record | None:
 
 
 def last_number(file: BinaryIO) -> int | None:
-    """Return the number of the record at the end of a file, 0 when it is empty.
+    """Return the number of a file's last record; 0 when the file is empty.
 
-    None when no record can follow, as the last one is torn by a crash or of an older version.
+    None when no record can follow: the last one is torn by a crash, or of an older version.
     """
     size = os.fstat(file.fileno()).st_size
     found = _NUMBERED_END.search(_tail(file, size, 32))
@@ -62,7 +62,7 @@ def last_number(file: BinaryIO) -> int | None:
 
 
 def count(file: BinaryIO) -> int:
-    """Return how many records a file holds. Only one whose end is torn or of an older version is read."""
+    """Return how many records a file holds. Only a file with a torn or old last record is read."""
     number = last_number(file)
     if number is not None:
         return number

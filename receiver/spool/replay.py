@@ -23,7 +23,7 @@ _BYTES_AT_ONCE = 2**23
 
 
 class Replay:
-    """One file's, and what came of its spool_records."""
+    """The replay of one file, with counts of what became of its records."""
 
     def __init__(self, path: Path, take: Take, at_once: int) -> None:
         self._path = path
@@ -32,16 +32,16 @@ class Replay:
         self._counts: Counter[str] = Counter()
 
     def run(self) -> int:
-        """Return how many deliveries were taken; raises what says that the database is away."""
+        """Replay the file and return how many deliveries were taken. Raises errors of a database outage."""
         try:
             with open(self._path, "rb") as file:
                 if not try_lock(file) or not is_same_file(file, self._path):
-                    return 0  # another process has it, or finished it before it was ours
+                    return 0  # another process replays it, or has just finished
                 while lines := list(self._portion(file)):
                     self._counts.update(_each_in_a_thread(self._replay_line, lines))
                 self._dispose()
         except FileNotFoundError:
-            return 0  # another process has finished it
+            return 0  # another process has just finished
         return self._counts["taken"]
 
     def _portion(self, file: BinaryIO) -> Iterator[bytes]:
@@ -61,7 +61,7 @@ class Replay:
         except Exception as problem:
             if not is_of_data(problem):
                 raise
-            if not self._counts["refused"]:  # there may be thousands
+            if not self._counts["refused"]:  # log the first only: there may be thousands
                 log.exception("The database refuses a delivery of the spool.")
             (failed,) = append(self._path.with_name(ASIDE), [record])
             if failed is not None:
@@ -72,8 +72,8 @@ class Replay:
     def _dispose(self) -> None:
         if refused := self._counts["refused"]:
             log.error(
-                "The database refuses deliveries: %d. They are kept in %s, and tried again when the web"
-                " process starts.",
+                "The database refused %d of the spool's deliveries. They are kept in %s and are retried when"
+                " the web process starts.",
                 refused,
                 self._path.with_name(ASIDE),
             )
@@ -82,14 +82,14 @@ class Replay:
             return
         kept = self._path.rename(self._path.with_name(self._path.name.replace(REPLAYED, DAMAGED)))
         log.error(
-            "The spool held %d damaged record(s), as after a crash; they are kept in %s.",
+            "The spool held %d damaged record(s), as after a crash. They are kept in %s.",
             self._counts["damaged"],
             kept,
         )
 
 
 def _each_in_a_thread(work: Callable[[bytes], str], lines: Sequence[bytes]) -> list[str]:
-    """Let a thread each do the work on one line; raises the first problem when all have ended."""
+    """Do the work on each line in a thread of its own. When all have ended, raise the first error."""
     outcomes: list[str | Exception] = [""] * len(lines)
     all_are_there = threading.Event()
 
@@ -100,11 +100,11 @@ def _each_in_a_thread(work: Callable[[bytes], str], lines: Sequence[bytes]) -> l
         except Exception as problem:  # noqa: BLE001 - raised below
             outcomes[place] = problem
 
-    # Daemons: a process that ends does not wait for them.
+    # Daemons, so that the process does not wait for them at exit.
     threads = [threading.Thread(target=do, args=(place,), daemon=True) for place in range(1, len(lines))]
     for thread in threads:
         thread.start()
-    all_are_there.set()  # or the first would be written before the last has begun
+    all_are_there.set()  # start together, so that they are committed together
     do(0)
     for thread in threads:
         thread.join()

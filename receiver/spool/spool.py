@@ -1,12 +1,12 @@
-"""Where deliveries wait while the database is away: a file to which they are appended, checked and synced.
+"""The spool: a directory on disk where deliveries wait while the database is down.
 
-Upstream sends a callback once. When the database cannot take it, it goes here, and the sender is answered
-when it is on this disk; when the database is back it goes through the same door as all others. A delivery
-that is replayed twice, or was in the database after all, is kept once: it has its uid from the beginning.
+Upstream sends a callback once. When the database cannot store it, it is appended to a file, synced, and only
+then acknowledged. Once the database is back, the delivery is replayed through the same function as any other.
+Replay is idempotent: each delivery has had a uid since its arrival.
 
-All processes of a machine share one directory. `deliveries` is appended to; to be replayed it is renamed, so
-that nothing is appended to a file that is being read. `set-aside` holds what the database refuses. What the
-requests of a process append at one moment shares one sync.
+All processes of a machine share one directory. New deliveries are appended to `deliveries`. For a replay that
+file is renamed, so that nothing is appended to a file that is being read. `set-aside` holds deliveries that
+the database refuses. Requests of one process that append at the same moment share one sync.
 
 See "Group commit and spool" in docs/design.md.
 """
@@ -36,50 +36,50 @@ log = logging.getLogger(__name__)
 
 REPLAY_EVERY_SECONDS = 5.0
 _REPLAY_AT_ONCE = 64
-_TRIED_BYTES = 16_384  # a disk that has less left is full
+_TRIED_BYTES = 16_384  # a disk with less space left counts as full
 # With COMMIT_WITHIN_SECONDS this stays below gunicorn's graceful_timeout (20 s).
 _APPEND_WITHIN_SECONDS = 8.0
-_GIVE_WAY_SECONDS = 0.005  # long enough for another process to look
-# All that a process can receive at once: each more sync would cost as long as the disk takes.
+_GIVE_WAY_SECONDS = 0.005  # longer than the pause between another process's tries for the lock
+# As many as a process can receive at once: each additional group would cost another sync.
 _MOST_TOGETHER = 512
 
 
 class Spool:
-    """The spool in one directory, which is made where there is none."""
+    """The spool in one directory, which is created if it does not exist."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def append(self, callback: Callback, received_at: datetime) -> None:
-        """Keep a delivery on disk; it is there when this returns. Raises OSError when the disk cannot."""
+        """Append a delivery. It is on disk when this returns. Raises OSError when that fails."""
         try:
             problem = _appends(self.directory).commit((callback, received_at))
         except OperationalError:
-            raise OSError(errno.EBUSY, "the disk of the spool takes too long") from None
+            raise OSError(errno.EBUSY, "the spool's disk did not answer in time") from None
         if problem is not None:
             raise problem
 
     def replay(self, take: Take, at_once: int = 1) -> int:
-        """Give the waiting deliveries to `take`, oldest first, and return how many it took.
+        """Pass the waiting deliveries to `take`, oldest first, and return how many it took.
 
-        With `at_once` so many threads call it, so that what they bring can be committed together.
-        When `take` raises what says that the database is away, the replay ends, and the deliveries stay.
-        A delivery that makes it raise anything else is set aside. Records that are torn or damaged are
-        reported and kept. Other processes may replay at the same time: each file goes to one of them.
+        `at_once` threads call `take`, so that their deliveries can share a transaction. When `take` raises an
+        error of a database outage, the replay ends and the deliveries stay. When a delivery itself is the
+        cause, it is set aside. Damaged records are logged and kept. Several processes may replay at the same
+        time: each file goes to one of them.
         """
-        # First what waits from before, so that no more files come to be while the database is away.
+        # Finish earlier files first, so that no more files pile up while the database is down.
         taken = self._replay_files(take, at_once)
         self._rename_to_replay(APPENDED)
         return taken + self._replay_files(take, at_once)
 
     def retry_set_aside(self) -> None:
-        """Let the next replay try again what was set aside: this version may be able to do it."""
+        """Let the next replay retry what was set aside. A new version may be able to store it."""
         self._rename_to_replay(ASIDE)
 
     def depth(self) -> int | None:
-        """Return how many deliveries wait; None when none could, as the directory cannot be used or made.
+        """Return how many deliveries wait; None when the directory cannot be used or created.
 
-        Reads the ends of files only. Of a replay in progress all deliveries count until it is done.
+        Reads only the ends of files. While a file is replayed, all of its deliveries count.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ class Spool:
             return None
 
     def try_a_write(self) -> None:
-        """Write a little and delete it again. Raises OSError when the disk cannot."""
+        """Write a small file and delete it. Raises OSError when that fails."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=self.directory, prefix=".tried-") as file:
             file.write(bytes(_TRIED_BYTES))
@@ -100,7 +100,7 @@ class Spool:
             os.fsync(file.fileno())
 
     def set_aside(self) -> int:
-        """Return how many deliveries are kept that the database refuses."""
+        """Return how many deliveries were set aside because the database refused them."""
         with contextlib.suppress(OSError):
             return count(self.directory / ASIDE)
         return 0
@@ -115,11 +115,11 @@ class Spool:
 
 
 def replay_while_running(spool: Spool, take: Take) -> None:
-    """Replay the spool now and every few seconds, in a thread that ends with the process."""
+    """Start a daemon thread that replays the spool now and every few seconds."""
 
     if spool.depth() is None:
         log.error(
-            "SPOOL_DIR (%s) cannot be made or written to: with the database away, callbacks would be lost.",
+            "SPOOL_DIR (%s) cannot be created or written to: a database outage would lose callbacks.",
             spool.directory,
         )
 
@@ -129,11 +129,11 @@ def replay_while_running(spool: Spool, take: Take) -> None:
         while True:
             try:
                 if taken := spool.replay(take, _REPLAY_AT_ONCE):
-                    log.info("The database took what had waited in the spool; deliveries: %d.", taken)
+                    log.info("Replayed deliveries from the spool: %d.", taken)
             except (*DATABASE_ERRORS, OSError) as problem:
                 log.warning("Deliveries wait in the spool: %s", describe(problem))
             except Exception:
-                # Without this thread no delivery would leave the spool again.
+                # Go on: without this thread no delivery would leave the spool.
                 log.exception("The spool cannot be replayed.")
             time.sleep(REPLAY_EVERY_SECONDS)
 
@@ -142,12 +142,12 @@ def replay_while_running(spool: Spool, take: Take) -> None:
 
 @functools.cache
 def _appends(directory: Path) -> GroupCommit[Record, Exception | None]:
-    """Return what gathers all that this process appends in a directory."""
+    """Return this process's group commit for a directory."""
     let_go_at = -_GIVE_WAY_SECONDS
 
     def write(group: Sequence[Record]) -> list[Exception | None]:
         nonlocal let_go_at
-        # Let other processes have the lock in between: they only look for it now and then.
+        # Leave the lock free for a moment, as other processes only poll for it.
         time.sleep(max(let_go_at + _GIVE_WAY_SECONDS - time.monotonic(), 0))
         try:
             directory.mkdir(parents=True, exist_ok=True)

@@ -1,21 +1,21 @@
-"""Bodies that came compressed: what they hold, bounded. Pure; the body and its kept headers decide."""
+"""Decompresses bodies, up to a limit. Pure: the body and its stored headers decide."""
 
 import zlib
 from collections.abc import Iterable, Iterator
 
 from receiver.upstream.unreadable import Unreadable
 
-LARGEST = 2**20  # bytes, where no other bound is told
+LARGEST = 2**20  # bytes; the default limit
 _GZIP, _ZLIB = b"\x1f\x8b", b"\x78"
-_FROM_HEADER = zlib.MAX_WBITS | 32  # zlib finds out whether it is gzip or zlib
+_FROM_HEADER = zlib.MAX_WBITS | 32  # zlib detects gzip or zlib by itself
 _RAW = -zlib.MAX_WBITS
 
 
 def decoded(body: bytes, headers: Iterable[tuple[str, str]], largest: int) -> bytes:
-    """Return what a body holds that its first bytes or its headers call compressed; any other as it is.
+    """Return a compressed body's content; return any other body as it is.
 
-    The first bytes go first: JSON begins with none of them, and a proxy may have dropped the header.
-    Raises Unreadable for what is broken, unknown, or longer than `largest` bytes.
+    The first bytes decide before the headers do: JSON never begins with them, and a proxy may have dropped
+    the header. Raises Unreadable when the body is broken, in an unknown encoding, or longer than `largest`.
     """
     if body.startswith((_GZIP, _ZLIB)):
         return _inflated(body, _FROM_HEADER, largest)

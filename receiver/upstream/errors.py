@@ -1,4 +1,4 @@
-"""What upstream's errors mean: the code decides, since one code comes with several statuses. Pure."""
+"""What upstream's errors mean. The code decides, as one code comes with several HTTP statuses. Pure."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,20 +6,20 @@ from enum import Enum
 
 
 class ErrorScope(Enum):
-    """How much of what we ask an error is about."""
+    """What an error applies to."""
 
-    ACCOUNT = "account"  # every call, until a person mends it: a wrong token, no balance
-    CALL = "call"  # this call alone
-    ID = "id"  # one of the ids it names, which spoils the call for the others
+    ACCOUNT = "account"  # every call, until a person fixes it: a wrong token, no balance
+    CALL = "call"  # this call only
+    ID = "id"  # one of the call's ids, which makes the whole call fail
     SIZE = "size"  # the call asks for too much at once
 
 
 class UpstreamError(Exception):
-    """A look-up call that brought no answer.
+    """A call to upstream failed.
 
-    `permanent`: asking the same again cannot help. `throttled`: upstream wants no calls, for `retry_after`
-    where it said so. `shows_access`: upstream answers so only after it has accepted the token. `is_known`:
-    upstream documents the code; the scope of any other is a guess.
+    `permanent`: the same call would fail again. `throttled`: upstream wants no calls for now, or for
+    `retry_after` if it said so. `shows_access`: upstream sends this error only after it has accepted the
+    token. `is_known`: upstream documents the code; for any other code the scope is a guess.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class UpstreamError(Exception):
 
     @property
     def stops_all(self) -> bool:
-        """Whether upstream wants no calls at all for now."""
+        """Whether all calls must wait."""
         return self.throttled or self.scope is ErrorScope.ACCOUNT
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What an error means for us, apart from its words."""
+    """What an error means for us; see `UpstreamError`."""
 
     scope: ErrorScope
     permanent: bool = True
@@ -64,9 +64,9 @@ _SPOILT = Meaning(ErrorScope.ID, shows_access=True)
 _TOO_LARGE = Meaning(ErrorScope.SIZE)
 _BY_CODE = {
     **dict.fromkeys(("bad_request", "invalid_request", "not_found", "no_task"), _SPOILT),
-    # No id provokes it: the request is wrong whichever tasks it names.
+    # The request is wrong whatever ids it names.
     "api_not_implemented": Meaning(ErrorScope.CALL),
-    # It may be about the token.
+    # Does not show access: it may be about the token.
     "forbidden": Meaning(ErrorScope.ID),
     **dict.fromkeys(("invalid_token", "token_expired", "token_mismatched", "no_token"), _ACCOUNT),
     **dict.fromkeys(("used_up", "insufficient_balance", "disabled", "no_api"), _ACCOUNT),
@@ -75,7 +75,7 @@ _BY_CODE = {
     **dict.fromkeys(("api_error", "unknown", "busy", "timeout", "connection_reset"), _TRANSIENT),
 }
 _BY_STATUS = {
-    # Without a code, somebody in between may have answered.
+    # Without a code the answer may come from a proxy.
     400: Meaning(ErrorScope.ID, is_known=False),
     401: _ACCOUNT,
     402: _ACCOUNT,
@@ -88,7 +88,7 @@ _UNKNOWN_CODE_OF_400 = Meaning(ErrorScope.ID, shows_access=True, is_known=False)
 
 
 def meaning_of(status: int, code: str | None) -> Meaning:
-    """Return what an error means: by its code where upstream documents that, else by its status."""
+    """Return an error's meaning, by its code if upstream documents that, else by its status."""
     if code in _BY_CODE:
         return _BY_CODE[code]
     if status == 400 and code:

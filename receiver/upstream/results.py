@@ -1,7 +1,7 @@
-"""What upstream's bytes say about a task: pure, and in one place.
+"""Reads results from upstream's bytes and JSON. Pure, with one rule set for all services.
 
-The rules are upstream's own ("When is a task finished?" in its published clients). Everything read here
-may be forged or broken, so every type is checked before it is believed.
+The rules are those of upstream's published clients ("When is a task finished?"). Any input may be forged or
+broken, so the code checks every type.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ MAX_ID_LENGTH = 200
 _LONGEST_ERROR, _LONGEST_ERROR_PART = 4000, 1000  # characters
 _LONGEST_PROMPT = 65536  # characters
 _RANKS = {PENDING: 0, FAILED: 1, SUCCEEDED: 2}
-# What an item says around a response.
+# The fields of an item beside its response.
 _AROUND = frozenset(
     {"id", "_id", "type", "trace_id", "application_id", "credential_id", "user_id", "api_id"}
     | {"created_at", "started_at", "finished_at", "elapsed", "duration", "hold", "mode", "email"}
@@ -44,8 +44,8 @@ _AROUND = frozenset(
 class Result:
     """What one callback or one look-up says about one task.
 
-    `response`, `error` and `request` are strict JSON texts. `key` orders the results of one witness bytewise:
-    by status, then progress, then content, so that the greatest is the same whatever order they came in.
+    `response`, `error` and `request` are strict JSON texts. `key` orders one witness's results bytewise by
+    status, then progress, then content. So the greatest result does not depend on the order of arrival.
     """
 
     task_id: str
@@ -63,13 +63,13 @@ class Result:
 
 
 def read_callback(body: bytes, headers: Iterable[tuple[str, str]] = (), largest: int = LARGEST) -> Result:
-    """Read a callback's body, at most `largest` bytes when decompressed.
+    """Read a callback's body, of at most `largest` bytes when decompressed.
 
-    Raises Unreadable when it is not a result of some task.
+    Raises Unreadable when it is not a task's result.
     """
     content, text, told = _read_body(body, headers, largest)
     task = _unwrapped(told)
-    # A response names its task `task_id`. In it `id` may be anything.
+    # A bare response names its task in `task_id`. Its `id` may be anything.
     is_item = task is not told or "response" in task
     task_id = _read_id(_either(task, "task_id", "id") if is_item else task.get("task_id"), "task_id")
     if may_hold_token(text):
@@ -88,7 +88,7 @@ def read_callback(body: bytes, headers: Iterable[tuple[str, str]] = (), largest:
 
 
 def read_item(item: object) -> Result:
-    """Read a task object as the Tasks API returns it. Raises Unreadable when it is none."""
+    """Read a task object of the Tasks API. Raises Unreadable when it is not one."""
     if not isinstance(item, dict):
         raise Unreadable("not_an_object", "The item is not a JSON object.")
     given = _unwrapped(item)
@@ -114,7 +114,7 @@ def read_item(item: object) -> Result:
 
 
 def id_of(item: object) -> str | None:
-    """Return the id of a task object as upstream returns it; None where it has none."""
+    """Return the id of a task object of the Tasks API; None when it has none."""
     if not isinstance(item, dict):
         return None
     task = _unwrapped(item)
@@ -125,9 +125,10 @@ def id_of(item: object) -> str | None:
 
 
 def in_hand(result: Result) -> Result | None:
-    """Return the result as a success where a task is given up that holds what its customer wants.
+    """Return a given-up task's result as a success when it holds what the customer wants.
 
-    None where it holds an error or no result. Below 100 % a picture is one that upstream destroys later.
+    None when it holds an error or no result, or when its progress is below 100 %: upstream deletes preview
+    pictures later.
     """
     response = _object(result.response)
     verdict = judge(response, {})
@@ -141,19 +142,22 @@ def in_hand(result: Result) -> Result | None:
 
 
 def no_result_yet(task_id: str) -> Result:
-    """Return a result of a running task that tells nothing. It outranks all progress: it counts once."""
+    """Return an empty result of a running task.
+
+    It outranks any progress, so that it counts as news only once.
+    """
     return Result(task_id, PENDING, None, None, None, key=_key(PENDING, 100.0, b""))
 
 
 def clean_text(value: object, limit: int | None = MAX_ID_LENGTH) -> str | None:
-    """Return `value` if it is a text of 1 to `limit` characters that every database can hold, else None."""
+    """Return `value` if it is a text of 1 to `limit` characters that every database can store, else None."""
     if not isinstance(value, str) or not value or (limit is not None and len(value) > limit):
         return None
     return value if is_storable(value) else None
 
 
 def is_storable(text: str) -> bool:
-    """Tell whether PostgreSQL can hold the text: no NUL, no lone surrogate."""
+    """Tell whether PostgreSQL can store the text: it has no NUL and no lone surrogate."""
     try:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:
@@ -161,7 +165,7 @@ def is_storable(text: str) -> bool:
 
 
 def _object(value: object) -> dict[str, Any]:
-    """Return an object, also one that stands in a JSON string; {} for anything else."""
+    """Return an object, also when it is encoded in a JSON string; {} for anything else."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
             value = parse_json(value)
@@ -171,7 +175,7 @@ def _object(value: object) -> dict[str, Any]:
 
 
 def _masked_object(task: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    # Of a JSON string the escapes are undone before it is masked.
+    # Parse an object in a JSON string first: its escapes could hide a token from the mask.
     if isinstance(given.get(name), str):
         masked: dict[str, Any] = mask_tokens_within(_object(given[name]))
         return masked
@@ -194,10 +198,10 @@ def _unwrapped(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_its_own_response(task: Mapping[str, Any]) -> bool:
-    """Tell whether an item has no response of its own, but is one: as those of three services are."""
+    """Tell whether an item is itself the response. Three services send such items."""
     if "response" in task or "request" in task or task.keys() <= _AROUND:
         return False
-    # One of the three tells when it was created, and always a status.
+    # One of the three services sends `created_at`, and then always a status.
     return "created_at" not in task or isinstance(_either(task, "status", "state"), str)
 
 
@@ -209,7 +213,7 @@ def _either(told: Mapping[str, Any], name: str, other: str) -> Any:
 def _read_body(
     body: bytes, headers: Iterable[tuple[str, str]], largest: int
 ) -> tuple[bytes, str, dict[str, Any]]:
-    """Return a body decompressed, as text and as an object."""
+    """Return a body as decompressed bytes, as text and as an object."""
     try:
         text = _decode(body)
         return body, text, _parse_object(text)
@@ -249,7 +253,7 @@ def _read_id(value: object, name: str) -> str:
         raise Unreadable("bad_task_id", f"The {name} is longer than {MAX_ID_LENGTH} characters.")
     if not is_storable(value):
         raise Unreadable("bad_task_id", f"The {name} holds a NUL or a lone surrogate.")
-    if mask_tokens(value) != value:  # it is shown everywhere, and would show the token
+    if mask_tokens(value) != value:  # an id is shown everywhere, and the token with it
         raise Unreadable("bad_task_id", f"The {name} holds a callback URL.")
     return value
 
@@ -260,7 +264,7 @@ def _error_of(response: Mapping[str, Any], verdict: Verdict) -> str | None:
     error = verdict.error
     told = error if isinstance(error, dict) else {"code": None, "message": error} if error else None
     if told is None:
-        # Two services write their errors without the object around.
+        # Two services send the error's fields without an `error` object around them.
         words = _either(response, "message", "detail")
         told = {"code": _either(response, "code", "status"), "message": words} if words else None
     if told is None:
@@ -268,7 +272,7 @@ def _error_of(response: Mapping[str, Any], verdict: Verdict) -> str | None:
     text = dump(told)
     if len(text) <= _LONGEST_ERROR:
         return text
-    # The response holds all of it. Twice would cost its size on disk once more.
+    # The response holds the whole error, so store only the beginning here.
     parts = {name: told.get(name) for name in ("code", "message")}
     return dump({name: _beginning(part) for name, part in parts.items()})
 
@@ -281,5 +285,5 @@ def _beginning(part: object) -> str | None:
 
 
 def _key(status: str, progress: float | None, content: bytes) -> bytes:
-    # A double's big-endian bytes sort as the numbers do while none is negative.
+    # The big-endian bytes of doubles sort like the numbers, as long as none is negative.
     return bytes([_RANKS[status]]) + struct.pack(">d", progress or 0.0) + hashlib.sha256(content).digest()

@@ -1,4 +1,4 @@
-"""JSON as upstream writes it, read safely, and strict JSON as we keep it: pure."""
+"""Reads JSON as upstream writes it, safely, and writes the strict JSON that we store. Pure."""
 
 import json
 import math
@@ -7,32 +7,32 @@ from typing import Any
 from receiver.upstream.unreadable import Unreadable
 
 _MAX_DEPTH = 64
-# An empty object of 2 bytes takes 64 in memory: without a bound an answer would take far more than its size.
+# An empty object takes 2 bytes of JSON and 64 of memory, so limiting the body's size is not enough.
 MAX_VALUES = 500_000
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON as upstream's clients do; what strict JSON cannot hold (NaN, 1e999) becomes None.
+    """Parse JSON as upstream's clients do. Numbers that strict JSON cannot hold (NaN, 1e999) become None.
 
-    Raises ValueError, also for what is nested too deeply to be handled safely.
+    Raises ValueError; for too many values or too deep nesting it is an Unreadable.
     """
-    # Each value but the first of a list or an object stands behind a bracket, a brace or a comma.
+    # A bracket, a brace or a comma precedes every entry of a list or an object, so this limits the values.
     if sum(map(text.count, "[{,")) > MAX_VALUES:
         raise Unreadable("too_many_values", f"The body holds more than {MAX_VALUES:,} values.")
     try:
         value = _DECODER.decode(text)
     except RecursionError:
         raise Unreadable("nested_too_deeply", "The body is nested too deeply.") from None
-    # What opens no more brackets than that cannot be nested deeper.
+    # Only a text with more opening brackets than that can be nested deeper.
     if text.count("[") + text.count("{") > _MAX_DEPTH and _depth_exceeds(value, _MAX_DEPTH):
         raise Unreadable("nested_too_deeply", f"The body is nested more than {_MAX_DEPTH} levels deep.")
     return value
 
 
 def dump(value: Any) -> str:
-    """Write strict JSON that every database can hold."""
-    # As short as it came: an escape takes three times the bytes of a letter that is not ASCII. A NUL stays an
-    # escape. A lone surrogate becomes one: the error handler writes it as JSON does. No database holds them.
+    """Write strict JSON that every database can store."""
+    # Do not escape other letters: an escape takes up to three times their bytes. Databases reject NULs and
+    # lone surrogates. JSON always escapes NUL, and the error handler writes a surrogate as a JSON escape.
     return _ENCODER.encode(value).encode(errors="backslashreplace").decode()
 
 
@@ -42,7 +42,7 @@ def _finite(text: str) -> float | None:
 
 
 def _whole(text: str) -> int | float | None:
-    # int() refuses more than 4,300 digits; such a number is nobody's id or progress.
+    # int() refuses more than 4,300 digits. No id or progress is so long.
     return int(text) if len(text) <= 4000 else None
 
 
@@ -60,6 +60,6 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
     return True
 
 
-# Made once: that takes as long as to read or write a callback's body.
+# Built once: building one takes as long as parsing or writing a callback's body.
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))

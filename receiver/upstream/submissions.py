@@ -1,4 +1,4 @@
-"""How much is kept of what was submitted: pictures in a request are no results. Pure."""
+"""Limits how much of a submission is stored: the pictures in a request are not results. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,10 @@ _BEGINNING = 64
 
 
 def bounded(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a request with its long texts shortened, each with a mark.
+    """Return a request with its long texts shortened and marked.
 
-    Of one with too many entries only the names are left. It is masked already: a cut may hide what the mask
-    looks for.
+    Of a request with too many entries only the names remain. The request must be masked already: shortening
+    may cut a token's URL, which the mask would then miss.
     """
     for longest in (LONGEST_TEXT, _SHORT_TEXT):
         kept = _shortened(request, longest)
@@ -29,7 +29,7 @@ def bounded(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shorten(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Return a text that is too long as its beginning and a mark that says how long it was."""
+    """Shorten a text that is too long to its beginning and a mark with its original length."""
     if len(text) <= longest:
         return text
     return f"{text[:_BEGINNING]}… (shortened, {len(text):,} characters)"

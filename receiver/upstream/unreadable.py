@@ -1,4 +1,4 @@
-"""The error of bodies that are no result."""
+"""The error for bodies that are not a result."""
 
 
 class Unreadable(ValueError):

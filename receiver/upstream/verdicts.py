@@ -1,6 +1,6 @@
-"""When a task is finished, by upstream's own rules: pure, one rule set for all services and both witnesses.
+"""Decides whether a task is finished. Pure, with one rule set for all services and both witnesses.
 
-The rules are those of upstream's published clients. The functions below are in their order.
+The rules are those of upstream's published clients, and the functions below follow their order.
 """
 
 import re
@@ -22,7 +22,7 @@ _RESULT_NAMES = frozenset(
     | {"descriptions", "prompts", "seed", "content", "translated_content", "lyric", "text", "html"}
     | {"solution", "token"}
 )
-# Under these names stand no results: an error, or what the submission held.
+# Values under these names are never results: they are errors or parts of the submission.
 _NEVER_RESULTS = frozenset({"error", "callback_url", "request", "input", "inputs"})
 _INPUTS = ("input_", "reference_", "first_image", "start_image", "end_image", "source_", "init_")
 _NOTHING: frozenset[str] = frozenset()
@@ -34,7 +34,7 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a response says: `has_result` tells whether it holds something that a customer wants."""
+    """What a response says. `has_result` tells whether it holds something that the customer wants."""
 
     status: str
     progress: float | None
@@ -44,7 +44,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What the rules look at."""
+    """The inputs of the rules."""
 
     words: frozenset[str]
     success: Any
@@ -52,7 +52,7 @@ class _Facts:
     finished: bool
     progress: float | None
     has_result: bool
-    refused: bool  # `response.status` is a number that HTTP has for errors, with a message
+    refused: bool  # `response.status` is an HTTP error status, and there is a message
 
     @property
     def is_failure(self) -> bool:
@@ -61,9 +61,9 @@ class _Facts:
 
 
 def judge(response: Object, item: Object, request: Object | None = None) -> Verdict:
-    """Judge a task by its response and the Tasks API's item around it; {} stands for what is missing.
+    """Judge a task by its response and the Tasks API's item around it. Pass {} for either if it is missing.
 
-    `request` decides nothing: what the response repeats of it is no result.
+    `request` only helps to tell results from inputs: a value that the response repeats from it is no result.
     """
     error = response.get("error") or item.get("error") or None
     progress = _progress_of(response, item)
@@ -80,12 +80,12 @@ def judge(response: Object, item: Object, request: Object | None = None) -> Verd
 
 
 def finished_at(response: Object, item: Object) -> datetime | None:
-    """Return when upstream finished the task: seconds or ISO 8601 text, in the item or the response."""
+    """Return when upstream finished the task, by the item or else the response; None when neither says."""
     return read_moment(item.get("finished_at")) or read_moment(response.get("finished_at"))
 
 
 def read_moment(value: object) -> datetime | None:
-    """Read Unix seconds or ISO 8601 text; None for anything that is no time of a task."""
+    """Read Unix seconds or an ISO 8601 text; None for anything that cannot be a task's time."""
     if not isinstance(value, str):
         return from_unix(value)
     try:
@@ -96,12 +96,12 @@ def read_moment(value: object) -> datetime | None:
 
 
 def read_progress(value: object) -> float | None:
-    """Read a progress of 0 to 100 ("75%" is 75, 0.75 is 0.75); None for anything else."""
+    """Read a progress from 0 to 100 ("75%" is 75, 0.75 is 0.75); None for anything else."""
     if isinstance(value, str) and (match := _PERCENTAGE.fullmatch(value.strip())):
         value = float(match[1])
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
         return None
-    return float(value) + 0.0  # -0.0 becomes 0.0: the key's bytes must not tell them apart
+    return float(value) + 0.0  # turns -0.0 into 0.0, as both must have the same bytes in `key`
 
 
 def _status(facts: _Facts) -> str:
@@ -109,7 +109,7 @@ def _status(facts: _Facts) -> str:
 
 
 def _by_failure(facts: _Facts) -> str | None:
-    """What makes a task failed, whatever else is said."""
+    """Apply the rules under which a task has failed, whatever else it says."""
     lost = facts.finished and not facts.has_result
     if facts.words and facts.words <= _FAILED:
         return FAILED
@@ -117,7 +117,7 @@ def _by_failure(facts: _Facts) -> str | None:
 
 
 def _by_words_and_progress(facts: _Facts) -> str | None:
-    """What says that a task still runs, and what overrules that."""
+    """Apply the rules under which a task is still running, with their exceptions."""
     if facts.words - _DONE - _FAILED:
         if not (facts.finished and facts.error):
             return PENDING
@@ -126,7 +126,7 @@ def _by_words_and_progress(facts: _Facts) -> str | None:
 
 
 def _by_success(facts: _Facts) -> str | None:
-    """What a word of success and a result say."""
+    """Apply the rules for words of success and for results."""
     is_done = bool(facts.words & _DONE)
     if is_done and (facts.success is False or facts.error):
         return FAILED
@@ -143,7 +143,7 @@ def _progress_of(response: Object, item: Object) -> float | None:
 
 
 def _words(response: Object, item: Object) -> frozenset[str]:
-    """Return the words of the item, its response, `response.data` and its members, no deeper."""
+    """Return the status words of the item, its response, `response.data` and its members; no deeper."""
     places: list[Any] = [response] if item is response else [response, item]
     if (data := response.get("data")) is not None:
         places.append(data)
@@ -191,7 +191,7 @@ def _is_name_of_result(name: str) -> bool:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts in a value that are not blank."""
+    """Yield all texts in a value, except blank ones."""
     places = [value]
     while places:
         place = places.pop()

@@ -1,1 +1,1 @@
-"""What Backstop serves: callbacks, the task API, the pages and the health routes."""
+"""The web process: callbacks, the task API, the pages and the health routes."""

@@ -1,4 +1,4 @@
-"""Who may see what: the API key's check, and the session of somebody who has signed in with it."""
+"""Authentication: checks the API key, and keeps the sessions of visitors who signed in with it."""
 
 import hashlib
 import hmac
@@ -21,7 +21,7 @@ _SIGNED_IN = "signed_in"
 _WITHOUT_SESSION = (*MACHINE_PATHS, "/static/", "/favicon.ico")
 _LONGEST_FORM_BYTES = 16_384
 _NOT_OUR_FORM = (
-    "This did not come from a form that this deployment gave you, or your browser keeps no cookies for it."
+    "This did not come from a form of this deployment, or your browser keeps no cookies for it."
     " Go back, reload the page and try again."
 )
 _WRONG_KEY = "That is not the API key, which is API_KEY in the settings of this deployment."
@@ -35,7 +35,7 @@ class KeyNeeded(Unauthorized):
     challenges: tuple[str, ...] = ('Basic realm="Backstop", charset="UTF-8"', 'Bearer realm="Backstop"')
 
     def get_headers(self, *arguments: Any, **named: Any) -> list[tuple[str, str]]:
-        """Return the headers of a 401, the challenges written as every client reads them."""
+        """Return the headers of a 401, with one WWW-Authenticate line for each challenge."""
         return [
             *super().get_headers(*arguments, **named),
             *(("WWW-Authenticate", challenge) for challenge in self.challenges),
@@ -43,22 +43,22 @@ class KeyNeeded(Unauthorized):
 
 
 class SignInNeeded(KeyNeeded):
-    """A request for a page by somebody who has not signed in."""
+    """A request for a page by a visitor who has not signed in."""
 
     description = "Sign in with the API key."
-    # Not Basic: it would make a browser ask in a window of its own, in front of our form.
+    # No Basic challenge: the browser would show its own dialog instead of our form.
     challenges = ('Bearer realm="Backstop"',)
 
 
 class _Sessions(SecureCookieSessionInterface):
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Return the visitor's session; None for programs, which have none: callbacks need not pay for it."""
+        """Return the visitor's session; None for programs, which spares callbacks its cost."""
         return None if request.path.startswith(_WITHOUT_SESSION) else super().open_session(app, request)
 
     def get_cookie_secure(self, app: Flask) -> bool:
-        """Tell whether the cookie is for HTTPS alone: where the visitor came that way.
+        """Tell whether the cookie is for HTTPS only, which is when the visitor uses HTTPS.
 
-        A forged header harms only its sender, who then cannot sign in over HTTP.
+        A forged header harms only the client that sends it: that client cannot sign in over HTTP.
         """
         proxy_was_asked_by = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
         public_url = urlsplit(current_settings().public_url or "")
@@ -71,36 +71,36 @@ def _host(netloc: str) -> str:
 
 
 def add_sessions(app: Flask, settings: Settings) -> None:
-    """Make the application remember who has signed in, by a signed cookie, for 14 days."""
+    """Keep visitors signed in for 14 days, by a signed cookie."""
     app.secret_key = _signing_key(settings.api_key)
     app.session_interface = _Sessions()
     app.config.update(
         SESSION_COOKIE_NAME="backstop",
         SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SAMESITE="Lax",  # a link to a page, in a mail say, opens it
+        SESSION_COOKIE_SAMESITE="Lax",  # so that a link to a page works, for example from a mail
         PERMANENT_SESSION_LIFETIME=14 * 86400,
-        SESSION_REFRESH_EACH_REQUEST=False,  # it ends, however often the visitor comes
-        WTF_CSRF_CHECK_DEFAULT=False,  # pages ask for it; the API and callbacks know no cookie
+        SESSION_REFRESH_EACH_REQUEST=False,  # visits do not extend a session
+        WTF_CSRF_CHECK_DEFAULT=False,  # pages check it themselves; the API and callbacks use no cookie
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session
-        WTF_CSRF_SSL_STRICT=False,  # it wants a Referer, which pages tell browsers to leave out
+        WTF_CSRF_SSL_STRICT=False,  # it needs a Referer, which our Referrer-Policy suppresses
     )
     csrf.init_app(app)
 
 
 @cache
 def _signing_key(api_key: str) -> bytes:
-    """Return what signs the cookies: of the API key, so that to change that signs everybody out.
+    """Derive the key that signs the cookies from the API key. A new API key thus signs everybody out.
 
-    Anybody can get a cookie to try keys on: each try takes scrypt's time.
+    An attacker can get a cookie and guess API keys offline, so scrypt makes each guess slow.
     """
     return hashlib.scrypt(api_key.encode(), salt=b"the session's cookie", n=2**14, r=8, p=1, dklen=32)
 
 
 def require_api_key() -> None:
-    """Let a request through that carries the API key, as a Bearer token or as the password of HTTP Basic.
+    """Require the API key, as a Bearer token or as the password of HTTP Basic.
 
-    401 without it or with a wrong one. 403 for a change that another site's page asks a browser for: the
-    browser adds the Basic password by itself.
+    401: no key, or a wrong one. 403: a change that another site's page triggered (CSRF), as the browser adds
+    the Basic password by itself.
     """
     if not carries_key():
         raise KeyNeeded(_WRONG_KEY if request.authorization else None)
@@ -109,9 +109,9 @@ def require_api_key() -> None:
 
 
 def _comes_from_elsewhere() -> bool:
-    """Tell whether another site's page had a browser send the request.
+    """Tell whether another site's page made the browser send this request.
 
-    Over plain HTTP browsers send no Sec-Fetch-Site, but the Origin.
+    Over plain HTTP browsers send no Sec-Fetch-Site, only the Origin.
     """
     if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
         return True
@@ -123,18 +123,18 @@ def _comes_from_elsewhere() -> bool:
 
 
 def require_visitor() -> None:
-    """Let somebody through who has signed in, or sends the API key. 401 to others."""
+    """Require a session or the API key. 401 without either."""
     if not session.get(_SIGNED_IN) and not carries_key():
         raise SignInNeeded
 
 
 def require_form_of_ours() -> None:
-    """Let a change through that one of our own forms asks for: 400 to others, 413 for one too long."""
+    """Require that a change comes from one of our own forms. 400: it does not. 413: it is too long."""
     if request.method in _SAFE_METHODS:
         return
     request.max_content_length = _LONGEST_FORM_BYTES
     with stall_guard.reading():
-        request.form  # noqa: B018 - reading it is what takes time
+        request.form  # noqa: B018 - this reads the body, which may stall
     try:
         csrf.protect()
     except CSRFError:
@@ -142,7 +142,7 @@ def require_form_of_ours() -> None:
 
 
 def sign_in(key: str) -> bool:
-    """Remember the visitor, if that is the API key."""
+    """Sign the visitor in if `key` is the API key. Returns whether it is."""
     if not is_same_secret(key, current_settings().api_key):
         return False
     session.clear()  # drop anything set before sign-in (session fixation)
@@ -152,23 +152,23 @@ def sign_in(key: str) -> bool:
 
 
 def sign_out() -> None:
-    """Forget the visitor."""
+    """End the visitor's session."""
     session.clear()
 
 
 def has_session() -> bool:
-    """Tell whether the visitor has signed in by our form, and so can sign out."""
+    """Tell whether the visitor has a session, and so can sign out."""
     return bool(session.get(_SIGNED_IN))
 
 
 def is_same_secret(given: str, secret: str) -> bool:
-    """Compare in a time that tells nothing about where they differ."""
+    """Compare in constant time."""
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret.encode())
 
 
 def carries_key() -> bool:
     """Tell whether the request carries the API key."""
-    # Not from werkzeug: it takes a Bearer token that holds "=" for a list of parameters.
+    # Do not use werkzeug's parser: it reads a Bearer token with "=" as a list of parameters.
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     basic = request.authorization
     secret = token.strip() if scheme.lower() == "bearer" else basic.password if basic else None

@@ -1,4 +1,4 @@
-"""What runs in a web worker beside its requests, from its first moment to its last.
+"""The background threads of a web worker: spool replay, refusal counts, checkpoints, the scheduler.
 
 See "Processes" in docs/design.md.
 """
@@ -22,7 +22,7 @@ from receiver.spool.spool import Spool, replay_while_running
 from receiver.upstream.client import Upstream
 from receiver.web.callbacks import record
 from receiver.web.intake import intake_of
-from receiver.web.refused import Board, write_down_while_running
+from receiver.web.refused import Board, record_while_running
 
 log = logging.getLogger("receiver")
 
@@ -30,19 +30,19 @@ _boards: list[Board] = []  # one at most
 
 
 class Scheduler(Protocol):
-    """The reconciler's jobs, where they run in this process."""
+    """The reconciler's jobs when they run in this process."""
 
     def shutdown(self) -> None:
-        """Wait for the run in progress, and end."""
+        """Wait for the run in progress and stop."""
 
 
 StartScheduler = Callable[[Settings, Upstream, threading.Event], Scheduler]
 
 
 class Background:
-    """The threads of one worker. They are started in the worker, since threads do not survive a fork.
+    """The threads of one worker. They start in the worker, as threads do not survive a fork.
 
-    `start_scheduler` starts the reconciler's jobs; None where they run in a process of their own.
+    `start_scheduler` starts the reconciler's jobs. It is None when they run in a process of their own.
     """
 
     def __init__(self, app: Flask, settings: Settings, start_scheduler: StartScheduler | None) -> None:
@@ -53,16 +53,17 @@ class Background:
         self._stop = threading.Event()
 
     def start(self, board: Board) -> None:
-        """Start all of them. The log says what /readyz says too, when the database is not ready."""
+        """Start all threads. If the database is not ready, log the reason, which /readyz tells too."""
         _log_readiness()
         if self._settings.database_url.startswith("sqlite:"):
-            # A thread of the system, with its sleep: not a greenlet, which would stop all others meanwhile.
+            # A native thread with the native sleep: a greenlet would block all others during a checkpoint.
             start_new_thread = monkey.get_original("_thread", "start_new_thread")
             sleep = monkey.get_original("time", "sleep")
             start_new_thread(checkpoint_while_running, (database.obj.database, sleep))
         self._refused.join(board)
-        write_down_while_running(self._refused)
-        # What waited in the spool was taken in whole, and comes faster than it came.
+        record_while_running(self._refused)
+        # Never shorten spooled deliveries: replay brings them faster than they arrived, and each was
+        # accepted whole.
         take = partial(record, settings=self._settings, may_shorten=False)
         replay_while_running(Spool(self._settings.spool_dir), take)
         if self._start_scheduler:
@@ -70,22 +71,22 @@ class Background:
             self._scheduler = self._start_scheduler(self._settings, upstream, self._stop)
 
     def begin_to_stop(self) -> None:
-        """Let the run in progress end, while the worker still serves its last requests."""
+        """Ask the run in progress to end, while the worker still serves its last requests."""
         self._stop.set()
 
     def stop(self) -> None:
-        """Write down what was refused, and end the scheduler. Its run releases what it had claimed."""
+        """Record the refusal counts and stop the scheduler. Its run releases its leases."""
         with contextlib.suppress(*DATABASE_ERRORS, OSError):  # the board keeps it for the next worker
-            self._refused.write_down()
+            self._refused.record()
         self._stop.set()
         if self._scheduler:
             self._scheduler.shutdown()
 
 
 def shared_board(workers: int) -> Board:
-    """Return the board that all workers of this server share. The server makes it before it forks.
+    """Return the board that all workers of this server share. The server creates it before it forks.
 
-    A reload (SIGHUP) keeps the one that is there: the workers of before and after run at the same time.
+    A reload (SIGHUP) keeps the existing board, as old and new workers run at the same time.
     """
     if not _boards:
         _boards.append(Board(2 * workers + 8, shared=True))
@@ -96,4 +97,4 @@ def _log_readiness() -> None:
     try:
         require_schema()
     except (*DATABASE_ERRORS, SchemaBehind) as problem:
-        log.error("Callbacks go to the spool until this is mended: %s", describe(problem))
+        log.error("Callbacks go to the spool until this is fixed: %s", describe(problem))

@@ -1,4 +1,4 @@
-"""POST /callbacks/<token>[/<ref>]: upstream's one and only delivery of a result. Keep it, then judge it.
+"""POST /callbacks/<token>[/<ref>] receives a result, which upstream sends once. Store it, then judge it.
 
 See "The life of a delivery" in docs/design.md.
 """
@@ -30,12 +30,12 @@ from receiver.web.writes import why_lost
 log = logging.getLogger(__name__)
 blueprint = Blueprint("callbacks", __name__)
 
-# Of a body over the limit so much more is read and thrown away: a sender that is cut off while it
-# is still sending sees a broken connection instead of the answer.
+# Read and discard a body up to this many times the limit. A sender that is cut off while it still sends would
+# see a broken connection instead of the answer.
 _READ_OVER_LIMIT = 8
 _MOST_OF_HEADERS = 16384  # characters; the server takes up to 100 headers of 8 kB each
 _CHUNK = 65536
-_LARGEST_SIZE = 2**31 - 1  # what the column holds; a header may claim any number
+_LARGEST_SIZE = 2**31 - 1  # the column's limit; a Content-Length may claim any number
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
@@ -43,23 +43,23 @@ _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 @blueprint.post("/callbacks/<token>/")
 @blueprint.post("/callbacks/<token>/<text:ref>")
 def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
-    """Keep a delivery and answer when it is on disk.
+    """Receive a delivery and answer once it is on disk.
 
-    200: it was readable, the task has the status given. 202: kept, but not readable as a result, or only by
-    its beginning, or spooled because the database is away or recording it failed.
-    404: not our token. 413: too large, only its beginning is kept. 503: neither database nor spool took it.
+    200: recorded; the answer has the task's status. 202: stored, but the body is unreadable, incomplete or
+    shortened; or spooled, as the database is down or recording failed. 404: a wrong token. 413: too large,
+    only the beginning is stored. 503: lost, as neither the database nor the spool could store it.
     """
     settings = current_settings()
-    # Each comparison is made, so that the time tells nothing about which token came close.
+    # Compare with every token, so that the time does not show which one came close.
     same = [is_same_secret(token, ours) for ours in settings.callback_tokens]
     if True not in same:
         current_intake().refused.note(WRONG_TOKEN, request.remote_addr)
-        raise NotFound("No callbacks are taken in here: the token in the URL is none of ours.")
+        raise NotFound("The callback token in this URL is not ours.")
     with stall_guard.reading():
         callback, now = _read(settings.max_body_bytes, ref, same.index(True)), utcnow()
     try:
         recorded = record(callback, now, settings, may_shorten=True)
-    except Exception as problem:  # noqa: BLE001 - whatever it is: there is no other copy of this callback
+    except Exception as problem:  # noqa: BLE001 - after any error: there is no other copy of this callback
         return _spool(callback, now, problem)
     if recorded.problem and recorded.problem.code == SHORTENED:
         current_intake().refused.note(SHORTENED, callback.remote_addr)
@@ -69,7 +69,7 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
 def record(
     callback: store.Callback, received_at: datetime, settings: Settings, may_shorten: bool
 ) -> store.Recorded:
-    """Record a callback in the ledger, whether it comes from the network or from the spool."""
+    """Record a callback in the ledger. It comes from the network or from the spool."""
     return store.record(
         callback,
         received_at,
@@ -85,10 +85,12 @@ def _spool(callback: store.Callback, received_at: datetime, problem: Exception) 
         refused = database_away(problem)
     else:
         log.error("A callback could not be recorded; it goes to the spool.", exc_info=problem)
-        refused = ServiceUnavailable("The callback could not be kept; try again in a moment.", retry_after=10)
+        refused = ServiceUnavailable(
+            "The callback could not be stored; try again in a moment.", retry_after=10
+        )
     try:
         current_intake().spool.append(callback, received_at)
-    except Exception as full:  # noqa: BLE001 - whatever it is, the sender must know
+    except Exception as full:  # noqa: BLE001 - the sender must know of any error
         current_intake().refused.note(NOT_KEPT, callback.remote_addr, why_lost(problem, full))
         raise refused from None
     if callback.cut and callback.cut.code == "too_large":
@@ -124,7 +126,7 @@ def _read(limit: int, ref: str | None, token: int) -> store.Callback:
 
 
 def _read_body(limit: int) -> tuple[bytes, int, Unreadable | None]:
-    """Return the body's first `limit` bytes, how many bytes came, and what cut it short, if anything."""
+    """Return the body's first `limit` bytes, how many bytes arrived, and the problem if it was cut short."""
     kept, size = bytearray(), 0
     stream: Any = None
     try:
@@ -132,10 +134,9 @@ def _read_body(limit: int) -> tuple[bytes, int, Unreadable | None]:
         while size <= limit * _READ_OVER_LIMIT and (chunk := stream.read(_CHUNK)):
             kept += chunk[: max(limit - size, 0)]
             size += len(chunk)
-    except Exception:  # noqa: BLE001 - whatever the WSGI server raises for a body that breaks off: keep what came
-        with contextlib.suppress(
-            Exception
-        ):  # what the server had read of a chunk, and gives when asked again
+    except Exception:  # noqa: BLE001 - the server may raise anything for a body that breaks off: keep what arrived
+        # A second read returns the part of a chunk that the server had read.
+        with contextlib.suppress(Exception):
             rest = stream.read(_CHUNK)
             kept += rest[: max(limit - size, 0)]
             size += len(rest)
@@ -157,8 +158,8 @@ def _headers() -> list[tuple[str, str]]:
                 break
             kept.append((name, _mask(name, value)))
         return kept
-    except Exception:  # whatever they hold: the body is what counts
-        log.exception("The headers of a callback cannot be read; it is kept without them.")
+    except Exception:  # the body counts, whatever the headers hold
+        log.exception("The headers of a callback cannot be read; it is stored without them.")
         return []
 
 

@@ -1,8 +1,8 @@
-"""The connections of one worker: which of them wait for a request, and which are being served.
+"""Limits a worker's connections, so that idle or slow clients cannot keep callbacks out.
 
-Anybody can open connections and send nothing, or half a head. When they become too many, those that have
-waited longest are ended, so that they keep out no callback. A client that does not take its answer in time
-is ended too.
+Anybody can open connections and send nothing, or half of a request's head. When there are too many
+connections, the worker closes those that have waited longest. It also closes a connection whose client does
+not read the answer in time.
 """
 
 import contextlib
@@ -12,23 +12,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 
-# The request of a connection that has just been accepted may be on its way.
+# Spare new connections for so long: their request may be on its way.
 SPARED_SECONDS = 0.5
 
 
 class Connections:
-    """Lets at most `most` connections be open, as long as enough of them have waited for a while."""
+    """Keeps at most `most` connections open, by closing those that wait for a request."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._open = 0
-        # Since when, by the monotonic clock, and in that order.
-        self._waiting: dict[socket.socket, float] = {}
-        self._serving: dict[socket.socket, float] = {}  # until when
+        self._waiting: dict[socket.socket, float] = {}  # since when (monotonic), the oldest first
+        self._serving: dict[socket.socket, float] = {}  # until when (monotonic)
 
     @contextmanager
     def open(self, connection: socket.socket) -> Iterator[None]:
-        """Count a connection, which waits until it serves."""
+        """Count a connection as open. It is waiting until its first request."""
         if self._open >= self._most:
             self.end_waiting(1)
         self._open += 1
@@ -41,7 +40,7 @@ class Connections:
 
     @contextmanager
     def serving(self, connection: socket.socket, within: float) -> Iterator[None]:
-        """Spare a connection while it serves a request, `within` so many seconds."""
+        """Mark a connection as serving a request, for at most `within` seconds. It then waits again."""
         self._waiting.pop(connection, None)
         self._serving[connection] = time.monotonic() + within
         try:
@@ -51,18 +50,18 @@ class Connections:
             self._waiting[connection] = time.monotonic()
 
     def end_overdue(self) -> None:
-        """End those that have been served for too long: whoever sends to one of them gets an OSError."""
-        # One look at all of them: a timer for each request would cost every callback.
+        """Shut down connections that have been served for too long. Sending to them raises OSError."""
+        # One check of all connections, as a timer for each request would slow every callback.
         now = time.monotonic()
         for connection in [connection for connection, until in self._serving.items() if until < now]:
             _shut(connection, socket.SHUT_RDWR)
 
     def end_surplus(self) -> None:
-        """End as many as there are too many."""
+        """Close waiting connections until no more than `most` are open."""
         self.end_waiting(max(self._open - self._most, 0))
 
     def end_waiting(self, most: int | None = None) -> None:
-        """End those that have waited for a while and from which nothing has come, the oldest first."""
+        """Close up to `most` connections that have waited and sent nothing, the oldest first."""
         before = time.monotonic() - SPARED_SECONDS
         long = [connection for connection, since in self._waiting.items() if since <= before]
         idle = (connection for connection in long if _nothing_has_come(connection))
@@ -72,12 +71,12 @@ class Connections:
 
 
 def end_reading(connection: socket.socket) -> None:
-    """Let the reader of a connection see its end, so that it can still answer."""
+    """Make reads from a connection return its end. An answer can still be sent."""
     _shut(connection, socket.SHUT_RD)
 
 
 def _shut(connection: socket.socket, how: int) -> None:
-    # Shut down the plain socket: gevent's own shutdown raises in the reader, which loses what it has read.
+    # Shut down the plain socket: gevent's own shutdown raises in the reader, which then loses its data.
     with contextlib.suppress(OSError):
         _plain(connection).shutdown(how)
 

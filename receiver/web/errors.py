@@ -1,4 +1,4 @@
-"""Every error as JSON `{"error": {"code", "message"}}`, or as a page for people."""
+"""Answers errors: as JSON `{"error": {"code", "message"}}` to programs, as a page to people."""
 
 import logging
 from typing import Any
@@ -22,19 +22,19 @@ from receiver.web.intake import current_intake, kept_meanwhile
 
 log = logging.getLogger(__name__)
 
-# What programs ask for.
+# Paths for programs.
 MACHINE_PATHS = ("/api/", "/callbacks", "/healthz", "/readyz")
 RETRY_AFTER_SECONDS = 10
 
 
 class BadInput(HTTPException):
-    """A request that the API cannot take; the message says what to change."""
+    """A bad request. The message says what to change."""
 
     code = 400
 
 
 class DatabaseAway(ServiceUnavailable):
-    """The database did not do what was asked of it; `problem` says why."""
+    """A database operation failed with `problem`."""
 
     def __init__(self, problem: Exception) -> None:
         super().__init__(
@@ -44,19 +44,19 @@ class DatabaseAway(ServiceUnavailable):
 
 
 def add_handlers(app: Flask) -> None:
-    """Make the application answer its errors in one form."""
+    """Register the error handlers of the application."""
     app.register_error_handler(HTTPException, _answer)
     app.register_error_handler(Exception, _answer_unexpected)
 
 
 def error_body(code: str, message: str) -> Response:
-    """Return an error as upstream's and ours look."""
+    """Return an error in the JSON form that upstream uses too."""
     return jsonify({"error": {"code": code, "message": message}})
 
 
 def database_away(problem: Exception) -> ServiceUnavailable:
-    """Log why the database did not do its work, and return the error that says so without details."""
-    log.error("%s %r: the database did not take it: %s", request.method, request.path, describe(problem))
+    """Log why a database operation failed, and return a 503 without the details."""
+    log.error("%s %r: the database failed: %s", request.method, request.path, describe(problem))
     return DatabaseAway(problem)
 
 
@@ -65,7 +65,7 @@ def _answer(problem: HTTPException) -> Response:
         current_intake().refused.note(NO_ROUTE, request.remote_addr)
     code = (problem.name or "error").lower().replace(" ", "_").replace("'", "")
     message = problem.description or problem.name
-    # No page can be drawn for a host that is none: links need one.
+    # No page for a bad Host header: its links would need a valid host.
     if request.path.startswith(MACHINE_PATHS) or isinstance(problem, BadHost | SecurityError):
         response = error_body(code, message)
     else:
@@ -83,7 +83,7 @@ def _answer(problem: HTTPException) -> Response:
 
 
 def _about_the_database(away: DatabaseAway) -> dict[str, Any]:
-    """Return what the page for a database that is away tells beside the error."""
+    """Return what the error page tells about the database and the spool."""
     return {
         "now": utcnow(),
         "kept": kept_meanwhile(),
@@ -94,8 +94,8 @@ def _about_the_database(away: DatabaseAway) -> dict[str, Any]:
 
 def _lacks_schema(problem: Exception) -> bool:
     """Tell whether a statement failed because migrations have not been applied."""
-    # PostgreSQL and SQLite name a table or a column that is not there in these ways. Other problems are not
-    # looked into: a database that does not answer would be waited for once more.
+    # This is how PostgreSQL and SQLite report a missing table or column. Do not query for other problems: a
+    # database that does not answer would make the visitor wait a second time.
     if not isinstance(problem, ProgrammingError) and "no such" not in str(problem):
         return False
     try:
@@ -105,12 +105,12 @@ def _lacks_schema(problem: Exception) -> bool:
 
 
 def _means_callbacks(path: str) -> bool:
-    """Tell whether a request may have been meant as a callback, also by a URL that is spelled badly."""
-    return path.lower().startswith("/callback") and path != "/callback-url"  # a button of ours
+    """Tell whether a request may be a callback to a misspelled URL."""
+    return path.lower().startswith("/callback") and path != "/callback-url"  # our own route for a button
 
 
 def _path_as_sent() -> str:
-    parts = urlsplit(request.url)  # in which a %3F of the path still is one
+    parts = urlsplit(request.url)  # which keeps an escaped %3F in the path
     return parts.path + (f"?{parts.query}" if parts.query else "")
 
 

@@ -1,4 +1,4 @@
-"""The filters of lists as the query of a URL says them, and a place in a list as a cursor."""
+"""Reads lists' filters and cursors from a URL's query."""
 
 import base64
 import json
@@ -28,14 +28,14 @@ _NO_CURSOR = "before must be a cursor as `next` gave it."
 
 
 def refuse_unknown(arguments: Mapping[str, str], fields: Iterable[str]) -> None:
-    """Raise BadInput for a parameter that is none of the filter's `fields`, `limit` and `before`."""
+    """Raise BadInput for a parameter that is not one of `fields`, `limit` or `before`."""
     known = {*fields, "limit", "before"}
     if unknown := arguments.keys() - known:
-        raise BadInput(f"Unknown parameter {min(unknown)!r}; there are {', '.join(sorted(known))}.")
+        raise BadInput(f"Unknown parameter {min(unknown)!r}; the known ones are {', '.join(sorted(known))}.")
 
 
 def read_filter(arguments: Mapping[str, str]) -> TaskFilter:
-    """Return the filter that a URL's query asks for. Raises BadInput, naming what is wrong."""
+    """Return the filter in a URL's query. Raises BadInput, which names the bad parameter."""
     if not all(is_storable(arguments.get(name, "")) for name in ("type", "q")):
         raise BadInput("The type or the text to look for holds a NUL or bytes that are not UTF-8.")
     since, until = _span(arguments)
@@ -54,7 +54,7 @@ def read_filter(arguments: Mapping[str, str]) -> TaskFilter:
 
 
 def read_delivery_filter(arguments: Mapping[str, str]) -> DeliveryFilter:
-    """Return the filter of deliveries that a URL's query asks for. Raises BadInput, naming what is wrong."""
+    """Return the filter of deliveries in a URL's query. Raises BadInput, which names the bad parameter."""
     if not is_storable(arguments.get("task", "")):
         raise BadInput("The task holds a NUL or bytes that are not UTF-8.")
     since, until = _span(arguments)
@@ -67,13 +67,13 @@ def read_delivery_filter(arguments: Mapping[str, str]) -> DeliveryFilter:
 
 
 def cursor(place: Cursor | DeliveryPlace) -> str:
-    """Return a place in a list as a URL carries it."""
+    """Return a place in a list as a cursor for a URL."""
     moment, row_id = place
     return base64.urlsafe_b64encode(json.dumps([to_iso(moment), row_id]).encode()).decode()
 
 
 def read_cursor(text: str | None) -> Cursor | None:
-    """Return the place among tasks that a cursor names. Raises BadInput for what is none of ours."""
+    """Return a cursor's place among tasks. Raises BadInput for a text that is not our cursor."""
     if text is None:
         return None
     moment, task_id = _place(text)
@@ -83,7 +83,7 @@ def read_cursor(text: str | None) -> Cursor | None:
 
 
 def read_delivery_cursor(text: str | None) -> DeliveryPlace | None:
-    """Return the place among deliveries that a cursor names. Raises BadInput for what is none of ours."""
+    """Return a cursor's place among deliveries. Raises BadInput for a text that is not our cursor."""
     if text is None:
         return None
     moment, delivery_id = _place(text)
@@ -93,7 +93,7 @@ def read_delivery_cursor(text: str | None) -> DeliveryPlace | None:
 
 
 def read_limit(text: str) -> int:
-    """Return how many rows a page of a list may have at most. Raises BadInput."""
+    """Return the largest number of rows in a page of a list. Raises BadInput."""
     if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MOST_LISTED:
         raise BadInput(f"limit must be a whole number from 1 to {MOST_LISTED}.")
     return int(text)

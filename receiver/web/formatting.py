@@ -1,4 +1,4 @@
-"""How the pages put times, sizes and a task's state into words. Pure."""
+"""Formats times, sizes and a task's state for the pages. Pure."""
 
 from datetime import datetime, timedelta
 
@@ -12,8 +12,8 @@ _JUST_NOW_SECONDS = 2
 _LIKELY_FORGED = "The callback may be forged: if it is, change CALLBACK_TOKEN."
 _MAY_BE_REFUSED = "Upstream may keep no record of a submission that it refused."
 _LIKELY_ACCOUNT = (
-    "It knew none of the tasks that it was asked about lately. Most likely ACEDATACLOUD_API_TOKEN belongs to"
-    " another account than the one that submits them."
+    "It knew none of the tasks that Backstop asked about lately. Most likely ACEDATACLOUD_API_TOKEN belongs"
+    " to another account than the one that submits them."
 )
 
 
@@ -23,10 +23,10 @@ def exact(moment: datetime) -> str:
 
 
 def as_input(moment: datetime | None) -> str:
-    """Return a moment as a browser's field for one takes it; empty without one."""
+    """Return a moment as the value of a datetime-local field; "" for None."""
     if moment is None:
         return ""
-    # No finer than need be, and than a browser's field can be.
+    # Only as precise as necessary. The field supports milliseconds at most.
     finest = "milliseconds" if moment.microsecond else "seconds" if moment.second else "minutes"
     return moment.isoformat(timespec=finest)
 
@@ -34,7 +34,7 @@ def as_input(moment: datetime | None) -> str:
 def ago(moment: datetime, now: datetime) -> str:
     """Return how long ago something happened, such as `4 min ago`.
 
-    What seems to happen later only was dated by a wrong clock.
+    A moment in the future comes from a wrong clock, and the text says so.
     """
     gone = now - moment
     if gone < -SKEW:
@@ -43,13 +43,13 @@ def ago(moment: datetime, now: datetime) -> str:
 
 
 def ahead(moment: datetime, now: datetime) -> str:
-    """Return in what time something is to come, such as `in 20 s`; `just now` when that is past."""
+    """Return how far ahead something is, such as `in 20 s`; `just now` if it is past."""
     left = moment - now
     return "just now" if left.total_seconds() < _JUST_NOW_SECONDS else f"in {span(left)}"
 
 
 def span(length: timedelta) -> str:
-    """Return a length of time as people tell it: `42 s`, `4 min`, `1 h 20 min`, `3 days`."""
+    """Return a length of time for people: `42 s`, `4 min`, `1 h 20 min`, `3 days`."""
     seconds = int(length.total_seconds())
     if seconds < _MINUTE:
         return f"{seconds} s"
@@ -72,7 +72,7 @@ def lasted(length: timedelta) -> str:
 
 
 def took(length: timedelta) -> str:
-    """Return how long something took, the finer the shorter: `20 ms`, `0.7 s`, `4 min`."""
+    """Return how long something took, with more precision for short times: `20 ms`, `0.7 s`, `4 min`."""
     seconds = length.total_seconds()
     if seconds < 0.1:
         return f"{seconds * 1000:.0f} ms"
@@ -80,7 +80,7 @@ def took(length: timedelta) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes as people read it: 812 bytes, 1.2 kB, 3.4 MB."""
+    """Return a number of bytes for people: 812 bytes, 1.2 kB, 3.4 MB."""
     if count < 1000:
         return counted(count, "byte")
     return f"{count / 1000:,.1f} kB" if count < 999_950 else f"{count / 1_000_000:,.1f} MB"
@@ -92,7 +92,7 @@ def counted(count: int, noun: str, nouns: str | None = None) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """Return how much of a whole something is: `2.6 %`, `0 %`. Of nothing there is no share, but `none`."""
+    """Return a part as a percentage: `2.6 %`, `0 %`; `none` if the whole is 0."""
     if not whole:
         return "none"
     percent = 100 * part / whole
@@ -100,23 +100,23 @@ def share(part: int, whole: int) -> str:
 
 
 def shown(text: object, limit: int = 300) -> str:
-    """Return a text of somebody else's as a page may show it: callback tokens masked, cut at `limit`.
+    """Return a foreign text for a page: callback tokens masked, cut at `limit`.
 
-    A lone surrogate, which no page can be encoded with, becomes its escape.
+    Lone surrogates become escapes, as UTF-8 cannot encode them.
     """
     whole = mask_tokens(str(text).encode(errors="backslashreplace").decode())
     return whole if len(whole) <= limit else f"{whole[:limit]}…"
 
 
 def heading(task: Task) -> str:
-    """Return what a task is best known by: its prompt, else its ref, else its id."""
+    """Return a task's title: its prompt, else its ref, else its id."""
     return shown(task.prompt or task.ref or task.id)
 
 
 def trust(task: Task, knows_none: bool = False) -> str:
-    """Return what speaks for a task's status: callbacks are unsigned, the Tasks API's word counts.
+    """Explain how far a task's status can be trusted. Callbacks are unsigned; the Tasks API's word counts.
 
-    `knows_none` tells that upstream knew none of the tasks that it was asked about lately.
+    `knows_none`: upstream knew none of the tasks that we asked about lately.
     """
     if task.disputed and task.confirmed is None:
         said = f"a callback says {task.callback_status}, the Tasks API has not confirmed it in time"
@@ -134,13 +134,13 @@ def trust(task: Task, knows_none: bool = False) -> str:
         return f"Not confirmed: only a callback says so. {_MAY_BE_REFUSED}"
     if task.status in FINAL:
         return "Not confirmed: only a callback says so, and callbacks are unsigned."
-    return "Neither a callback nor the Tasks API has told of a final result."
+    return "Neither a callback nor the Tasks API has reported a final result."
 
 
 def next_lookup(task: Task, now: datetime, hindrance: str | None) -> str:
-    """Return when a task is next asked about and why then, or why it is not.
+    """Explain when the next look-up of a task is due, or why there is none.
 
-    `hindrance` is what keeps the reconciler from asking now; None when nothing does.
+    `hindrance` says why the reconciler cannot ask now; None if it can.
     """
     if task.next_lookup_at is None:
         return _why_never(task)
@@ -163,4 +163,4 @@ def _why_never(task: Task) -> str:
         return "None: Backstop gave up asking. A late callback may still settle it."
     if task.status == PENDING:
         return "None is planned."
-    return "None: the callback was taken at its word."
+    return "None: the callback's result was accepted without a look-up."

@@ -1,4 +1,4 @@
-"""GET /healthz and GET /readyz: whether the process is up, and whether the service can do its work."""
+"""GET /healthz tells whether the process is up. GET /readyz tells whether the service can do its work."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -26,7 +26,7 @@ from receiver.web.writes import KEPT, Writes
 blueprint = Blueprint("health", __name__)
 
 _READ_WITHIN_SECONDS = 2.0
-# All are told in every state, null where nothing is known.
+# The report always has all of these fields; null means unknown.
 _FIELDS = (
     *("ready", "callbacks", "refused", "database", "schema", "spooled", "set_aside"),
     *("last_run", "last_good_run", "upstream", "paused"),
@@ -35,16 +35,16 @@ _FIELDS = (
 
 @blueprint.get("/healthz")
 def healthz() -> ResponseReturnValue:
-    """200 while the process answers at all: what a platform's health check should ask for."""
+    """Answer 200 while the process runs. Platforms' health checks should use this."""
     return jsonify({"ok": True})
 
 
 @blueprint.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """200 when callbacks are kept and the schema is current, else 503; tells of the reconciler too.
+    """Report the state of the service. It answers within 4 s, whatever the database does.
 
-    It answers within 4 s, whatever the database does.
-    Reasons, addresses and error texts are told only to whoever sends the API key.
+    200: callbacks go into the database and its schema is current. 503: otherwise. The report covers the
+    reconciler too, which does not change the status. Reasons, addresses and error texts need the API key.
     """
     report: dict[str, Any] = dict.fromkeys(_FIELDS)
     intake = current_intake()
@@ -55,7 +55,7 @@ def readyz() -> ResponseReturnValue:
         "spooled": intake.spool.depth(),
         "set_aside": intake.spool.set_aside(),
     }
-    refused: Mapping[str, Refused] = intake.refused.everywhere()
+    refused: Mapping[str, Refused] = intake.refused.unrecorded()
     try:
         if not writes.hangs:
             told, refused = offload_within(_READ_WITHIN_SECONDS, partial(_of_the_ledger, intake))
@@ -71,9 +71,9 @@ def readyz() -> ResponseReturnValue:
 
 
 def _of_the_ledger(intake: Intake) -> tuple[dict[str, Any], Mapping[str, Refused]]:
-    """Return what the ledger tells, and what was refused lately."""
+    """Return the ledger's part of the report, and the requests that were refused lately."""
     if pending_migrations():
-        return {"database": "ok", "schema": "behind"}, intake.refused.everywhere()
+        return {"database": "ok", "schema": "behind"}, intake.refused.unrecorded()
     told = {"database": "ok", "schema": "current", **_reconciler(), "paused": _paused()}
     return told, intake.refused_since(utcnow() - REFUSED_TOLD_FOR)
 
@@ -85,7 +85,7 @@ def _cannot_write(writes: Writes) -> dict[str, Any]:
 
 
 def _refused(counted: Mapping[str, Refused]) -> dict[str, Any]:
-    """Return what was refused, by kind. Addresses and reasons are for whoever has the key."""
+    """Return the refused requests by kind. Addresses and reasons need the API key."""
     shown_fields = ("remote_addr", "reason") if carries_key() else ()
     return {
         kind: {
@@ -99,7 +99,7 @@ def _refused(counted: Mapping[str, Refused]) -> dict[str, Any]:
 
 
 def _paused() -> dict[str, Any] | None:
-    """Return since when upstream may not be asked, and why if the API key came; None when it may."""
+    """Return the current pause of look-ups; None without one. The reason needs the API key."""
     pause = current_pause(utcnow())
     if pause is None:
         return None
@@ -107,7 +107,7 @@ def _paused() -> dict[str, Any] | None:
 
 
 def _reconciler() -> dict[str, Any]:
-    """Return when the reconciler last ran, when it last had its answers, and whether upstream gives any."""
+    """Return the reconciler's last run, its last good run, and whether upstream answers."""
     now, last = utcnow(), queries.list_runs(1)
     return {
         "last_run": _run(last[0] if last else None, now),
@@ -125,7 +125,7 @@ def _run(run: ReconcileRun | None, now: datetime) -> dict[str, Any] | None:
 
 
 def _upstream(now: datetime) -> dict[str, Any]:
-    """Return whether upstream answers look-ups; `state` is unknown, answering, failing or paused."""
+    """Return upstream's standing. `state` is unknown, answering, failing or paused."""
     failing = queries.failing_runs(FAILING_AFTER_RUNS)
     standing = standing_of(now, current_pause(now), queries.last_answered_run(), failing)
     newest = queries.list_runs(1, asked=True) if failing else []
@@ -139,7 +139,7 @@ def _upstream(now: datetime) -> dict[str, Any]:
 
 
 def _age(moment: datetime | None, now: datetime) -> dict[str, Any]:
-    """Return how long ago something was: null where nobody knows, since it lies in the future."""
+    """Return a moment's age; null if there is no moment, or if it is in the future and so unknown."""
     in_future = moment is not None and moment > now + SKEW
     if moment is None or in_future:
         return {"age_seconds": None, "in_future": in_future}

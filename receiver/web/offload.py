@@ -1,4 +1,4 @@
-"""Asks the ledger what takes long, so that other requests are served meanwhile."""
+"""Runs slow reads of the ledger in a thread, so that other requests are served meanwhile."""
 
 import threading
 from collections.abc import Callable
@@ -16,9 +16,9 @@ Answer = TypeVar("Answer")
 
 
 def offload(query: Callable[Arguments, Answer], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
-    """Return what a function that reads the ledger returns. It runs without the request's context.
+    """Call a function that reads the ledger, without the request's context, and return its result.
 
-    Where requests are greenlets, SQLite would stop them all while it searches: a thread of its own does not.
+    Under gevent a query to SQLite would block all requests, so it runs in a native thread.
     """
     if on_postgresql() or not monkey.is_module_patched("threading"):
         return query(*args, **kwargs)
@@ -26,9 +26,9 @@ def offload(query: Callable[Arguments, Answer], *args: Arguments.args, **kwargs:
 
 
 def offload_within(seconds: float, query: Callable[[], Answer]) -> Answer:
-    """Return what a function that reads the ledger returns, in the request's context.
+    """Call a function that reads the ledger, in the request's context, and return its result.
 
-    Raises OperationalError when that takes longer, as with a server that hangs. Its thread goes on by itself
+    Raises OperationalError after `seconds`, for example when the server hangs. The thread then continues
     until its connection gives up.
     """
     answers: list[Answer] = []
@@ -38,7 +38,7 @@ def offload_within(seconds: float, query: Callable[[], Answer]) -> Answer:
     def ask() -> None:
         try:
             answers.append(query())
-        except Exception as problem:  # noqa: BLE001 - it is raised again in the request
+        except Exception as problem:  # noqa: BLE001 - raised again in the request
             problems.append(problem)
 
     asking = threading.Thread(target=ask, daemon=True)

@@ -1,8 +1,8 @@
-"""Counts the requests to callback routes that are not taken in as a whole, until the ledger can be told.
+"""Counts refused, lost and shortened callback requests in memory until they can go into the ledger.
 
-The counts are in memory, a few numbers for each kind, so that no stranger can fill anything. The processes of
-one server see each other's counts in memory that they share: while the disk is full, the page of one must
-tell what another had to refuse.
+There are only a few numbers for each kind, so that strangers cannot exhaust memory. The processes of one
+server share their counts in shared memory: while the disk is full, the page of one process must show what
+another refused.
 """
 
 import fcntl
@@ -30,29 +30,29 @@ _WRITE_WITHIN_SECONDS = 5.0
 _LOG_EVERY_SECONDS = 60.0
 _LONGEST_REASON = 200
 _SLOT = 4096  # bytes: four kinds, each with an address, one with a reason
-_WORDS = {
-    refusals.NOT_KEPT: "callbacks could be kept neither in the database nor in the spool and are lost",
-    refusals.WRONG_TOKEN: "requests came with a callback token that is not ours",
-    refusals.NO_ROUTE: "requests under /callback met no route",
-    refusals.SHORTENED: "large callbacks of tasks that nobody else names were kept by their beginning",
+_LOG_TEXTS = {
+    refusals.NOT_KEPT: "callbacks could be stored neither in the database nor in the spool and are lost",
+    refusals.WRONG_TOKEN: "requests had a callback token that is not ours",
+    refusals.NO_ROUTE: "requests under /callback matched no route",
+    refusals.SHORTENED: "large callbacks of unknown tasks were shortened to their beginning",
 }
 
 
 class Board:
-    """Memory that the processes of a server share: each writes its counts into a slot of its own.
+    """Shared memory of a server's processes. Each writes its counts into a slot of its own.
 
-    It is made before the server forks. A slot outlives its process; another takes over what it holds.
+    The server creates it before it forks. A slot outlives its process, and another process adopts its counts.
     """
 
     def __init__(self, slots: int, shared: bool = False) -> None:
         self.slots = slots
         self._memory = mmap.mmap(-1, slots * _SLOT)
-        # Whose slot it is: a lock of a byte in this file, which the system ends with the process.
-        self._locks = _nameless_file() if shared else None
+        # A process owns a slot while it locks a byte of this file. The system releases the lock at its end.
+        self._locks = _anonymous_file() if shared else None
         self._held: set[int] = set()
 
     def hold(self, slot: int) -> bool:
-        """Make a slot this process's own; False when it has an owner that lives."""
+        """Take a slot for this process. Returns False when another live process owns it."""
         if slot in self._held:
             return False
         if self._locks is not None:
@@ -63,26 +63,26 @@ class Board:
         self._held.add(slot)
         return True
 
-    def let_go(self, slot: int) -> None:
-        """Give a slot back, with what it holds."""
+    def release(self, slot: int) -> None:
+        """Release a slot without clearing it."""
         if self._locks is not None:
             fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, slot)
         self._held.discard(slot)
 
-    def take_left_behind(self) -> list[tuple[int, list[Refused]]]:
-        """Hold the slots that processes left behind which ended, and return them with their counts."""
+    def take_orphans(self) -> list[tuple[int, list[Refused]]]:
+        """Take the slots of processes that have ended, and return them with their counts."""
         filled = [slot for slot in range(self.slots) if self._memory[slot * _SLOT] and self.hold(slot)]
         return [(slot, self.read(slot)) for slot in filled]
 
     def write(self, slot: int, counted: Iterable[Refused]) -> None:
-        """Let a slot hold these counts and nothing else."""
+        """Replace a slot's counts."""
         fields = [asdict(one) for one in counted]
         text = json.dumps(fields, default=datetime.isoformat).encode() if fields else b""
         if len(text) < _SLOT:
             self._memory[slot * _SLOT : (slot + 1) * _SLOT] = text.ljust(_SLOT, b"\0")
 
     def read(self, slot: int) -> list[Refused]:
-        """Return what a slot holds; nothing when its process is just writing it."""
+        """Return a slot's counts; [] while its process is writing them."""
         text = bytes(self._memory[slot * _SLOT : (slot + 1) * _SLOT]).rstrip(b"\0")
         try:
             return [_refused(fields) for fields in json.loads(text or b"[]")]
@@ -91,21 +91,21 @@ class Board:
 
 
 class RefusedRequests:
-    """The counts of this process that are not in the ledger yet, and a view of the other processes'."""
+    """This process's counts that are not in the ledger yet, and a view of the other processes' counts."""
 
     def __init__(self, board: Board | None = None, slot: int = 0) -> None:
         self._board = board or Board(1)
         self._slot = slot
         self._board.hold(slot)
         self._waiting = refusals.total(self._board.read(slot))
-        self._moving: dict[str, Refused] = {}  # what is just being written down
-        self._lock = threading.Lock()  # never held while the database works
+        self._moving: dict[str, Refused] = {}  # being written to the ledger now
+        self._lock = threading.Lock()  # never held during a database call
         self._writing = threading.Lock()
         self._logged_at: dict[str, float] = {}  # by kind; monotonic
-        self._unlogged: dict[str, Refused] = {}  # what came since
+        self._unlogged: dict[str, Refused] = {}  # counted since then
 
     def join(self, board: Board) -> None:
-        """Share a board with other processes, from now on, if it has a free slot."""
+        """Share a board with other processes from now on, if it has a free slot."""
         slot = next((slot for slot in range(board.slots) if board.hold(slot)), None)
         if slot is not None:
             with self._lock:
@@ -113,7 +113,7 @@ class RefusedRequests:
                 self._add(board.read(slot))
 
     def note(self, kind: str, remote_addr: str | None, reason: str | None = None) -> None:
-        """Count one request. The log tells of it once a minute at most."""
+        """Count one request. Each kind is logged once a minute at most."""
         now = utcnow()
         one = Refused(
             kind,
@@ -128,17 +128,17 @@ class RefusedRequests:
             self._unlogged = refusals.total([*self._unlogged.values(), one])
         self.log_rest()
 
-    def everywhere(self) -> dict[str, Refused]:
-        """Return what no process has written down yet, by kind."""
+    def unrecorded(self) -> dict[str, Refused]:
+        """Return the counts of all processes that are not in the ledger yet, by kind."""
         slots = range(self._board.slots)
         return refusals.total(one for slot in slots for one in self._board.read(slot))
 
-    def write_down(self) -> None:
-        """Move the counts into the ledger. Raises what keeps it from taking them; then they stay here."""
+    def record(self) -> None:
+        """Move the counts into the ledger. If that raises an error, they stay here."""
         if not self._writing.acquire(timeout=_WRITE_WITHIN_SECONDS):
-            return  # another thread is at it, and its database hangs
+            return  # another thread is writing them, and the database hangs
         try:
-            self._take_over()
+            self._adopt_orphans()
             with self._lock:
                 self._moving, self._waiting = self._waiting, {}
             if self._moving:
@@ -152,7 +152,7 @@ class RefusedRequests:
             self._writing.release()
 
     def log_rest(self) -> None:
-        """Log what came since the last line about it, where that is a minute ago."""
+        """Log the requests counted since the last log line of their kind, if that is a minute old."""
         with self._lock:
             rest = {kind: one for kind, one in self._unlogged.items() if self._may_log(kind)}
             for kind in rest:
@@ -160,12 +160,12 @@ class RefusedRequests:
         for one in rest.values():
             self._log(one)
 
-    def _take_over(self) -> None:
-        for slot, counted in self._board.take_left_behind():
+    def _adopt_orphans(self) -> None:
+        for slot, counted in self._board.take_orphans():
             with self._lock:
                 self._add(counted)
             self._board.write(slot, [])
-            self._board.let_go(slot)
+            self._board.release(slot)
 
     def _add(self, counted: Iterable[Refused]) -> None:
         self._waiting = refusals.total([*self._waiting.values(), *counted])
@@ -179,28 +179,28 @@ class RefusedRequests:
         self._logged_at[one.kind] = time.monotonic()
         level = logging.ERROR if one.kind == refusals.NOT_KEPT else logging.WARNING
         why = f": {one.reason}" if one.reason else ""
-        log.log(level, "%s; %d, the last from %s%s", _WORDS[one.kind], one.requests, one.remote_addr, why)
+        log.log(level, "%s; %d, the last from %s%s", _LOG_TEXTS[one.kind], one.requests, one.remote_addr, why)
 
 
-def write_down_while_running(refused: RefusedRequests) -> None:
-    """Move the counts into the ledger every few seconds, in a thread that ends with the process."""
+def record_while_running(refused: RefusedRequests) -> None:
+    """Start a daemon thread that moves the counts into the ledger every few seconds."""
 
     def work() -> None:
         while True:
             time.sleep(WRITE_EVERY_SECONDS)
             refused.log_rest()
             try:
-                refused.write_down()
+                refused.record()
             except (*DATABASE_ERRORS, OSError):
-                pass  # /readyz, the pages and the log tell of the database; the counts wait here
+                pass  # /readyz, the pages and the log report the database's problem; the counts wait here
             except Exception:
-                log.exception("What was refused cannot be written down.")
+                log.exception("The counts of refused requests cannot be recorded.")
 
     threading.Thread(target=work, name="refused", daemon=True).start()
 
 
-def _nameless_file() -> int:
-    if hasattr(os, "memfd_create"):  # on Linux, where it needs no disk, which may be full
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):  # Linux; it needs no disk, which may be full
         return os.memfd_create("backstop-refused")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

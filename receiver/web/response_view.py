@@ -1,4 +1,4 @@
-"""What a task's response holds, made ready for a page: links that are safe to follow, texts, printed JSON."""
+"""Prepares a task's response for a page: safe links, texts and indented JSON."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ _MOST_CHARACTERS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An address that a browser may be sent to."""
+    """An address that is safe to link to."""
 
     name: str
     url: str
@@ -30,7 +30,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The readable parts of a response; `image` and `video` are what a page may load by itself."""
+    """The readable parts of a response. A page may load `image` and `video` without a click."""
 
     image: str | None
     video: str | None
@@ -41,9 +41,9 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Verbatim:
-    """A delivery's headers, and its body as text, in which `not_text` places are no UTF-8 but escapes.
+    """A delivery's headers and its body as text. `not_text` bytes were not UTF-8 and are escaped.
 
-    `indented` is the body's JSON made readable; None when it is no JSON.
+    `indented` is the body's JSON with indentation; None if the body is not JSON.
     """
 
     headers: tuple[tuple[str, str], ...]
@@ -54,17 +54,14 @@ class Verbatim:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Upstream's error, in clear."""
+    """Upstream's error."""
 
     code: str
     message: str
 
 
 def contents_of(task: Task, stand_in: str | None = None) -> Contents:
-    """Return the readable parts of a task's response; what is no safe link is left out of the links.
-
-    See `loadable` for the stand-in.
-    """
+    """Return the readable parts of a task's response, without unsafe links. See `loadable` for `stand_in`."""
     response = _object(task.response)
     return Contents(
         image=loadable(_image(response), stand_in) if is_upstreams(task) else None,
@@ -76,22 +73,22 @@ def contents_of(task: Task, stand_in: str | None = None) -> Contents:
 
 
 def image_of(task: Task) -> str | None:
-    """Return the address of a task's image, if that is safe to link to."""
+    """Return the address of a task's image; None without one that is safe to link to."""
     return safe_url(_image(_object(task.response)))
 
 
 def is_upstreams(task: Task) -> bool:
-    """Tell whether a task's response is upstream's own word that it succeeded, and no callback's alone."""
+    """Tell whether a task's success was confirmed by a look-up, and so is not a callback's word alone."""
     return bool(task.lookup_status == SUCCEEDED)
 
 
 def thumbnail_of(task: Task, stand_in: str | None = None) -> str | None:
-    """Return the address from which a page may load a task's image; see `loadable` for the stand-in."""
+    """Return the address from which a page may load a task's image. See `loadable` for `stand_in`."""
     return loadable(_image(_object(task.response)), stand_in) if is_upstreams(task) else None
 
 
 def failure_of(task: Task) -> Failure | None:
-    """Return why a task failed, if upstream told."""
+    """Return why a task failed; None if upstream did not say."""
     error = _object(task.error)
     code, message = error.get("code"), error.get("message")
     if code is None and message is None:
@@ -100,7 +97,7 @@ def failure_of(task: Task) -> Failure | None:
 
 
 def verbatim(delivery: Delivery, secrets: Sequence[str]) -> Verbatim:
-    """Return what came, whole and unpacked, but for callback tokens and `secrets`."""
+    """Return a delivery whole and decompressed, with callback tokens and `secrets` masked."""
     told = json.loads(delivery.headers)
     body = unpacked(bytes(delivery.body), told)
     headers = tuple((str(name), _without(secrets, shown(value, 8192))) for name, value in told)
@@ -111,7 +108,7 @@ def verbatim(delivery: Delivery, secrets: Sequence[str]) -> Verbatim:
 
 
 def unpacked(body: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
-    """Return a body as text that people read: what a compressed one holds, where that can be told."""
+    """Return a body decompressed; as it is if that fails."""
     try:
         return decoded(body, headers, LARGEST)
     except Unreadable:
@@ -124,14 +121,14 @@ def problem_of(delivery: Delivery) -> str:
 
 
 def printed(text: str | None) -> str | None:
-    """Return strict JSON with indentation, in full up to a length that a browser bears."""
+    """Return strict JSON with indentation, cut at a length that a browser can display."""
     if text is None:
         return None
     return shown(json.dumps(json.loads(text), indent=2, ensure_ascii=False), _MOST_CHARACTERS)
 
 
 def safe_url(value: object) -> str | None:
-    """Return `value` if it is an http or https address, else None: a `javascript:` link would run here."""
+    """Return `value` if it is an http(s) address, else None: a `javascript:` link would run a script."""
     if not isinstance(value, str) or not value.isprintable() or " " in value:
         return None
     try:
@@ -142,9 +139,9 @@ def safe_url(value: object) -> str | None:
 
 
 def loadable(value: object, stand_in: str | None = None) -> str | None:
-    """Return `value` if a page may load it by itself, without a click: an https address.
+    """Return `value` if a page may load it without a click, else None. It must be an https address.
 
-    `stand_in` is the origin of a program on this machine that stands in for upstream: it has no https.
+    `stand_in` is the origin of a local stand-in for upstream, for which http is allowed.
     """
     url = safe_url(value)
     if url is None:
@@ -153,7 +150,7 @@ def loadable(value: object, stand_in: str | None = None) -> str | None:
 
 
 def stand_in_of(api_base_url: str) -> str | None:
-    """Return upstream's origin if upstream is a program on this machine that is asked over plain http."""
+    """Return upstream's origin if it is a stand-in on this machine with plain http, else None."""
     parts = urlsplit(api_base_url)
     return _origin(api_base_url) if parts.scheme == "http" and parts.hostname in _THIS_MACHINE else None
 
@@ -175,7 +172,7 @@ def _indented(body: bytes, secrets: Sequence[str]) -> str | None:
     except ValueError:
         return None
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    return shown(_without(secrets, text), _MOST_CHARACTERS)  # masked first: what is cut could not be found
+    return shown(_without(secrets, text), _MOST_CHARACTERS)  # mask first: cutting could split a secret
 
 
 def _links(response: dict[str, Any]) -> Iterable[Link]:
@@ -193,7 +190,7 @@ def _links(response: dict[str, Any]) -> Iterable[Link]:
 
 
 def _places(response: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return where results stand: in the response, in its `data`, or in each member of that."""
+    """Return the objects that may hold results: the response, its `data` and `content`, members of `data`."""
     data = response.get("data")
     inner = [*_list(data), data, response.get("content")]
     return [response, *(place for place in inner if isinstance(place, dict))]

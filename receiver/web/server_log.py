@@ -6,7 +6,7 @@ from receiver.logs import RedactingFormatter
 
 
 class RedactingLogger(Logger):  # type: ignore[misc]  # gunicorn has no type hints
-    """Masks callback tokens: access logs and complaints about bad requests print the request's path."""
+    """Masks callback tokens: gunicorn logs requests' paths, which hold them."""
 
     def setup(self, cfg: object) -> None:
         super().setup(cfg)

@@ -1,4 +1,4 @@
-"""Signing in and out, and the callback URL for whoever has signed in and asks for it."""
+"""Signing in and out, and showing the callback URL to a visitor who has signed in."""
 
 import logging
 
@@ -15,7 +15,7 @@ blueprint.before_request(auth.require_form_of_ours)
 
 @blueprint.get("/sign-in")
 def show_sign_in() -> ResponseReturnValue:
-    """Show the form to sign in: 200; 303 to the overview for whoever has."""
+    """Show the sign-in form: 200. 303 to the overview for a visitor who has signed in."""
     if auth.has_session():
         return redirect(url_for("overview.show"), 303)
     return render_template("sign_in.html", following=_following(request.args.get("next", "")))
@@ -23,24 +23,24 @@ def show_sign_in() -> ResponseReturnValue:
 
 @blueprint.post("/sign-in")
 def sign_in() -> ResponseReturnValue:
-    """Sign in by the API key: 303 to the page that was asked for. 401 with the form for a wrong key."""
+    """Sign in with the API key: 303 to the page that was asked for. 401 with the form: a wrong key."""
     following = _following(request.form.get("next", ""))
     if auth.sign_in(request.form.get("key", "").strip()):
         return redirect(following, 303)
-    log.warning("Somebody at %s gave a wrong API key to sign in.", request.remote_addr)
+    log.warning("Sign-in with a wrong API key from %s.", request.remote_addr)
     return render_template("sign_in.html", following=following, refused=True), 401
 
 
 @blueprint.post("/sign-out")
 def sign_out() -> ResponseReturnValue:
-    """Forget the visitor: 303 to the form to sign in."""
+    """End the visitor's session: 303 to the sign-in form."""
     auth.sign_out()
     return redirect(url_for("sign_in.show_sign_in"), 303)
 
 
 @blueprint.post("/callback-url")
 def tell_callback_url() -> ResponseReturnValue:
-    """Tell the callback URL, secret included, to whoever presses the button: 200 as text."""
+    """Return the callback URL with its secret token: 200 as text. 401: not signed in."""
     auth.require_visitor()
     token = current_settings().callback_tokens[0]
     return Response(f"{address()}/callbacks/{token}\n", mimetype="text/plain")
@@ -48,11 +48,11 @@ def tell_callback_url() -> ResponseReturnValue:
 
 @blueprint.get("/favicon.ico")
 def show_icon() -> ResponseReturnValue:
-    """Send the icon, which browsers ask for here when what they show is no page: 200."""
+    """Send the icon: 200. Browsers request this path when they show something other than a page."""
     return current_app.send_static_file("favicon.svg")
 
 
 def _following(path: str) -> str:
-    """Return where to go after signing in: a path of ours, or the overview."""
+    """Return where to go after sign-in: `path` if it is on this site, else the overview."""
     ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
     return path if ours else url_for("overview.show")

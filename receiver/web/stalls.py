@@ -1,8 +1,8 @@
-"""Ends the requests of clients that have stopped in the middle of a body.
+"""Ends requests whose bodies take too long to arrive.
 
-The server reads bodies without a time-out, so that such clients would pile up for ever. A time-out of the
-socket would not help against one that sends a byte now and then; therefore one thread of the process looks
-after all bodies that are being read, and ends the reading of those that take too long.
+The server reads bodies without a time-out, so stalled clients would accumulate. A socket time-out does not
+help against a client that sends a byte now and then. So one thread watches all bodies that are being read,
+and ends those that take too long.
 """
 
 import socket
@@ -29,14 +29,14 @@ class StallGuard:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Guard the reading of the present request's body: when it takes too long, that is its end."""
+        """Limit the time to read the current request's body, within the block. The body then ends early."""
         connection: socket.socket | None = request.environ.get("gunicorn.socket")
         if connection is None:  # another server
             yield
             return
-        if self._thread is None:  # not before: a thread does not survive the server's fork
+        if self._thread is None:  # no earlier, as a thread does not survive the server's fork
             self._start()
-        # Without a lock, as each step of it is one of the dictionary's: a lock would cost every callback.
+        # No lock, which would slow every callback: each access to the dictionary is atomic.
         self._deadlines[connection] = time.monotonic() + READ_WITHIN_SECONDS
         try:
             yield

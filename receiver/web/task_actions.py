@@ -1,4 +1,4 @@
-"""What the API and the pages do with a task."""
+"""Actions on tasks that the API and the pages share."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ MOST_ACKNOWLEDGED = 1000
 
 
 def acknowledge_or_409(task_id: str) -> Task:
-    """Acknowledge a task's dispute and return the task. 404 when there is none, 409 without a dispute."""
+    """Acknowledge a task's dispute and return the task. 404: no such task. 409: it is not disputed."""
     find_or_404(task_id)
     store.acknowledge([task_id], utcnow())
     task = find_or_404(task_id)
@@ -26,14 +26,14 @@ def acknowledge_or_409(task_id: str) -> Task:
 
 
 def acknowledge_listed(wanted: TaskFilter) -> tuple[int, bool]:
-    """Acknowledge the newest disputes that a filter holds; return how many, and whether there are more."""
+    """Acknowledge the newest disputes that match a filter. Return how many, and whether there are more."""
     wanted = replace(wanted, disputed=None, acknowledged=False)
     task_ids, more = offload(find_ids, wanted, MOST_ACKNOWLEDGED)
     return store.acknowledge(task_ids, utcnow()), more
 
 
 def find_or_404(task_id: str) -> Task:
-    """Return the task, or raise the 404 that says there is none."""
+    """Return the task. 404: we never heard of it."""
     task = queries.find_task(task_id) if is_storable(task_id) else None
     if task is None:
         raise NotFound("No such task: it was never registered, and no callback named it.")

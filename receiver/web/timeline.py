@@ -1,4 +1,4 @@
-"""What happened to a task, in order, for the API and for its page."""
+"""A task's history in order, for the API and for its page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from receiver.ledger.evidence import ABSENT
 from receiver.ledger.models import Delivery, Lookup, Task
 from receiver.upstream.results import FINAL, PENDING
 
-_CONSEQUENCES = {"settled", "gave_up", "disputed", "changed"}  # they follow what happened at the same moment
+_CONSEQUENCES = {"settled", "gave_up", "disputed", "changed"}  # sorted after their causes of the same moment
 _WITNESSES = {"callback": "a callback", "lookup": "a look-up"}
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One moment of a task; `name` is a word for programs, `detail` a line for people."""
+    """An event in a task's history. `name` is for programs, `detail` for people."""
 
     at: datetime
     name: str
@@ -24,7 +24,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What one witness, `callback` or `upstream`, says became of a task; `response` is JSON text."""
+    """What one witness, `callback` or `upstream`, says about a task. `response` is JSON text."""
 
     witness: str
     status: str | None
@@ -33,7 +33,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Upstream's final answer about a task became another one."""
+    """A change of upstream's final answer about a task."""
 
     at: datetime
     before: str
@@ -41,7 +41,7 @@ class Change:
 
 
 def upstream_changed(lookups: Sequence[Lookup]) -> list[Change]:
-    """Return when upstream's final answer about one task was not the one before it, oldest first."""
+    """Return the changes of upstream's final answer about one task, oldest first."""
     final = sorted((one for one in lookups if one.verdict in FINAL), key=lambda one: one.id)
     return [
         Change(after.answered_at, before.verdict, after.verdict)
@@ -51,7 +51,7 @@ def upstream_changed(lookups: Sequence[Lookup]) -> list[Change]:
 
 
 def versions(task: Task) -> list[Version]:
-    """Return what callbacks and what upstream say of a disputed task; nothing of one that is not."""
+    """Return what callbacks and what upstream say about a disputed task; [] for any other task."""
     if not task.disputed:
         return []
     return [
@@ -95,7 +95,7 @@ def _dispute_event(task: Task, deliveries: Sequence[Delivery], lookups: Sequence
         return Event(task.doubted_at or task.created_at, "disputed", doubt)
     told = [delivery.received_at for delivery in deliveries if delivery.verdict == task.callback_status]
     answered = [lookup.answered_at for lookup in lookups if lookup.verdict == task.lookup_status]
-    # When the later of the two was first heard; rows of long ago are pruned.
+    # The dispute began when the later of the two witnesses first spoke. Old rows may be pruned.
     heard = [min(times) for times in (told, answered) if times]
     detail = f"disputed: a callback says {task.callback_status}, upstream says {task.lookup_status}"
     return Event(max(heard, default=task.settled_at or task.created_at), "disputed", detail)

@@ -1,7 +1,7 @@
-"""The worker that serves requests: no client can hold it, and callbacks keep a share of it.
+"""The gunicorn worker. It reserves capacity for callbacks, and no client can block it.
 
-Reading a request is bounded elsewhere: heads by gunicorn's `keepalive`, bodies by `stalls`. What only waits
-gives way to what comes (`connections`).
+Other limits are elsewhere: gunicorn's `keepalive` limits the time for a request's head, `stalls` the time for
+its body. Idle connections make room for new ones (`connections`).
 
 See "Processes" in docs/design.md.
 """
@@ -24,14 +24,14 @@ from receiver.web.background import Background, StartScheduler
 from receiver.web.connections import Connections
 from receiver.web.refused import Board
 
-# Above all that a callback may wait for: its body (8 s), the database (10 s) and the spool (8 s).
+# More than a callback may wait in total: for its body (8 s), the database (10 s) and the spool (8 s).
 ANSWER_WITHIN_SECONDS = 40.0
-# A client that acknowledges nothing is gone; what was sent to it need not be kept longer.
+# A client that acknowledges nothing for so long is gone, and data sent to it can be dropped.
 _UNACKNOWLEDGED_MS = 15_000
-# They take as long as the ledger is large: each piece has the time of an answer.
+# Exports of the whole ledger may take long. The limit applies to each part that is sent.
 _STREAMED = ("/tasks.csv", "/tasks.jsonl")
 _CALLBACKS, _HEALTH = "/callbacks/", "/healthz"
-_FOR_HEALTH = 20  # a platform restarts what does not answer its checks
+_FOR_HEALTH = 20  # reserved for health checks: a platform restarts a machine that does not answer them
 _FULL_WITHIN_SECONDS = 1.0
 _WITHOUT_TURNS, _TURN_SECONDS = 20, 0.005
 _LOG_EVERY_SECONDS = 60.0
@@ -41,7 +41,7 @@ _FULL = (
 
 
 class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type hints
-    """A gevent worker whose requests end in time, and in which others than callbacks are limited."""
+    """A gevent worker that ends slow requests, and limits how many requests other than callbacks run."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -55,22 +55,22 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         self._background: Background | None = None
 
     def start_background(self, settings: Settings, start_scheduler: StartScheduler | None) -> None:
-        """Start what runs beside the requests: in the worker, since threads do not survive a fork."""
+        """Start the background threads: here in the worker, as threads do not survive a fork."""
         self._background = Background(self.wsgi, settings, start_scheduler)
         self._background.start(self.board or Board(1))
 
     def stop_background(self) -> None:
-        """End what runs beside the requests, in a worker that has begun it."""
+        """Stop the background threads if this process started them."""
         if self._background and self.pid == os.getpid():
             self._background.stop()
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
-        """Serve a connection."""
+        """Serve a connection until it ends."""
         with self._connections.open(client):
             super().handle(listener, client, addr)
 
     def notify(self) -> None:
-        """Send the heartbeat, each second, and end connections that wait or take too long."""
+        """Send the heartbeat, each second, and close connections that wait or take too long."""
         self.tmp.notify()
         if self.alive and self.ppid != os.getppid():
             self.log.info("The master is gone: the worker ends when its requests are finished.")
@@ -88,7 +88,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         self.handle_exit(sig, frame)
 
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
-        """Answer one request. OSError when its client does not take the answer in time."""
+        """Answer one request. Raises OSError when the client does not read the answer in time."""
         is_streamed = req.path in _STREAMED
         with self._connections.serving(sock, math.inf if is_streamed else ANSWER_WITHIN_SECONDS):
             sock.settimeout(ANSWER_WITHIN_SECONDS if is_streamed else None)
@@ -107,7 +107,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         self._others += 1
         try:
             self._answer(listener_name, req, sock, addr)
-            # Clients that send many requests at once take turns, the longer the more they are.
+            # Back-pressure: the more requests are in progress, the later a connection's next one is read.
             gevent.sleep(_TURN_SECONDS * max(self._others - _WITHOUT_TURNS, 0))
         finally:
             self._others -= 1
@@ -116,7 +116,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         now = time.monotonic()
         if now - self._logged_full_at >= _LOG_EVERY_SECONDS:
             self._logged_full_at = now
-            text = "Pages and the API are answered 503: %d requests are in progress. Callbacks are taken in."
+            text = "Pages and the API answer 503: %d requests are in progress. Callbacks are still received."
             self.log.warning(text, self._others)
 
     @cached_property
@@ -124,19 +124,19 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         return frozenset(self.wsgi.extensions["backstop"].callback_tokens)
 
     def _is_callback(self, path: str) -> bool:
-        # With a token of ours: anybody can send requests to this route.
+        # Only with our token: anybody can send requests to this path.
         path = "/" + unquote(path).lstrip("/")
         return path.startswith(_CALLBACKS) and path.split("/", 3)[2] in self._tokens
 
     def _answer(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
         try:
             super().handle_request(listener_name, req, sock, addr)
-        except TimeoutError:  # of the socket, or of the system's patience with what is not acknowledged
+        except TimeoutError:  # of the socket, or TCP_USER_TIMEOUT
             raise _client_gone() from None
 
 
 def end_silent_readers(listener: socket.socket) -> None:
-    """Have the system end accepted connections whose peer acknowledges nothing, where it can (Linux)."""
+    """Let the system close accepted connections whose peer acknowledges nothing. Only Linux can do that."""
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None and listener.family in {socket.AF_INET, socket.AF_INET6}:
         with contextlib.suppress(OSError):
@@ -144,5 +144,5 @@ def end_silent_readers(listener: socket.socket) -> None:
 
 
 def _client_gone() -> ConnectionResetError:
-    # gunicorn closes the connection then, and logs nothing.
-    return ConnectionResetError(errno.ECONNRESET, "the client does not take its answer")
+    # On this error gunicorn closes the connection without a log line.
+    return ConnectionResetError(errno.ECONNRESET, "the client does not read its answer")

@@ -208,7 +208,7 @@ class TestTasks:
     def test_it_tells_how_many_match_where_that_is_cheap(self, open_browser):
         page = open_browser()
         page.goto("/tasks?status=failed")
-        expect(page.locator(".matching")).to_have_text("3 tasks are like that.")
+        expect(page.locator(".matching")).to_have_text("3 tasks match.")
         page.goto("/tasks?type=imagine")
         expect(page.locator(".matching")).to_have_count(0)
 
@@ -390,7 +390,7 @@ def test_times_are_the_visitors_and_utc_on_hover(open_browser, backstop):
 @pytest.mark.usefixtures("busy")
 def test_everything_works_without_scripts(open_browser, backstop):
     page = open_browser(java_script_enabled=False)
-    page.get_by_role("button", name="Show it whole").click()
+    page.get_by_role("button", name="Show it in full").click()
     assert page.locator("body").inner_text().strip() == backstop.callback_url
     page.goto("/tasks?status=pending")
     assert shown_tasks(page) == ["waiting"]
@@ -442,7 +442,7 @@ def test_a_page_on_a_day_without_its_database_says_what_to_do(open_browser, back
         backstop.stop(process)
     backstop.start_web()
     assert page.goto("/").status == 503
-    expect(page.get_by_text("See that the database runs and can be reached.")).to_be_visible()
+    expect(page.get_by_text("Check that the database runs and can be reached.")).to_be_visible()
     assert complaints(page) == []
     open_browser.wrong.clear()
 

@@ -99,7 +99,7 @@ def test_every_page_that_refreshes_itself_tells_when_the_web_process_is_dead_and
     for page in pages:
         page.evaluate("window.stayed = true")
         in_time(page, tells(page, "No answer from Backstop since", NO_ANSWER))
-        expect(page.get_by_role("alert")).to_contain_text("what is shown is from then")
+        expect(page.get_by_role("alert")).to_contain_text("this page is from then")
         assert background(page, "#unanswered") == RED
         assert complaints(page) == []
     assert background(overview, "h1.summary") != GREEN

@@ -121,7 +121,7 @@ def test_a_direct_url_is_one_of_postgresql():
     for bad in ("sqlite:///a.db", "postgresql://host", "postgresql://u:p@h:port/n"):
         with pytest.raises(SettingsError, match="DIRECT_DATABASE_URL"):
             read(DATABASE_URL=url, DIRECT_DATABASE_URL=bad)
-    with pytest.raises(SettingsError, match="DIRECT_DATABASE_URL must be the database of DATABASE_URL"):
+    with pytest.raises(SettingsError, match="DIRECT_DATABASE_URL must lead to the database of DATABASE_URL"):
         read(DIRECT_DATABASE_URL=url)
 
 
@@ -210,7 +210,7 @@ def test_a_database_that_a_platform_throws_away_is_refused_with_what_to_type(pla
     variables, remedy = PLATFORMS[platform]
     with pytest.raises(SettingsError) as stopped:
         read(**variables, DATABASE_URL=database_url)
-    assert f"DATABASE_URL is a SQLite file on a disk that {platform} throws away" in str(stopped.value)
+    assert f"DATABASE_URL is a SQLite file on a disk that {platform} discards" in str(stopped.value)
     assert remedy in str(stopped.value)
 
 

@@ -1,4 +1,4 @@
-"""What goes back over the wire: whole answers, and the ones that are cut short or never come."""
+"""HTTP answers: whole ones, and those that are cut short or never come."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ JSON_HEADERS = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class Answer:
-    """One HTTP answer; `fate` says how much of it the caller gets to see."""
+    """One HTTP answer. `fate` says how much of it the caller receives."""
 
     status: int
     body: bytes
@@ -19,7 +19,7 @@ class Answer:
 
     @property
     def label(self) -> str:
-        """Name this answer in the statistics: its status, or what became of it."""
+        """Name this answer for the statistics: its status or its fate."""
         return str(self.status) if self.fate == "whole" else self.fate
 
 

@@ -1,4 +1,4 @@
-"""The sender of callbacks: each goes out once, as `requests.post(callback_url, json=body)` would send it."""
+"""Sends callbacks, each once, as `requests.post(callback_url, json=body)` would send it."""
 
 import base64
 import contextlib
@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from .records import Records, Task
 
-# A patient sender, yet one that a stand-in shutting down can outlive.
+# Patient, but shorter than the stand-in's own shutdown.
 TIMEOUT_SECONDS = 30
 MAX_SENDERS = 64
 MAX_REDIRECTS = 30
@@ -25,7 +25,7 @@ HEADERS = {
 
 
 class Sender:
-    """A bounded pool of threads; only the callbacks of one and the same task keep their order."""
+    """A bounded pool of threads. Only callbacks of the same task keep their order."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -37,7 +37,7 @@ class Sender:
         self._stopped = False
 
     def send_from(self, task: Task) -> None:
-        """Send everything in the task's outbox, soon and in another thread; for the scheduler alone."""
+        """Send everything in the task's outbox soon, in another thread. Only the scheduler may call it."""
         self._waiting.put(task)
         if not self._idle.acquire(blocking=False) and len(self._threads) < MAX_SENDERS:
             thread = threading.Thread(target=self._run, name="stand-in sender", daemon=True)
@@ -45,7 +45,7 @@ class Sender:
             thread.start()
 
     def stop(self) -> None:
-        """Break off what is under way; what waits is never sent."""
+        """Abort callbacks in flight. Waiting ones are never sent."""
         with self._lock:
             self._stopped = True
             for plug in filter(None, self._open):
@@ -67,7 +67,7 @@ class Sender:
             self._idle.release()
 
     def _post(self, url: str, body: bytes) -> tuple[int | None, str | None]:
-        # Like upstream: whatever goes wrong is written down and dropped, nothing is tried again.
+        # As upstream does: record any error and drop the callback; never retry.
         try:
             return self._follow(url, body), None
         except (OSError, HTTPException, ValueError) as problem:
@@ -87,7 +87,7 @@ class Sender:
     def _exchange(self, method: str, url: str, body: bytes) -> tuple[int, str | None]:
         parts = urlsplit(url)
         connection = _connection(parts)
-        # Kept apart from the connection, which lets go of its socket when the answer ends with it.
+        # Keep the socket here: the connection drops its reference when the answer ends the connection.
         plug: socket.socket | None = None
         try:
             connection.connect()

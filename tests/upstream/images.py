@@ -1,4 +1,4 @@
-"""Small real pictures made on the spot, so that tests and screenshots show some without the internet."""
+"""Generates small real pictures, so that tests and screenshots need no internet."""
 
 import hashlib
 import struct
@@ -10,7 +10,7 @@ SIDE = 256
 
 @lru_cache(maxsize=128)
 def png(name: str) -> bytes:
-    """Draw a gradient whose colours depend on the name alone."""
+    """Draw a gradient whose colours depend only on the name."""
     colours = hashlib.sha256(name.encode()).digest()
     red, blue = _ramp(colours[0], colours[1]), _ramp(colours[2], colours[3])
     rows = bytearray()

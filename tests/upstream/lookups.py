@@ -1,4 +1,4 @@
-"""The Tasks API: what a look-up call is answered, and the faults it can run into."""
+"""The Tasks API: answers to look-up calls, and their faults."""
 
 import email.utils
 import gzip
@@ -19,7 +19,7 @@ from .records import Records
 from .tasks import Json, draw_uuid
 
 DEFAULT_LIMIT = 12
-# Calls beyond this many are forgotten, oldest first; the counts go on.
+# How many calls are kept. Older ones are dropped, but still counted.
 MAX_CALLS = 5_000
 NOTHING_KNOWN = b'{"items": [], "count": 0}'
 BAD_GATEWAY = (
@@ -30,7 +30,7 @@ BAD_GATEWAY = (
 
 @dataclass(frozen=True)
 class Call:
-    """One look-up call as received: `body` is None when it was not JSON, header names are in lower case."""
+    """One look-up call as received. `body` is None if it was not JSON. Header names are in lower case."""
 
     at: float
     headers: dict[str, str]
@@ -49,7 +49,7 @@ class Lookups:
         self._calls = self._ids = self._max_ids = self._in_flight = self._max_in_flight = 0
 
     def respond_next(self, answer: Answer, times: int) -> None:
-        """Queue an answer that the next calls get whatever they ask."""
+        """Queue an answer for the next calls, whatever they ask."""
         with self._lock:
             self._scripted.extend([answer] * times)
 
@@ -65,7 +65,7 @@ class Lookups:
             }
 
     def answer(self, headers: Mapping[str, str], raw: bytes, refusal: Answer | None) -> Answer:
-        """Answer one call, taking as long as upstream would; `refusal` is what its credentials deserve."""
+        """Answer one call, as slowly as upstream would. `refusal` is the error for its credentials, if any."""
         with self._flight():
             body = _parsed(raw)
             number, scripted = self._receive(Call(time.time(), dict(headers), body))
@@ -89,7 +89,7 @@ class Lookups:
                 self._in_flight -= 1
 
     def _receive(self, call: Call) -> tuple[int, Answer | None]:
-        """Count the call, also when it is about to fail: it was asked."""
+        """Count the call, even if it is about to fail."""
         ids, trace_ids = _asked(call.body)
         self._records.count_lookups({*ids, *self._records.ids_of_traces(trace_ids)})
         with self._lock:
@@ -109,7 +109,7 @@ class Lookups:
         return replace(answer, fate="hang") if fault == "rate_hang" else answer
 
     def _shaped(self, number: int, answer: Answer) -> Answer:
-        """Return an answer as upstream's services differ in giving it."""
+        """Return an answer in the form of the service, as services differ."""
         options, rng = self._options, random.Random(f"{self._options.seed}:shape:{number}")
         is_packed, is_empty = rng.random() < options.packed, rng.random() < options.empty_unknown
         if answer.body == NOTHING_KNOWN and is_empty:
@@ -123,14 +123,14 @@ class Lookups:
 
 
 def account_error(options: Options) -> Answer | None:
-    """Return the error that the whole account runs into, if one is set."""
+    """Return the error for the whole account, if one is set."""
     if (code := options.account_error) is None:
         return None
     return error_answer(ACCOUNT_ERRORS[code], code, f"The account cannot be served: {code}.")
 
 
 def answer_lookup(records: Records, options: Options, body: Any) -> Answer:
-    """Answer `retrieve` and `retrieve_batch`, apart from any fault."""
+    """Answer `retrieve` and `retrieve_batch` without faults."""
     action = body.get("action", "retrieve") if isinstance(body, dict) else None
     if action not in ("retrieve", "retrieve_batch"):
         return bad_request(f"The action {action!r} is not supported.")
@@ -142,7 +142,7 @@ def answer_lookup(records: Records, options: Options, body: Any) -> Answer:
     if action == "retrieve":
         if not ids and not trace_ids:
             return bad_request("Either `id` or `trace_id` is required.")
-        # A trace id may belong to several tasks: the newest is meant.
+        # A trace id may belong to several tasks: take the newest.
         found = records.find(ids or records.ids_of_traces(trace_ids)[-1:])
         return json_answer(found[0] if found else {})
     items = _batch(records, options, body)
@@ -174,7 +174,7 @@ def _rank(seed: int, task_id: str) -> bytes:
 
 
 def _asked(body: Any) -> tuple[list[str], list[str]]:
-    """Return the ids and the trace ids a call asks about, each once; junk is left out."""
+    """Return the ids and the trace ids that a call asks about, without duplicates and junk."""
     if not isinstance(body, dict):
         return [], []
     if body.get("action", "retrieve") == "retrieve":
@@ -188,7 +188,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _problem(body: Json) -> str | None:
-    """Say what is wrong with a look-up; None means nothing."""
+    """Return what is wrong with a look-up; None if nothing is."""
     for name in ("ids", "trace_ids"):
         value = body.get(name)
         if value is not None and not (
@@ -232,7 +232,7 @@ def _fault_answer(fault: str, trace_id: str, retry_after: float | str) -> Answer
 
 def _wait(retry_after: float | str) -> str:
     if retry_after == "date":
-        # Dates have whole seconds: one more keeps a date just written from lying in the past.
+        # HTTP dates have whole seconds: add one, so that the date is not in the past at once.
         return email.utils.formatdate(time.time() + 2, usegmt=True)
     return f"{retry_after:g}"
 

@@ -1,11 +1,11 @@
-"""Every knob of the stand-in, checked the same way for the command line, tests and /control."""
+"""The stand-in's options, with the same checks for the command line, tests and /control."""
 
 import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
-# Errors that concern the whole account, by code, with the HTTP status each one travels under.
+# Errors for the whole account, by code, with their HTTP status.
 ACCOUNT_ERRORS = {
     "invalid_token": 401,
     "token_expired": 401,
@@ -32,7 +32,7 @@ def _other(default: Any, kind: str, text: str) -> Any:
 
 @dataclass
 class Options:
-    """How the stand-in behaves; what concerns a task is read when it is submitted, the rest at each call."""
+    """How the stand-in behaves. Options for tasks are read at submission, the others at each call."""
 
     token: str = _other("test-token", "text", "the bearer token it accepts")
     seed: int = _other(
@@ -78,7 +78,7 @@ class Options:
             raise ValueError(f"the rates {', '.join(FAULTS)} add up to more than 1")
 
     def change(self, changes: dict[str, Any]) -> None:
-        """Set the named options, all or none; raise ValueError for an unknown name or a bad value."""
+        """Set the named options, all or none. Raises ValueError for an unknown name or a bad value."""
         named = {name.replace("-", "_"): value for name, value in changes.items()}
         if unknown := sorted(named.keys() - OPTION_FIELDS.keys()):
             raise ValueError(f"unknown option: {', '.join(unknown)}")

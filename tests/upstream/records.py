@@ -1,4 +1,4 @@
-"""The tasks upstream knows: submitted, finished, planted by a test, and what can be looked up about them."""
+"""The tasks that upstream knows: submitted, finished, or planted by a test."""
 
 import itertools
 import json
@@ -13,13 +13,13 @@ from typing import Any
 from .options import Options
 from .tasks import Json, Kind, Plan, draw_plan, draw_uuid, final_body, progress_body
 
-# The oldest finished tasks are forgotten beyond this many.
+# How many finished tasks are kept; the oldest are dropped.
 MAX_RECORDS = 200_000
 
 
 @dataclass(slots=True)
 class Task:
-    """One submitted task and what has become of it."""
+    """One submitted task and its state."""
 
     plan: Plan
     type: str
@@ -31,7 +31,7 @@ class Task:
     keeps_record: bool
     finished_at: float | None = None
     response: Json | None = None
-    # The record may lag behind: this says whether a look-up sees the final state yet.
+    # Whether a look-up sees the final state yet: the record may lag behind.
     revealed: bool = False
     callback: str | None = None
     callbacks: list[Json] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Counts:
 
 
 class Records:
-    """Every task, under one lock; nothing here waits or talks to the network."""
+    """All tasks, under one lock. Nothing here waits or uses the network."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -75,8 +75,8 @@ class Records:
         self._application_id, self._credential_id = draw_uuid(account), draw_uuid(account)
 
     def open(self, task_type: str, request: Json, streaming: bool) -> Task:
-        """Take in a submission; only one with a callback URL or `async` leaves a record."""
-        # A copy by way of JSON, so that a submission in-process is kept exactly like one over HTTP.
+        """Store a submission. Only one with a callback URL or `async` leaves a record."""
+        # Copy through JSON, so that an in-process submission is stored exactly like one over HTTP.
         request = json.loads(json.dumps(request))
         keeps_record = bool(request.get("callback_url")) or request.get("async") is True
         with self._lock:
@@ -105,7 +105,7 @@ class Records:
                 self._traces.setdefault(trace_id, []).append(record["id"])
 
     def finish(self, task: Task, *, reveal: bool) -> None:
-        """Set the final state; without `reveal` the record goes on saying that the task works."""
+        """Set the final state. Without `reveal` look-ups still see a running task."""
         response = final_body(task.plan, task.type, task.trace_id, self.base_url)
         with self._lock:
             task.response = response
@@ -125,7 +125,7 @@ class Records:
             task.revealed = True
 
     def queue_callback(self, task: Task, kind: Kind, body: Json) -> bool:
-        """Put a callback in the task's outbox; return whether someone has to begin sending from it."""
+        """Put a callback into the task's outbox. Returns whether the caller must start to send from it."""
         with self._lock:
             task.outbox.append((kind, body))
             self.counts.callbacks_waiting += 1
@@ -133,7 +133,7 @@ class Records:
         return idle
 
     def next_callback(self, task: Task) -> tuple[Kind, Json] | None:
-        """Take the oldest waiting callback; None ends the sending."""
+        """Take the oldest waiting callback; None when there is none left."""
         with self._lock:
             if not task.outbox:
                 task.sending = False
@@ -141,7 +141,7 @@ class Records:
             return task.outbox.popleft()
 
     def note_callback(self, task: Task, kind: Kind, at: float, status: int | None, error: str | None) -> None:
-        """Remember how one callback went; None for the status means that no answer came."""
+        """Record how one callback went. A status of None means that no answer came."""
         accepted = status is not None and 200 <= status < 300
         with self._lock:
             task.callbacks.append({"at": round(at, 3), "http_status": status, "kind": kind, "error": error})
@@ -189,7 +189,7 @@ class Records:
             return task is not None and task.finished_at is None
 
     def truth(self) -> dict[str, Json]:
-        """Return what really became of every task with a record; a planted record says so itself."""
+        """Return the true outcome of every task with a record. A planted record states its own."""
         with self._lock:
             return {
                 task_id: {

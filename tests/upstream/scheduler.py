@@ -10,7 +10,7 @@ Action = Callable[[], None]
 
 
 class Scheduler:
-    """A heap of due actions; times are `time.monotonic`'s, and equal times keep the order of asking."""
+    """A heap of due actions. Times are monotonic. Actions with equal times keep their order."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Action]] = []
@@ -22,11 +22,11 @@ class Scheduler:
 
     @property
     def pending(self) -> int:
-        """Count the actions not yet done; one that is running counts."""
+        """Count the actions that are not done yet, including the one that is running."""
         return self._pending
 
     def start(self) -> None:
-        """Begin to run actions."""
+        """Start to run actions."""
         self._thread.start()
 
     def at(self, due: float, action: Action) -> None:
@@ -37,7 +37,7 @@ class Scheduler:
             self._changed.notify()
 
     def stop(self) -> None:
-        """Drop what is not due yet and wait for the action that is running."""
+        """Drop all waiting actions and wait for the one that is running."""
         with self._changed:
             self._stopped = True
             self._changed.notify()

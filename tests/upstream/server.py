@@ -1,4 +1,4 @@
-"""The HTTP side of the stand-in: routes, credentials, and answers that end early on purpose."""
+"""The stand-in's HTTP server: routes, credentials, and answers that end early on purpose."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .stand_in import StandIn
 
 MAX_BODY_BYTES = 1_048_576
-# What a held submission is answered when its task fails; the result itself is the body.
+# The status of a synchronous submission whose task fails. The body is the result itself.
 FAILURE_STATUS = {"bad_request": 400, "forbidden": 403, "api_error": 500, "timeout": 504}
 ABOUT = b"This is a stand-in for Ace Data Cloud's Midjourney API. See /truth, /stats and /control.\n"
 IMAGE = re.compile(r"/images/(?:(?P<final>[\w.-]+)|tmp/(?P<task_id>[\w-]+)-\d+)\.png")
@@ -34,7 +34,7 @@ VIDEO = re.compile(r"/videos/[\w-]+/0_[0-3]\.mp4")
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """A thread for each connection; knows the open ones, so that stopping can end them."""
+    """Serves each connection in a thread, and tracks open ones so that `stop` can close them."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -50,11 +50,11 @@ class Server(socketserver.ThreadingTCPServer):
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), name="stand-in", daemon=True)
 
     def start(self) -> None:
-        """Begin to accept connections."""
+        """Start to accept connections."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the door, end every connection and wait briefly for their threads."""
+        """Stop listening, close every connection and wait briefly for their threads."""
         self.shutdown()
         self.server_close()
         with self._lock:
@@ -79,7 +79,7 @@ class Server(socketserver.ThreadingTCPServer):
             self._open.discard(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Stay silent about callers that went away."""
+        """Ignore errors of callers that went away."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
         return cast(Server, self.server).stand_in
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: /stats and /truth tell more."""
+        """Log nothing: /stats and /truth have more."""
 
     def do_GET(self) -> None:
         """200 for /, /truth, /stats, /control, images and videos; 404 for everything else."""
@@ -169,14 +169,14 @@ class Handler(BaseHTTPRequestHandler):
         if VIDEO.fullmatch(path):
             return video(self.headers.get("Range"))
         found = IMAGE.fullmatch(path)
-        # The picture of a progress step is destroyed once the task has finished.
+        # The picture of a progress step is deleted once the task has finished.
         if not found or (found["task_id"] and not self.stand_in.records.is_working(found["task_id"])):
             return None
         headers = {"Content-Type": "image/png", "Cache-Control": "max-age=3600"}
         return Answer(200, png(found["final"] or found["task_id"]), headers)
 
     def _read(self) -> bytes | None:
-        """Return the body; None means that it was refused, or that the caller went away in the middle."""
+        """Return the body; None if it was refused, or if the caller went away in the middle."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
             self.close_connection = True

@@ -1,4 +1,4 @@
-"""The stand-in as a whole: submissions, callbacks and look-ups wired together, with or without HTTP."""
+"""The whole stand-in: submissions, callbacks and look-ups together, with or without HTTP."""
 
 import hmac
 import threading
@@ -19,7 +19,7 @@ from .tasks import TYPES, Json, Step, progress_body
 
 
 class StandIn:
-    """A running stand-in; use it as a context manager, or call `start` and `stop`."""
+    """A stand-in for upstream. Use it as a context manager, or call `start` and `stop`."""
 
     def __init__(self, options: Options | None = None, port: int = 0) -> None:
         self.options = options or Options()
@@ -40,12 +40,12 @@ class StandIn:
         self.stop()
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start to serve."""
         self._scheduler.start()
         self._server.start()
 
     def stop(self) -> None:
-        """Stop serving and sending; calls that are held and callbacks under way are broken off."""
+        """Stop serving and sending. Held calls and callbacks in flight are aborted."""
         self.stopping.set()
         self._scheduler.stop()
         self._sender.stop()
@@ -56,7 +56,7 @@ class StandIn:
         return self.open_task(task_type, request, streaming).plan.task_id
 
     def open_task(self, task_type: str, request: Json, streaming: bool) -> Task:
-        """Take in a submission and set its future going."""
+        """Store a submission and schedule its steps."""
         if task_type not in TYPES:
             raise ValueError(f"{task_type!r} is none of {', '.join(TYPES)}")
         task = self.records.open(task_type, request, streaming)
@@ -66,17 +66,17 @@ class StandIn:
         return task
 
     def add_record(self, record: Json) -> None:
-        """Plant a task object that look-ups return verbatim; it has an `id` and stays out of `truth`."""
+        """Plant a task object with an `id`, which look-ups return verbatim. `truth` does not list it."""
         self.records.add_record(record)
 
     def respond_next(
         self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"", times: int = 1
     ) -> None:
-        """Answer the next look-up calls exactly so; a missing Content-Length is added."""
+        """Answer the next look-up calls with exactly this. A missing Content-Length is added."""
         self.lookups.respond_next(Answer(status, body, headers or {}), times)
 
     def change(self, **changes: Any) -> None:
-        """Change options while running, all or none; raise ValueError for a bad one."""
+        """Change options while running, all or none. Raises ValueError for a bad one."""
         self.options.change(changes)
 
     @property
@@ -85,7 +85,7 @@ class StandIn:
         return list(self.lookups.calls)
 
     def truth(self) -> dict[str, Json]:
-        """Return what really became of each task that has a record."""
+        """Return the true outcome of each task that has a record."""
         return self.records.truth()
 
     def stats(self) -> Json:
@@ -94,7 +94,7 @@ class StandIn:
         return counts | {"working": counts["submitted"] - counts["finished"]} | self.lookups.stats()
 
     def wait_idle(self, seconds: float = 10) -> bool:
-        """Wait until all tasks have finished and all callbacks are out; return whether that came true."""
+        """Wait until all tasks have finished and all callbacks were sent. Returns False at the time-out."""
         deadline = time.monotonic() + seconds
         while self._scheduler.pending or self.records.counts.callbacks_waiting:
             if time.monotonic() > deadline:
@@ -103,7 +103,7 @@ class StandIn:
         return True
 
     def refusal(self, authorization: str | None) -> Answer | None:
-        """Return what a call with these credentials is refused with, None if it is welcome."""
+        """Return the error for a call with these credentials; None if they are valid."""
         if (error := account_error(self.options)) is not None:
             return error
         if not authorization:

@@ -1,4 +1,4 @@
-"""What happens to a task, drawn from the seed and the number of its submission: no clock, no network."""
+"""Draws a task's course from the seed and its submission's number. No clock, no network."""
 
 import random
 import uuid
@@ -34,7 +34,7 @@ SCENES = (
 
 @dataclass(frozen=True)
 class Step:
-    """One thing a task does, so many seconds after its submission."""
+    """One step of a task, some seconds after its submission."""
 
     after: float
     kind: Kind
@@ -43,7 +43,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is decided about a task the moment it is submitted."""
+    """A task's whole course, decided at its submission."""
 
     task_id: str
     trace_id: str
@@ -63,7 +63,7 @@ class Plan:
 
 
 def draw_plan(options: Options, number: int, task_type: str, streaming: bool = False) -> Plan:
-    """Draw the plan of submission `number`; all draws are always made, so that no option shifts another."""
+    """Draw the plan of submission `number`. It always makes all draws, so that no option shifts another."""
     rng = random.Random(f"{options.seed}:task:{number}")
     task_id, trace_id = draw_uuid(rng), draw_uuid(rng)
     works, fails, loses, repeats, disorders, streams, late = (rng.random() for _ in range(7))
@@ -106,7 +106,7 @@ def draw_uuid(rng: random.Random) -> str:
 def _steps(
     work: float, *, progressing: bool, disordered: bool, duplicated: bool, late: float
 ) -> tuple[Step, ...]:
-    """List the steps in the order in which they are taken, which holds even when the task takes no time."""
+    """List the steps in order, which also holds when the task takes no time."""
     steps = [Step(0.3 * work, "progress", 25)] if progressing else []
     if progressing and not disordered:
         steps.append(Step(0.65 * work, "progress", 60))
@@ -119,7 +119,7 @@ def _steps(
 
 
 def final_body(plan: Plan, task_type: str, trace_id: str, base_url: str) -> Json:
-    """Build the result that the callback and the record carry."""
+    """Build the result for the callback and the record."""
     if plan.failure is not None:
         code, message = plan.failure
         return {
@@ -152,7 +152,7 @@ def final_body(plan: Plan, task_type: str, trace_id: str, base_url: str) -> Json
 
 
 def progress_body(plan: Plan, progress: int, base_url: str) -> Json:
-    """Build the interim body: a success by its flag, with an image that is gone when the task is finished."""
+    """Build a progress body: its flag says success, and its image is deleted once the task has finished."""
     return {
         **_picture(f"{base_url}/images/tmp/{plan.task_id}-{progress}.png", 256, 256, raw=2),
         "image_id": plan.image_id,

@@ -1,4 +1,4 @@
-"""The one small real video of the stand-in, in whole or in part as browsers ask for it."""
+"""The stand-in's small real video, whole or in the parts that browsers request."""
 
 import re
 from functools import cache
@@ -16,7 +16,7 @@ def clip() -> bytes:
 
 
 def video(wanted: str | None) -> Answer:
-    """Answer with the clip, or with the part that a Range header wants: some browsers play nothing otherwise."""
+    """Answer with the clip, or with the part in a Range header, without which some browsers play nothing."""
     headers = {"Content-Type": "video/mp4", "Accept-Ranges": "bytes", "Cache-Control": "max-age=3600"}
     part = _RANGE.fullmatch(wanted or "")
     if part is None:

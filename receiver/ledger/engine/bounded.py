@@ -1,6 +1,6 @@
 """Connections to PostgreSQL that do not wait for ever for a server that hangs.
 
-The server's own time-outs do not help when it is stopped, or when the network between swallows what is sent.
+The server's own time-outs do not help when the server is stopped or the network drops packets.
 """
 
 import time
@@ -16,22 +16,22 @@ from psycopg.errors import _WaitTimeout
 class BoundedConnection(psycopg.Connection[Any]):
     """Waits `answer_within` seconds for an answer, then closes itself and raises OperationalError.
 
-    None: it waits as long as it takes. It remembers what PostgreSQL complained of last.
+    With None it waits without a limit. It remembers the SQLSTATE of PostgreSQL's last error.
     """
 
     answer_within: float | None = None
-    is_pooled = False  # whether each transaction may have another session of the server
-    is_at_once = False  # whether it was taken for what cannot wait; see `PooledPostgresql`
+    is_pooled = False  # behind a pooler, where each transaction may run in another session
+    is_at_once = False  # taken for a callback, which cannot wait; see `PooledPostgresql`
     opened_at = 0.0  # monotonic
     last_sqlstate: str | None = None
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        """Wait for what psycopg does on the connection."""
+        """Run one of psycopg's wait generators, with our limit unless the call has its own."""
         kwargs.setdefault("timeout", self.answer_within)
         try:
             return super().wait(gen, *args, **kwargs)
         except _WaitTimeout:
-            # The answer may still come: nobody may take it for that of another statement.
+            # Close it: a late answer must not be read as the answer to the next statement.
             self.pgconn.finish()
             raise psycopg.OperationalError(
                 f"the database did not answer within {kwargs['timeout']:g} s"
@@ -42,10 +42,10 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 class BoundedAdapter(Psycopg3Adapter):
-    """Makes peewee open such connections: `answer_within` is one more parameter of the connection."""
+    """Makes peewee open bounded connections. They take one more parameter: `answer_within`."""
 
     def connect(self, db: Any, *, answer_within: float | None = None, **params: Any) -> BoundedConnection:
-        """Connect, which has a bound of its own (`connect_timeout`)."""
+        """Open a connection. Connecting itself is bounded by `connect_timeout`."""
         connection = BoundedConnection.connect(**{"dbname": db.database, **params})
         connection.answer_within = answer_within
         connection.opened_at = time.monotonic()
@@ -54,7 +54,7 @@ class BoundedAdapter(Psycopg3Adapter):
 
 @contextmanager
 def waiting_at_most(connection: BoundedConnection, seconds: float | None) -> Iterator[None]:
-    """Let a connection wait for another time within the block; None: as long as it takes."""
+    """Change a connection's `answer_within` for the block; None means no limit."""
     usual, connection.answer_within = connection.answer_within, seconds
     try:
         yield

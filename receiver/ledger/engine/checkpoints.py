@@ -1,8 +1,8 @@
-"""Moves what SQLite's write-ahead log holds into the database, beside the requests.
+"""Checkpoints SQLite's write-ahead log in the background, beside the requests.
 
-Otherwise the commit that makes the log long enough does it, and all who wait for that commit wait for many
-pages to be written. Nothing depends on it: what is in the log is durable, and a log that grows all the same
-is moved by a commit after all (`wal_autocheckpoint` in db.py).
+Without this, SQLite makes the checkpoint in whichever commit fills the log. Every request in that commit then
+waits while many pages are written. Correctness does not depend on this module: the log itself is durable, and
+`wal_autocheckpoint` (sqlite.py) still limits its size.
 """
 
 import logging
@@ -16,15 +16,15 @@ EVERY_SECONDS = 0.1
 
 
 class Checkpoints:
-    """Of the database in one file, on a connection of their own."""
+    """Makes checkpoints of one database file, on a connection of its own."""
 
     def __init__(self, path: str) -> None:
-        self._url = f"file:{quote(path)}?mode=rw"  # a database that is not there must not come to be
+        self._url = f"file:{quote(path)}?mode=rw"  # do not create a missing database
         self._connection: sqlite3.Connection | None = None
         self._problem = ""
 
     def make(self) -> None:
-        """Move what is in the log now, without waiting for anybody. What is wrong is logged once."""
+        """Make a checkpoint without waiting for readers or writers. Log each new problem once."""
         try:
             if self._connection is None:
                 self._connection = sqlite3.connect(self._url, uri=True, isolation_level=None)
@@ -34,19 +34,19 @@ class Checkpoints:
             self.close()
             if str(problem) != self._problem:
                 self._problem = str(problem)
-                log.warning("SQLite's log cannot be moved into the database: %s", problem)
+                log.warning("A checkpoint of SQLite's write-ahead log failed: %s", problem)
 
     def close(self) -> None:
-        """Give the connection up; the next checkpoint opens another."""
+        """Close the connection; the next checkpoint opens a new one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 def checkpoint_while_running(path: str, sleep: Callable[[float], None]) -> None:
-    """Make a checkpoint every few moments, for ever: a thread's work.
+    """Make a checkpoint every EVERY_SECONDS, for ever. Run it in a thread.
 
-    SQLite blocks it: where requests are greenlets it must be a thread of the system, with its `sleep`.
+    SQLite blocks its thread. Under gevent this must be a native thread, with the native `sleep`.
     """
     checkpoints = Checkpoints(path)
     while True:

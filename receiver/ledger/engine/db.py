@@ -1,4 +1,4 @@
-"""Where the ledger lives: a URL becomes a peewee database with its durability settings and its schema."""
+"""Turns DATABASE_URL into a peewee database with durable settings, and opens its transactions."""
 
 import contextlib
 import re
@@ -25,7 +25,7 @@ _POSTGRESQL_CONNECTIONS = 8
 _CONNECTION_WAIT_SECONDS = 10
 _CONNECT_WITHIN_SECONDS = 5
 _bound_to: str | None = None  # the URL of the ledger
-# More than statement_timeout: where the server is able to, it ends a statement itself.
+# Longer than statement_timeout, so that a healthy server cancels a slow statement first.
 _ANSWER_WITHIN_SECONDS = 35.0
 
 
@@ -37,8 +37,8 @@ def init_database(
 ) -> Database:
     """Bind the models to the database behind `url` and return it. Opens no connection.
 
-    To PostgreSQL it opens up to so many `connections`, some of them only `for_callbacks`. One is given up
-    when a statement is not answered within `answer_within` seconds.
+    The rest is for PostgreSQL: the size of the connection pool, how many of its connections are reserved
+    `for_callbacks`, and after how many seconds without an answer a connection is closed.
 
     A process has one ledger: called again with another URL, this binds all models of the process to that.
     """
@@ -54,7 +54,7 @@ def init_database(
             "answer_within": answer_within,
             "keepalives_idle": 30,
             "tcp_user_timeout": 20_000,
-            "client_encoding": "utf8",  # whatever PGCLIENTENCODING says
+            "client_encoding": "utf8",  # overrides PGCLIENTENCODING
         }
         pool = {"max_connections": connections, "timeout": _CONNECTION_WAIT_SECONDS}
         database.initialize(
@@ -73,10 +73,11 @@ def is_bound_to_another(url: str) -> bool:
 def writing(*, at_once: bool = False) -> Iterator[None]:
     """Open a transaction that writes; it is durable when the block ends.
 
-    `at_once` is for callbacks: on PostgreSQL it may take the connection that is kept free for them.
+    `at_once` is for callbacks: on PostgreSQL it may use a connection that is reserved for them.
 
-    SQLite has one writer at a time, and its busy handler lets some of many waiters starve: therefore our
-    threads and processes take turns before they ask for its lock. OperationalError when that takes too long.
+    SQLite allows one writer at a time, and its busy handler lets some waiters starve. So our threads and
+    processes take turns before they ask SQLite for its lock. Raises OperationalError when the turn does not
+    come in time.
     """
     turn = nullcontext() if on_postgresql() else sqlite_turn()
     with turn:
@@ -85,7 +86,7 @@ def writing(*, at_once: bool = False) -> Iterator[None]:
                 yield
         except OperationalError as problem:
             if "readonly" in describe(problem) and not on_postgresql():
-                # A file that was opened while it could not be written to stays so for its connections.
+                # A connection that was opened while the file was read-only stays read-only: drop them all.
                 database.obj.close_idle()
             raise
 
@@ -100,7 +101,7 @@ def _connected(at_once: bool) -> Iterator[None]:
 
 @contextmanager
 def pipelined() -> Iterator[None]:
-    """Send the block's statements to PostgreSQL together. What is wrong with one is raised by the end."""
+    """Send the block's statements to PostgreSQL in one pipeline. Raises errors by the end of the block."""
     if not on_postgresql():
         yield
         return
@@ -109,7 +110,7 @@ def pipelined() -> Iterator[None]:
 
 
 def number_placeholders(sql: str) -> str:
-    """Return a statement of the query builder as `execute_built` takes it."""
+    """Return a query builder's statement with the placeholders that `execute_built` needs."""
     if not on_postgresql():
         return sql
     numbers = count(1)
@@ -117,19 +118,18 @@ def number_placeholders(sql: str) -> str:
 
 
 def execute_built(sql: str, parameters: Sequence[Any]) -> Any:
-    """Execute a statement that is executed often, and return its cursor.
+    """Execute a frequent statement whose placeholders are numbered, and return its cursor.
 
-    PostgreSQL numbers its placeholders. Those of the query builder psycopg would have to find and to number
-    each time: a long statement is not kept in its cache.
+    psycopg does not cache long statements. It would parse and number `%s` placeholders at every execution.
     """
     if not on_postgresql():
         return database.execute_sql(sql, parameters)
     with __exception_wrapper__:
-        # Prepare it at its first use. If psycopg decided later, it would take a statement for prepared that
-        # the server skipped, because an earlier one of the same pipeline had failed.
+        # Prepare at the first use. If psycopg chose a later moment, an earlier failure in the same pipeline
+        # could make the server skip the preparation, and psycopg would not notice.
         return RawCursor(database.connection()).execute(sql, parameters, prepare=True)
 
 
 def on_postgresql() -> bool:
-    """Tell whether the ledger lives in PostgreSQL; otherwise it is SQLite."""
+    """Tell whether the ledger is in PostgreSQL; otherwise it is in SQLite."""
     return isinstance(database.obj, PostgresqlDatabase)

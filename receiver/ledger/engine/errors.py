@@ -1,4 +1,4 @@
-"""What goes wrong with a database, told apart by what can be done about it."""
+"""Sorts database errors by what can be done about them."""
 
 import sqlite3
 
@@ -17,23 +17,23 @@ from playhouse.pool import MaxConnectionsExceeded
 
 from receiver.ledger.engine.postgresql import LEAVING
 
-# What is raised by a database that is away, full, locked, read-only or without our tables, and by one whose
-# connections are all busy: the work may be tried again later.
+# Raised when the database is down, full, locked, read-only or without our tables, and when the connection
+# pool is exhausted. The work may be retried later.
 DATABASE_ERRORS = (PeeweeException, MaxConnectionsExceeded)
-# Serialization failure, deadlock, lock not available, query cancelled: in PostgreSQL's words the row's
-# trouble, not the database's.
+# Serialization failure, deadlock, lock not available, query cancelled: the trouble is with some rows, not
+# with the database as a whole.
 _OF_SOME_ROWS = {"40001", "40P01", "55P03", "57014"}
 
 
 def describe(problem: Exception) -> str:
-    """Return what a database complains about, in one line for a log."""
+    """Return a database's complaint as one line for the log."""
     while "cannot rollback" in str(problem) and isinstance(problem.__context__, Exception):
-        problem = problem.__context__  # SQLite has rolled back by itself, as it does when the disk is full
+        problem = problem.__context__  # SQLite had already rolled back, for example as the disk is full
     return " ".join(str(problem).split()) or type(problem).__name__
 
 
 def is_outage(problem: Exception) -> bool:
-    """Tell whether a database cannot do its work at all, rather than with the rows that it was given."""
+    """Tell whether the database as a whole cannot work; otherwise the trouble is with the given rows."""
     if sqlstate_of(problem) in LEAVING:
         return True
     if not isinstance(problem, OperationalError | InterfaceError | MaxConnectionsExceeded):
@@ -42,9 +42,9 @@ def is_outage(problem: Exception) -> bool:
 
 
 def is_of_data(problem: Exception) -> bool:
-    """Tell whether what was to be written is to blame, so that trying it again later would not help."""
+    """Tell whether the data itself is to blame, so that a retry cannot help."""
     if not isinstance(problem, (*DATABASE_ERRORS, psycopg.Error, sqlite3.Error, OSError)):
-        return True  # Python's own, such as a UnicodeEncodeError
+        return True  # an error of Python itself, such as UnicodeEncodeError
     if sqlstate_of(problem) in LEAVING:
         return False
     if isinstance(problem, ProgrammingError):
@@ -53,7 +53,7 @@ def is_of_data(problem: Exception) -> bool:
 
 
 def sqlstate_of(problem: object) -> str | None:
-    """Return the SQLSTATE of an error of PostgreSQL, however it is wrapped; None for any other."""
+    """Return the SQLSTATE of a PostgreSQL error, also of a wrapped one; None for any other error."""
     while isinstance(problem, PeeweeException) and hasattr(problem, "orig"):
-        problem = problem.orig  # down to what the driver raised: one may be wrapped twice
+        problem = problem.orig  # unwrap to the driver's error, which may be wrapped twice
     return getattr(problem, "sqlstate", None)

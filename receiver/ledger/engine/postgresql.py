@@ -1,4 +1,4 @@
-"""PostgreSQL: connections with our bounds, directly to the server or through a pooler."""
+"""PostgreSQL: bounded connections, directly to the server or through a pooler."""
 
 import threading
 import time
@@ -17,27 +17,27 @@ from receiver.ledger.engine.bounded import BoundedAdapter, BoundedConnection, wa
 
 _REFUSE_AFTER_FAILURE_SECONDS = 2.0
 _PING_WITHIN_SECONDS = 3.0
-# A server that was demoted is read-only and keeps its connections; one that ends says so. Elsewhere there may
-# be a new one: under the same name, or behind the same pooler.
+# A demoted server becomes read-only and keeps its connections open. A server that shuts down says so. In both
+# cases a new primary may answer under the same name or behind the same pooler.
 DEMOTED = "25006"
 LEAVING = {DEMOTED, "57P01", "57P02", "57P03", "57P04"}
-# A prepared statement that is there already, or is not: the session is not ours alone.
+# A prepared statement exists already, or does not exist: other clients use this session too.
 _NOT_OUR_SESSION = {"42P05", "26000"}
-# For locks and servers that hang: except for migrations nothing of ours takes so long.
+# Limits for locks and for servers that hang. Only migrations take longer.
 _BOUNDS = {
-    # A role or a database may have it off; an acknowledged delivery must be on disk.
+    # A role's or a database's default may be off, but an acknowledged delivery must be on disk.
     "synchronous_commit": "on",
     "lock_timeout": "3s",
     "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "60s",
 }
-# Our statements are written for READ COMMITTED; a role or a database may have another default, at which
-# upserts fail under load.
+# Our statements are written for READ COMMITTED. A role or a database may default to a stricter level, at
+# which upserts fail under load.
 _FOR_THE_SESSION = "; ".join(
     ["SET default_transaction_isolation TO 'read committed'"]
     + [f"SET {name} TO '{value}'" for name, value in _BOUNDS.items()]
 )
-# One string is one round trip, as BEGIN alone would be.
+# One string costs one round trip, the same as BEGIN alone.
 _FOR_A_TRANSACTION = "; ".join(
     ["BEGIN ISOLATION LEVEL READ COMMITTED"]
     + [f"SET LOCAL {name} TO '{value}'" for name, value in _BOUNDS.items()]
@@ -54,17 +54,18 @@ def _closing_on_failure(connection: BoundedConnection) -> Iterator[None]:
 
 
 class _DurablePostgresql(PostgresqlDatabase):
-    """Works behind a pooler too, which may give each transaction another session of the server.
+    """Works also behind a pooler, which may run each transaction in another session.
 
-    Each new connection finds out whether there is a pooler. The server names its process when we connect, and
-    again when asked. A pooler has no process for us when we connect, so it makes a number up: the two differ.
+    Each new connection detects a pooler by the process id of its session. The server reports it at connect
+    and again when asked. A pooler has no session yet at connect, so it makes an id up, and the two differ.
 
-    Behind a pooler nothing is expected of a session. No statement is prepared. Each transaction makes its
-    settings itself, and a single statement becomes a transaction. On a direct connection all of this is done
-    once, which spares each callback the time. A pooler in session mode looks the same and is treated alike.
+    Behind a pooler we rely on no session state. No statement is prepared. Each transaction makes its own
+    settings, and a single statement becomes a transaction. A direct connection makes the settings once, which
+    saves each callback the time. A pooler in session mode is treated like one in transaction mode, as they
+    look the same.
 
-    Some pooler may pass the server's number on. Then PostgreSQL complains of prepared statements that are
-    not ours, and this process takes all connections for pooled from there on.
+    A pooler might pass the real process id on. Then PostgreSQL reports prepared statements that are not ours.
+    From there on this process treats all connections as pooled.
     """
 
     psycopg3_adapter = BoundedAdapter
@@ -72,8 +73,8 @@ class _DurablePostgresql(PostgresqlDatabase):
     _is_surely_pooled = False
 
     def _connect(self) -> Any:
-        # peewee connects one thread at a time. When a server does not answer, each would wait for its own
-        # time-out behind all others: so for a moment nobody tries.
+        # A circuit breaker. peewee connects one thread at a time, so with a dead server all threads would
+        # queue up, each for a time-out of its own. After a failure all fail fast for a moment.
         if time.monotonic() < self._refuses_until:
             raise OperationalError("the database did not answer a moment ago")
         try:
@@ -93,18 +94,18 @@ class _DurablePostgresql(PostgresqlDatabase):
         return connection
 
     def _set_up(self, connection: BoundedConnection) -> str:
-        """Find out whether there is a pooler, and return the encoding of the database."""
+        """Detect a pooler, make the session's settings, and return the encoding of the database."""
         ask = "SELECT pg_backend_pid(), current_setting('server_encoding')"
         pid, encoding = connection.execute(ask).fetchall()[0]
         connection.is_pooled = self._is_surely_pooled or pid != connection.info.backend_pid
         if connection.is_pooled:
-            connection.prepare_threshold = None  # also for statements that are to be prepared at once
+            connection.prepare_threshold = None  # prepares nothing, even where `prepare=True` is passed
         else:
             connection.execute(_FOR_THE_SESSION)
         return str(encoding)
 
     def begin(self, isolation_level: Any = None) -> None:
-        """Begin a transaction, behind a pooler with the settings that it needs."""
+        """Begin a transaction; behind a pooler, make its settings too."""
         connection: BoundedConnection = self.connection()  # type: ignore[no-untyped-call]
         if not connection.is_pooled:
             super().begin(isolation_level)
@@ -113,7 +114,7 @@ class _DurablePostgresql(PostgresqlDatabase):
             connection.execute(_FOR_A_TRANSACTION)
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
-        """Execute a statement, behind a pooler always in a transaction."""
+        """Execute a statement; behind a pooler, always in a transaction."""
         connection: BoundedConnection = self.connection()  # type: ignore[no-untyped-call]
         own = self.atomic() if connection.is_pooled and not self.in_transaction() else nullcontext()
         with own:
@@ -124,13 +125,13 @@ class _DurablePostgresql(PostgresqlDatabase):
 
 
 class PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: ignore[misc]
-    """Keeps at most `max_connections`; `for_callbacks` of them are only for what is done `at_once`.
+    """A connection pool of at most `max_connections`; `for_callbacks` of them are reserved for `at_once`.
 
-    It asks `_DurablePostgresql` for new connections, pings each one that it hands out again, and leaves a
-    server that takes no writes any more.
+    `_DurablePostgresql` opens new connections. The pool pings each connection before it is used again. It
+    drops all connections to a server that takes no more writes.
     """
 
-    _left_at = 0.0  # monotonic; connections that were opened before lead to a server that was left
+    _left_at = 0.0  # monotonic; a connection that was opened earlier leads to a server we have left
 
     def __init__(self, name: str, *, for_callbacks: int = 0, **parameters: Any) -> None:
         self._for_callbacks = for_callbacks
@@ -139,7 +140,7 @@ class PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: i
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within the block this thread may take a connection that is kept free for callbacks."""
+        """Let this thread use a connection that is reserved for callbacks, within the block."""
         self._asking.at_once = True
         try:
             yield
@@ -161,7 +162,7 @@ class PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: i
         with waiting_at_most(connection, _PING_WITHIN_SECONDS):
             is_closed = bool(super()._is_closed(connection))  # type: ignore[no-untyped-call]
         if is_closed and time.monotonic() - began >= _PING_WITHIN_SECONDS:
-            # The server hangs, and all others wait for the pool: to ping each connection would take long.
+            # The server hangs and all other threads wait for the pool, so do not ping every connection.
             self.close_idle()
             self._refuse_for_a_moment()
         return is_closed
@@ -176,5 +177,6 @@ class PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: i
         return connection.opened_at > self._left_at and bool(super()._can_reuse(connection))  # type: ignore[no-untyped-call]
 
     def _may_lead_elsewhere(self, connection: Any) -> bool:
-        # One that was opened a moment ago would be opened again for each write, and lead to the same server.
+        # A new connection that meets a demoted server leads to the same server again: do not reopen it for
+        # each write.
         return bool(time.monotonic() - connection.opened_at > _REFUSE_AFTER_FAILURE_SECONDS)

@@ -1,4 +1,4 @@
-"""The schema: which migrations the database lacks, and applying them."""
+"""The schema: finds the migrations that the database lacks and applies them."""
 
 import re
 from collections.abc import Iterator
@@ -15,10 +15,11 @@ from receiver.ledger.engine.proxy import database
 from receiver.ledger.engine.sqlite import sqlite_lock
 
 _MIGRATIONS = Path(__file__).parents[1] / "migrations"
-_MIGRATE_LOCK = 0x6261636B  # any number that no other program uses in the same PostgreSQL database
+_MIGRATE_LOCK = 0x6261636B  # an arbitrary key that no other program uses in the same PostgreSQL database
 _LOCK_NOT_AVAILABLE = "55P03"
-# How long a migration waits for another to end, and for what others do with a table: longer than a statement
-# and a pause within a transaction of ours may take. Meanwhile all callbacks wait too, or go to the spool.
+# How long a migration waits for another migration, and for a table's lock. Both exceed statement_timeout and
+# idle_in_transaction_session_timeout, which end our own transactions. Meanwhile callbacks wait or go to the
+# spool.
 _MIGRATE_AFTER_ANOTHER_WITHIN = "5min"
 _MIGRATE_LOCKED_WITHIN = "2min"
 
@@ -28,10 +29,10 @@ class SchemaBehind(RuntimeError):
 
 
 def migrate() -> list[str]:
-    """Bring the schema up to date and return the names of the migrations applied, [] when there were none.
+    """Bring the schema up to date and return the names of the migrations that were applied.
 
-    Any number of processes may call it at once: each migration is applied by one of them, while the others
-    wait. OperationalError when that takes too long.
+    Several processes may call it at once. One of them applies each migration while the others wait. Raises
+    OperationalError when that takes too long.
     """
     with database.connection_context():
         if not on_postgresql():
@@ -41,7 +42,7 @@ def migrate() -> list[str]:
 
 
 def install(db: Database, name: str) -> None:
-    """Execute a file of `migrations/sql/`, for a migration. Blank lines part its statements."""
+    """Execute a file of `migrations/sql/` for a migration. Blank lines separate its statements."""
     kind = "postgresql" if isinstance(db, PostgresqlDatabase) else "sqlite"
     text = (_MIGRATIONS / "sql" / f"{name}.{kind}.sql").read_text()
     statements = re.sub(r"^--.*\n", "", text, flags=re.MULTILINE).split("\n\n")
@@ -74,15 +75,15 @@ def _runner() -> Runner:
 
 @contextmanager
 def _migrating_sqlite() -> Iterator[None]:
-    # To sort a large table for an index takes as much of it as there is.
+    # In a file: sorting a large table for an index may need as much space as the table.
     database.obj.pragma("temp_store", "default")
-    # Not a transaction: a migration that rebuilds a table must switch foreign keys off outside of one.
+    # No transaction: a migration that rebuilds a table must turn foreign keys off outside of one.
     with sqlite_lock():
         yield
 
 
 def _migrate_postgresql(name: str) -> list[str]:
-    """Apply one migration, unless another process has done so meanwhile."""
+    """Apply one migration unless another process has applied it meanwhile."""
     try:
         with _migrating_alone():
             return list(_runner().up(name))
@@ -94,7 +95,7 @@ def _migrate_postgresql(name: str) -> list[str]:
 
 @contextmanager
 def _migrating_alone() -> Iterator[None]:
-    # The lock belongs to the transaction: one of a session would stay behind in a pooler's.
+    # The lock belongs to the transaction: a session's lock would stay behind in the pooler's session.
     with waiting_at_most(database.connection(), None), database.atomic():
         database.execute_sql(
             "SET LOCAL statement_timeout TO 0; SET LOCAL idle_in_transaction_session_timeout TO 0;"

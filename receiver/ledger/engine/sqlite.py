@@ -1,4 +1,4 @@
-"""SQLite: durable, with one writer at a time, who is waited for within a bound."""
+"""SQLite: durable commits, one writer at a time, and a limit on waiting for the turn to write."""
 
 import math
 import os
@@ -21,7 +21,7 @@ from receiver.ledger.engine.proxy import database
 _SQLITE_OLDEST = (3, 35, 0)  # the first with RETURNING
 _SQLITE_BUSY_TIMEOUT_MS = 10_000  # while a connection is set up
 _SQLITE_BLOCKED_MS = 5
-# Together they stay below COMMIT_WITHIN_SECONDS, so that the log tells the cause.
+# Their sum stays below COMMIT_WITHIN_SECONDS, so that the log shows this cause and not a general time-out.
 _TURN_WITHIN_SECONDS = 5.0
 _BEGIN_WITHIN_SECONDS = 3.0
 _BEGIN_AGAIN_SECONDS = 0.05
@@ -30,38 +30,41 @@ _LOOK_AGAIN_SECONDS = 0.0005
 
 
 def require_sqlite() -> None:
-    """Stop the process when this Python has a SQLite that is too old."""
+    """Exit when this Python's SQLite is too old."""
     if sqlite3.sqlite_version_info < _SQLITE_OLDEST:
         raise SystemExit(f"Backstop needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}.")
 
 
 class DurableSqlite(PooledSqliteDatabase):
-    """One file, whose commits are on disk when they return. It is never another file of the same name."""
+    """One database file. A commit is on disk when it returns.
+
+    It never switches to another file of the same name.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__(  # type: ignore[no-untyped-call]  # playhouse has no type hints
             path,
-            max_connections=None,  # writers take turns, and readers do not wait for anything meanwhile
+            max_connections=None,  # writers take turns, and readers never wait
             check_same_thread=False,  # the pool hands a connection to one thread at a time
-            lock_type="IMMEDIATE",  # a transaction that reads before it writes must not have to give way
+            lock_type="IMMEDIATE",  # take the write lock first: upgrading a read lock may fail as busy
             pragmas=[
-                # First, since switching to WAL may have to wait for others too.
+                # First, as switching to WAL may have to wait for other processes.
                 ("busy_timeout", _SQLITE_BUSY_TIMEOUT_MS),
                 ("journal_mode", "wal"),
                 ("synchronous", "full"),
                 ("foreign_keys", 1),
-                # Pages. The web process moves them earlier (checkpoints.py).
+                # Pages. The web process makes checkpoints long before (checkpoints.py).
                 ("wal_autocheckpoint", 16_000),
-                # What it takes to undo half a statement of many rows; a file would cost more than it saves.
+                # Keep statement journals in memory.
                 ("temp_store", "memory"),
                 ("busy_timeout", _SQLITE_BLOCKED_MS),
             ],
         )
-        self._file: tuple[int, int] | None = None  # which one was opened first
+        self._file: tuple[int, int] | None = None  # identity of the file that was opened first
 
     def _connect(self) -> Any:
-        # What is written to a file that was deleted, or that another has taken the place of, is lost. The
-        # other is not opened: to close the last connection to the old would delete the log of the new.
+        # Writes to a deleted or replaced file would be lost. Do not open the new file either: closing the
+        # last connection to the old file would delete the new file's write-ahead log.
         if self._file is not None and self._file != _identity(self.database):
             raise OperationalError(
                 f"{self.database} was deleted, or replaced while it was open: restart all processes"
@@ -71,9 +74,9 @@ class DurableSqlite(PooledSqliteDatabase):
         return connection
 
     def begin(self, lock_type: str | None = None) -> None:
-        """Begin a transaction, and wait for another program that holds the file's lock.
+        """Begin a transaction. Wait while another program holds the file's lock.
 
-        Not in SQLite, whose waiting would stop all greenlets of the process.
+        Wait here and not in SQLite's busy handler, which would block all greenlets of the process.
         """
         deadline = time.monotonic() + _BEGIN_WITHIN_SECONDS
         while True:
@@ -87,7 +90,7 @@ class DurableSqlite(PooledSqliteDatabase):
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from any other, whatever it is called; None where there is none."""
+    """Return a file's device and inode, or None when there is no such file."""
     try:
         status = os.stat(path)
     except OSError:
@@ -97,7 +100,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 @contextmanager
 def sqlite_turn() -> Iterator[None]:
-    """Let one thread of one process at a time be within the block. OperationalError after some seconds."""
+    """Admit one thread of one process at a time to the block. Raises OperationalError after some seconds."""
     deadline = time.monotonic() + _TURN_WITHIN_SECONDS
     if not _sqlite_thread.acquire(timeout=_TURN_WITHIN_SECONDS):
         raise OperationalError("database is locked: another request has been writing for too long")
@@ -110,7 +113,7 @@ def sqlite_turn() -> Iterator[None]:
 
 @contextmanager
 def sqlite_lock(deadline: float = math.inf) -> Iterator[None]:
-    """Hold the lock beside the database, which one process has at a time."""
+    """Hold the lock file beside the database. One process holds it at a time."""
     path = Path(f"{database.obj.database}.lock")
     try:
         lock = open_locked(

@@ -1,7 +1,7 @@
-"""Statements that the query builder makes once, to be executed often.
+"""Statements that the query builder builds once and the database executes often.
 
-To build the upsert of one callback takes peewee a hundred times as long as to execute it takes the database,
-and all that changes from one execution to the next are the values in its rows.
+Building the upsert of a callback takes peewee a hundred times as long as the database takes to execute it.
+Only the values in its rows change from one execution to the next.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +14,17 @@ from receiver.ledger.engine.proxy import database
 
 Row = Mapping[str, Any]  # columns and their values, as the database's driver takes them
 
-# How many rows one statement writes. Each size is a text of its own, so there are few.
+# How many rows one statement writes. Each number of rows needs a text of its own, which peewee must build and
+# PostgreSQL must prepare. Powers of two keep that to seven texts, and a batch of up to 64 rows takes at most
+# six statements. A batch is split and not padded, as a padding row would be written too.
 _SIZES = (64, 32, 16, 8, 4, 2, 1)
 
 
 class Statement:
-    """A statement that writes rows. `build` makes it for the rows that it is given, in their order.
+    """A statement that writes rows. `build` builds it for the given rows, in their order.
 
-    Many rows a statement: each costs a round trip on PostgreSQL, and on SQLite the interpreter's lock, which
-    is given up meanwhile and has to be waited for where other threads are busy.
+    It writes many rows at once. On PostgreSQL each statement costs a round trip. On SQLite it costs the
+    interpreter's lock: SQLite releases it, and busy threads may delay taking it again.
     """
 
     def __init__(self, build: Callable[[Sequence[Row]], Any]) -> None:
@@ -30,7 +32,7 @@ class Statement:
         self._built: dict[tuple[type, int], _Text] = {}
 
     def execute(self, rows: Sequence[Row]) -> None:
-        """Write the rows, each time ones of the same columns, in their order."""
+        """Write the rows in their order. Each call must bring the same columns."""
         written = 0
         for size in _SIZES:
             while len(rows) - written >= size:
@@ -38,7 +40,7 @@ class Statement:
                 written += size
 
     def _execute(self, rows: Sequence[Row]) -> None:
-        # By the kind of the database: the same query reads otherwise on another.
+        # The key holds the kind of database: the two have different SQL for the same query.
         key = (type(database.obj), len(rows))
         text = self._built.get(key)
         if text is None:
@@ -47,11 +49,11 @@ class Statement:
 
 
 class _Text:
-    """The text of a statement, and which of its parameters is which value of which row."""
+    """The text of a statement, with the row and the column of each parameter."""
 
     def __init__(self, build: Callable[[Sequence[Row]], Any], rows: Sequence[Row]) -> None:
         self._columns = frozenset(rows[0])
-        # No converter: peewee would convert the place as if it were the value.
+        # No converter: peewee would convert the placeholder as if it were the value.
         slots = [
             {column: Value(_Place(at, column), converter=False, unpack=False) for column in self._columns}
             for at in range(len(rows))
@@ -76,7 +78,7 @@ class _Text:
 
 
 class _Place:
-    """Stands in a query where a column's value of one of the rows will be."""
+    """A placeholder in a query for one column's value of one row."""
 
     def __init__(self, row: int, column: str) -> None:
         self.row = row

@@ -1,1 +1,1 @@
-"""What is asked of the ledger: lists, counts and totals. Nothing here writes."""
+"""The ledger's read side: lists, counts and totals."""

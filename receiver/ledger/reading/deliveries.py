@@ -1,6 +1,6 @@
-"""Lists of deliveries, newest first, by keyset: each page costs some ms however many deliveries there are.
+"""Lists deliveries, newest first, with keyset pagination: a page costs a few ms however many there are.
 
-A page ends by bytes as well as by rows.
+A page is limited in bytes as well as in rows.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from receiver.ledger.reading.portions import MOST_BYTES
 
 DeliveryPlace = tuple[datetime, int]  # a delivery's place in a list: its received_at and its id
 
-# How many deliveries are looked at for one page where no index serves what is asked.
+# How many deliveries one page reads at most when no index serves the filter.
 MOST_LOOKED_AT = 1000
-# A body or headers may be large, and lists show none.
+# Bodies and headers may be large, and lists do not show them.
 WITHOUT_BODY = [field for field in Delivery._meta.sorted_fields if field.name not in {"body", "headers"}]
 _NEWEST = (Delivery.received_at.desc(), Delivery.id.desc())
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries to list; None leaves a field out. Times are of when they were received."""
+    """Which deliveries to list. None means any value. Times are times of arrival."""
 
     verdict: str | None = None
     task: str | None = None
@@ -31,10 +31,10 @@ class DeliveryFilter:
 
 @dataclass(frozen=True, slots=True)
 class FoundDeliveries:
-    """A page of deliveries, newest first; `next` is where the next page begins, None at the end.
+    """A page of deliveries, newest first. `next` is where the next page begins; None at the end.
 
-    With `looked_back_to` there may be fewer than were asked for: no index serves the verdict, so only so many
-    deliveries were looked at, back to that moment. There are also fewer when they are large.
+    `looked_back_to` is set when no index serves the verdict and the read stopped at MOST_LOOKED_AT: it is the
+    moment that the read reached. Such a page may be short. A page of large deliveries is short too.
     """
 
     deliveries: list[Delivery]
@@ -45,9 +45,9 @@ class FoundDeliveries:
 def list_deliveries(
     wanted: DeliveryFilter, limit: int, before: DeliveryPlace | None = None
 ) -> FoundDeliveries:
-    """Return up to `limit` deliveries, newest first, from behind the one whose place is `before`.
+    """Return up to `limit` deliveries, newest first, that come after the place `before` in the list.
 
-    They come without headers and bodies.
+    Headers and bodies are not loaded.
     """
     with database.connection_context():
         places, ended = _look(wanted, limit + 1, before)
@@ -55,7 +55,7 @@ def list_deliveries(
         rows = Delivery.select(*WITHOUT_BODY).where(Delivery.id.in_(wanted_ids))
         listed = _that_fit(sorted(rows, key=_place, reverse=True))
     if len(listed) < len(places):
-        # Rows that were pruned meanwhile do not end the list.
+        # The list goes on, even if all rows of this page were pruned meanwhile.
         return FoundDeliveries(listed, _place(listed[-1]) if listed else places[:limit][-1])
     return FoundDeliveries(listed, ended, ended and ended[0])
 
@@ -63,7 +63,7 @@ def list_deliveries(
 def _look(
     wanted: DeliveryFilter, limit: int, before: DeliveryPlace | None
 ) -> tuple[list[DeliveryPlace], DeliveryPlace | None]:
-    """Return the places of the newest deliveries, and where the look gave up, if it did."""
+    """Return the places of the newest deliveries, and the place where the read stopped early, if it did."""
     newest = newest_places(wanted, before)
     if wanted.verdict is None or _is_indexed(wanted):
         return list(newest.limit(limit).tuples()), None
@@ -74,7 +74,7 @@ def _look(
 
 
 def newest_places(wanted: DeliveryFilter, before: DeliveryPlace | None) -> Any:
-    """Return the query of the places that an index serves: all of the filter, or all but the verdict."""
+    """Return a query of places that an index serves. It may leave the filter's verdict out."""
     query = Delivery.select(Delivery.received_at, Delivery.id).order_by(*_NEWEST)
     if _is_indexed(wanted):
         query = query.where(UNREADABLE)
@@ -87,7 +87,7 @@ def newest_places(wanted: DeliveryFilter, before: DeliveryPlace | None) -> Any:
     if before is None:
         return query
     received_at, delivery_id = before
-    # The first part is for the index, the second says it exactly.
+    # The first condition is for the index; the second is exact.
     behind = (Delivery.received_at < received_at) | (Delivery.id < delivery_id)
     return query.where(Delivery.received_at <= received_at, behind)
 
@@ -97,7 +97,7 @@ def _is_indexed(wanted: DeliveryFilter) -> bool:
 
 
 def _that_fit(deliveries: list[Delivery]) -> list[Delivery]:
-    """Return the first ones, as many as MOST_BYTES hold, and one at least: a ref may be long."""
+    """Return the first deliveries that fit into MOST_BYTES, at least one. A ref may be long."""
     left = MOST_BYTES
     for number, delivery in enumerate(deliveries):
         left -= len((delivery.ref or "").encode()) + len((delivery.problem or "").encode())

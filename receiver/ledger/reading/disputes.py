@@ -1,4 +1,4 @@
-"""What is asked about disputes: how many nobody has acknowledged, and whether upstream knows our tasks."""
+"""Queries about disputes: how many are unacknowledged, and whether upstream knows our tasks at all."""
 
 from datetime import datetime
 from typing import Any
@@ -11,23 +11,20 @@ from receiver.upstream.results import FAILED
 MOST_COUNTED = 10_000
 _LATELY_RUNS = 20
 _LATELY_LOOKUPS = 500
-_UNKNOWN_TASKS = 10  # fewer may be a person's tests, or a forger's first
+_UNKNOWN_TASKS = 10  # fewer may be somebody's tests or a forger's first tries
 
 
 def count_unacknowledged(since: datetime) -> int:
-    """Return how many tasks first heard of since a moment are disputed and not acknowledged.
-
-    It stops at MOST_COUNTED.
-    """
+    """Count the unacknowledged disputes among tasks first heard of since a moment, up to MOST_COUNTED."""
     some = Task.select(Task.id).where(UNACKNOWLEDGED, Task.created_at >= since).limit(MOST_COUNTED)
     with database.connection_context():
         return int(Task.select(fn.COUNT(SQL("*"))).from_(some.alias("disputed")).scalar() or 0)
 
 
 def knows_none(since: datetime) -> bool:
-    """Tell whether upstream has known none of the tasks that it was asked about since a moment.
+    """Tell whether upstream knew none of the tasks that we asked about since a moment.
 
-    The newest runs that it answered count; False where they asked about a few tasks only.
+    Only the newest answered runs count. False when they asked about too few tasks to tell.
     """
     runs = (
         ReconcileRun.select()
@@ -39,7 +36,7 @@ def knows_none(since: datetime) -> bool:
         newest = list(runs)
         if not newest or any(_knew_any(run) for run in newest):
             return False
-        # Upstream calls back for submissions that it refuses, and may keep no record of them.
+        # Upstream also calls back for submissions that it refuses, and may keep no record of them.
         may_be_refused = fn.COALESCE(Task.callback_status, "") == FAILED
         lookups = (
             Lookup.select(Lookup.task)
@@ -52,5 +49,5 @@ def knows_none(since: datetime) -> bool:
 
 
 def _knew_any(run: ReconcileRun) -> bool:
-    # Where a call failed, what was asked in it is neither known nor absent.
+    # The ids of a failed call count as neither known nor absent.
     return run.settled + run.running > 0 or (run.errors == 0 and run.asked > run.absent)

@@ -1,6 +1,6 @@
-"""Lists of tasks, newest first, by keyset: each page costs some ms however many tasks there are.
+"""Lists tasks, newest first, with keyset pagination: a page costs a few ms however many there are.
 
-A page ends by bytes as well as by rows.
+A page is limited in bytes as well as in rows.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from receiver.ledger.reading.portions import briefly, load_first
 
 Cursor = tuple[datetime, str]  # a task's place in a list: its created_at and its id
 
-# How many tasks are looked at for one page where no index serves what is asked.
+# How many tasks one page reads at most when no index serves the filter.
 MOST_LOOKED_AT = 1000
 _MOST_WORDS = 10
 _NO_LIMIT = 2**31 - 1
@@ -30,9 +30,9 @@ _LOOKED_AT = (
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """Which tasks to list; None leaves a field out. Times are of when we first heard of a task.
+    """Which tasks to list. None means any value. Times are the times when we first heard of a task.
 
-    `text` is a task's id, ref or trace id; where no task has it, words that the prompt holds.
+    `text` is a task's id, ref or trace id. If no task has that, its words are looked for in the prompts.
     """
 
     service: str | None = None
@@ -44,16 +44,16 @@ class TaskFilter:
     since: datetime | None = None
     until: datetime | None = None
     text: str | None = None
-    acknowledged: bool | None = None  # disputed, and a person has acknowledged that, or nobody has
+    acknowledged: bool | None = None  # disputes only: whether a person has acknowledged the dispute
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page of tasks, newest first; `next` is where the next page begins, None at the end.
+    """A page of tasks, newest first. `next` is where the next page begins; None at the end.
 
-    With `looked_back_to` there may be fewer than were asked for: no index serves what was asked, so only so
-    many tasks were looked at, back to that moment. The search goes on at `next`. There are also fewer when
-    they are large; see `portions`.
+    `looked_back_to` is set when no index serves the filter and the read stopped at MOST_LOOKED_AT: it is the
+    moment that the read reached. Such a page may be short, and the search continues at `next`. A page of
+    large tasks is short too; see `portions`.
     """
 
     tasks: list[Task]
@@ -62,7 +62,7 @@ class Found:
 
 
 def list_tasks(wanted: TaskFilter, limit: int, before: Cursor | None = None) -> Found:
-    """Return up to `limit` tasks, newest first, from behind the task whose (created_at, id) is `before`."""
+    """Return up to `limit` tasks, newest first, that come after the place `before` in the list."""
     with database.connection_context():
         listed, ended = _listed(wanted, limit, before, (Task.id,))
         tasks = load_first([task.id for task in listed[:limit]])
@@ -70,14 +70,14 @@ def list_tasks(wanted: TaskFilter, limit: int, before: Cursor | None = None) -> 
 
 
 def list_briefly(wanted: TaskFilter, limit: int, before: Cursor | None = None) -> Found:
-    """Return the same for a table of tasks: never fewer because they are large, but without all that is."""
+    """Return the same page for a table: without large columns, so that size never shortens it."""
     with database.connection_context():
         listed, ended = _listed(wanted, limit, before, briefly())
     return _found(listed[:limit], len(listed), ended)
 
 
 def find_ids(wanted: TaskFilter, limit: int) -> tuple[list[str], bool]:
-    """Return the ids of up to `limit` tasks that a filter holds, and whether there are more."""
+    """Return the ids of up to `limit` tasks that match a filter, and whether there are more."""
     with database.connection_context():
         looks = [_look(*start, wanted, limit + 1, None) for start in _starts(wanted)]
     found = list(dict.fromkeys(task_id for ids, _ in looks for task_id in ids))
@@ -93,22 +93,22 @@ def _found(tasks: list[Task], listed: int, ended: Cursor | None) -> Found:
 def _listed(
     wanted: TaskFilter, limit: int, before: Cursor | None, columns: Iterable[Any]
 ) -> tuple[list[Task], Cursor | None]:
-    """Return up to `limit` tasks and one more, with these columns, and where the look gave up, if it did."""
+    """Return up to `limit` + 1 tasks with these columns, and where the read stopped early, if it did."""
     if wanted.disputed and wanted.acknowledged is not None:
         wanted = replace(wanted, disputed=None)  # only disputes can be acknowledged
     looks = [_look(*start, wanted, limit + 1, before) for start in _starts(wanted)]
-    ended = max((end for _, end in looks if end), default=None)  # the first at which one gave up
+    ended = max((end for _, end in looks if end), default=None)  # where the first of them stopped
     listed = Task.select(*columns).where(Task.id.in_({one for ids, _ in looks for one in ids}))
     if ended:
         listed = listed.where(~_behind(ended))
-    # The database orders, which may compare ids otherwise than Python does.
+    # The database sorts: its collation may order ids differently than Python does.
     return list(listed.order_by(*_NEWEST).limit(limit + 1)), ended
 
 
 def _starts(wanted: TaskFilter) -> list[tuple[str, Any]]:
-    """Return where to look: conditions that an index serves in the list's order.
+    """Return the conditions to start from, each with the filter's field that it covers.
 
-    Each comes with the field of the filter that it is of; what any of them holds is wanted.
+    An index serves each of them in the list's order. A task that meets any of them belongs to the list.
     """
     if wanted.text is not None:
         named = [column == wanted.text for column in (Task.id, Task.ref, Task.trace_id)]
@@ -117,7 +117,7 @@ def _starts(wanted: TaskFilter) -> list[tuple[str, Any]]:
     if wanted.acknowledged is False:
         return [("acknowledged", UNACKNOWLEDGED)]
     if wanted.acknowledged:
-        return [("", DISPUTED)]  # few are: it must not look through all others for one page
+        return [("", DISPUTED)]  # few tasks are disputed: do not read all the others for one page
     if wanted.disputed:
         return [("disputed", DISPUTED)]
     if wanted.missed:
@@ -130,14 +130,14 @@ def _starts(wanted: TaskFilter) -> list[tuple[str, Any]]:
 def _look(
     field: str, by: Any, wanted: TaskFilter, limit: int, before: Cursor | None
 ) -> tuple[list[str], Cursor | None]:
-    """Return the newest tasks that one start and the filter hold, and where the look gave up, if it did."""
+    """Return the newest ids that match a start and the filter, and where the read stopped early, if so."""
     started = _newest(by, wanted, before)
     if not _conditions(wanted, Task).keys() - {field}:
         return [task_id for _, task_id in started.limit(limit).tuples()], None
-    # Where the look ends is decided first, and it looks down to there: tasks that arrive between the two
-    # statements are looked at besides, and push none out.
+    # First find the last place to read, then read down to it. Tasks that arrive between the two statements
+    # are read in addition and displace none.
     last = started.offset(MOST_LOOKED_AT - 1).limit(1).tuples().first()
-    # The limit, which is never reached, keeps databases from merging this query with the one around it.
+    # The limit is never reached. It keeps the database from merging this subquery into the outer query.
     looked_at = _down_to(started, last).select(*_LOOKED_AT).limit(_NO_LIMIT).alias("looked_at")
     conditions = _conditions(wanted, looked_at.c)
     conditions.pop(field, None)
@@ -163,19 +163,19 @@ def _newest(by: Any, wanted: TaskFilter, before: Cursor | None) -> Any:
 
 def _behind(place: Cursor) -> Any:
     created_at, task_id = place
-    # The first part is for the index, the second says it exactly.
+    # The first condition is for the index; the second is exact.
     return (Task.created_at <= created_at) & ((Task.created_at < created_at) | (Task.id < task_id))
 
 
 def _down_to(started: Any, last: Cursor | None) -> Any:
     if last is None:
         return started
-    # The first part is for the index: SQLite would read all that is older.
+    # The first condition is for the index: without it SQLite would read all older tasks.
     return started.where(Task.created_at >= last[0], ~_behind(last))
 
 
 def _conditions(wanted: TaskFilter, task: Any) -> dict[str, Any]:
-    """Return what a filter asks of a task beyond its time, by the fields of the filter."""
+    """Return a filter's conditions except those on time, by field."""
     conditions = {
         name: getattr(task, name) == value
         for name in ("service", "status", "type", "settled_by")

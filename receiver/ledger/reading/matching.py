@@ -1,4 +1,4 @@
-"""How many tasks a filter holds, where the tally knows: it costs the same however many tasks there are."""
+"""Counts the tasks that match a filter, from the tally: the cost does not grow with the number of tasks."""
 
 from datetime import datetime, timedelta
 
@@ -7,14 +7,14 @@ from peewee import fn
 from receiver.ledger.models import Tally, database
 from receiver.ledger.reading.listing import TaskFilter
 
-# Hours before that may have been folded into one row. Well below `schedule.TOTALS_BY_HOUR_FOR`.
+# Older hours may have been folded into one row. Well below `schedule.TOTALS_BY_HOUR_FOR`.
 _HOURS_ARE_APART_FOR = timedelta(days=7)
 
 
 def count_matching(wanted: TaskFilter, now: datetime) -> int | None:
-    """Return how many tasks a filter holds; None where only the tasks themselves could tell.
+    """Return how many tasks match a filter; None when the tally cannot answer it.
 
-    The tally knows service, status, settler, dispute and whether the callback came, by whole hours.
+    The tally knows `service`, `status`, `settled_by`, `disputed` and `missed`, for whole hours.
     """
     if wanted.type is not None or wanted.text is not None or wanted.acknowledged is not None:
         return None

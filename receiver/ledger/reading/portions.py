@@ -1,4 +1,4 @@
-"""Loads tasks in portions that fit into memory: the JSON of a single one may take megabytes."""
+"""Loads tasks in portions that fit into memory: a single task's JSON may take megabytes."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,22 +10,23 @@ from receiver.ledger.models import Task, database
 from receiver.upstream.results import SUCCEEDED
 
 MOST_BYTES = 4 * 2**20
-# The columns that may be large; all others have a length that is bounded.
+# The columns that may be large. All others have a bounded length.
 _LARGE = (
     *(Task.callback_response, Task.callback_error, Task.lookup_response, Task.lookup_error),
     *(Task.request, Task.prompt),
 )
 _NAMES_OF_LARGE = {column.name for column in _LARGE}
 _SMALL = tuple(column for column in Task._meta.sorted_fields if column.name not in _NAMES_OF_LARGE)
-# SQLite reads a value to tell its length: of so many tasks at once, and no more once a portion is full.
+# SQLite must read a value to tell its length. Measure only so many tasks at once, and stop when a portion is
+# full.
 _MEASURED_AT_ONCE = 50
 _LOADED_AT_ONCE = 1000
 _LONGEST_PROMPT = 1000  # characters; lists show fewer
-_LARGEST_SHOWN = 32 * 2**10  # bytes of a response out of which a list takes a picture's address
+_LARGEST_SHOWN = 32 * 2**10  # bytes; lists look for a picture's address in responses up to this size
 
 
 def load_first(task_ids: Sequence[str]) -> list[Task]:
-    """Return the first of the tasks, in their order: as many as MOST_BYTES hold, and one at least."""
+    """Return the first tasks that fit into MOST_BYTES, in the given order; at least one."""
     with database.connection_context():
         first = task_ids[: _how_many_fit(task_ids)]
         found = _by_id(Task.select(), first)
@@ -33,15 +34,15 @@ def load_first(task_ids: Sequence[str]) -> list[Task]:
 
 
 def load_briefly(task_ids: Sequence[str]) -> dict[str, Task]:
-    """Return the tasks, by their ids, with what `briefly` leaves of them."""
+    """Return the tasks by id, with the columns of `briefly` only."""
     with database.connection_context():
         return _by_id(Task.select(*briefly()), task_ids)
 
 
 def briefly() -> list[Any]:
-    """Return the columns that a line about a task needs.
+    """Return the columns that a table's row needs.
 
-    The prompt is cut, and of the results only upstream's small ones are there: for their pictures.
+    The prompt is cut. The only result is upstream's own, when it is small: the row shows its picture.
     """
     has_picture = (Task.lookup_status == SUCCEEDED) & (_size(Task.lookup_response) <= _LARGEST_SHOWN)
     response = Case(None, [(has_picture, Task.lookup_response)])
@@ -59,7 +60,7 @@ def _how_many_fit(task_ids: Sequence[str]) -> int:
 
 
 def _sizes(task_ids: Sequence[str]) -> Iterator[int]:
-    """Yield how many bytes each task's large columns take, measured when they are asked for."""
+    """Yield the size of each task's large columns in bytes. They are measured lazily."""
     size = sum((fn.COALESCE(_size(column), 0) for column in _LARGE[1:]), fn.COALESCE(_size(_LARGE[0]), 0))
     for some in chunked(task_ids, _MEASURED_AT_ONCE):
         rows: list[Any] = list(Task.select(Task.id, size).where(Task.id.in_(some)).tuples())
@@ -68,7 +69,7 @@ def _sizes(task_ids: Sequence[str]) -> Iterator[int]:
 
 
 def _size(column: Any) -> Any:
-    # PostgreSQL knows it without reading the value. SQLite older than 3.43 has no OCTET_LENGTH.
+    # PostgreSQL knows the size without reading the value. SQLite before 3.43 has no OCTET_LENGTH.
     return fn.OCTET_LENGTH(column) if on_postgresql() else fn.LENGTH(column.cast("BLOB"))
 
 

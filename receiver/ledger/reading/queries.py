@@ -1,4 +1,4 @@
-"""What the API and the pages ask of the ledger. Reads only; nothing here changes state."""
+"""The ledger's queries for the API and the pages. They only read."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,7 +25,7 @@ from receiver.ledger.models import (
 from receiver.ledger.reading.deliveries import WITHOUT_BODY
 from receiver.upstream.results import EXPIRED, PENDING
 
-# How many seconds passed between two moments.
+# SQL for the seconds between two moments, by `on_postgresql()`.
 _SECONDS_BETWEEN = {
     False: "(julianday({1}) - julianday({0})) * 86400",
     True: "EXTRACT(EPOCH FROM {1} - {0})",
@@ -39,7 +39,10 @@ def find_task(task_id: str) -> Task | None:
 
 
 def deliveries_of(task_id: str, limit: int = 100) -> list[Delivery]:
-    """Return a task's newest deliveries without large columns; `duplicate` where an earlier was equal."""
+    """Return a task's newest deliveries without large columns.
+
+    Each gets an attribute `duplicate`: whether an earlier delivery of the task had the same body.
+    """
     query = (
         Delivery.select(*WITHOUT_BODY)
         .where(Delivery.task == task_id)
@@ -60,13 +63,13 @@ def deliveries_of(task_id: str, limit: int = 100) -> list[Delivery]:
 
 
 def find_delivery(delivery_id: int) -> Delivery | None:
-    """Return a delivery, its body included, or None when there is none or it was pruned."""
+    """Return a delivery with its body; None when there is none or it was pruned."""
     with database.connection_context():
         return Delivery.get_or_none(Delivery.id == delivery_id)
 
 
 def old_tokens_used_at() -> dict[int, datetime]:
-    """Return when callbacks last came with older tokens, by the token's position; the newest has 0."""
+    """Return when callbacks last used each older token, by its position in CALLBACK_TOKEN (newest: 0)."""
     query = (
         Delivery.select(Delivery.token, fn.MAX(Delivery.received_at).alias("used_at"))
         .where(SQL("token > 0"))
@@ -84,9 +87,9 @@ def lookups_of(task_id: str, limit: int = 100) -> list[Lookup]:
 
 
 def given_up(since: datetime, newest: int = 1000) -> tuple[int, datetime | None]:
-    """Return how many tasks were given up since a moment, and when we first heard of the first of these.
+    """Return how many tasks were given up since a moment, and when we first heard of the oldest of them.
 
-    Among the `newest` of those that still are given up.
+    Only the `newest` expired tasks count, and only those that are still expired.
     """
     expired = (
         Task.select(Task.gave_up_at, Task.created_at)
@@ -102,7 +105,7 @@ def given_up(since: datetime, newest: int = 1000) -> tuple[int, datetime | None]
 
 
 def oldest_pending_at() -> datetime | None:
-    """Return when we first heard of the pending task that we have known longest."""
+    """Return when we first heard of the oldest pending task; None when no task is pending."""
     query = Task.select(Task.created_at).where(Task.status == PENDING).order_by(Task.created_at, Task.id)
     with database.connection_context():
         task: Task | None = query.first()
@@ -110,9 +113,9 @@ def oldest_pending_at() -> datetime | None:
 
 
 def slowest_recovery(since: datetime, newest: int = 1000) -> timedelta | None:
-    """Return how long the slowest of the tasks took whose final callback never came, from their submission.
+    """Return the longest time from submission to result among tasks whose final callback never came.
 
-    Of the `newest` among those first heard of since a moment; None where there is none.
+    Only the `newest` of them first heard of since a moment count. None when there are none.
     """
     spans = (
         Task.select(fn.COALESCE(Task.submitted_at, Task.created_at).alias("started_at"), Task.settled_at)
@@ -128,9 +131,9 @@ def slowest_recovery(since: datetime, newest: int = 1000) -> timedelta | None:
 
 
 def list_runs(limit: int, before: int | None = None, asked: bool = False) -> list[ReconcileRun]:
-    """Return the newest runs of the reconciler, those older than the run `before`.
+    """Return the reconciler's newest runs that are older than the run `before`.
 
-    With `asked` those that called upstream: most find nothing due.
+    With `asked`, return only runs that called upstream. Most runs find nothing due.
     """
     query = ReconcileRun.select().order_by(ReconcileRun.id.desc()).limit(limit)
     if asked:
@@ -142,7 +145,7 @@ def list_runs(limit: int, before: int | None = None, asked: bool = False) -> lis
 
 
 def count_due(now: datetime, most: int) -> int:
-    """Return how many tasks are due and not being asked about: `most` when there are at least so many."""
+    """Count the tasks that are due for a look-up and not leased, up to `most`."""
     due = [
         Task.select(SQL("1 AS one")).where(
             Task.next_lookup_at.is_null(False), *kind, Task.next_lookup_at <= now
@@ -157,13 +160,13 @@ def count_due(now: datetime, most: int) -> int:
 
 
 def find_run(run_id: int) -> ReconcileRun | None:
-    """Return a run of the reconciler, or None when there is none or it was pruned."""
+    """Return a run of the reconciler; None when there is none or it was pruned."""
     with database.connection_context():
         return ReconcileRun.get_or_none(ReconcileRun.id == run_id)
 
 
 def lookups_of_run(run_id: int, limit: int, before: int | None = None) -> list[Lookup]:
-    """Return a run's newest look-ups, those older than the look-up `before`."""
+    """Return a run's newest look-ups that are older than the look-up `before`."""
     query = Lookup.select().where(Lookup.run == run_id).order_by(Lookup.id.desc()).limit(limit)
     if before is not None:
         query = query.where(Lookup.id < before)
@@ -174,7 +177,7 @@ def lookups_of_run(run_id: int, limit: int, before: int | None = None) -> list[L
 def last_good_run() -> ReconcileRun | None:
     """Return the newest run that finished without an error.
 
-    A run that asked nothing is as good as the last one that did: it does not count while upstream fails.
+    While upstream fails, runs that asked nothing do not count: they prove nothing.
     """
     good = (ReconcileRun.finished_at.is_null(False), ReconcileRun.error.is_null())
     with database.connection_context():
@@ -186,7 +189,7 @@ def last_good_run() -> ReconcileRun | None:
 
 
 def last_answered_run() -> ReconcileRun | None:
-    """Return the newest run of whose calls upstream answered half."""
+    """Return the newest run in which upstream answered at least half of the calls."""
     query = ReconcileRun.select().where(ANSWERED).order_by(ReconcileRun.id.desc())
     with database.connection_context():
         run: ReconcileRun | None = query.first()
@@ -194,20 +197,20 @@ def last_answered_run() -> ReconcileRun | None:
 
 
 def failing_runs(limit: int) -> list[ReconcileRun]:
-    """Return the first runs after the last one of which upstream answered half of the calls."""
+    """Return the first failing runs: those since upstream last answered at least half of a run's calls."""
     answered = ReconcileRun.select(ReconcileRun.id).where(ANSWERED).order_by(ReconcileRun.id.desc())
     with database.connection_context():
         last = answered.first()
-        # One in progress may yet be answered.
+        # A run in progress may still be answered.
         ended = ReconcileRun.finished_at.is_null(False)
         failing = ReconcileRun.select().where(ASKED, ended, ReconcileRun.id > (last.id if last else 0))
         return list(failing.order_by(ReconcileRun.id).limit(limit))
 
 
 def reconciler_seen_at(now: datetime) -> datetime | None:
-    """Return when a reconciler last wrote anything: began a run, ended one, or noted a look-up in between.
+    """Return when a reconciler last wrote: the start or the end of a run, or a look-up.
 
-    That is in the future only where all of this is: a clock was set back, or is ahead of ours.
+    Times in the future are ignored as long as there are others: they come from a clock that is wrong.
     """
     run_times = ReconcileRun.select(ReconcileRun.started_at, ReconcileRun.finished_at)
     lookup_times = Lookup.select(Lookup.answered_at)
@@ -221,9 +224,9 @@ def reconciler_seen_at(now: datetime) -> datetime | None:
 
 
 def earliest_waiting(failed_only: bool) -> Task | None:
-    """Return the known task without a result that is asked about first, of the next 1,000.
+    """Return the known task without a result whose look-up is due first.
 
-    With `failed_only` the first whose last look-up upstream answered with an error.
+    With `failed_only`, return the first of the next 1,000 whose last look-up ended in an error.
     """
     query = (
         Task.select(Task.next_lookup_at, Task.last_lookup_error)

@@ -1,4 +1,4 @@
-"""Whether upstream answers, by the runs that asked it. Pure."""
+"""Tells from the reconciler's runs whether upstream answers. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from datetime import datetime, timedelta
 
 from receiver.ledger.models import Pause, ReconcileRun
 
-# Upstream fails now and then, which the next look-up mends. It fails persistently after so long and so often.
+# Single failures are normal, and the next look-up makes up for them. Upstream is failing after both of these.
 FAILING_AFTER = timedelta(minutes=2)
 FAILING_AFTER_RUNS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How upstream has answered look-ups. `state` is unknown, answering, failing or paused.
+    """How upstream answers look-ups. `state` is unknown, answering, failing or paused.
 
-    `failing_since` is when the present failure began; one failed run is enough.
+    `failing_since` is when the present failure began. One failed run is enough to set it.
     """
 
     state: str
@@ -26,10 +26,10 @@ class Standing:
 def standing_of(
     now: datetime, pause: Pause | None, answered: ReconcileRun | None, failing: Sequence[ReconcileRun]
 ) -> Standing:
-    """Return whether upstream answers.
+    """Return upstream's standing.
 
-    `answered` is the newest run that it answered, `failing` are the first runs since then that asked, oldest
-    first, FAILING_AFTER_RUNS of them at least, where there are so many.
+    `answered` is the newest run that upstream answered. `failing` are the first runs since then that called
+    upstream, oldest first: at least FAILING_AFTER_RUNS of them, if there are so many.
     """
     return Standing(
         _state(now, pause, answered, failing),

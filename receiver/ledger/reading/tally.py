@@ -1,9 +1,9 @@
-"""How many tasks of each kind there are, by the hour in which they were first heard of.
+"""Counts tasks by kind and by the hour in which we first heard of them.
 
-The table `tally` is kept by triggers, in the transaction that changes a task: whoever changes it, the tally
-follows or neither happens. So a total costs the sum of a few thousand rows however many tasks there are. On
-PostgreSQL each connection adds to rows of its own (`shard`), so that no two transactions wait for each other;
-what counts is always the sum over all of them, and a single row may be negative.
+Triggers update the table `tally` in the transaction that changes a task, so the two cannot disagree. A total
+is the sum of a few thousand rows, however many tasks there are. On PostgreSQL each connection adds to rows of
+its own (`shard`), so that no transaction waits for another. Only the sum over all shards counts; a single row
+may be negative.
 
 See "Where new things go" in docs/design.md.
 """
@@ -20,18 +20,18 @@ from receiver.ledger.models import Tally, database
 from receiver.upstream.results import EXPIRED, FAILED, PENDING, SUCCEEDED
 
 _HOUR = timedelta(hours=1)
-_LONG_AGO = ""  # the hour to which those that nobody asks for any more are folded
-_NO_MATTER = -1  # how long they took, of hours of which nobody asks that any more
+_LONG_AGO = ""  # the hour of the row into which old hours are folded
+_NO_MATTER = -1  # the value of `took` in rows folded across durations
 _KEY = (Tally.hour, Tally.service, Tally.status, Tally.settled_by, Tally.missed, Tally.disputed, Tally.took)
-# A result belongs to the first of these seconds that it took less than, or to one more, for the longest.
+# Upper bounds in seconds, exclusive. `took` is the index of a result's step; len(STEPS) if it took longer.
 STEPS = (5, 15, 30, 60, 120, 180, 300, 600, 1800, 3600, 21600)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What became of the tasks first heard of in a span of time.
+    """Counts of what became of the tasks first heard of in a span of time.
 
-    `missed` had no final callback and were recovered by a look-up.
+    `missed` tasks had no final callback, and a look-up recovered them.
     """
 
     tasks: int = 0
@@ -53,17 +53,14 @@ class Outcomes:
 
 
 def count_outcomes() -> Outcomes:
-    """Return what became of all tasks ever heard of."""
+    """Return the counts over all tasks we ever heard of."""
     with database.connection_context():
         counts: Any = Tally.select(*_outcomes()).tuples().get()
     return Outcomes(*map(int, counts))
 
 
 def count_by_hour(since: datetime, until: datetime) -> dict[datetime, Outcomes]:
-    """Return what became of the tasks first heard of in each hour from that of one moment to that of another.
-
-    Every hour is there, the empty ones too.
-    """
+    """Return the counts by hour, from the hour of `since` to the hour of `until`, empty hours included."""
     query = Tally.select(Tally.hour, *_outcomes()).where(Tally.hour >= _hour(since)).group_by(Tally.hour)
     with database.connection_context():
         counted: list[Any] = list(query.tuples())
@@ -74,9 +71,10 @@ def count_by_hour(since: datetime, until: datetime) -> dict[datetime, Outcomes]:
 
 
 def count_by_length(since: datetime) -> dict[str, list[int]]:
-    """Return how many tasks took how long, by `settled_by`: for each of the STEPS, and longer than all.
+    """Return histograms of how long tasks took, by `settled_by`: a count for each of the STEPS, and one more.
 
-    Of tasks first heard of since the beginning of the hour of a moment, at most `fold`'s `by_length_since`.
+    Tasks count that we first heard of in the hour of `since` or later. `since` must not be before `fold`'s
+    `by_length_since`.
     """
     query = (
         Tally.select(Tally.settled_by, Tally.took, _total(None))
@@ -92,10 +90,10 @@ def count_by_length(since: datetime) -> dict[str, list[int]]:
 
 
 def fold(by_hour_since: datetime, by_length_since: datetime, by_shard_since: datetime) -> int:
-    """Join rows that nobody needs apart and return how many there were: the hours before one moment, how long
-    tasks took before another, and the shards before a third.
+    """Merge old rows and return how many were merged.
 
-    Rows that somebody is adding to stay until the next time: to wait for them could deadlock.
+    Each moment says how far back one dimension is kept: hours, durations, shards. Rows that another
+    transaction has locked wait for the next time: waiting for them here could deadlock.
     """
     old = Tally.hour < _hour(by_hour_since)
     folded_already = (Tally.hour == _LONG_AGO) & (Tally.shard == 0) & (Tally.took == _NO_MATTER)
@@ -116,7 +114,7 @@ def _fold_some(which: Any, **folded: Any) -> int:
         sums: Counter[tuple[Any, ...]] = Counter()
         for *parts, tasks in rows:
             sums[tuple(parts)] += tasks
-        for parts in sorted(sums):  # in one order, or two who fold could deadlock
+        for parts in sorted(sums):  # in one order, so that two processes that fold cannot deadlock
             row = dict(zip((column.name for column in _KEY), parts, strict=True))
             Tally.insert(**row, shard=0, tasks=sums[parts]).on_conflict(
                 conflict_target=[*_KEY, Tally.shard], update={Tally.tasks: Tally.tasks + sums[parts]}

@@ -1,1 +1,1 @@
-"""The JSON API, a module a resource."""
+"""The JSON API, with one module for each resource."""

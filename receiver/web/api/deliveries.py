@@ -26,7 +26,7 @@ blueprint.before_request(require_api_key)
 
 @blueprint.get("")
 def list_them() -> ResponseReturnValue:
-    """List deliveries without their bodies, newest first: 200 with a page of them and the next one's cursor.
+    """List deliveries without their bodies, newest first: 200 with a page and the next page's cursor.
 
     400: a bad parameter.
     """

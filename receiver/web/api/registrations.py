@@ -1,4 +1,4 @@
-"""What a caller registers: read strictly, so that a mistake is told and nothing is guessed."""
+"""Parses registrations strictly: a mistake is an error, and nothing is guessed."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,7 +21,7 @@ _TEXTS = ("id", "type", "ref", "trace_id")
 
 
 def read_registrations(body: Any) -> list[Registration]:
-    """Read one task, or {"tasks": [up to MOST_TASKS]}. Raises BadInput, which names the item that is bad."""
+    """Read one task, or {"tasks": [up to MOST_TASKS]}. Raises BadInput, which names the bad item."""
     if not isinstance(body, dict) or "tasks" not in body:
         return [_registration(body, "")]
     if not isinstance(body["tasks"], list) or len(body["tasks"]) > MOST_TASKS:
@@ -30,9 +30,9 @@ def read_registrations(body: Any) -> list[Registration]:
 
 
 def read_json() -> Any:
-    """Return the JSON of the present request's body. Raises BadInput, and 413 for what is too large."""
+    """Return the JSON of the current request's body. Raises BadInput, or 413 when it is too large."""
     limit = current_settings().max_body_bytes
-    request.max_content_length = limit + 1  # a chunked body that is larger ends there, without an error
+    request.max_content_length = limit + 1  # werkzeug cuts a larger chunked body there without an error
     too_large = RequestEntityTooLarge(f"The body is larger than {limit} bytes (MAX_BODY_BYTES).")
     try:
         with stall_guard.reading():
@@ -52,7 +52,7 @@ def _registration(item: object, where: str) -> Registration:
         raise BadInput(f'{where}A task must be an object like {{"id": "..."}}.')
     names = ("id", "service", "type", "ref", "trace_id", "submitted_at")
     if unknown := item.keys() - set(names):
-        raise BadInput(f"{where}Unknown field {min(unknown)!r}; there are {', '.join(names)}.")
+        raise BadInput(f"{where}Unknown field {min(unknown)!r}; the known ones are {', '.join(names)}.")
     if item.get("id") is None:
         raise BadInput(f"{where}The id is missing.")
     texts = {name: _text(item, name, where) for name in _TEXTS if item.get(name) is not None}

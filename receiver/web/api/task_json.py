@@ -1,4 +1,4 @@
-"""Tasks, deliveries and look-ups as the API shows them."""
+"""The API's JSON of tasks, deliveries and look-ups."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from receiver.ledger.models import Delivery, Lookup, Task
 
 
 def task_json(task: Task) -> dict[str, Any]:
-    """Return a task as the API shows it."""
+    """Return a task as the API's JSON."""
     return {
         "id": task.id,
         "service": task.service,
@@ -36,7 +36,7 @@ def task_json(task: Task) -> dict[str, Any]:
 
 
 def lookup_json(lookup: Lookup) -> dict[str, Any]:
-    """Return a look-up as the API shows it."""
+    """Return a look-up as the API's JSON."""
     return {
         "id": lookup.id,
         "run": lookup.run_id,  # type: ignore[attr-defined]  # the stubs leave it out
@@ -49,7 +49,7 @@ def lookup_json(lookup: Lookup) -> dict[str, Any]:
 
 
 def delivery_json(delivery: Delivery) -> dict[str, Any]:
-    """Return a delivery as the API shows it, without headers and body."""
+    """Return a delivery as the API's JSON, without headers and body."""
     return {
         "id": delivery.id,
         "received_at": to_iso(delivery.received_at),

@@ -1,4 +1,4 @@
-"""The task API: register, list, show, ask now, acknowledge."""
+"""The task API: register, list, show, request a look-up, acknowledge."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,11 +29,11 @@ blueprint.before_request(require_api_key)
 
 @blueprint.post("")
 def register() -> ResponseReturnValue:
-    """Take note of submitted tasks: one object, or {"tasks": [up to 1000]}.
+    """Register submitted tasks: one object, or {"tasks": [up to 1000]}.
 
-    201 with the tasks and how many were new; when they are large, the later ones without what makes them so.
-    400 when any item is bad, naming it, and 409 when one is known under another service; then none is
-    registered.
+    201 with the tasks and how many were new. After the first few MB the tasks come without their large
+    fields. 400: a bad item, which the message names. 409: a task is known under another service. Then nothing
+    is registered.
     """
     registrations = read_registrations(read_json())
     try:
@@ -46,7 +46,7 @@ def register() -> ResponseReturnValue:
 
 @blueprint.get("")
 def list_tasks() -> ResponseReturnValue:
-    """List tasks, newest first: 200 with a page of them and the next one's cursor. 400: a bad parameter."""
+    """List tasks, newest first: 200 with a page and the next page's cursor. 400: a bad parameter."""
     arguments = request.args.to_dict()
     refuse_unknown(arguments, FIELDS)
     wanted, before = read_filter(arguments), read_cursor(arguments.get("before"))
@@ -57,7 +57,7 @@ def list_tasks() -> ResponseReturnValue:
 
 @blueprint.get("/<text:task_id>")
 def show_task(task_id: str) -> ResponseReturnValue:
-    """Show one task with its newest deliveries and look-ups and its timeline; 404 when there is none."""
+    """Show a task with its newest deliveries and look-ups and its timeline. 404: we never heard of it."""
     task = find_or_404(task_id)
     deliveries, lookups = queries.deliveries_of(task.id), queries.lookups_of(task.id)
     disputed = {
@@ -80,7 +80,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/<text:task_id>/reconcile")
 def ask_now(task_id: str) -> ResponseReturnValue:
-    """Make a task due at once: 202, the next run of the reconciler asks. 404 when we never heard of it."""
+    """Make a task due now: 202, and the reconciler's next run asks about it. 404: we never heard of it."""
     now = utcnow()
     if not is_storable(task_id) or not store.ask_now(task_id, now):
         raise NotFound("No such task.")
@@ -89,28 +89,28 @@ def ask_now(task_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/<text:task_id>/acknowledge")
 def acknowledge(task_id: str) -> ResponseReturnValue:
-    """Note that a person has seen a task's dispute: 200 with the task, also when it was noted before.
+    """Acknowledge a task's dispute: 200 with the task. This is idempotent.
 
-    404 when we never heard of it, 409 when it is not disputed.
+    404: we never heard of the task. 409: it is not disputed.
     """
     return jsonify(task_json(acknowledge_or_409(task_id)))
 
 
 @blueprint.post("/acknowledge")
 def acknowledge_some() -> ResponseReturnValue:
-    """Acknowledge up to 1,000 disputes, the newest that the query's filter holds: 200 with how many it were.
+    """Acknowledge the newest disputes that match the query's filter, up to 1,000: 200 with their number.
 
-    `more` tells whether others are left. 400: a bad parameter.
+    `more` tells whether others remain. 400: a bad parameter.
     """
     arguments = request.args.to_dict()
     if unknown := arguments.keys() - set(FIELDS):
-        raise BadInput(f"Unknown parameter {min(unknown)!r}; there are {', '.join(sorted(FIELDS))}.")
+        raise BadInput(f"Unknown parameter {min(unknown)!r}; the known ones are {', '.join(sorted(FIELDS))}.")
     acknowledged, more = acknowledge_listed(read_filter(arguments))
     return jsonify({"acknowledged": acknowledged, "more": more})
 
 
 def _items(task_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Return tasks as the API shows them; those past the first few MB leave out what may be large."""
+    """Return tasks as the API's JSON. Those after the first few MB lack their large fields."""
     whole = load_first(task_ids)
     rest = task_ids[len(whole) :]
     brief = load_briefly(rest)

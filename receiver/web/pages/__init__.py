@@ -1,1 +1,1 @@
-"""The pages that people look at."""
+"""The pages for people."""

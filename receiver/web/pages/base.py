@@ -1,4 +1,4 @@
-"""What all pages have in common: who may see them, what they may load, and how they put things."""
+"""What all pages share: sign-in, the Content-Security-Policy, and template filters."""
 
 from flask import Blueprint, Flask, Response, request
 
@@ -23,7 +23,7 @@ _FILTERS = (
 
 
 def page_blueprint(name: str) -> Blueprint:
-    """Return a blueprint whose pages are for visitors who have signed in."""
+    """Return a blueprint whose pages require a session or the API key."""
     blueprint = Blueprint(name, __name__)
     blueprint.before_request(auth.require_visitor)
     blueprint.before_request(auth.require_form_of_ours)
@@ -31,7 +31,7 @@ def page_blueprint(name: str) -> Blueprint:
 
 
 def add_to_pages(app: Flask) -> None:
-    """Give the templates their filters, and the answers their headers."""
+    """Add the templates' filters and the answers' security headers."""
     for each in (*_FILTERS, to_iso, response_view.problem_of, response_view.printed):
         app.add_template_filter(each)
     app.add_template_filter(lambda task: response_view.thumbnail_of(task, stand_in()), "thumbnail_of")
@@ -55,11 +55,11 @@ def _picture_sources() -> list[str]:
 
 
 def _protect(response: Response) -> Response:
-    """Let a browser that shows an answer of ours load and do nothing beyond it, and keep no copy."""
+    """Add headers that limit what a page may load, and forbid browsers to store answers."""
     if response.mimetype == "text/html":
         sources = [f" {source}" for source in _picture_sources()]
         policy = _POLICY.format(pictures="".join(sources), media="".join(sources).strip() or "'none'")
         response.headers["Content-Security-Policy"] = policy
-    if request.endpoint not in {"static", "callbacks.receive"}:  # a program reads a callback's answer
+    if request.endpoint not in {"static", "callbacks.receive"}:  # no browser reads a callback's answer
         response.headers.update(_HEADERS)
     return response

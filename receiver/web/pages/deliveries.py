@@ -1,4 +1,4 @@
-"""The pages about deliveries: the list with its filters, one as it came, and its bytes."""
+"""The pages about deliveries: the list with its filters, one delivery verbatim, and its bytes."""
 
 from collections.abc import Mapping
 from urllib.parse import urlencode
@@ -22,8 +22,8 @@ from receiver.web.filters import (
 )
 from receiver.web.formatting import as_input
 from receiver.web.offload import offload
-from receiver.web.pages.answers import answer_to, may_have_been_spooled
 from receiver.web.pages.base import page_blueprint
+from receiver.web.pages.callback_answers import answer_to, may_have_been_spooled
 
 blueprint = page_blueprint("delivery_pages")
 
@@ -33,8 +33,8 @@ _LARGEST_ID = 2**63 - 1
 
 @blueprint.get("/deliveries")
 def show_list() -> ResponseReturnValue:
-    """Show the newest deliveries that the filter in the URL holds: 200. 400 for one that makes no sense."""
-    # A form sends the fields that were left empty too.
+    """Show the newest deliveries that match the URL's filter: 200. 400: a bad filter."""
+    # Forms send empty fields too: drop them.
     query = {name: text for name in DELIVERY_FIELDS if (text := request.args.get(name, "").strip())}
     wanted, before = read_delivery_filter(query), request.args.get("before")
     found = offload(list_deliveries, wanted, _MOST_DELIVERIES, read_delivery_cursor(before))
@@ -53,7 +53,7 @@ def show_list() -> ResponseReturnValue:
 
 @blueprint.get("/deliveries/<int:delivery_id>")
 def show_delivery(delivery_id: int) -> ResponseReturnValue:
-    """Show one delivery as it came, and what we answered: 200. 404 when there is none, or it is pruned."""
+    """Show one delivery verbatim, and what we answered: 200. 404: it does not exist or was pruned."""
     delivery = _find_or_404(delivery_id)
     answer = answer_to(delivery)
     return render_template(
@@ -68,9 +68,9 @@ def show_delivery(delivery_id: int) -> ResponseReturnValue:
 
 @blueprint.get("/deliveries/<int:delivery_id>/body")
 def download_body(delivery_id: int) -> ResponseReturnValue:
-    """Send the kept bytes of a delivery's body, unchanged: 200. 404 when there is no such delivery."""
+    """Send the stored bytes of a delivery's body, unchanged: 200. 404: no such delivery."""
     body = bytes(_find_or_404(delivery_id).body)
-    # Never a type that a browser shows: anybody with the callback URL may have sent it.
+    # Never a type that browsers render: anybody with the callback URL may have sent this.
     headers = {"Content-Disposition": f'attachment; filename="backstop-delivery-{delivery_id}.bin"'}
     return Response(body, mimetype="application/octet-stream", headers=headers)
 
@@ -79,7 +79,7 @@ def _find_or_404(delivery_id: int) -> Delivery:
     delivery = queries.find_delivery(delivery_id) if delivery_id <= _LARGEST_ID else None
     if delivery is None:
         raise NotFound(
-            "No such delivery: there was none of this number, or it is so old that it was deleted."
+            "No such delivery: there was none with this number, or it is so old that it was deleted."
         )
     return delivery
 

@@ -1,4 +1,4 @@
-"""Lists of tasks as files: CSV for spreadsheets, JSON Lines for programs. Made while they are sent."""
+"""Streams lists of tasks as files: CSV for spreadsheets, JSON Lines for programs."""
 
 import csv
 import io
@@ -27,21 +27,21 @@ _NAMED_OTHERWISE = {
     "deliveries": "delivery_count",
     "lookups": "lookup_count",
 }
-# Where a cell would be a formula to a spreadsheet, and run as somebody else's: also in the middle, because in
-# many countries a spreadsheet takes a semicolon for the end of a cell, and a quote there for its beginning.
+# CSV injection: a spreadsheet would run such a cell as a formula. Look in the middle of a text too: in many
+# countries spreadsheets treat a semicolon as the end of a cell, and a quote as the start of the next.
 _BEFORE_SIGN = re.compile(r'(?<![\s;"])[\s;"]*+(?=[=+\-@])')
 _ENDS_CELL = re.compile(r"[;\t\r\n]")
 
 
 def as_json_lines(pages: Iterable[Found]) -> Iterator[str]:
-    """Yield the tasks as the API shows them, a line of JSON for each."""
+    """Yield each task as a line of the API's JSON."""
     for found in pages:
         lines = (json.dumps(task_json(task), ensure_ascii=False, allow_nan=False) for task in found.tasks)
         yield _sendable("".join(f"{mask_tokens(line)}\n" for line in lines))
 
 
 def as_csv(pages: Iterable[Found]) -> Iterator[str]:
-    """Yield a line of column names and a line for each task. What would be a formula gets a ' before it."""
+    """Yield a line of column names and a line for each task. A ' before a formula disables it."""
     yield _csv_lines([_COLUMNS])
     for found in pages:
         yield _csv_lines([_cells(task) for task in found.tasks])
@@ -83,5 +83,5 @@ def _csv_lines(rows: Iterable[Iterable[str]]) -> str:
 
 
 def _sendable(text: str) -> str:
-    """Return the text with lone surrogates as their escapes: no file can be encoded with them."""
+    """Return the text with lone surrogates as escapes, as UTF-8 cannot encode them."""
     return text.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""What the overview's sentences are drawn from, and what they are. Pure."""
+"""The facts that the overview's notices are made from, and the notices' type. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,39 +12,39 @@ from receiver.web.formatting import ago, exact
 from receiver.web.writes import Writes
 
 _SILENT_AFTER_INTERVALS = 3
-_SILENT_AFTER_AT_LEAST = timedelta(seconds=30)  # a deployment takes so long
+_SILENT_AFTER_AT_LEAST = timedelta(seconds=30)  # the time of a deployment
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the summary is drawn from."""
+    """Everything that the summary depends on."""
 
     now: datetime
     interval: timedelta  # between the starts of two runs
-    may_ask: bool = True  # whether there is a token to ask upstream with
+    may_ask: bool = True  # whether ACEDATACLOUD_API_TOKEN is set
     newest_at: datetime | None = None  # when we last heard of a new task
     pending: int = 0
     oldest_pending_at: datetime | None = None
     last_day: Outcomes = field(default_factory=Outcomes)  # of the tasks first heard of in the last 24 hours
-    last_day_began: datetime | None = None  # by the hours in which they are counted
+    last_day_began: datetime | None = None  # rounded to a whole hour, as tasks are counted by the hour
     given_up: int = 0  # in the last 24 hours
-    given_up_known_since: datetime | None = None  # when we first heard of the first of these
-    disputed: int = 0  # of the tasks of the last 24 hours, not acknowledged
-    knows_none: bool = False  # of the tasks it was asked about lately upstream knew none
+    given_up_known_since: datetime | None = None  # when we first heard of the oldest of these
+    disputed: int = 0  # unacknowledged, of the tasks of the last 24 hours
+    knows_none: bool = False  # upstream knew none of the tasks that we asked about lately
     slowest_recovery: timedelta | None = None  # in the last 24 hours
     last_run: ReconcileRun | None = None
     last_asking_run: ReconcileRun | None = None  # the newest that called upstream
-    failing_runs: Sequence[ReconcileRun] = ()  # the first since upstream last answered half of the calls
-    reconciler_seen_at: datetime | None = None  # the latest thing a reconciler wrote
-    pause: Pause | None = None  # in which upstream may not be asked
-    spooled: int | None = 0  # deliveries that wait for the database; None when the spool cannot be used
+    failing_runs: Sequence[ReconcileRun] = ()  # the first ones of the present failure
+    reconciler_seen_at: datetime | None = None  # when a reconciler last wrote anything
+    pause: Pause | None = None  # look-ups are paused
+    spooled: int | None = 0  # deliveries that wait for the database; None if the spool is unusable
     set_aside: int = 0  # deliveries that the database refuses
-    writes: Writes = field(default_factory=Writes)  # whether callbacks can be kept now
+    writes: Writes = field(default_factory=Writes)  # whether callbacks can be stored now
     refused: Mapping[str, Refused] = field(default_factory=dict)  # in the last 24 hours, by kind
 
     @property
     def silent(self) -> bool:
-        """Tell whether the reconciler should have been heard of since."""
+        """Tell whether the reconciler has written nothing for too long."""
         patience = self.interval * _SILENT_AFTER_INTERVALS + _SILENT_AFTER_AT_LEAST
         if self.reconciler_seen_at is None:
             return False
@@ -52,18 +52,18 @@ class Facts:
 
     @property
     def seen_in_future(self) -> bool:
-        """Tell whether the reconciler was last heard of at a time that has not come: that says nothing."""
+        """Tell whether the reconciler's last sign of life has a future time, which proves nothing."""
         return self.reconciler_seen_at is not None and self.reconciler_seen_at > self.now + SKEW
 
     @property
     def reconciler_away(self) -> bool:
-        """Tell whether no reconciler runs, as far as one can see."""
+        """Tell whether apparently no reconciler runs."""
         return self.reconciler_seen_at is None or self.silent
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """A link to the list of some tasks that a summary speaks of: its words, and the query of the list."""
+class TaskLink:
+    """A link from a notice to the list of the tasks that it counts."""
 
     words: str
     query: str
@@ -71,18 +71,18 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One thing that is the case. `severity` is well, busy, attention or trouble.
+    """A notice on the overview. `severity` is well, busy, attention or trouble.
 
-    `command` is what would help. `listed` has a link for each kind of tasks that the text counts.
+    `command` is a shell command that helps. `listed` has a link for each kind of tasks that the text counts.
     """
 
     severity: str
     label: str
     text: str
     command: str | None = None
-    listed: Sequence[Listed] = ()
+    listed: Sequence[TaskLink] = ()
 
 
 def since(moment: datetime, now: datetime) -> str:
-    """Return since when something is the case."""
+    """Return the words for the start of a state: `since <moment> (<how long ago>)`."""
     return f"since {exact(moment)} ({ago(moment, now)})"

@@ -1,4 +1,4 @@
-"""The overview: how things stand, the last day or week as plots, and the newest tasks."""
+"""The overview: the state of the service, plots of the last day or week, and the newest tasks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,13 +32,13 @@ blueprint = page_blueprint("overview")
 _HOUR, _DAY, _WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 _MOST_TASKS = 10
 _MOST_UNREADABLE = 5
-# By the name of a span in the URL: what it is called, and how many hours each of its slots has.
+# The spans of the plot by their names in the URL: title, and hours in each column.
 _SPANS = {"24h": ("last 24 h", 1), "7d": ("last 7 days", 6)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Lately:
-    """What became of the tasks of the last week, by the hour in which they were first heard of."""
+    """What became of recent tasks, by the hour in which we first heard of them."""
 
     day: Mapping[datetime, Outcomes]
     week: Mapping[datetime, Outcomes]
@@ -54,7 +54,7 @@ class _Lately:
 
 @blueprint.get("/")
 def show() -> ResponseReturnValue:
-    """Show how things stand: 200. `?span=7d` plots a week instead of a day; 400 for another span."""
+    """Show the overview: 200. `?span=7d` plots a week instead of a day. 400: another span."""
     span = request.args.get("span", "24h")
     if span not in _SPANS:
         raise BadInput(f"span must be one of {', '.join(_SPANS)}.")
@@ -94,14 +94,14 @@ def _read(now: datetime, settings: Settings, intake: Intake, writes: Writes) -> 
 
 
 def _lately(now: datetime) -> _Lately:
-    # From the beginning of an hour, by which the totals are kept: rather a little more than too little.
+    # Tasks are counted by the hour, so the day and the week start with a whole hour and may be a bit longer.
     week = tally.count_by_hour(now - _WEEK, now)
     day = {hour: one for hour, one in week.items() if hour + _HOUR > now - _DAY}
     return _Lately(day, week)
 
 
 def _old_tokens(settings: Settings) -> list[tuple[int, datetime | None]]:
-    """Return for each older callback token its place among all, from 1, and when it was last used."""
+    """Return each older callback token's position in CALLBACK_TOKEN, from 1, and when it was last used."""
     used = queries.old_tokens_used_at()
     return [(place + 1, used.get(place)) for place in range(1, len(settings.callback_tokens))]
 

@@ -1,4 +1,4 @@
-"""What the overview's plots show, as heights and widths in percent of the plot. Pure."""
+"""Computes the overview's plots: positions and sizes in percent of the plot. Pure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from receiver.web.formatting import span
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a column; `top` and `height` in percent."""
+    """A segment of a column. `top` and `height` are in percent."""
 
     name: str
     tasks: int
@@ -21,7 +21,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The tasks of one slot of time; `left` and `width` in percent."""
+    """The tasks of one slot of time. `left` and `width` are in percent."""
 
     begins_at: datetime
     ends_at: datetime
@@ -37,7 +37,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Timeplot:
-    """Columns side by side, and the number of tasks at the plot's top."""
+    """A plot of tasks by time. `most` is the number of tasks at the top of the scale."""
 
     columns: Sequence[Column]
     most: int
@@ -49,7 +49,7 @@ class Timeplot:
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """How many results took so long; `callback_width` and `lookup_width` in percent of the longest bar."""
+    """How many results fall into one step of duration. The widths are in percent of the longest bar."""
 
     name: str
     callback: int
@@ -59,7 +59,7 @@ class Length:
 
 
 def plot_by_time(hours: Mapping[datetime, Outcomes], hours_a_slot: int) -> Timeplot:
-    """Return the columns of slots of so many hours each, which `hours` fills in order."""
+    """Return the plot of consecutive `hours`, with `hours_a_slot` of them in each column."""
     begins, outcomes = list(hours), list(hours.values())
     slots = [
         (begins[n], sum(outcomes[n : n + hours_a_slot], Outcomes()))
@@ -75,7 +75,7 @@ def plot_by_time(hours: Mapping[datetime, Outcomes], hours_a_slot: int) -> Timep
 
 
 def plot_lengths(counted: Mapping[str, Sequence[int]]) -> list[Length]:
-    """Return how many results took how long, by callback and by look-up, from the quickest to the slowest."""
+    """Return how long results took, by callback and by look-up, from the shortest step to the longest."""
     none = [0] * (len(STEPS) + 1)
     callback, lookup = counted.get("callback", none), counted.get("lookup", none)
     used = [n for n in range(len(none)) if callback[n] or lookup[n]]
@@ -95,7 +95,7 @@ def plot_lengths(counted: Mapping[str, Sequence[int]]) -> list[Length]:
 
 
 def _counts(slot: Outcomes) -> dict[str, int]:
-    """Return the parts of a column, from its bottom to its top: each task is in one of them."""
+    """Return the segments of a column from bottom to top. Each task is in exactly one of them."""
     return {
         "callback": slot.succeeded_by_callback,
         "lookup": slot.succeeded - slot.succeeded_by_callback,
@@ -114,7 +114,7 @@ def _parts(slot: Outcomes, most: int) -> list[Part]:
 
 
 def _round_up(most: int) -> int:
-    """Return the next number that reads well on a scale and has a half: 2, 4, 10, 20, 40, 60, 80, 100 ..."""
+    """Round up to an even number that suits a scale: 2, 4, 6, 8, 10, 20, 40, 60, 80, 100 ..."""
     if most <= 2:
         return 2
     ten: int = 10 ** int(math.log10(most))

@@ -1,4 +1,4 @@
-"""The pages about the reconciler's runs: all of them, and one with its look-ups."""
+"""The pages about the reconciler's runs: the list, and one run with its look-ups."""
 
 import re
 
@@ -20,15 +20,15 @@ blueprint = page_blueprint("run_pages")
 
 _MOST_RUNS = 50
 _MOST_LOOKUPS = 100
-_MOST_DUE = 10_000  # counted: a page must not read a million tasks
+_MOST_DUE = 10_000  # counting stops here: a page must not read a million tasks
 _LARGEST_ID = 2**63 - 1
 
 
 @blueprint.get("/runs")
 def list_runs() -> ResponseReturnValue:
-    """Show the newest runs of the reconciler, or those before the run `?before=`: 200. 400: no number.
+    """Show the reconciler's newest runs, or those before the run `?before=`: 200. 400: a bad parameter.
 
-    With `?asked=true` those that called upstream alone.
+    With `?asked=true`, show only runs that called upstream.
     """
     before, asked = _before(), request.args.get("asked")
     if asked not in (None, "true"):
@@ -59,12 +59,14 @@ def list_runs() -> ResponseReturnValue:
 
 @blueprint.get("/runs/<int:run_id>")
 def show_run(run_id: int) -> ResponseReturnValue:
-    """Show one run with its look-ups: 200. 404 when there was none, or it is pruned."""
+    """Show one run with its look-ups: 200. 404: it does not exist or was pruned."""
     before, now = _before(), utcnow()
     with database.connection_context():
         run = queries.find_run(run_id) if run_id <= _LARGEST_ID else None
         if run is None:
-            raise NotFound("No such run: there was none of this number, or it is so old that it was deleted.")
+            raise NotFound(
+                "No such run: there was none with this number, or it is so old that it was deleted."
+            )
         in_progress = run.is_in_progress(now)
         still_due = queries.count_due(now, _MOST_DUE) if in_progress else 0
         lookups = queries.lookups_of_run(run_id, _MOST_LOOKUPS + 1, before)
@@ -88,5 +90,5 @@ def _before() -> int | None:
     if text is None:
         return None
     if not re.fullmatch("[0-9]{1,19}", text) or int(text) > _LARGEST_ID:
-        raise BadInput("before must be a number, as the link to what is older has it.")
+        raise BadInput("before must be a number, as in the link to older entries.")
     return int(text)

@@ -1,4 +1,4 @@
-"""How things stand, as the overview tells it: the worst first, with what to do about it. Pure."""
+"""The overview's notices on the state of the service: the worst first, each with what to do. Pure."""
 
 from datetime import datetime, timedelta
 
@@ -6,20 +6,20 @@ from receiver.clock import to_iso
 from receiver.ledger.models import Pause
 from receiver.ledger.reading.standing import FAILING_AFTER, FAILING_AFTER_RUNS
 from receiver.web.formatting import ago, ahead, counted, exact, lasted, shown, span
-from receiver.web.pages import callbacks_told, disputes
-from receiver.web.pages.facts import Facts, Listed, Summary
+from receiver.web.pages import callback_notices, disputes
+from receiver.web.pages.facts import Facts, Summary, TaskLink
 from receiver.web.writes import REFUSED
 
 START_RECONCILER = "python -m reconcile"
-_NOBODY_ASKS = "nobody asks about those that never come."
+_NO_LOOKUPS = "lost callbacks are not recovered."
 _SILENT_AFTER_INTERVALS = 3
-_FAILING_LATELY = timedelta(minutes=10)  # asked about no more, nothing is known: it may be up again
+_FAILING_LATELY = timedelta(minutes=10)  # after so long without calls, upstream may be up again
 
 
 def summarise(facts: Facts) -> list[Summary]:
-    """Return how things stand in one sentence, and after it what else is wrong. Each cause is told once."""
+    """Return the notices: the most important first, then all other problems. Each cause appears once."""
     problems = (
-        *callbacks_told.problems(facts),
+        *callback_notices.notices(facts),
         _reconciler_away(facts),
         _paused(facts),
         _failing(facts),
@@ -32,7 +32,7 @@ def summarise(facts: Facts) -> list[Summary]:
 
 
 def next_run(facts: Facts) -> str:
-    """Return when the next run is due, or how long the reconciler has been overdue with it."""
+    """Return when the next run is due, or since when it is overdue."""
     run = facts.last_run
     if run is None or facts.reconciler_seen_at is None:
         return "The reconciler has never run."
@@ -49,7 +49,7 @@ def next_run(facts: Facts) -> str:
 
 
 def hindrance(facts: Facts) -> str | None:
-    """Return what keeps the reconciler from asking upstream now; None when nothing does."""
+    """Return why the reconciler cannot ask upstream now; None if it can."""
     if facts.reconciler_seen_at is None:
         return "the reconciler has never run"
     if facts.seen_in_future:
@@ -61,7 +61,7 @@ def hindrance(facts: Facts) -> str | None:
     if not facts.pause.account:
         return "upstream wants no look-ups for a while"
     since, probe = _since(facts.pause.started_at, facts), _probe(facts.pause, facts)
-    return f"upstream refuses look-ups {since}; the next probe {probe}"
+    return f"upstream has refused look-ups {since}; the next probe {probe}"
 
 
 def _reconciler_away(facts: Facts) -> Summary | None:
@@ -69,22 +69,22 @@ def _reconciler_away(facts: Facts) -> Summary | None:
         if facts.newest_at is None:
             text = f"nothing has arrived yet, and the reconciler has never run.{_starting(facts)}"
             return Summary("attention", "Almost ready", text, START_RECONCILER)
-        taken_in = "callbacks are taken in, but " if _taken_in(facts) else ""
-        text = f"{taken_in}the reconciler has never run: {_NOBODY_ASKS}"
+        received = "callbacks are received, but " if _still_received(facts) else ""
+        text = f"{received}the reconciler has never run: {_NO_LOOKUPS}"
     elif facts.seen_in_future:
-        text = f"{_in_future(facts)}. See that it runs, and that the clocks of all machines are right."
-        text += f"{_taken_in(facts)} If it does not run, {_NOBODY_ASKS}"
+        text = f"{_in_future(facts)}. Check that it runs, and that the clocks of all machines are right."
+        text += f"{_still_received(facts)} If it does not run, {_NO_LOOKUPS}"
     elif facts.silent:
         text = f"the reconciler has not run {_since(facts.reconciler_seen_at, facts)}."
-        text += f"{_taken_in(facts)} Meanwhile {_NOBODY_ASKS}"
+        text += f"{_still_received(facts)} Meanwhile {_NO_LOOKUPS}"
     else:
         return None
     text += f"{_waiting(facts)}{_starting(facts)}"
-    return Summary("trouble", "Trouble", text, START_RECONCILER, _waiting_ones(facts))
+    return Summary("trouble", "Trouble", text, START_RECONCILER, _waiting_links(facts))
 
 
-def _taken_in(facts: Facts) -> str:
-    return "" if facts.writes.callbacks == REFUSED else " Callbacks are still taken in."
+def _still_received(facts: Facts) -> str:
+    return "" if facts.writes.callbacks == REFUSED else " Callbacks are still received."
 
 
 def _in_future(facts: Facts) -> str:
@@ -95,7 +95,7 @@ def _in_future(facts: Facts) -> str:
 def _starting(facts: Facts) -> str:
     if facts.may_ask:
         return " Start it with"
-    return " It needs ACEDATACLOUD_API_TOKEN, which is not set: set it, and start it with"
+    return " It needs ACEDATACLOUD_API_TOKEN, which is not set. Set it, and start the reconciler with"
 
 
 def _paused(facts: Facts) -> Summary | None:
@@ -106,21 +106,21 @@ def _paused(facts: Facts) -> Summary | None:
     if facts.reconciler_away:
         return _paused_while_away(pause, why)
     if not pause.account:
-        text = f"upstream wants no look-ups for a while: {why}. They go on by themselves.{_waiting(facts)}"
-        return Summary("attention", "Attention", text, listed=_waiting_ones(facts))
-    mend = f"Mend the account or the token (ACEDATACLOUD_API_TOKEN); the next probe {_probe(pause, facts)}."
-    text = f"upstream refuses look-ups {_since(pause.started_at, facts)}: {why}. {mend}"
-    text = f"{text}{_taken_in(facts)}{_waiting(facts)}"
-    return Summary("trouble", "Trouble", text, listed=_waiting_ones(facts))
+        text = f"upstream wants no look-ups for a while: {why}. They resume by themselves.{_waiting(facts)}"
+        return Summary("attention", "Attention", text, listed=_waiting_links(facts))
+    advice = f"Fix the account or the token (ACEDATACLOUD_API_TOKEN); the next probe {_probe(pause, facts)}."
+    text = f"upstream has refused look-ups {_since(pause.started_at, facts)}: {why}. {advice}"
+    text = f"{text}{_still_received(facts)}{_waiting(facts)}"
+    return Summary("trouble", "Trouble", text, listed=_waiting_links(facts))
 
 
 def _paused_while_away(pause: Pause, why: str) -> Summary | None:
-    # What waits is told with the missing reconciler. A pause that ends by itself is no matter meanwhile.
+    # The notice on the missing reconciler tells what waits. A pause that ends by itself does not matter then.
     if not pause.account:
         return None
     text = (
         f"upstream refused look-ups when the reconciler last asked: {why}."
-        " Mend the account or the token (ACEDATACLOUD_API_TOKEN) too."
+        " Fix the account or the token (ACEDATACLOUD_API_TOKEN) too."
     )
     return Summary("trouble", "Trouble", text)
 
@@ -133,35 +133,35 @@ def _probe(pause: Pause, facts: Facts) -> str:
 def _failing(facts: Facts) -> Summary | None:
     failing, run = facts.failing_runs, facts.last_asking_run
     if facts.reconciler_away or facts.pause is not None:
-        return None  # nobody asks: why not is told already
+        return None  # another notice tells why nobody asks
     if run is None or len(failing) < FAILING_AFTER_RUNS:
         return None
     lately = max(_FAILING_LATELY, facts.interval * _SILENT_AFTER_INTERVALS)
-    # A run that is in progress may be about to find out: it can take long.
+    # A run in progress may take long. Until it ends, the last failure still counts.
     in_progress = facts.last_run is not None and facts.last_run.finished_at is None
     is_old = not in_progress and facts.now - (run.finished_at or run.started_at) > lately
     if facts.now - failing[0].started_at < FAILING_AFTER or is_old:
         return None
     since, why = _since(failing[0].started_at, facts), f"“{shown(run.error).rstrip('.')}”"
-    mend = "Look-ups are repeated by themselves; when it goes on, see whether Ace Data Cloud is up."
+    advice = "Look-ups are retried by themselves. If this goes on, check whether Ace Data Cloud is up."
     if run.errors < run.calls:
         return Summary(
-            "attention", "Attention", f"most look-ups have failed {since}, the last with {why}. {mend}"
+            "attention", "Attention", f"most look-ups have failed {since}, the last with {why}. {advice}"
         )
     severity, label = ("trouble", "Trouble") if facts.pending else ("attention", "Attention")
-    text = f"look-ups have failed {since}, the last with {why}. {mend}{_taken_in(facts)}"
-    return Summary(severity, label, f"{text}{_waiting(facts)}", listed=_waiting_ones(facts))
+    text = f"look-ups have failed {since}, the last with {why}. {advice}{_still_received(facts)}"
+    return Summary(severity, label, f"{text}{_waiting(facts)}", listed=_waiting_links(facts))
 
 
 def _knows_none(facts: Facts) -> Summary | None:
-    # While nobody asks, that alone explains what waits.
+    # While nobody asks, the notice on that explains why tasks wait.
     waiting = facts.pending if not facts.reconciler_away and facts.pause is None else 0
     if not facts.knows_none or not (facts.disputed or facts.given_up or waiting):
         return None
-    text = disputes.of_another_account(facts.disputed, facts.given_up)
+    text = disputes.wrong_account(facts.disputed, facts.given_up)
     if waiting:
         text += _waiting(facts)
-    listed = (*_disputed_ones(facts), *_given_up_ones(facts), *(_waiting_ones(facts) if waiting else ()))
+    listed = (*_disputed_links(facts), *_given_up_links(facts), *(_waiting_links(facts) if waiting else ()))
     return Summary("attention", "Attention", text, listed=listed)
 
 
@@ -172,29 +172,29 @@ def _given_up(facts: Facts) -> Summary | None:
     text = (
         f"{counted(facts.given_up, 'task')} {were} given up in the last 24 h: upstream gave no final answer."
     )
-    return Summary("attention", "Attention", text, listed=_given_up_ones(facts))
+    return Summary("attention", "Attention", text, listed=_given_up_links(facts))
 
 
 def _disputed(facts: Facts) -> Summary | None:
     if not facts.disputed or facts.knows_none:
         return None
-    text = disputes.of_last_day(facts.disputed)
-    return Summary("attention", "Attention", text, listed=_disputed_ones(facts))
+    text = disputes.unacknowledged(facts.disputed)
+    return Summary("attention", "Attention", text, listed=_disputed_links(facts))
 
 
-def _disputed_ones(facts: Facts) -> tuple[Listed, ...]:
+def _disputed_links(facts: Facts) -> tuple[TaskLink, ...]:
     query = f"disputed=true&acknowledged=false{_from(facts.last_day_began)}"
-    return (Listed("Show what is disputed", query),) if facts.disputed else ()
+    return (TaskLink("Show what is disputed", query),) if facts.disputed else ()
 
 
-def _given_up_ones(facts: Facts) -> tuple[Listed, ...]:
+def _given_up_links(facts: Facts) -> tuple[TaskLink, ...]:
     query = f"status=expired{_from(facts.given_up_known_since)}"
-    return (Listed("Show what was given up", query),) if facts.given_up else ()
+    return (TaskLink("Show what was given up", query),) if facts.given_up else ()
 
 
-def _missed_ones(facts: Facts) -> tuple[Listed, ...]:
+def _missed_links(facts: Facts) -> tuple[TaskLink, ...]:
     query = f"missed=true{_from(facts.last_day_began)}"
-    return (Listed("Show what was recovered", query),) if facts.last_day.missed else ()
+    return (TaskLink("Show what was recovered", query),) if facts.last_day.missed else ()
 
 
 def _from(moment: datetime | None) -> str:
@@ -215,7 +215,7 @@ def _at_work(facts: Facts) -> Summary | None:
         text += f", the oldest for {span(facts.now - facts.oldest_pending_at)}"
     if facts.last_day.settled:
         text += f"; {facts.last_day.settled:,} of the last 24 h {_is_are(facts.last_day.settled)} settled"
-    listed = (*_waiting_ones(facts), *_missed_ones(facts))
+    listed = (*_waiting_links(facts), *_missed_links(facts))
     return Summary("busy", "At work", f"{text}. {_missed(facts)}".rstrip(), listed=listed)
 
 
@@ -228,7 +228,7 @@ def _well(facts: Facts) -> Summary:
             if settled
             else "every task is settled, and the last 24 h brought no new one."
         )
-    return Summary("well", "All is well", f"{text} {_missed(facts)}".rstrip(), listed=_missed_ones(facts))
+    return Summary("well", "All is well", f"{text} {_missed(facts)}".rstrip(), listed=_missed_links(facts))
 
 
 def _missed(facts: Facts) -> str:
@@ -251,8 +251,8 @@ def _waiting(facts: Facts) -> str:
     return f" {counted(facts.pending, 'task')} {_is_are(facts.pending)} waiting for a result."
 
 
-def _waiting_ones(facts: Facts) -> tuple[Listed, ...]:
-    return (Listed("Show what waits", "status=pending"),) if facts.pending else ()
+def _waiting_links(facts: Facts) -> tuple[TaskLink, ...]:
+    return (TaskLink("Show what waits", "status=pending"),) if facts.pending else ()
 
 
 def _is_are(count: int) -> str:

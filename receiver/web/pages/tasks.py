@@ -1,4 +1,4 @@
-"""The pages about tasks: the list with its filters and exports, and one task."""
+"""The pages about tasks: the list with filters and exports, and one task."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -31,16 +31,16 @@ blueprint = page_blueprint("task_pages")
 
 _DAY = timedelta(days=1)
 _MOST_TASKS = 20
-_MOST_EXPORTED_AT_ONCE = 200  # between two pages others are served
+_MOST_EXPORTED_AT_ONCE = 200  # other requests are served between two pages of an export
 
 
 @blueprint.get("/tasks")
 def show_list() -> ResponseReturnValue:
-    """Show the newest tasks that the filter in the URL holds: 200. 400 for a filter that makes no sense."""
+    """Show the newest tasks that match the URL's filter: 200. 400: a bad filter."""
     query, now = _query(), utcnow()
     wanted, before = read_filter(query), request.args.get("before")
     found = offload(list_briefly, wanted, _MOST_TASKS, read_cursor(before))
-    # Whether the pages before this one held nothing either: a search that goes on by itself.
+    # Whether the pages before this one were empty too: a search continues by itself until it finds something.
     none_yet = not found.tasks and (before is None or "none" in request.args)
     following = query | ({"none": "yet"} if none_yet else {})
     return render_template(
@@ -63,19 +63,19 @@ def show_list() -> ResponseReturnValue:
 
 @blueprint.get("/tasks.csv")
 def export_csv() -> ResponseReturnValue:
-    """Send all tasks that the URL's filter holds, as CSV: 200, streamed. 400: a bad filter."""
+    """Send all tasks that match the URL's filter as CSV: 200, streamed. 400: a bad filter."""
     return _download(exports.as_csv(_all_tasks(read_filter(_query()))), "text/csv", "csv")
 
 
 @blueprint.get("/tasks.jsonl")
 def export_json_lines() -> ResponseReturnValue:
-    """Send all tasks that the URL's filter holds, a line of JSON each: 200, streamed. 400: a bad filter."""
+    """Send all tasks that match the URL's filter as JSON Lines: 200, streamed. 400: a bad filter."""
     return _download(exports.as_json_lines(_all_tasks(read_filter(_query()))), "application/jsonl", "jsonl")
 
 
 @blueprint.get("/tasks/<text:task_id>")
 def show_task(task_id: str) -> ResponseReturnValue:
-    """Show all that is known of one task: 200, or 404 when we never heard of it."""
+    """Show everything that is known about one task: 200. 404: we never heard of it."""
     now = utcnow()
     with database.connection_context():
         task = task_actions.find_or_404(task_id)
@@ -106,16 +106,16 @@ def show_task(task_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/tasks")
 def acknowledge_listed() -> ResponseReturnValue:
-    """Acknowledge the newest disputes that the filter in the URL holds, up to 1,000: 303 back to the list."""
+    """Acknowledge the newest disputes that match the URL's filter, up to 1,000: 303 back to the list."""
     task_actions.acknowledge_listed(read_filter(_query()))
     return redirect(_link(_query()), 303)
 
 
 @blueprint.post("/tasks/<text:task_id>")
 def ask_or_acknowledge(task_id: str) -> ResponseReturnValue:
-    """Ask upstream about a task in the next run, or with `do=acknowledge` acknowledge its dispute: 303.
+    """Make a task due now, or with `do=acknowledge` acknowledge its dispute: 303 back to the task.
 
-    404 when we never heard of it, 409 when it is not disputed.
+    404: we never heard of it. 409: it is not disputed.
     """
     if request.form.get("do") == "acknowledge":
         task_actions.acknowledge_or_409(task_id)
@@ -129,12 +129,12 @@ def _link(query: Mapping[str, str]) -> str:
 
 
 def _query() -> dict[str, str]:
-    # A form sends the fields that were left empty too.
+    # Forms send empty fields too: drop them.
     return {name: text for name in FIELDS if (text := request.args.get(name, "").strip())}
 
 
 def _all_tasks(wanted: TaskFilter) -> Iterator[Found]:
-    """Yield page after page of what a filter holds, each when the one before it has been sent."""
+    """Yield all tasks that match a filter, page by page. A page is read once the one before it was sent."""
     before = None
     while True:
         found: Found = offload(list_tasks, wanted, _MOST_EXPORTED_AT_ONCE, before)

@@ -76,7 +76,7 @@ def task(**fields):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "Neither a callback nor the Tasks API has told of a final result."),
+        ({}, "Neither a callback nor the Tasks API has reported a final result."),
         (
             {"status": "succeeded", "callback_status": "succeeded"},
             "Not confirmed: only a callback says so, and callbacks are unsigned.",
@@ -145,7 +145,10 @@ def test_where_upstream_knows_no_task_another_account_is_likelier_than_a_forger(
             "None: Backstop gave up asking. A late callback may still settle it.",
         ),
         ({"status": "failed", "lookup_status": "failed"}, "None: upstream has given its final answer."),
-        ({"status": "failed", "callback_status": "failed"}, "None: the callback was taken at its word."),
+        (
+            {"status": "failed", "callback_status": "failed"},
+            "None: the callback's result was accepted without a look-up.",
+        ),
     ],
 )
 def test_it_says_when_and_why_the_next_lookup_comes(fields, words):

@@ -46,22 +46,20 @@ class TestWrongToken:
         assert "the last just now from 127.0.0.1, came with a callback token that is not ours." in page
         told = client.get("/readyz").json["refused"][WRONG_TOKEN]
         assert told["requests"] == 5
-        assert (
-            caplog.text.count("came with a callback token that is not ours; 1, the last from 127.0.0.1") == 1
-        )
+        assert caplog.text.count("had a callback token that is not ours; 1, the last from 127.0.0.1") == 1
         assert STALE not in caplog.text + page + str(told)
 
     def test_a_stranger_fills_nothing_by_it(self, client, intake):
         for n in range(200):
             post(client, token=f"guess-{n:020}", ref=f"/ref-{n}")
             if n % 50 == 0:
-                intake.refused.write_down()
-        intake.refused.write_down()
+                intake.refused.record()
+        intake.refused.record()
         rows = list(Refusal.select())
         assert sum(row.requests for row in rows) == 200
         assert len(rows) <= 2  # an hour may have ended meanwhile
         assert Delivery.select().count() == 0
-        assert intake.refused.everywhere() == {}
+        assert intake.refused.unrecorded() == {}
 
     @pytest.mark.parametrize(
         ("method", "path"),
@@ -74,7 +72,7 @@ class TestWrongToken:
     )
     def test_requests_that_miss_the_route_are_told_too(self, client, auth, method, path):
         client.open(path, method=method)
-        assert "that is no callback URL" in words(client.get("/", headers=auth).text)
+        assert "that is not a callback URL" in words(client.get("/", headers=auth).text)
         assert client.get("/readyz").json["refused"][NO_ROUTE]["requests"] == 1
 
     def test_a_page_of_ours_that_is_asked_for_in_the_wrong_way_is_no_callback(self, client):
@@ -132,7 +130,7 @@ class TestTokens:
         assert newest["token"] == 2
         page = words(client.get("/", headers=auth).text)
         assert "Token 2 of 3 is an older one. It was last used just now." in page
-        assert "Token 3 of 3 is an older one. No delivery that is kept came with it" in page
+        assert "Token 3 of 3 is an older one. No stored delivery used it" in page
 
 
 class TestNotKept:
@@ -167,10 +165,12 @@ class TestNotKept:
         assert "No space" not in report.text
         assert "No space" in client.get("/readyz", headers=auth).text
         page = words(client.get("/", headers=auth).text)
-        assert "Trouble: callbacks are refused and lost since" in page
-        assert page.index("callbacks are refused and lost") < page.index("1 callback was refused and lost")
+        assert "Trouble: callbacks have been refused and lost since" in page
+        assert page.index("callbacks have been refused and lost") < page.index(
+            "1 callback was refused and lost"
+        )
         assert "No space left on device" in page
-        assert "taken in" not in page  # as is said where only the reconciler is missing
+        assert "still received" not in page  # as is said where only the reconciler is missing
 
     def test_what_was_refused_stays_told_when_the_disk_has_room_again(self, client, auth, full, intake):
         begin, end = full
@@ -178,9 +178,9 @@ class TestNotKept:
         for _ in range(3):
             client.post(f"/callbacks/{CALLBACK_TOKEN}", data=body())
         with pytest.raises(OSError, match="No space"):
-            intake.refused.write_down()
+            intake.refused.record()
         end()
-        intake.refused.write_down()
+        intake.refused.record()
         assert Refusal.get(Refusal.kind == NOT_KEPT).requests == 3
         assert client.get("/readyz").json["callbacks"] == "kept"
         page = words(client.get("/", headers=auth).text)
@@ -192,7 +192,9 @@ class TestNotKept:
         begin(spool=False)
         report = client.get("/readyz")
         assert (report.status_code, report.json["callbacks"]) == (503, "spooled")
-        assert "Trouble: the database takes no writes since" in words(client.get("/", headers=auth).text)
+        assert "Trouble: the database has accepted no writes since" in words(
+            client.get("/", headers=auth).text
+        )
 
     def test_a_callback_that_was_lost_since_the_last_trial_counts_more(self, client, auth, full, monkeypatch):
         begin, _ = full
@@ -204,7 +206,7 @@ class TestNotKept:
         assert (report.status_code, report.json["callbacks"]) == (503, "refused")
         assert report.json["cannot_write"]["since"] == report.json["refused"][NOT_KEPT]["first_at"]
         page = words(client.get("/", headers=auth).text)
-        assert "Trouble: callbacks are refused and lost since" in page
+        assert "Trouble: callbacks have been refused and lost since" in page
 
     def test_a_spool_alone_that_takes_nothing_is_told_while_it_is_not_needed(self, client, auth, monkeypatch):
         def fail(*_):
@@ -278,19 +280,19 @@ class TestBoard:
         monkeypatch.setattr(refusals, "add", hang)
         process = RefusedRequests()
         process.note(WRONG_TOKEN, None)
-        moving = threading.Thread(target=process.write_down)
+        moving = threading.Thread(target=process.record)
         moving.start()
         writing.wait(60)
         noting = threading.Thread(target=process.note, args=(WRONG_TOKEN, None), daemon=True)
         noting.start()
         noting.join(20)
-        waited, told = noting.is_alive(), process.everywhere()
+        waited, told = noting.is_alive(), process.unrecorded()
         end.set()
         moving.join(60)
         assert (waited, told[WRONG_TOKEN].requests) == (False, 2)
-        assert process.everywhere()[WRONG_TOKEN].requests == 1
-        process.write_down()
-        assert process.everywhere() == {}
+        assert process.unrecorded()[WRONG_TOKEN].requests == 1
+        process.record()
+        assert process.unrecorded() == {}
         assert refusals.since(utcnow() - timedelta(hours=2))[WRONG_TOKEN].requests == 2
 
     def test_each_process_sees_what_all_of_them_had_to_refuse(self):
@@ -298,19 +300,19 @@ class TestBoard:
         one, other = RefusedRequests(board, 0), RefusedRequests(board, 1)
         one.note(NOT_KEPT, "192.0.2.1", "full")
         other.note(NOT_KEPT, "192.0.2.2", "full")
-        assert {process.everywhere()[NOT_KEPT].requests for process in (one, other)} == {2}
-        one.write_down()
-        assert other.everywhere()[NOT_KEPT].requests == 1
+        assert {process.unrecorded()[NOT_KEPT].requests for process in (one, other)} == {2}
+        one.record()
+        assert other.unrecorded()[NOT_KEPT].requests == 1
 
     def test_the_next_process_goes_on_with_what_one_left_behind(self):
         board = Board(1)
         RefusedRequests(board, 0).note(WRONG_TOKEN, None)
-        board.let_go(0)  # as when its process ends
+        board.release(0)  # as when its process ends
         heir = RefusedRequests()
         heir.note(WRONG_TOKEN, None)
         heir.join(board)
-        assert heir.everywhere()[WRONG_TOKEN].requests == 2
-        heir.write_down()
+        assert heir.unrecorded()[WRONG_TOKEN].requests == 2
+        heir.record()
         assert refusals.since(utcnow() - timedelta(hours=2))[WRONG_TOKEN].requests == 2
 
     def test_what_a_process_left_behind_is_written_down_though_no_other_follows_it(self):
@@ -318,12 +320,12 @@ class TestBoard:
         one, other = RefusedRequests(board, 0), RefusedRequests(board, 1)
         for process in (one, other, other):
             process.note(WRONG_TOKEN, None)
-        one.write_down()
+        one.record()
         assert refusals.since(utcnow() - timedelta(hours=2))[WRONG_TOKEN].requests == 1  # the other lives
-        board.let_go(1)
-        one.write_down()
+        board.release(1)
+        one.record()
         assert refusals.since(utcnow() - timedelta(hours=2))[WRONG_TOKEN].requests == 3
-        assert one.everywhere() == {}
+        assert one.unrecorded() == {}
 
     def test_a_board_without_a_free_slot_leaves_a_process_its_own_memory(self):
         board = Board(1)
@@ -331,7 +333,7 @@ class TestBoard:
         late.join(board)
         one.note(WRONG_TOKEN, None)
         late.note(NOT_KEPT, None)
-        assert (set(one.everywhere()), set(late.everywhere())) == ({WRONG_TOKEN}, {NOT_KEPT})
+        assert (set(one.unrecorded()), set(late.unrecorded())) == ({WRONG_TOKEN}, {NOT_KEPT})
 
     def test_half_a_slot_is_no_error(self):
         board = Board(1)

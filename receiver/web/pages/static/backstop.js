@@ -1,5 +1,4 @@
-// What scripts add to the pages: the visitor's own time zone, copy buttons, and refreshing without jumps.
-// Each page is complete without them.
+// Enhances the pages: local times, copy buttons, and refreshes that do not jump. Pages work without it.
 "use strict";
 
 (() => {
@@ -13,7 +12,7 @@
     day: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" }),
   };
 
-  // Moments in the visitor's zone; the exact UTC moment stays on hover.
+  // Show times in the visitor's zone. The tooltip keeps the exact time in UTC.
   function localise() {
     for (const time of document.querySelectorAll("time[datetime]")) {
       const moment = new Date(time.dateTime);
@@ -31,17 +30,17 @@
 
   async function toClipboard(text) {
     if (navigator.clipboard) return navigator.clipboard.writeText(text);
-    // Pages that came over plain HTTP from another machine have no clipboard but this.
+    // Browsers offer no Clipboard API to pages that came over plain HTTP from another machine.
     const area = document.createElement("textarea");
     area.value = text;
     document.body.append(area);
     area.select();
     const copied = document.execCommand("copy");
     area.remove();
-    if (!copied) throw new Error("the browser refused");
+    if (!copied) throw new Error("the browser did not allow it");
   }
 
-  const labels = new WeakMap();  // what copy buttons say when they say nothing of the last copy
+  const labels = new WeakMap();  // the normal labels of copy buttons
 
   async function copy(button, text) {
     if (!labels.has(button)) labels.set(button, button.innerHTML);
@@ -81,7 +80,7 @@
 
   const GONE = "The picture could not be loaded; upstream's links expire.";
 
-  // In lists a quiet mark stands behind each picture.
+  // Lists show a placeholder mark behind each picture.
   function showMark(image, thumb) {
     image.hidden = true;
     thumb.classList.add("unloaded");
@@ -103,7 +102,7 @@
     if (link) tellGone(image, link);
   }
 
-  // Upstream's links expire; the error event of a picture does not bubble.
+  // Upstream's links expire. Capture the event, as a picture's error event does not bubble.
   document.addEventListener("error", (event) => {
     if (event.target.tagName === "IMG") showFailed(event.target);
   }, true);
@@ -115,7 +114,7 @@
     }
   }
 
-  // Refreshing: pages ask for themselves again, and htmx changes what has changed.
+  // Refreshing: a page requests itself again, and htmx updates only what has changed.
   const marker = document.getElementById("refreshing");
   const pause = marker.querySelector("button");
   const told = document.getElementById("told");
@@ -137,7 +136,7 @@
 
   const isRefresh = (event) => event.target.id === "content";
 
-  const HIDDEN_EVERY_MS = 50_000;  // a tab that nobody looks at still shows its title
+  const HIDDEN_EVERY_MS = 50_000;  // refresh hidden tabs too, but rarely: their titles show the state
   let askedAt = Date.now();
 
   document.addEventListener("htmx:before:request", (event) => {
@@ -149,18 +148,18 @@
 
   document.addEventListener("htmx:before:swap", (event) => {
     if (!isRefresh(event)) return;
-    // The error that was shown here is over: what is shown now is another page.
+    // The error page was refreshed and the error is over: load the real page.
     if (event.target.dataset.error && event.detail.ctx.response.status < 400) location.reload();
-    // Somebody who is choosing text to copy would lose the choice.
+    // Do not swap while the visitor is selecting text: the selection would be lost.
     if (!getSelection().isCollapsed) event.preventDefault();
   });
 
-  // A page that cannot be refreshed must not go on looking well: it says since when, and so does its title.
+  // A page that cannot be refreshed must not look current: it says since when it is stale, in its title too.
   const unanswered = document.getElementById("unanswered");
   const FAILURES = {
-    none: (since) => ["No answer", `No answer from Backstop since ${since}; what is shown is from then. `],
-    401: (since) => ["Signed out", `You are signed out; what is shown is from ${since}. `],
-    other: (since, status) => [`Error ${status}`, `Backstop answers with error ${status}; what is shown is from ${since}. `],
+    none: (since) => ["No answer", `No answer from Backstop since ${since}; this page is from then. `],
+    401: (since) => ["Signed out", `You are signed out; this page is from ${since}. `],
+    other: (since, status) => [`Error ${status}`, `Backstop answers with error ${status}; this page is from ${since}. `],
   };
   let titleBefore = null;
 
@@ -204,7 +203,7 @@
     else fail(status);
   });
 
-  // A search that no index serves goes on by itself, but not for ever.
+  // A search that no index serves continues by itself, but not for ever.
   const MOST_STEPS = 20;
   let steps = 0;
 
@@ -212,7 +211,7 @@
     if (event.target.id !== "goes-on") return;
     steps += 1;
     if (steps > MOST_STEPS) event.preventDefault();
-    announce(steps > MOST_STEPS ? "The search has stopped; it can go on." : "Searching…");
+    announce(steps > MOST_STEPS ? "The search has stopped; you can continue it." : "Searching…");
   });
 
   function show() {
@@ -228,7 +227,7 @@
   });
 
   htmx.registerExtension("keep", {
-    // What the visitor has opened stays open; a picture that is gone stays gone.
+    // A refresh keeps opened details open, and keeps the notice in place of a picture that failed to load.
     htmx_before_morph_attr: (element, { attrName }) => !(element.tagName === "DETAILS" && attrName === "open"),
     htmx_before_morph_node: (element, { newNode }) =>
       !(element.querySelector?.(":scope > .gone") && element.href === newNode.href) &&

@@ -167,7 +167,7 @@ def test_an_error_of_ours_is_a_page_too(client, auth, monkeypatch):
     client.application.config["PROPAGATE_EXCEPTIONS"] = False
     response = client.get("/", headers=auth)
     assert response.status_code == 500
-    assert "The log of the web process says what happened." in words(response.text)
+    assert "The web process's log says what happened." in words(response.text)
     assert "NoneType" not in response.text
 
 
@@ -190,7 +190,7 @@ def test_a_database_that_is_away_is_a_503_page_that_refreshes_itself(without_dat
             database.execute_sql("ALTER TABLE reconcile_run RENAME TO gone_too")
     page = without_database.get(path, headers=auth)
     assert page.status_code == 503
-    assert "Yes. What the database does not take waits in the spool" in words(page.text)
+    assert "Yes. Callbacks that the database cannot store wait in the spool" in words(page.text)
     assert "0 deliveries wait there now." in words(page.text)
     assert "migrate" not in page.text
     assert "gone" not in page.text
@@ -205,10 +205,10 @@ def test_it_says_how_many_callbacks_wait_and_how_many_were_refused(without_datab
     assert "3 deliveries wait there now." in words(without_database.get("/", headers=auth).text)
     monkeypatch.setattr("receiver.web.errors.kept_meanwhile", lambda: intake.Kept(spooled=None, refused=2))
     page = words(without_database.get("/", headers=auth).text)
-    assert "No. The spool can take nothing" in page
+    assert "No. Neither the database nor the spool can store callbacks" in page
     assert "2 callbacks were refused and are lost" in page
     monkeypatch.setattr("receiver.web.errors.kept_meanwhile", lambda: intake.Kept(spooled=3, refused=1))
-    assert "Not all of them. What the database does not take" in words(
+    assert "Not all of them. Callbacks that the database cannot store" in words(
         without_database.get("/", headers=auth).text
     )
 

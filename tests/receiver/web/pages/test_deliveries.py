@@ -9,7 +9,7 @@ import pytest
 from receiver.clock import to_iso, utcnow
 from receiver.ledger.models import Delivery
 from receiver.ledger.reading import deliveries
-from receiver.web.pages.answers import answer_to
+from receiver.web.pages.callback_answers import answer_to
 from tests import factories
 from tests.conftest import CALLBACK_TOKEN
 from tests.html import links, words
@@ -133,7 +133,7 @@ def test_they_want_the_api_key(client, path):
 
 def test_it_says_that_there_is_none(get):
     assert "No callback has come yet." in words(get("/deliveries"))
-    assert "No delivery that is kept is like that." in words(get("/deliveries?task=t1"))
+    assert "No stored delivery matches." in words(get("/deliveries?task=t1"))
 
 
 @pytest.mark.usefixtures("some")

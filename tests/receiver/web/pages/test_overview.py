@@ -94,7 +94,7 @@ def test_it_says_how_many_tasks_wait(get):
 def test_it_says_when_the_reconciler_never_ran(get):
     factories.register("t1")
     page = words(get("/"))
-    assert "Trouble: callbacks are taken in, but the reconciler has never run" in page
+    assert "Trouble: callbacks are received, but the reconciler has never run" in page
     assert "python -m reconcile" in page
 
 

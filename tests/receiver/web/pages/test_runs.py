@@ -51,7 +51,7 @@ def test_a_run_in_progress_says_how_far_it_is_and_what_is_left(get):
     runs.close_run(run_id, utcnow(), {"due": 150, "asked": 100})
     for path in ("/runs", f"/runs/{run_id}"):
         assert "in progress" not in words(get(path))
-    assert "50 tasks it did not ask about. They were given back" in words(get(f"/runs/{run_id}"))
+    assert "It did not ask about 50 tasks and released them" in words(get(f"/runs/{run_id}"))
 
 
 def test_of_many_tasks_that_are_due_some_are_counted(get, monkeypatch):
@@ -82,7 +82,7 @@ def test_it_shows_those_that_asked_upstream_alone(get):
 
 
 def test_it_says_that_there_was_no_run(get):
-    assert "No run that is kept has asked upstream" in words(get("/runs?asked=true"))
+    assert "No stored run has asked upstream" in words(get("/runs?asked=true"))
     assert "The reconciler has never run." in words(get("/runs"))
 
 

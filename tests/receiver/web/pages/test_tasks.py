@@ -121,7 +121,7 @@ def test_a_search_that_no_index_serves_says_how_far_it_has_looked_and_goes_on(ge
     assert "Looked back to" in words(page)  # four more it has not looked at
     assert 'hx-trigger="load' not in page
     (url,) = {link for link in links(page) if "before=" in link}
-    assert "no older task is like that" in words(get(url))
+    assert "no older task matches" in words(get(url))
 
 
 def test_a_search_that_has_gone_on_to_the_end_says_that_there_is_none(get, monkeypatch):
@@ -130,7 +130,7 @@ def test_a_search_that_has_gone_on_to_the_end_says_that_there_is_none(get, monke
     page = get("/tasks?q=t0")
     (older,) = {link for link in links(page) if "before=" in link}
     page = words(get(older))
-    assert "No task is like that. Ids, refs and trace ids are found when they are whole." in page
+    assert "No task matches. Ids, refs and trace ids must be complete." in page
     assert "Newest" not in page
 
 
@@ -151,8 +151,8 @@ def test_a_bad_question_is_a_400_that_says_why(get, query, complaint):
 
 
 def test_it_says_that_there_is_none(get):
-    assert "No task was heard of yet." in words(get("/tasks"))
-    assert "No task is like that." in words(get("/tasks?status=failed"))
+    assert "There is no task yet." in words(get("/tasks"))
+    assert "No task matches." in words(get("/tasks?status=failed"))
 
 
 def test_it_shows_all_of_a_task(get):
@@ -223,7 +223,7 @@ def test_it_says_that_upstream_changed_its_final_answer_and_which_counts(get):
     factories.look_up([factories.failed_item("t1")], now)
     page = words(get("/tasks/t1"))
     assert "Upstream has changed its final answer: it said succeeded, and" in page
-    assert "it said failed. What counts is succeeded" in page
+    assert "it said failed. The status is succeeded" in page
     assert "upstream changed its final answer from succeeded to failed: succeeded counts" in page
 
 
@@ -268,7 +268,7 @@ class TestAcknowledging:
     def test_all_that_a_list_holds_at_once(self, press, get):
         (path,) = {url for url in links(get("/")) if "acknowledged=false" in url}
         assert set(listed(get(path))) == {"t1", "t2"}
-        assert "No task is like that." in press(path)
+        assert "No task matches." in press(path)
         assert "All is well" in words(get("/"))
         for query in ("", "?disputed=true", "?acknowledged=true"):
             assert "Acknowledge all" not in words(get(f"/tasks{query}"))
@@ -310,7 +310,7 @@ def test_a_task_that_is_due_says_what_keeps_it_waiting(get):
     assert "Due now: the next run asks." in words(get("/tasks/t1"))
     pauses.pause_account("upstream answered 403 used_up", utcnow())
     assert re.search(
-        r"Due, but upstream refuses look-ups since .* the next probe comes in", words(get("/tasks/t1"))
+        r"Due, but upstream has refused look-ups since .* the next probe comes in", words(get("/tasks/t1"))
     )
 
 
@@ -352,7 +352,7 @@ class TestDelivery:
         factories.record(b'\xff\xfe{"task_id": "\xef\xbf\xbd"}')
         page = words(get("/deliveries/1"))
         assert '\\xff\\xfe{"task_id": "\ufffd"}' in page
-        assert "2 places in it are no UTF-8" in page
+        assert "2 places in it are not UTF-8" in page
 
     def test_of_one_that_was_too_large_it_says_what_is_there(self, make_client, auth):
         small = make_client(MAX_BODY_BYTES=5000)

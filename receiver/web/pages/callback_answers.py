@@ -1,4 +1,4 @@
-"""What we answered to a callback, as far as its delivery tells. Pure."""
+"""Reconstructs from a delivery what we answered to its callback. Pure."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from receiver.ledger.models import Delivery
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The HTTP status of an answer, what it meant, and its body where that is known word for word."""
+    """The HTTP status of an answer, its meaning, and its body if that is known exactly."""
 
     status: int
     meaning: str
@@ -16,9 +16,9 @@ class Answer:
 
 
 def answer_to(delivery: Delivery) -> Answer:
-    """Return what the sender of a delivery was answered, unless that delivery waited in the spool.
+    """Return the answer to a delivery that did not go through the spool.
 
-    The ledger does not keep the answer. It follows from the verdict and the problem.
+    The ledger does not store answers, but the delivery's problem determines them.
     """
     if not delivery.problem:
         return Answer(200, "It was kept and read. The answer named the task and the status that it had then.")
@@ -37,5 +37,5 @@ def answer_to(delivery: Delivery) -> Answer:
 
 
 def may_have_been_spooled(answer: Answer) -> bool:
-    """Tell whether another answer was possible: 202, when the delivery waited in the spool first."""
+    """Tell whether the answer may have been 202 instead, because the delivery went to the spool first."""
     return answer.status != 413

@@ -1,4 +1,4 @@
-"""What the overview says of callbacks that could not be kept as they should be. Pure."""
+"""The overview's notices about callbacks that were not stored properly. Pure."""
 
 from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, SHORTENED, WRONG_TOKEN, Refused
 from receiver.web.formatting import ago, counted, shown
@@ -8,11 +8,11 @@ from receiver.web.writes import REFUSED, SPOOLED
 _RECOVERED = "Look-ups still find the results of tasks that were registered or discovered."
 
 
-def problems(facts: Facts) -> list[Summary | None]:
-    """Return what is wrong with the keeping of callbacks, the worst first."""
+def notices(facts: Facts) -> list[Summary | None]:
+    """Return the notices about storing callbacks, the worst first. None stands for no problem."""
     return [
-        _cannot_be_kept(facts),
-        _were_lost(facts),
+        _writes_failing(facts),
+        _lost_callbacks(facts),
         _set_aside(facts),
         _spooled(facts),
         _wrong_token(facts),
@@ -21,34 +21,35 @@ def problems(facts: Facts) -> list[Summary | None]:
     ]
 
 
-def _cannot_be_kept(facts: Facts) -> Summary | None:
+def _writes_failing(facts: Facts) -> Summary | None:
     writes = facts.writes
     if writes.callbacks == SPOOLED:
         when = since(writes.since or facts.now, facts.now)
-        database = f"the database takes no writes {when}: “{shown(writes.database)}”."
-        text = f"{database} Callbacks wait in the spool, and nothing is lost while that has room."
+        database = f"the database has accepted no writes {when}: “{shown(writes.database)}”."
+        text = f"{database} Callbacks wait in the spool. None is lost as long as the spool has room."
         return Summary("trouble", "Trouble", text)
     if writes.callbacks != REFUSED:
         return None
     when = since(writes.refused_since or facts.now, facts.now)
     text = (
-        f"callbacks are refused and lost {when}. The database takes no writes: “{shown(writes.database)}”."
-        f" Neither does the spool: “{shown(writes.spool)}”. Make room on the disk, or make it writable."
+        f"callbacks have been refused and lost {when}. The database accepts no writes:"
+        f" “{shown(writes.database)}”. Neither does the spool: “{shown(writes.spool)}”."
+        " Free space on the disk, or make it writable."
     )
     lost = facts.refused.get(NOT_KEPT)
-    return Summary("trouble", "Trouble", f"{text} {_lost(lost)} {_RECOVERED}" if lost else text)
+    return Summary("trouble", "Trouble", f"{text} {_lost_count(lost)} {_RECOVERED}" if lost else text)
 
 
-def _were_lost(facts: Facts) -> Summary | None:
+def _lost_callbacks(facts: Facts) -> Summary | None:
     lost = facts.refused.get(NOT_KEPT)
     if lost is None or facts.writes.callbacks == REFUSED:
         return None
     why = f" The reason was “{shown(lost.reason)}”." if lost.reason else ""
-    text = f"{_lost(lost)}{why} {_RECOVERED}"
+    text = f"{_lost_count(lost)}{why} {_RECOVERED}"
     return Summary("attention", "Attention", f"{text[:1].lower()}{text[1:]}")
 
 
-def _lost(lost: Refused) -> str:
+def _lost_count(lost: Refused) -> str:
     callbacks = counted(lost.requests, "callback was", "callbacks were")
     return f"{callbacks} refused and lost {_between(lost)}."
 
@@ -59,7 +60,7 @@ def _between(refused: Refused) -> str:
 
 
 def _spooled(facts: Facts) -> Summary | None:
-    refused = facts.writes.callbacks == REFUSED  # with what the spool says
+    refused = facts.writes.callbacks == REFUSED  # another notice then has the spool's problem
     if not refused and (facts.spooled is None or facts.writes.spool is not None):
         why = f": “{shown(facts.writes.spool)}”" if facts.writes.spool else ""
         text = (
@@ -71,7 +72,7 @@ def _spooled(facts: Facts) -> Summary | None:
         return None
     text = (
         f"{counted(facts.spooled, 'delivery in the spool is', 'deliveries in the spool are')} not in the"
-        " database yet. That ends by itself within seconds; when it does not, the web process's log says why."
+        " database yet. They should follow within seconds; if not, the web process's log says why."
     )
     return Summary("attention", "Attention", text)
 
@@ -80,9 +81,9 @@ def _set_aside(facts: Facts) -> Summary | None:
     if not facts.set_aside:
         return None
     text = (
-        f"{counted(facts.set_aside, 'delivery', 'deliveries')} cannot be put into the database,"
-        " which refuses what they hold. The file set-aside in SPOOL_DIR keeps them. The web process's log"
-        " says why. Mend that and restart the web process: it tries them again."
+        f"the database refuses the content of {counted(facts.set_aside, 'delivery', 'deliveries')}."
+        " The file set-aside in SPOOL_DIR keeps them. The web process's log says why. Fix that and restart"
+        " the web process: it tries them again."
     )
     return Summary("trouble", "Trouble", text)
 
@@ -93,7 +94,7 @@ def _wrong_token(facts: Facts) -> Summary | None:
         return None
     text = (
         f"{_requests(wrong, facts)} with a callback token that is not ours."
-        " If tasks were submitted with an older callback URL, put its token behind the new one in"
+        " If tasks were submitted with an older callback URL, add its token after the new one in"
         " CALLBACK_TOKEN until they are done."
     )
     return Summary("attention", "Attention", text)
@@ -104,8 +105,8 @@ def _no_route(facts: Facts) -> Summary | None:
     if stray is None:
         return None
     text = (
-        f"{_requests(stray, facts)} to a path under /callback that is no callback URL."
-        " A callback URL is POST …/callbacks/<token>; see that tasks are submitted with exactly that."
+        f"{_requests(stray, facts)} to a path under /callback that is not a callback URL."
+        " Callbacks are POST …/callbacks/<token>; check that tasks are submitted with exactly that URL."
     )
     return Summary("attention", "Attention", text)
 
@@ -117,7 +118,7 @@ def _shortened(facts: Facts) -> Summary | None:
     text = (
         f"of {counted(large.requests, 'large callback', 'large callbacks')} only the beginning was kept,"
         f" {_last(large, facts)}. Too many came for tasks that were neither registered nor found at upstream."
-        " Look-ups ask for their results. If your app did not submit so many, somebody else knows your"
+        " Look-ups ask for their results. If your app did not submit so many tasks, somebody else knows your"
         " callback URL: change CALLBACK_TOKEN."
     )
     return Summary("attention", "Attention", text)
