@@ -17,6 +17,9 @@ from tests.chromium import DESKTOP, PHONE
 from tests.html import SCRIPT, run_now
 from tests.processes import API_KEY, wait_until
 
+# One worker has the browser and the deployment that these tests share.
+pytestmark = pytest.mark.xdist_group("pages")
+
 SOON = 20_000  # ms, for what a refresh brings
 
 
@@ -432,19 +435,6 @@ def test_errors_are_pages_of_the_same_style(open_browser, backstop, path, status
     expect(page.get_by_role("heading", name="What to do")).to_be_visible()
     assert complaints(page) == []
     open_browser.wrong.clear()  # the browser tells of the status itself
-
-
-def test_a_page_on_a_day_without_its_database_says_what_to_do(open_browser, backstop):
-    page = open_browser()
-    (backstop.directory / "backstop.db").rename(backstop.directory / "moved.db")
-    (backstop.directory / "backstop.db").mkdir()
-    for process in backstop.processes:
-        backstop.stop(process)
-    backstop.start_web()
-    assert page.goto("/").status == 503
-    expect(page.get_by_text("See that the database runs and can be reached.")).to_be_visible()
-    assert complaints(page) == []
-    open_browser.wrong.clear()
 
 
 @pytest.mark.usefixtures("busy")
