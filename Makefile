@@ -23,7 +23,7 @@ run: .env migrate ## run the receiver and the reconciler on this machine, with t
 
 .PHONY: test
 test: lint ## check style and types, then run all tests
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto
 
 .PHONY: screenshots
 screenshots: $(VENV)/installed-dev ## every page in both themes, on desktop and phone, into screenshots/; four of them into docs/

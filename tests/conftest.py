@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck
+from xdist.remote import Producer
 
 from receiver.app import create_app
 from receiver.config import Settings
@@ -25,6 +26,7 @@ from receiver.ledger.budget import ByteBudget
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import database
+from tests import workers
 from tests.pgbouncer import PgBouncer, pgbouncer
 from tests.upstream import Options, StandIn
 
@@ -46,8 +48,13 @@ API_KEY = "api-key-of-the-tests"
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return what `-n auto` means: half of the tests' time is spent waiting."""
-    return 2 * (os.cpu_count() or 1)
+    """Return what `-n auto` means."""
+    return workers.count()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> workers.Scheduling:
+    """Return what gives the workers their tests."""
+    return workers.Scheduling(config, log)
 
 
 _THROUGH_POOLER = ("tests/receiver/ledger/", "tests/reconcile/")

@@ -13,8 +13,6 @@ import urllib3
 
 from tests.processes import REPOSITORY, Backstop, wait_until
 
-pytestmark = pytest.mark.xdist_group("demo")  # they share one
-
 
 class Demo:
     """A demo that runs, and what it has said."""

@@ -17,9 +17,6 @@ from tests.chromium import DESKTOP, PHONE
 from tests.html import SCRIPT, run_now
 from tests.processes import API_KEY, wait_until
 
-# One worker has the browser and the deployment that these tests share.
-pytestmark = pytest.mark.xdist_group("pages")
-
 SOON = 20_000  # ms, for what a refresh brings
 
 

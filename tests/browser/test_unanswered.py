@@ -15,8 +15,6 @@ from tests.chromium import PHONE
 from tests.html import run_now
 from tests.processes import API_KEY, wait_until
 
-pytestmark = pytest.mark.xdist_group("unanswered")  # they share a browser
-
 WELL, NO_ANSWER = "All is well · Backstop", "No answer · Backstop"
 GREEN, RED = "rgb(230, 244, 234)", "rgb(253, 234, 234)"  # the light theme's backgrounds
 
