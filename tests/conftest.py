@@ -26,6 +26,7 @@ from receiver.ledger.budget import ByteBudget
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import database
+from receiver.upstream.services import SERVICES, Service
 from tests import workers
 from tests.pgbouncer import PgBouncer, pgbouncer
 from tests.upstream import Options, StandIn
@@ -218,3 +219,11 @@ def auth() -> dict[str, str]:
 def _named(url: str, name: str) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+@pytest.fixture
+def other_service(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a second service of upstream's."""
+    service = Service("imagined", tasks_path="/imagined/tasks")
+    monkeypatch.setitem(SERVICES, service.name, service)
+    return service.name

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from receiver.upstream.services import SERVICES
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [path for folder in ("receiver", "reconcile") for path in (ROOT / folder).rglob("*.py")]
 
@@ -102,9 +104,15 @@ def test_importing_the_application_starts_nothing():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_upstreams_service_is_named_in_one_place():
-    found = [path.name for path in SOURCES if "/midjourney" in path.read_text()]
-    assert found == ["client.py"]
+def test_upstreams_services_are_named_in_one_place():
+    texts = [path for folder in ("receiver", "reconcile") for path in (ROOT / folder).rglob("*.*")]
+    named = re.compile("|".join(SERVICES), re.IGNORECASE)
+    found = [
+        path.name
+        for path in texts
+        if path.suffix in {".py", ".html", ".js"} and named.search(path.read_text())
+    ]
+    assert sorted(found) == ["0010_services.py", "services.py"]
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])

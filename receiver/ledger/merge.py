@@ -131,6 +131,10 @@ def _facts(told: Told) -> Assignments:
         better = source.is_null() | (told_source < source) | ((told_source == source) & _precedes(fact))
         for column in (fact, source, *((Task.prompt,) if fact is Task.request else ())):
             assignments[column] = _choose(told_source.is_null(False) & better, column)
+    if Task.registered_at.name in told:
+        # Callbacks do not name a service: one was assumed. The first who knows it tells.
+        is_assumed = Task.registered_at.is_null() & Task.lookup_status.is_null()
+        assignments[Task.service] = _choose(is_assumed, Task.service)
     for time in (time for time in _EARLIEST if time.name in told):
         assignments[time] = _choose(time.is_null() | _precedes(time), time)
     return assignments

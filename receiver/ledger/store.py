@@ -36,6 +36,7 @@ from receiver.ledger.record import Callback, Recorded, record
 __all__ = [
     "Callback",
     "Claim",
+    "OtherService",
     "Recorded",
     "acknowledge",
     "adopt",
@@ -54,9 +55,19 @@ _OVERDUE, _UNCONFIRMED, _DOUBTFUL = (OPEN, KNOWN), (SETTLED, KNOWN), (DOUBTFUL,)
 _ROWS_AT_ONCE = 500  # SQLite takes 32,766 parameters in a statement
 
 
+class OtherService(ValueError):
+    """A task is registered under one service, and known under another."""
+
+    def __init__(self, task_id: str, service: str) -> None:
+        super().__init__(f"Task {task_id!r} is one of the service {service}.")
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Due tasks that are ours to ask about until `leased_until`: all of them known, or all doubtful."""
+    """Due tasks of one service that are ours to ask about until `leased_until`.
+
+    All of them are known, or all are doubtful.
+    """
 
     tasks: tuple[Task, ...]
     leased_until: datetime
@@ -67,6 +78,10 @@ class Claim:
     def ids(self) -> list[str]:
         return [task.id for task in self.tasks]
 
+    @property
+    def service(self) -> str:
+        return self.tasks[0].service
+
     def halves(self) -> "tuple[Claim, Claim]":
         """Split the tasks in two, under the same lease."""
         middle = len(self.tasks) // 2
@@ -76,14 +91,24 @@ class Claim:
 
 
 def register(registrations: Sequence[Registration], now: datetime, *, grace: timedelta) -> int:
-    """Take note of submitted tasks and return how many are new. Repeating it fills only what was empty."""
+    """Take note of submitted tasks and return how many are new. Repeating it fills only what was empty.
+
+    Raises OtherService, and takes note of none, when one of them is known under another service.
+    """
     created = 0
     with writing():
         for rows in chunked(evidence.of_registrations(registrations, now, grace), _ROWS_AT_ONCE):
             # In one statement: a second pass over the ids could deadlock with a writer that makes one.
-            written = merge(rows, {}).returning(Task.created_at).execute()
+            written = list(merge(rows, {}).returning(Task.id, Task.service, Task.created_at).execute())
+            _require_services({row["id"]: row["service"] for row in rows}, written)
             created += sum(1 for task in written if task.created_at == now)
     return created
+
+
+def _require_services(told: Mapping[str, str], written: Sequence[Task]) -> None:
+    for task in written:
+        if task.service != told[task.id]:
+            raise OtherService(task.id, task.service)
 
 
 def adopt(discovered: Sequence[Discovered], now: datetime, *, grace: timedelta) -> int:
@@ -135,9 +160,9 @@ def claim(
 ) -> Claim:
     """Take up to `limit` tasks that are due, or were by `due_by`, for as long as the lease.
 
-    Known tasks without a result come before known ones to be confirmed, the longest due first; or, with
-    `doubtful`, doubtful ones alone. While asking is paused nothing is claimed, except for the probe that
-    finds out whether that is over.
+    All of them are of one service: that of the first. Known tasks without a result come before known ones to
+    be confirmed, the longest due first; or, with `doubtful`, doubtful ones alone. While asking is paused
+    nothing is claimed, except for the probe that finds out whether that is over.
     """
     conditions = [Task.next_lookup_at <= min(now, due_by or now)]
     if not probing:
@@ -146,7 +171,8 @@ def claim(
     with writing():
         for kind in (_DOUBTFUL,) if doubtful else (_OVERDUE, _UNCONFIRMED):
             if len(tasks) < limit:
-                tasks += _claim_some(now, lease, limit - len(tasks), *kind, *conditions)
+                service = tasks[0].service if tasks else None
+                tasks += _claim_some(now, lease, limit - len(tasks), service, *kind, *conditions)
     return Claim(tuple(tasks), now + lease, doubtful)
 
 
@@ -224,11 +250,15 @@ def acknowledge(task_ids: Collection[str], now: datetime) -> int:
         return int(Task.update(acknowledged_at=now).where(Task.id.in_(seen)).execute())
 
 
-def _claim_some(now: datetime, lease: timedelta, limit: int, *conditions: Any) -> list[Task]:
+def _claim_some(
+    now: datetime, lease: timedelta, limit: int, service: str | None, *conditions: Any
+) -> list[Task]:
     # A task may be due while somebody asks about it: a callback came, or a person wants to know now.
+    is_due = (unleased(now, lease), *conditions)
+    first = Task.select(Task.service).where(*is_due).order_by(Task.next_lookup_at).limit(1)
     due = (
         Task.select(Task.id)
-        .where(unleased(now, lease), *conditions)
+        .where(*is_due, Task.service == (service or first))
         .order_by(Task.next_lookup_at)
         .limit(limit)
     )

@@ -11,10 +11,14 @@ from receiver.clock import from_iso, to_iso
 from receiver.ledger.reading.deliveries import DeliveryFilter, DeliveryPlace
 from receiver.ledger.reading.listing import Cursor, TaskFilter
 from receiver.upstream.results import FAILED, PENDING, STATUSES, SUCCEEDED, clean_text, is_storable
+from receiver.upstream.services import SERVICES
 from receiver.web.errors import BadInput
 
 SETTLERS = ("callback", "lookup", "submit")
-FIELDS = ("status", "type", "settled_by", "disputed", "acknowledged", "missed", "since", "until", "q")
+FIELDS = (
+    *("service", "status", "type", "settled_by", "disputed", "acknowledged", "missed"),
+    *("since", "until", "q"),
+)
 DELIVERY_FIELDS = ("verdict", "task", "since", "until")
 VERDICTS = ("unreadable", PENDING, SUCCEEDED, FAILED)  # of deliveries
 MOST_LISTED = 200
@@ -36,6 +40,7 @@ def read_filter(arguments: Mapping[str, str]) -> TaskFilter:
         raise BadInput("The type or the text to look for holds a NUL or bytes that are not UTF-8.")
     since, until = _span(arguments)
     return TaskFilter(
+        service=_one_of(arguments, "service", tuple(SERVICES)),
         status=_one_of(arguments, "status", STATUSES),
         type=arguments.get("type"),
         settled_by=_one_of(arguments, "settled_by", SETTLERS),

@@ -23,7 +23,7 @@ _MOST_WORDS = 10
 _NO_LIMIT = 2**31 - 1
 _NEWEST = (Task.created_at.desc(), Task.id.desc())
 _LOOKED_AT = (
-    *(Task.created_at, Task.id, Task.status, Task.type, Task.settled_by, Task.prompt),
+    *(Task.created_at, Task.id, Task.service, Task.status, Task.type, Task.settled_by, Task.prompt),
     *(Task.callback_status, Task.lookup_status, Task.doubted_at, Task.acknowledged_at),
 )
 
@@ -35,6 +35,7 @@ class TaskFilter:
     `text` is a task's id, ref or trace id; where no task has it, words that the prompt holds.
     """
 
+    service: str | None = None
     status: str | None = None
     type: str | None = None
     settled_by: str | None = None
@@ -177,7 +178,7 @@ def _conditions(wanted: TaskFilter, task: Any) -> dict[str, Any]:
     """Return what a filter asks of a task beyond its time, by the fields of the filter."""
     conditions = {
         name: getattr(task, name) == value
-        for name in ("status", "type", "settled_by")
+        for name in ("service", "status", "type", "settled_by")
         if (value := getattr(wanted, name)) is not None
     }
     for name, condition in (("disputed", DISPUTED), ("missed", MISSED)):

@@ -14,7 +14,7 @@ _HOURS_ARE_APART_FOR = timedelta(days=7)
 def count_matching(wanted: TaskFilter, now: datetime) -> int | None:
     """Return how many tasks a filter holds; None where only the tasks themselves could tell.
 
-    The tally knows status, settler, dispute and whether the callback came, by whole hours.
+    The tally knows service, status, settler, dispute and whether the callback came, by whole hours.
     """
     if wanted.type is not None or wanted.text is not None or wanted.acknowledged is not None:
         return None
@@ -22,7 +22,7 @@ def count_matching(wanted: TaskFilter, now: datetime) -> int | None:
         return None
     conditions = [
         getattr(Tally, name) == value
-        for name in ("status", "settled_by", "disputed", "missed")
+        for name in ("service", "status", "settled_by", "disputed", "missed")
         if (value := getattr(wanted, name)) is not None
     ]
     if wanted.since is not None:

@@ -11,11 +11,13 @@ from receiver.clock import from_iso, from_unix
 from receiver.ledger.evidence import Registration
 from receiver.redact import mask_tokens
 from receiver.upstream.results import MAX_ID_LENGTH, clean_text, parse_json
+from receiver.upstream.services import DEFAULT, SERVICES
 from receiver.web.current import current_settings
 from receiver.web.errors import BadInput
 from receiver.web.stalls import stall_guard
 
 MOST_TASKS = 1000
+_TEXTS = ("id", "type", "ref", "trace_id")
 
 
 def read_registrations(body: Any) -> list[Registration]:
@@ -48,13 +50,22 @@ def read_json() -> Any:
 def _registration(item: object, where: str) -> Registration:
     if not isinstance(item, dict):
         raise BadInput(f'{where}A task must be an object like {{"id": "..."}}.')
-    names = ("id", "type", "ref", "trace_id", "submitted_at")
+    names = ("id", "service", "type", "ref", "trace_id", "submitted_at")
     if unknown := item.keys() - set(names):
         raise BadInput(f"{where}Unknown field {min(unknown)!r}; there are {', '.join(names)}.")
     if item.get("id") is None:
         raise BadInput(f"{where}The id is missing.")
-    texts = {name: _text(item, name, where) for name in names[:-1] if item.get(name) is not None}
-    return Registration(**texts, submitted_at=_moment(item.get("submitted_at"), where))
+    texts = {name: _text(item, name, where) for name in _TEXTS if item.get(name) is not None}
+    service, submitted_at = _service(item.get("service"), where), _moment(item.get("submitted_at"), where)
+    return Registration(**texts, service=service, submitted_at=submitted_at)
+
+
+def _service(name: object, where: str) -> str:
+    if name is None:
+        return DEFAULT.name
+    if not isinstance(name, str) or name not in SERVICES:
+        raise BadInput(f"{where}The service must be one of {', '.join(SERVICES)}.")
+    return name
 
 
 def _text(item: Mapping[str, Any], name: str, where: str) -> str:

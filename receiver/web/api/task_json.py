@@ -11,6 +11,7 @@ def task_json(task: Task) -> dict[str, Any]:
     """Return a task as the API shows it."""
     return {
         "id": task.id,
+        "service": task.service,
         "type": task.type,
         "ref": task.ref,
         "trace_id": task.trace_id,

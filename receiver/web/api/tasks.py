@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import Conflict, NotFound
 
 from receiver.clock import to_iso, utcnow
 from receiver.ledger import store
@@ -32,10 +32,14 @@ def register() -> ResponseReturnValue:
     """Take note of submitted tasks: one object, or {"tasks": [up to 1000]}.
 
     201 with the tasks and how many were new; when they are large, the later ones without what makes them so.
-    400 when any item is bad, naming it; then none is registered.
+    400 when any item is bad, naming it, and 409 when one is known under another service; then none is
+    registered.
     """
     registrations = read_registrations(read_json())
-    created = store.register(registrations, utcnow(), grace=current_settings().reconcile_grace)
+    try:
+        created = store.register(registrations, utcnow(), grace=current_settings().reconcile_grace)
+    except store.OtherService as problem:
+        raise Conflict(str(problem)) from None
     items = offload(_items, [registration.id for registration in registrations])
     return jsonify({"items": items, "created": created}), 201
 

@@ -16,7 +16,8 @@ from receiver.web.api.task_json import task_json
 from receiver.web.response_view import failure_of, image_of
 
 _COLUMNS = (
-    *("id", "type", "ref", "trace_id", "status", "progress", "settled_by", "confirmed", "disputed"),
+    *("id", "service", "type", "ref", "trace_id", "status", "progress", "settled_by", "confirmed"),
+    "disputed",
     *("prompt", "image_url", "error_code", "error_message", "first_heard_at", "registered_at"),
     *("submitted_at", "settled_at", "finished_at", "deliveries", "lookups", "next_lookup_at"),
     *("last_lookup_error", "acknowledged_at"),

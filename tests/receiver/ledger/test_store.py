@@ -204,6 +204,23 @@ class TestRegister:
         assert register("a", "b", "a") == 2
         assert register("b", "c") == 1
 
+    def test_a_task_known_under_another_service_is_refused_and_so_are_all_with_it(self, other_service):
+        register("t1", service=other_service)
+        with pytest.raises(store.OtherService, match=f"'t1' is one of the service {other_service}"):
+            register("t0", "t1", "t2")
+        assert [(known.id, known.service) for known in Task.select()] == [("t1", other_service)]
+
+    def test_it_tells_the_service_of_a_task_that_only_a_callback_has_named(self, other_service):
+        record(body(), NOW)
+        register("t1", now=NOW, service=other_service)
+        assert (task().service, task().status) == (other_service, "succeeded")
+
+    def test_a_callback_and_a_look_up_leave_the_service(self, other_service):
+        register("t1", now=NOW, grace=timedelta(0), service=other_service)
+        look_up([finished_item()], NOW)
+        record(body(), NOW)
+        assert task().service == other_service
+
     def test_its_first_look_up_comes_after_the_grace(self):
         register("t1", now=NOW)
         assert task().next_lookup_at == NOW + GRACE
@@ -321,6 +338,15 @@ class TestClaim:
         for age, task_id in enumerate(("c", "b", "a")):
             register(task_id, now=NOW - age * MINUTE, grace=timedelta(0))
         assert sorted(claim(NOW, limit=2).ids) == ["a", "b"]
+
+    def test_all_are_of_the_service_of_the_longest_due(self, other_service):
+        register("theirs", now=NOW - MINUTE, grace=timedelta(0), service=other_service)
+        register("ours", now=NOW, grace=timedelta(0))
+        record(body("to-be-confirmed"), NOW - HOUR, confirm=True)
+        register("to-be-confirmed", now=NOW)
+        first, second = claim(NOW), claim(NOW)
+        assert (first.service, first.ids) == (other_service, ["theirs"])
+        assert sorted(second.ids) == ["ours", "to-be-confirmed"]
 
     def test_concurrent_claims_share_the_tasks_without_overlap(self):
         register(*(f"task-{n:03}" for n in range(200)), now=NOW, grace=timedelta(0))

@@ -23,6 +23,7 @@ def kinds(ledger):
         register(f"r{n}", now=NOW - n * 20 * HOUR, grace=timedelta(0), type="imagine")
         record(body(f"c{n}"), now=NOW - n * 19 * HOUR, confirm=True)
     register("waiting", now=NOW, grace=DAY)
+    register("theirs", now=NOW, grace=DAY, service="imagined")
     look_up([finished_item("r1"), finished_item("r2"), failed_item("r3"), failed_item("c1")], NOW)
 
 
@@ -32,6 +33,7 @@ def test_it_is_what_the_list_holds(is_folded):
     if is_folded:
         fold(NOW - 8 * DAY, NOW - 2 * DAY, NOW - 2 * HOUR)
     choices = itertools.product(
+        (None, "midjourney", "imagined"),
         (None, "pending", "succeeded", "failed"),
         (None, "callback", "lookup"),
         (None, True, False),
@@ -40,8 +42,9 @@ def test_it_is_what_the_list_holds(is_folded):
         (None, WHOLE),
     )
     counted = 0
-    for status, settled_by, disputed, missed, since, until in choices:
+    for service, status, settled_by, disputed, missed, since, until in choices:
         wanted = TaskFilter(
+            service=service,
             status=status,
             settled_by=settled_by,
             disputed=disputed,

@@ -23,7 +23,7 @@ from tests.factories import (
 
 NOW = utcnow()
 TASK_FIELDS = [
-    "id", "type", "ref", "trace_id", "status", "progress", "settled_by", "confirmed", "disputed", "request", "response",
+    "id", "service", "type", "ref", "trace_id", "status", "progress", "settled_by", "confirmed", "disputed", "request", "response",
     "error", "registered_at", "submitted_at", "settled_at", "finished_at", "deliveries", "lookups", "next_lookup_at",
     "last_lookup_error", "acknowledged_at",
 ]  # fmt: skip
@@ -96,6 +96,14 @@ class TestRegister:
         assert (answer.status_code, answer.json["created"]) == (201, 0)
         assert answer.json["items"][0] == first | {"ref": "order-7"}
 
+    def test_one_of_another_service(self, api, other_service):
+        (shown,) = api.post("/api/tasks", json={"id": "t1", "service": other_service}).json["items"]
+        assert shown["service"] == other_service
+        answer = api.post("/api/tasks", json={"tasks": [{"id": "t0"}, {"id": "t1"}]})
+        assert answer.status_code == 409
+        assert answer.json["error"]["message"] == f"Task 't1' is one of the service {other_service}."
+        assert api.get("/api/tasks/t0").status_code == 404
+
     def test_up_to_a_thousand_in_the_order_given(self, api):
         ids = [f"task-{n}" for n in reversed(range(1000))]
         answer = api.post("/api/tasks", json={"tasks": [{"id": i} for i in ids]})
@@ -110,6 +118,7 @@ class TestRegister:
             ({"id": "x" * 201}, "1-200"), ({"id": "a\0"}, "NUL"), ({"id": "\ud800"}, "surrogate"), ({"id": "a", "ref": 5}, "ref must"),
             ({"id": "a", "reference": "x"}, "Unknown field 'reference'"), ([], "object"), (None, "object"), ("t1", "object"),
             ({"id": "a", "submitted_at": "yesterday"}, "submitted_at"), ({"id": "a", "submitted_at": -5}, "submitted_at"),
+            ({"id": "a", "service": "nobody's"}, "service must be one of midjourney"), ({"id": "a", "service": 5}, "service"),
             ({"id": "a", "submitted_at": True}, "submitted_at"), ({"id": "a", "submitted_at": []}, "submitted_at"),
         ],
     )  # fmt: skip
@@ -167,6 +176,12 @@ class TestList:
         register("new", now=NOW + timedelta(seconds=1))
         assert self.ids(api, f"?limit=1&before={cursor}") == ["a"]
 
+    def test_it_filters_by_service(self, api, other_service):
+        register("ours", now=NOW)
+        register("theirs", now=NOW, service=other_service)
+        assert self.ids(api, "?service=midjourney") == ["ours"]
+        assert self.ids(api, f"?service={other_service}&status=pending") == ["theirs"]
+
     def test_it_filters(self, api):
         register("waiting", type="imagine", ref="order-7", now=NOW)
         record(body("came"), NOW, confirm=True)
@@ -197,7 +212,7 @@ class TestList:
         ["status=done", "settled_by=me", "disputed=1", "limit=0", "limit=201", "limit=x", "limit=-1", "limit=²", "before=x",
          "before=%FF", "before=bnVsbA==", "before=WzEsMl0=", "limit=0000000010000", "limit=" + "1" * 5000, "before=" + cursor("2026-01-01T00:00:00Z", "a\0"),
             "before=" + cursor("2026-01-01T00:00:00Z", "\ud800"), "before=" + cursor("0001-01-01T00:00:00+14:00", "a"),
-            "before=" + base64.urlsafe_b64encode(b"[" * 5000).decode(), "stauts=failed", "q=%00", "type=%00"],
+            "before=" + base64.urlsafe_b64encode(b"[" * 5000).decode(), "stauts=failed", "service=nobody's", "q=%00", "type=%00"],
     )  # fmt: skip
     def test_a_bad_parameter_is_a_400_that_names_it(self, api, query):
         answer = api.get(f"/api/tasks?{query}")
