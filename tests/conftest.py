@@ -58,6 +58,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> workers
     return workers.Scheduling(config, log)
 
 
+_HERE = Path(__file__).parent
 _THROUGH_POOLER = ("tests/receiver/ledger/", "tests/reconcile/")
 
 
@@ -66,16 +67,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = {item for item in items if _is_pooled(item) and not _may_be_pooled(item)}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    items.sort(key=lambda item: not _is_of_a_whole(item))
+    for item in items:
+        if _is_of_a_whole(item) or _is_on_a_server(item):
+            item.add_marker("processes")
+
+
+def _is_of_a_whole(item: pytest.Item) -> bool:
+    folder = item.path.parent
+    return folder.name == "browser" or (folder == _HERE and item.path.name != "test_repository.py")
+
+
+def _is_on_a_server(item: pytest.Item) -> bool:
+    parameters = _parameters(item)
+    return "postgresql" in parameters or "pooler" in parameters or "postgresql_server" in item.fixturenames  # type: ignore[attr-defined]
 
 
 def _is_pooled(item: pytest.Item) -> bool:
-    callspec = getattr(item, "callspec", None)
-    return callspec is not None and "pooler" in callspec.params.values()
+    return "pooler" in _parameters(item)
 
 
 def _may_be_pooled(item: pytest.Item) -> bool:
     return item.nodeid.startswith(_THROUGH_POOLER) and item.get_closest_marker("direct") is None
+
+
+def _parameters(item: pytest.Item) -> list[object]:
+    callspec = getattr(item, "callspec", None)
+    return list(callspec.params.values()) if callspec else []
 
 
 @pytest.fixture(scope="session")
