@@ -59,7 +59,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> workers
 
 
 _HERE = Path(__file__).parent
-_THROUGH_POOLER = ("tests/receiver/ledger/", "tests/reconcile/")
+THROUGH_POOLER = ("tests/receiver/ledger/", "tests/reconcile/")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -88,7 +88,7 @@ def _is_pooled(item: pytest.Item) -> bool:
 
 
 def _may_be_pooled(item: pytest.Item) -> bool:
-    return item.nodeid.startswith(_THROUGH_POOLER) and item.get_closest_marker("direct") is None
+    return item.nodeid.startswith(THROUGH_POOLER) and item.get_closest_marker("direct") is None
 
 
 def _parameters(item: pytest.Item) -> list[object]:

@@ -12,6 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from receiver.upstream.services import SERVICES
+from tests.conftest import THROUGH_POOLER
+from tests.workers import ONE_WORKER_EACH
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [path for folder in ("receiver", "reconcile") for path in (ROOT / folder).rglob("*.py")]
@@ -165,3 +167,8 @@ def test_fly_ends_machines_gently_and_never_has_none_that_answers():
 def test_one_version_of_python_is_named_everywhere():
     wanted = (ROOT / ".python-version").read_text().strip()
     assert f"FROM python:{wanted}-slim" in (ROOT / "Dockerfile").read_text()
+
+
+def test_what_the_tests_treat_apart_exists():
+    for path in (*THROUGH_POOLER, *ONE_WORKER_EACH):
+        assert (ROOT / path).exists(), path

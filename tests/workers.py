@@ -5,7 +5,7 @@ import os
 from xdist.scheduler import LoadScopeScheduling
 
 # What these share is expensive: a browser and a deployment, or a demo.
-_ONE_WORKER_EACH = ("tests/browser/test_pages.py", "tests/browser/test_unanswered.py", "tests/test_demo.py")
+ONE_WORKER_EACH = ("tests/browser/test_pages.py", "tests/browser/test_unanswered.py", "tests/test_demo.py")
 
 
 def count() -> int:
@@ -18,4 +18,4 @@ class Scheduling(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return path if path in _ONE_WORKER_EACH else nodeid
+        return path if path in ONE_WORKER_EACH else nodeid
