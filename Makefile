@@ -21,10 +21,13 @@ run: .env migrate ## run the receiver and the reconciler on this machine, with t
 		trap 'stopped=yes; kill $$web $$reconciler 2>/dev/null' INT TERM HUP; \
 		wait $$web; ended=$$?; kill $$reconciler 2>/dev/null; wait; [ -n "$$stopped" ] || exit $$ended
 
+.PHONY: check
+check: lint ## check style and types, then run the tests that need no other processes
+	$(BIN)/python -m pytest -n auto -m "not processes"
+
 .PHONY: test
 test: lint ## check style and types, then run all tests
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest tests/receiver/ledger tests/reconcile --pooler
+	$(BIN)/python -m pytest -n auto
 
 .PHONY: screenshots
 screenshots: $(VENV)/installed-dev ## take every page in both themes, on desktop and phone, into screenshots/; four of them into docs/

@@ -1,9 +1,12 @@
 """Fixtures for all tests: a ledger on SQLite and on a real PostgreSQL, and the application on it."""
 
+import itertools
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -14,6 +17,7 @@ import psycopg
 import pytest
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck
+from xdist.remote import Producer
 
 from receiver.app import create_app
 from receiver.config import Settings
@@ -23,7 +27,8 @@ from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import database
 from receiver.upstream.services import SERVICES, Service
-from tests.pgbouncer import pgbouncer
+from tests import workers
+from tests.pgbouncer import PgBouncer, pgbouncer
 from tests.upstream import Options, StandIn
 
 # No deadline: a shared machine may be slow at any moment, which is no failure of a property.
@@ -34,38 +39,68 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("backstop")
 
+# A database that is made in memory for each test costs a tenth of one on a disk.
+_MEMORY, _ENOUGH_BYTES = "/dev/shm", 2 * 2**30
+if os.path.isdir(_MEMORY) and shutil.disk_usage(_MEMORY).free > _ENOUGH_BYTES:
+    tempfile.tempdir = os.environ["TMPDIR"] = _MEMORY
+
 CALLBACK_TOKEN = "callback-token-of-the-tests"
 API_KEY = "api-key-of-the-tests"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--pooler",
-        action="store_true",
-        help="run the tests that use PostgreSQL, and those alone, through PgBouncer in transaction mode",
-    )
+def pytest_xdist_auto_num_workers() -> int:
+    """Return what `-n auto` means."""
+    return workers.count()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> workers.Scheduling:
+    """Return what gives the workers their tests."""
+    return workers.Scheduling(config, log)
+
+
+_HERE = Path(__file__).parent
+THROUGH_POOLER = ("tests/receiver/ledger/", "tests/reconcile/")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--pooler"):
-        through = [item for item in items if _may_go_through_a_pooler(item)]
-        config.hook.pytest_deselected(items=[item for item in items if item not in through])
-        items[:] = through
+    """Leave out what goes through the pooler and need not; begin with the long tests, of whole deployments."""
+    left_out = {item for item in items if _is_pooled(item) and not _may_be_pooled(item)}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
+    items.sort(key=lambda item: not _is_of_a_whole(item))
+    for item in items:
+        if _is_of_a_whole(item) or _is_on_a_server(item):
+            item.add_marker("processes")
 
 
-def _may_go_through_a_pooler(item: pytest.Item) -> bool:
-    parameters = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]
-    return "postgresql" in (parameters or {}).values() and item.get_closest_marker("direct") is None
+def _is_of_a_whole(item: pytest.Item) -> bool:
+    folder = item.path.parent
+    return folder.name == "browser" or (folder == _HERE and item.path.name != "test_repository.py")
+
+
+def _is_on_a_server(item: pytest.Item) -> bool:
+    parameters = _parameters(item)
+    return "postgresql" in parameters or "pooler" in parameters or "postgresql_server" in item.fixturenames  # type: ignore[attr-defined]
+
+
+def _is_pooled(item: pytest.Item) -> bool:
+    return "pooler" in _parameters(item)
+
+
+def _may_be_pooled(item: pytest.Item) -> bool:
+    return item.nodeid.startswith(THROUGH_POOLER) and item.get_closest_marker("direct") is None
+
+
+def _parameters(item: pytest.Item) -> list[object]:
+    callspec = getattr(item, "callspec", None)
+    return list(callspec.params.values()) if callspec else []
 
 
 @pytest.fixture(scope="session")
-def through_pooler(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
-    """Turns a database's URL into one through PgBouncer if the tests run with --pooler."""
-    if not request.config.getoption("--pooler"):
-        yield lambda url: url
-        return
-    with pgbouncer(request.getfixturevalue("postgresql_server")) as pooler:
-        yield pooler.before
+def pooler(postgresql_server: str) -> Iterator[PgBouncer]:
+    """PgBouncer in transaction mode, before the session's PostgreSQL server."""
+    with pgbouncer(postgresql_server) as pooler:
+        yield pooler
 
 
 @pytest.fixture(scope="session")
@@ -101,35 +136,44 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "pooler"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty ledger. A test that uses it runs once on each database."""
+    """The URL of an empty ledger. A test that uses it runs once on each database.
+
+    Tests of the ledger and of the reconciler run on PostgreSQL through a pooler too.
+    """
     if request.param == "sqlite":
         path = tmp_path / "backstop.db"
         path.write_bytes(request.getfixturevalue("sqlite_template").read_bytes())
         yield f"sqlite:///{path}"
-        return
-    url = request.getfixturevalue("postgresql_server")
-    name = f"test_{request.node.name.encode().hex()[:40]}_{id(request)}"
-    template = request.getfixturevalue("postgresql_template")
-    with psycopg.connect(url, autocommit=True) as server:
-        server.execute(f'CREATE DATABASE "{name}" TEMPLATE {template}')
-        yield request.getfixturevalue("through_pooler")(_named(url, name))
-        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    else:
+        with _database(request, request.getfixturevalue("postgresql_template")) as url:
+            yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "pooler"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a database without a schema."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/empty.db"
     else:
-        server = request.getfixturevalue("postgresql_server")
-        name = f"empty_{tmp_path.name}".lower()
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-            yield request.getfixturevalue("through_pooler")(_named(server, name))
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        with _database(request, "template1") as url:
+            yield url
+
+
+@contextmanager
+def _database(request: pytest.FixtureRequest, template: str) -> Iterator[str]:
+    """Make a copy of a database of the session's server for one test; yield its URL."""
+    server_url = request.getfixturevalue("postgresql_server")
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(server_url, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        url = _named(server_url, name)
+        yield request.getfixturevalue("pooler").before(url) if request.param == "pooler" else url
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+_numbers = itertools.count()
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Starts and stops the real processes: gunicorn with the receiver, the reconciler, and commands."""
 
+import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -16,14 +18,23 @@ import urllib3
 REPOSITORY = Path(__file__).resolve().parent.parent
 CALLBACK_TOKEN = "callback-token-of-the-test"
 API_KEY = "api-key-of-the-test"
+# Below those that the system gives to connections: one of these could take the port before its server does.
+_PORTS = range(20_000, 32_000)
 
 
-def free_port(wanted: int = 0) -> int:
-    """Return `wanted`, or by default any free port. Raises OSError if it is in use."""
+def free_port(wanted: int | None = None) -> int:
+    """Return `wanted`, or any port, if nobody listens on it; OSError if somebody does."""
+    if wanted is None:
+        return _any_free_port()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", wanted))
-        port: int = probe.getsockname()[1]
-        return port
+    return wanted
+
+
+def _any_free_port() -> int:
+    while True:
+        with contextlib.suppress(OSError):
+            return free_port(secrets.choice(_PORTS))
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 30, every: float = 0.05) -> Any:
@@ -71,7 +82,9 @@ class Backstop:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for process in self.processes:
-            self.stop(process)
+            self._send(process, signal.SIGTERM)
+        for process in self.processes:
+            self._wait(process)
 
     @property
     def database_url(self) -> str:
@@ -135,8 +148,14 @@ class Backstop:
 
     def stop(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
         """Stop a process and return its exit code."""
+        self._send(process, number)
+        return self._wait(process)
+
+    def _send(self, process: subprocess.Popen[bytes], number: int) -> None:
         if process.poll() is None:
             process.send_signal(number)
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> int:
         try:
             return process.wait(timeout=30)
         except subprocess.TimeoutExpired:

@@ -657,6 +657,9 @@ class TestDatabaseOutage:
             backstop.start_web()
             reconciler = backstop.start_reconciler()
             assert backstop.post_callback(body("before")).status == 200
+            # One that upstream does not know is asked about again after 30 s.
+            for n in range(20):
+                stand_in.add_record(finished_item(f"during-{n}"))
             server.stop()
             answers = [backstop.post_callback(body(f"during-{n}"), ref=f"/order-{n}") for n in range(20)]
             assert {(answer.status, answer.json().get("spooled")) for answer in answers} == {(202, True)}
@@ -671,8 +674,6 @@ class TestDatabaseOutage:
                 ["before", "after", *(f"during-{n}" for n in range(20))]
             )
             assert {task["deliveries"] for task in kept} == {1}
-            for task in kept:
-                stand_in.add_record(finished_item(task["id"]))
             wait_until(lambda: backstop.request("GET", "/api/tasks/during-7").json()["confirmed"])
             assert reconciler.poll() is None
             assert "Traceback" not in backstop.log("web") + backstop.log("reconcile")

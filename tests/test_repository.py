@@ -4,13 +4,15 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import requires, version
+from importlib.metadata import distributions, requires, version
 
 import pytest
 from packaging.requirements import Requirement
 
 from receiver.upstream.services import SERVICES
+from tests.conftest import THROUGH_POOLER
 from tests.sources import ROOT, SOURCES, imports_of
+from tests.workers import ONE_WORKER_EACH
 
 
 def test_the_ledger_knows_upstreams_results_and_nothing_else_of_it():
@@ -114,3 +116,18 @@ def test_fly_ends_machines_gently_and_never_has_none_that_answers():
 def test_one_version_of_python_is_named_everywhere():
     wanted = (ROOT / ".python-version").read_text().strip()
     assert f"FROM python:{wanted}-slim" in (ROOT / "Dockerfile").read_text()
+
+
+def test_what_the_tests_treat_apart_exists():
+    for path in (*THROUGH_POOLER, *ONE_WORKER_EACH):
+        assert (ROOT / path).exists(), path
+
+
+def test_no_two_packages_install_the_same_file():
+    # Which of the two is there would depend on the order of the installation.
+    owners: dict[str, str] = {}
+    for each in distributions():
+        for file in each.files or ():
+            if file.parts[0] in {"..", "."} or "__pycache__" in file.parts:
+                continue
+            assert owners.setdefault(str(file), each.name) == each.name, file

@@ -1,7 +1,10 @@
 """A real browser against the real processes: gunicorn, and the reconciler where a test starts it."""
 
 import os
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,16 +43,47 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Backstop]:
+    """A deployment for all tests that leave its web process alone, with its ledger on SQLite."""
+    with _deployment(tmp_path_factory.mktemp("browser"), sqlite_template) as backstop:
+        yield backstop
+
+
 @pytest.fixture
-def backstop(tmp_path: Path, stand_in: StandIn) -> Iterator[Backstop]:
-    """A deployment whose web process runs, with its ledger on SQLite, to which this process is bound too."""
-    with Backstop(tmp_path, stand_in.url) as backstop:
-        backstop.migrate()
+def backstop(deployment: Backstop, stand_in: StandIn, sqlite_template: Path) -> Iterator[Backstop]:
+    """The deployment of all tests, whose ledger is empty; this process is bound to it too."""
+    _restore(deployment.directory / "backstop.db", sqlite_template)
+    deployment.environ["ACEDATACLOUD_API_BASE_URL"] = stand_in.url  # whom the test's reconcilers ask
+    init_database(deployment.database_url)
+    yield deployment
+    while len(deployment.processes) > 1:
+        deployment.stop(deployment.processes.pop())
+    database.obj.close_all()
+
+
+@pytest.fixture
+def own_backstop(tmp_path: Path, sqlite_template: Path) -> Iterator[Backstop]:
+    """A deployment of the test's own, whose web process it may end. Its reconciler may be silent for long."""
+    with _deployment(tmp_path, sqlite_template, RECONCILE_INTERVAL=3600) as backstop:
         init_database(backstop.database_url)
+        yield backstop
+    database.obj.close_all()
+
+
+@contextmanager
+def _deployment(directory: Path, template: Path, **variables: object) -> Iterator[Backstop]:
+    shutil.copy(template, directory / "backstop.db")
+    with Backstop(directory, "http://127.0.0.1:9", **variables) as backstop:
         # Not longer, because it waits so long for what the browser keeps open when it ends.
         backstop.start_web("--keep-alive", "1")
         yield backstop
-    database.obj.close_all()
+
+
+def _restore(path: Path, template: Path) -> None:
+    """Make a database that is in use what the template is, in one transaction."""
+    with closing(sqlite3.connect(template)) as source, closing(sqlite3.connect(path)) as target:
+        source.backup(target)
 
 
 @pytest.fixture

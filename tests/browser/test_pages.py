@@ -434,19 +434,6 @@ def test_errors_are_pages_of_the_same_style(open_browser, backstop, path, status
     open_browser.wrong.clear()  # the browser tells of the status itself
 
 
-def test_a_page_on_a_day_without_its_database_says_what_to_do(open_browser, backstop):
-    page = open_browser()
-    (backstop.directory / "backstop.db").rename(backstop.directory / "moved.db")
-    (backstop.directory / "backstop.db").mkdir()
-    for process in backstop.processes:
-        backstop.stop(process)
-    backstop.start_web()
-    assert page.goto("/").status == 503
-    expect(page.get_by_text("Check that the database runs and can be reached.")).to_be_visible()
-    assert complaints(page) == []
-    open_browser.wrong.clear()
-
-
 @pytest.mark.usefixtures("busy")
 @pytest.mark.parametrize("span", ["24h", "7d"])
 def test_the_numbers_of_the_plot_fit_on_a_phone(open_browser, span):

@@ -20,11 +20,13 @@ GREEN, RED = "rgb(230, 244, 234)", "rgb(253, 234, 234)"  # the light theme's bac
 
 
 @pytest.fixture
+def backstop(own_backstop):
+    return own_backstop
+
+
+@pytest.fixture
 def well(backstop):
     """A ledger of which the overview says that all is well, however long the test takes."""
-    backstop.stop(backstop.processes.pop())
-    backstop.environ["RECONCILE_INTERVAL"] = "3600"
-    backstop.start_web("--keep-alive", "1")
     factories.record(factories.failure_body("t1"))
     run_now(ago=0)
 
@@ -161,6 +163,19 @@ def test_an_error_is_told_with_its_number_and_fits_on_a_phone(open_browser, back
     assert complaints(page) == []
     assert cut_off(page) == []
     forgive(open_browser, "500")
+
+
+def test_a_page_on_a_day_without_its_database_says_what_to_do(open_browser, backstop):
+    page = open_browser()
+    (backstop.directory / "backstop.db").rename(backstop.directory / "moved.db")
+    (backstop.directory / "backstop.db").mkdir()
+    for process in backstop.processes:
+        backstop.stop(process)
+    backstop.start_web()
+    assert page.goto("/").status == 503
+    expect(page.get_by_text("See that the database runs and can be reached.")).to_be_visible()
+    assert complaints(page) == []
+    open_browser.wrong.clear()
 
 
 class TestWithoutItsDatabase:

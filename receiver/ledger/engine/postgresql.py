@@ -136,7 +136,7 @@ class PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: i
     def __init__(self, name: str, *, for_callbacks: int = 0, **parameters: Any) -> None:
         self._for_callbacks = for_callbacks
         self._asking = threading.local()
-        super().__init__(name, **parameters)  # type: ignore[no-untyped-call]
+        super().__init__(name, **parameters)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -160,7 +160,7 @@ class PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: i
     def _is_closed(self, connection: Any) -> bool:
         began = time.monotonic()
         with waiting_at_most(connection, _PING_WITHIN_SECONDS):
-            is_closed = bool(super()._is_closed(connection))  # type: ignore[no-untyped-call]
+            is_closed = bool(super()._is_closed(connection))
         if is_closed and time.monotonic() - began >= _PING_WITHIN_SECONDS:
             # The server hangs and all other threads wait for the pool, so do not ping every connection.
             self.close_idle()
@@ -174,7 +174,7 @@ class PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: i
         if state in _NOT_OUR_SESSION or (state in LEAVING and self._may_lead_elsewhere(connection)):
             self._left_at = time.monotonic()
             self.close_idle()
-        return connection.opened_at > self._left_at and bool(super()._can_reuse(connection))  # type: ignore[no-untyped-call]
+        return connection.opened_at > self._left_at and bool(super()._can_reuse(connection))
 
     def _may_lead_elsewhere(self, connection: Any) -> bool:
         # A new connection that meets a demoted server leads to the same server again: do not reopen it for

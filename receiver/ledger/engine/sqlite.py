@@ -35,14 +35,14 @@ def require_sqlite() -> None:
         raise SystemExit(f"Backstop needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}.")
 
 
-class DurableSqlite(PooledSqliteDatabase):
+class DurableSqlite(PooledSqliteDatabase):  # type: ignore[misc]  # playhouse has no type hints
     """One database file. A commit is on disk when it returns.
 
     It never switches to another file of the same name.
     """
 
     def __init__(self, path: str) -> None:
-        super().__init__(  # type: ignore[no-untyped-call]  # playhouse has no type hints
+        super().__init__(
             path,
             max_connections=None,  # writers take turns, and readers never wait
             check_same_thread=False,  # the pool hands a connection to one thread at a time

@@ -144,7 +144,7 @@ class TestRecord:
         assert database.is_closed()
         assert (Task.select().count(), Delivery.select().count()) == (0, 0)
 
-    @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite locks no rows
+    @pytest.mark.parametrize("database_url", ["postgresql", "pooler"], indirect=True)  # SQLite locks no rows
     def test_callbacks_do_not_wait_for_a_task_that_somebody_has_locked(self, ledger):
         register("locked")
         outcomes = {}

@@ -315,7 +315,7 @@ def tried(function):
         return function()
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database_url", ["postgresql", "pooler"], indirect=True)
 def test_a_migration_may_take_as_long_as_it_takes(ledger, monkeypatch):
     init_database(ledger, answer_within=0.2)
     with database.connection_context(), schema._migrating_alone():

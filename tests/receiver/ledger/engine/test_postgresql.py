@@ -14,7 +14,7 @@ from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import Delivery, Task, database
 from tests.factories import body, record, register
 
-on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql", "pooler"], indirect=True)
 
 
 @contextlib.contextmanager

@@ -43,8 +43,8 @@ FILTERS = [
     ("verdict=failed&task=t2", [3]),
     ("verdict=failed&task=t1", []),
     ("task=t1", [4, 2]),
-    ("task=t1&until=" + to_iso(NOW), [2]),
-    ("since=" + to_iso(NOW - 2 * DAY), [4, 3, 2]),
+    pytest.param("task=t1&until=" + to_iso(NOW), [2], id="until"),
+    pytest.param("since=" + to_iso(NOW - 2 * DAY), [4, 3, 2], id="since"),
 ]
 
 
