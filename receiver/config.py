@@ -66,7 +66,8 @@ class Settings:
         Raises SettingsError, which names every missing or bad variable and an example of a good value.
         """
         if environ is None:
-            environ = {**_dotenv(), **os.environ}
+            # An empty variable counts as unset: a shell may have sourced .env before it was filled in.
+            environ = {**_dotenv(), **{name: value for name, value in os.environ.items() if value}}
         reader, platform = _Reader(environ), platform_of(environ)
         settings = cls(
             database_url=reader.read("DATABASE_URL", _database_url, "sqlite:///backstop.db"),

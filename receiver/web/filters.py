@@ -128,4 +128,7 @@ def _moment(arguments: Mapping[str, str], name: str) -> datetime | None:
     try:
         return from_iso(text)
     except (ValueError, OverflowError):
-        raise BadInput(f"{name} must be a moment like 2026-01-31T12:00Z, or without the Z, in UTC.") from None
+        raise BadInput(
+            f"{name} must be a moment like 2026-01-31T12:00Z, or without the Z, in UTC. Write the + of a"
+            " zone as %2B, since a + in a URL is a space."
+        ) from None

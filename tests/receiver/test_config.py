@@ -165,6 +165,15 @@ def test_a_dotenv_file_is_read_and_the_environment_beats_it(tmp_path, monkeypatc
     assert settings.api_key == "key-from-the-environment"
 
 
+def test_an_empty_variable_does_not_hide_what_the_dotenv_file_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(
+        f"CALLBACK_TOKEN={'a' * 16}\nAPI_KEY={'b' * 16}\nPUBLIC_URL=https://x.example.com\n"
+    )
+    monkeypatch.setenv("PUBLIC_URL", "")
+    assert Settings.from_env().public_url == "https://x.example.com"
+
+
 def test_a_dotenv_file_that_is_no_utf_8_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("API_KEY=key-from-the-file", encoding="utf-16")

@@ -105,8 +105,9 @@ def _no_route(facts: Facts) -> Summary | None:
     if stray is None:
         return None
     text = (
-        f"{_requests(stray, facts)} to a path under /callback that is not a callback URL."
-        " Callbacks are POST …/callbacks/<token>; check that tasks are submitted with exactly that URL."
+        f"{_requests(stray, facts)} to a path under /callback that is not a callback URL, or not by POST."
+        " Callbacks are POST …/callbacks/<token>. Check that tasks are submitted with exactly that URL, and"
+        " that nothing in front redirects it: a redirect turns a POST into a GET without the result."
     )
     return Summary("attention", "Attention", text)
 
