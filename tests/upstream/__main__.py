@@ -29,7 +29,6 @@ def main(arguments: list[str] | None = None) -> int:
         parser.exit(2, f"{parser.prog}: {problem}\n")
     with stand_in:
         print(f"stand-in for Ace Data Cloud listening on {stand_in.url}", flush=True)
-        print(f"It accepts ACEDATACLOUD_API_TOKEN={stand_in.options.token}.", flush=True)
         # No Event here: a handler that sets it while `wait` holds its lock would wait for itself for ever.
         while not signals:
             time.sleep(0.1)
