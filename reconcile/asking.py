@@ -130,7 +130,7 @@ class Asking:
         self._clock.wait(timeout, self.in_flight)
 
     def finish(self) -> None:
-        """Await the calls in flight for STOP_WITHIN; give back what has no answer by then."""
+        """Await the calls in flight for STOP_WITHIN; release what has no answer by then."""
         for call in [call for call in self.in_flight if call.cancel()]:
             self._turns.put(self.in_flight.pop(call))
         deadline = self._clock.monotonic() + STOP_WITHIN.total_seconds()

@@ -33,7 +33,7 @@ _CREDIBLE = timedelta(days=1)
 
 @dataclass(slots=True)
 class Found:
-    """What a discovery counted: tasks, but for `pages`. `reached` is when the oldest was submitted."""
+    """What a discovery counted: tasks, except `pages`. `reached` is when the oldest was submitted."""
 
     seen: int = 0
     ours: int = 0
@@ -143,8 +143,8 @@ class Discoverer:
         before: list[Any] = []
         while (page := self._ask(window, found)) is not None:
             submitted = self._adopt(page, window, found)
-            # Not a page that is not full: upstream may give fewer than it is asked for. And it may not heed
-            # our limits in time: then all that is left is older.
+            # A page that is not full is not the end: upstream may give fewer than it is asked for. It may
+            # also ignore our limits in time: then everything that follows is older.
             if not page or (submitted and submitted[0] < window.since):
                 found.finished = True
                 return

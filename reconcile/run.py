@@ -56,7 +56,7 @@ class Reconciler:
 
         It ends after RUN_FOR_SECONDS; `has_more` then tells whether the next run should begin at once.
         With `due_by` it asks only about tasks that were due by then, however long that takes. It ends early
-        when upstream wants no calls, and when `stop` is set: it awaits the calls in flight, and gives back
+        when upstream wants no calls, and when `stop` is set: it awaits the calls in flight, and releases
         what was claimed and has no answer.
         """
         started_at = self._clock.now()

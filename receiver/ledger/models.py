@@ -32,8 +32,8 @@ class _Row(Model):
 
 
 class Task(_Row):
-    """One unit of upstream work, as two witnesses tell of it: `claim_*` what callbacks say, `lookup_*` what
-    the Tasks API says. Each holds the result with its greatest key (see `results.Result`).
+    """One unit of upstream work, as two witnesses tell of it: `callback_*` what callbacks say, `lookup_*`
+    what the Tasks API says. Each holds the result with its greatest key (see `results.Result`).
 
     A `*_source` says who gave the fact beside it: 1 a registration, 2 a look-up, 3 a callback.
     """
@@ -89,7 +89,7 @@ class Task(_Row):
 
     @property
     def witness(self) -> str:
-        """Return whose word counts, `lookup` or `claim`: a final look-up beats any callback."""
+        """Return whose word counts, `lookup` or `callback`: a final look-up beats any callback."""
         if self.lookup_status in FINAL:
             return "lookup"
         return "callback" if self.callback_key >= self.lookup_key else "lookup"
@@ -295,7 +295,7 @@ _SILENT_RUN = timedelta(minutes=3)
 
 
 class ReconcileRun(_Row):
-    """One pass of the reconciler. Counts are of tasks, but for `calls` and `errors`: of calls to upstream.
+    """One pass of the reconciler. Counts are of tasks; `calls` and `errors` count calls to upstream.
 
     Each task that was asked about is in one of settled, confirmed, running, absent and `unanswered`.
     """

@@ -249,12 +249,11 @@ class TestReading:
 @pytest.fixture
 def other(ledger: str) -> Iterator[psycopg.Connection]:
     """Another connection to the same PostgreSQL, in a transaction of its own."""
-    if not on_postgresql():
-        pytest.skip("SQLite has one writer at a time")
     with psycopg.connect(ledger) as connection:
         yield connection
 
 
+@pytest.mark.parametrize("database_url", ["postgresql", "pooler"], indirect=True)  # SQLite has one writer
 class TestReadingBesideOpenTransactions:
     def test_a_reader_waits_for_one_that_may_have_taken_a_lower_number(self, other, monkeypatch):
         register("first", "second")
