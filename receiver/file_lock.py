@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 
 def open_locked(
-    open_file: Callable[[], BinaryIO], path: Path, *, within: float, look_every: float
+    open_file: Callable[[], BinaryIO], path: str | Path, *, within: float, look_every: float
 ) -> BinaryIO:
     """Return the open file at a path, with its lock held; closing it releases the lock.
 
@@ -41,9 +41,9 @@ def try_lock(file: BinaryIO) -> bool:
     return True
 
 
-def is_same_file(file: BinaryIO, path: Path) -> bool:
+def is_same_file(file: BinaryIO, path: str | Path) -> bool:
     """Tell whether an open file still has that name."""
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:
         return False

@@ -108,7 +108,7 @@ class Discoverer:
             )
         self._settings = settings
         self._caller = caller
-        self._clock = caller.clock
+        self._clock, self._limiter = caller.clock, caller.limiter
         self._stop = stop
         self._deployment = Deployment(settings.public_url)
         self._page_size = PAGE_SIZE  # smaller once a page was too large
@@ -158,9 +158,8 @@ class Discoverer:
 
     def _ask(self, window: _Window, found: Found) -> list[Any] | None:
         """Return the next page; None when there is none to be had now, `found` says why."""
-        limiter = self._caller.limiter
-        while not self._stop.is_set() and not limiter.take():
-            self._clock.wait(limiter.seconds_left())
+        while not self._stop.is_set() and not self._limiter.take():
+            self._clock.wait(self._limiter.seconds_left())
         if self._stop.is_set():
             found.stopped = True
             return None

@@ -60,13 +60,8 @@ class Reconciler:
         what was claimed and has no answer.
         """
         started_at = self._clock.now()
-        # A single run has not watched the clock: there the late answers alone decide.
-        is_steady = due_by is not None or self._steady.steady_for() >= STEADY_AFTER
-        patience = replace(self._patience, clock_is_steady=is_steady)
         run_id = runs.open_run(self._name, started_at)
-        run = Asking(run_id, self._caller, patience, self._claiming(due_by))
-        if due_by is None:
-            run.ends_at = self._clock.monotonic() + RUN_FOR_SECONDS
+        run = self._asking(run_id, due_by)
         try:
             self._mend_schedule(started_at)
             if store.is_anything_due(started_at) and self._is_allowed(run, started_at):
@@ -78,6 +73,15 @@ class Reconciler:
             self.has_more = run.was_cut_short
             runs.close_run(run_id, self._clock.now(), asdict(run.counts))
         return run.counts
+
+    def _asking(self, run_id: int, due_by: datetime | None) -> Asking:
+        # A single run has not watched the clock: there the late answers alone decide.
+        is_steady = due_by is not None or self._steady.steady_for() >= STEADY_AFTER
+        patience = replace(self._patience, clock_is_steady=is_steady)
+        run = Asking(run_id, self._caller, patience, self._claiming(due_by))
+        if due_by is None:
+            run.ends_at = self._clock.monotonic() + RUN_FOR_SECONDS
+        return run
 
     def _mend_schedule(self, now: datetime) -> None:
         known, doubtful = longest_waits(self._settings.reconcile_grace, self._settings.reconcile_lease)

@@ -425,7 +425,7 @@ class TestConfirmation:
             record(body(f"came-{n}"), utcnow() - timedelta(hours=1), confirm=True)
         register("came-0", "came-1", "came-2")
         register("late-0", "late-1", "late-2", grace=NOW_DUE)
-        make_reconciler(make_settings(RECONCILE_BATCH_SIZE=4, RECONCILE_MAX_RATE=0), stand_in, stop).run()
+        make_reconciler(make_settings(RECONCILE_BATCH_SIZE=4, RECONCILE_CONCURRENCY=1), stand_in, stop).run()
         first, second = (set(call.body["ids"]) for call in stand_in.calls)
         assert {"late-0", "late-1", "late-2"} < first
         assert len(second) == 2

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from io import FileIO
-from pathlib import Path
 from typing import Any
 
 from peewee import OperationalError
@@ -114,7 +113,7 @@ def sqlite_turn() -> Iterator[None]:
 @contextmanager
 def sqlite_lock(deadline: float = math.inf) -> Iterator[None]:
     """Hold the lock file beside the database. One process holds it at a time."""
-    path = Path(f"{database.obj.database}.lock")
+    path = f"{database.obj.database}.lock"
     try:
         lock = open_locked(
             # It is never written to, and may belong to another user.
