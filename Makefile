@@ -18,8 +18,11 @@ demo: $(VENV)/installed ## see callbacks arrive, get lost and be recovered, agai
 run: .env migrate ## run the receiver and the reconciler on this machine, with the settings in .env
 	@$(BIN)/flask --app wsgi next-steps
 	@$(BIN)/python -m reconcile & reconciler=$$!; $(BIN)/python -m receiver.web & web=$$!; \
-		trap 'stopped=yes; kill $$web $$reconciler 2>/dev/null' INT TERM HUP; \
-		wait $$web; ended=$$?; kill $$reconciler 2>/dev/null; wait; [ -n "$$stopped" ] || exit $$ended
+		trap 'stopped=yes' INT TERM HUP; runs() { kill -0 $$1 2>/dev/null; }; \
+		while [ -z "$$stopped" ] && runs $$web && runs $$reconciler; do sleep 1; done; \
+		[ -n "$$stopped" ] || runs $$web || echo "The receiver has ended, so the reconciler is stopped too." >&2; \
+		[ -n "$$stopped" ] || runs $$reconciler || echo "The reconciler has ended, so the receiver is stopped too." >&2; \
+		kill $$web $$reconciler 2>/dev/null; wait; [ -n "$$stopped" ]
 
 .PHONY: check
 check: lint ## check style and types, then run the tests that need no other processes

@@ -22,6 +22,7 @@ from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.evidence import Discovered, Registration
 from receiver.ledger.models import Delivery, Lookup, Task, database
+from receiver.upstream import services
 from receiver.upstream.results import read_item
 
 SPAN = timedelta(days=100)  # between the oldest task and the newest
@@ -152,7 +153,9 @@ class _Prototypes:
             body = json.dumps(response(kind, success=kind == "succeeded")).encode()
             callback = store.Callback(body=body, size=len(body), remote_addr="192.0.2.1")
             store.record(callback, self._now, grace=_GRACE, confirm=False)
-        store.adopt([Discovered(read_item(item("recovered")))], self._now, grace=_GRACE)
+        store.adopt(
+            [Discovered(read_item(item("recovered")), services.DEFAULT.name)], self._now, grace=_GRACE
+        )
 
     def _moment(self, span: timedelta, number: int) -> datetime | str:
         """Return when it was this task's turn, with all tasks spread over a span until now."""

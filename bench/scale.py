@@ -18,7 +18,7 @@ from bench.workbench import Workbench
 from receiver.app import create_app
 from receiver.clock import utcnow
 from receiver.config import Settings
-from receiver.ledger import runs, store
+from receiver.ledger import claims, runs, store
 from receiver.ledger.engine.db import init_database, on_postgresql
 from receiver.ledger.evidence import Answer
 from receiver.ledger.models import database
@@ -135,12 +135,12 @@ def _addresses(tasks: int) -> dict[str, str]:
 
 def _measure_reconciling(run_id: int, repeats: int) -> dict[str, float]:
     """Return the median times of claiming and of applying a batch, in ms; each time it is another batch."""
-    claims: list[store.Claim] = []
-    claim = median_ms(lambda: claims.append(store.claim(utcnow(), limit=_BATCH_SIZE, lease=_LEASE)), repeats)
-    if any(len(claimed.tasks) < _BATCH_SIZE for claimed in claims):
+    taken: list[store.Claim] = []
+    claim = median_ms(lambda: taken.append(store.claim(utcnow(), limit=_BATCH_SIZE, lease=_LEASE)), repeats)
+    if any(len(claimed.tasks) < _BATCH_SIZE for claimed in taken):
         raise RuntimeError("fewer tasks were due than were to be claimed")
-    answers = [{one: Answer(read_item(item(one))) for one in claimed.ids} for claimed in claims]
-    batches = iter(zip(claims, answers, strict=True))
+    answers = [{one: Answer(read_item(item(one))) for one in claimed.ids} for claimed in taken]
+    batches = iter(zip(taken, answers, strict=True))
 
     def apply() -> None:
         now = utcnow()
@@ -151,7 +151,7 @@ def _measure_reconciling(run_id: int, repeats: int) -> dict[str, float]:
 
 def _plan_of_due() -> dict[str, Any]:
     """Return how the database sees that nothing is due, and whether by the indexes of what is due alone."""
-    sql, values = store._anything_due(_BEFORE_ANY_IS_DUE).sql()
+    sql, values = claims._anything_due(_BEFORE_ANY_IS_DUE).sql()
     explain = "EXPLAIN" if on_postgresql() else "EXPLAIN QUERY PLAN"
     with database.connection_context():
         lines = [str(row[-1]) for row in database.execute_sql(f"{explain} {sql}", values).fetchall()]

@@ -18,6 +18,7 @@ from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import queries
 from receiver.logs import configure_logging
 from receiver.upstream.client import Upstream
+from receiver.upstream.services import SERVICES
 from reconcile.calls import Caller, call_threads
 from reconcile.counts import Counts
 from reconcile.discover import Discoverer, Found
@@ -104,15 +105,20 @@ def _unanswered(counts: Counts) -> str | None:
 
 
 def _discover(settings: Settings, upstream: Upstream, since: datetime) -> int:
-    discoverer = Discoverer(settings, _caller(settings, upstream, Clock(), 1), _stop_on_signal())
+    caller, stop = _caller(settings, upstream, Clock(), 1), _stop_on_signal()
+    has_failed = False
     try:
         require_schema()
-        found = discoverer.run_since(since, _print_progress)
+        for service in SERVICES.values():
+            found = Discoverer(settings, caller, service, stop).run_since(since, _print_progress)
+            print(f"{service.name}: {found}")
+            has_failed = has_failed or found.error is not None
+            if found.stopped:
+                break
     except (*DATABASE_ERRORS, SchemaBehind) as problem:
         print(f"No discovery: {describe(problem)}", file=sys.stderr)
         return 1
-    print(found)
-    return 1 if found.error else 0
+    return 1 if has_failed else 0
 
 
 def _caller(settings: Settings, upstream: Upstream, clock: Clock, threads: int) -> Caller:
@@ -158,7 +164,9 @@ def _await_schema() -> bool:
             return True
         except DATABASE_ERRORS as problem:
             log.error(
-                "The database is away, trying again in %d s: %s", DATABASE_RETRY_SECONDS, describe(problem)
+                "The database cannot be used, trying again in %d s: %s",
+                DATABASE_RETRY_SECONDS,
+                describe(problem),
             )
         if signal.sigtimedwait(SIGNALS, DATABASE_RETRY_SECONDS):
             return False

@@ -13,6 +13,7 @@ from receiver.ledger.evidence import Answer
 from receiver.ledger.patience import Patience
 from receiver.upstream.client import ErrorScope
 from receiver.upstream.results import FINAL, PENDING
+from receiver.upstream.services import SERVICES
 from reconcile.calls import Asked, Caller, match_answers
 from reconcile.counts import Counts
 from reconcile.poison import Suspicion
@@ -95,7 +96,7 @@ class Asking:
     def ask_next(self) -> None:
         """Ask about the tasks whose turn it is, if any are due."""
         if claimed := self._turns.next(self._clock.now()):
-            self.in_flight[self._caller.look_up(claimed.ids)] = claimed
+            self.in_flight[self._caller.look_up(SERVICES[claimed.service], claimed.ids)] = claimed
 
     def _counted(self, claim: Callable[[bool], store.Claim]) -> Callable[[bool], store.Claim]:
         def count(doubtful: bool) -> store.Claim:

@@ -13,6 +13,7 @@ from receiver.clock import Clock
 from receiver.ledger.evidence import ABSENT, Answer
 from receiver.upstream.client import Upstream, UpstreamError
 from receiver.upstream.results import Result, Unreadable, read_item
+from receiver.upstream.services import Service
 from reconcile.rate_limit import RateLimiter
 
 log = logging.getLogger(__name__)
@@ -55,18 +56,18 @@ class Caller:
     limiter: RateLimiter
     clock: Clock
 
-    def look_up(self, ids: list[str]) -> Future[Asked]:
-        """Begin to ask about tasks. The result holds what goes wrong: it concerns this call alone."""
-        return self.threads.submit(self._look_up, ids)
+    def look_up(self, service: Service, ids: list[str]) -> Future[Asked]:
+        """Begin to ask about tasks of a service. An error concerns this call alone: the result holds it."""
+        return self.threads.submit(self._look_up, service, ids)
 
-    def list_recent(self, **question: Any) -> Future[list[Any]]:
-        """Begin to ask for a page of the account's tasks. The result may be an UpstreamError."""
-        return self.threads.submit(_carefully, partial(self.upstream.list_recent, **question))
+    def list_recent(self, service: Service, **question: Any) -> Future[list[Any]]:
+        """Begin to ask for a page of the account's tasks of a service. The result may be an UpstreamError."""
+        return self.threads.submit(_carefully, partial(self.upstream.list_recent, service, **question))
 
-    def _look_up(self, ids: list[str]) -> Asked:
+    def _look_up(self, service: Service, ids: list[str]) -> Asked:
         at, pages = self.clock.now(), Pages(self.limiter, self.clock)
         try:
-            items = _carefully(partial(self.upstream.retrieve_batch, ids, pages.take_place))
+            items = _carefully(partial(self.upstream.retrieve_batch, service, ids, pages.take_place))
             return Asked(at, items, calls=pages.asked)
         except UpstreamError as error:
             return Asked(at, [], error, calls=pages.asked)

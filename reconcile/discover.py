@@ -1,4 +1,4 @@
-"""One discovery: list the account's recent tasks at upstream and adopt ours, which nobody need register."""
+"""One discovery: list a service's recent tasks and adopt ours, so that nobody must register them."""
 
 import logging
 import math
@@ -14,6 +14,7 @@ from receiver.ledger.evidence import Discovered
 from receiver.ledger.models import Pause
 from receiver.upstream.client import ErrorScope, UpstreamError
 from receiver.upstream.results import Unreadable, read_item
+from receiver.upstream.services import Service
 from receiver.upstream.verdicts import read_moment
 from reconcile.asking import STOP_WITHIN
 from reconcile.calls import Caller
@@ -59,9 +60,9 @@ class Found:
 class _Window:
     """The part of upstream's list that is gone through: tasks submitted since `since` and up to `end`.
 
-    The end is the newest task of its first page that is not from the future: one with a wrong time must not
-    move it there, or nothing would be seen until then. It stays there, so that what is submitted meanwhile
-    does not move the pages behind the offset.
+    The end is the newest task of the first page whose time is not in the future. A task with a wrong time
+    must not become the end: discovery would see nothing until that time. The end then stays where it is, so
+    that tasks submitted meanwhile do not shift the pages behind the offset.
     """
 
     since: datetime
@@ -98,9 +99,9 @@ class _Window:
 
 
 class Discoverer:
-    """Finds our tasks in upstream's list until `stop` is set. One thread at a time may run it."""
+    """Finds our tasks in upstream's list of one service, until `stop` is set. Not for two threads at once."""
 
-    def __init__(self, settings: Settings, caller: Caller, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, caller: Caller, service: Service, stop: threading.Event) -> None:
         if settings.public_url is None:
             raise SettingsError(
                 "No tasks can be discovered: PUBLIC_URL is missing. It is this deployment's address, like"
@@ -108,6 +109,7 @@ class Discoverer:
             )
         self._settings = settings
         self._caller = caller
+        self._service = service
         self._clock, self._limiter = caller.clock, caller.limiter
         self._stop = stop
         self._deployment = Deployment(settings.public_url)
@@ -116,7 +118,7 @@ class Discoverer:
     def run(self) -> Found:
         """Go on where the last run ended, for PAGES_PER_RUN pages at most, and return what came of it."""
         now, found = self._clock.now(), Found()
-        turn = discoveries.take_turn(now, self._settings.reconcile_give_up_after)
+        turn = discoveries.take_turn(self._service.name, now, self._settings.reconcile_give_up_after)
         if turn is None:
             return found
         window = _Window(turn.covered_to, turn.window_end, max(turn.listed - _STEP_BACK, 0))
@@ -188,7 +190,11 @@ class Discoverer:
 
     def _call(self, window: _Window) -> list[Any]:
         call = self._caller.list_recent(
-            since=window.since, until=window.until, limit=self._page_size, offset=window.offset
+            self._service,
+            since=window.since,
+            until=window.until,
+            limit=self._page_size,
+            offset=window.offset,
         )
         ends_at = math.inf  # monotonic
         while not call.done():
@@ -221,7 +227,7 @@ class Discoverer:
         except Unreadable:
             return None
         is_older = result.submitted_at is not None and result.submitted_at < since
-        return None if is_older else Discovered(result, ref)
+        return None if is_older else Discovered(result, self._service.name, ref)
 
     def _note_error(self, error: UpstreamError, found: Found) -> None:
         found.error = str(error)

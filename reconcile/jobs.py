@@ -1,7 +1,7 @@
 """The jobs of a reconciler, and how often each is due. It knows no scheduler."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -47,7 +47,7 @@ class Job:
 def list_jobs(
     settings: Settings,
     reconciler: Reconciler,
-    discoverer: Discoverer | None,
+    discoverers: Sequence[Discoverer],
     clock: Clock,
     run_in: Callable[[str, timedelta], None],
 ) -> list[Job]:
@@ -59,8 +59,8 @@ def list_jobs(
         Job("mend", lambda: mend_times(clock.now()), MEND_EVERY),
         Job(PRUNE, lambda: prune_old_rows(settings.retention, clock.now()), PRUNE_EVERY, FIRST_PRUNE_AFTER),
     ]
-    if discoverer:
-        discover = partial(discover_tasks, discoverer, run_in)
+    if discoverers:
+        discover = partial(discover_tasks, discoverers, run_in)
         jobs.append(Job(DISCOVERY, discover, DISCOVER_EVERY, FIRST_DISCOVERY_AFTER))
     return jobs
 
@@ -70,14 +70,14 @@ def mend_times(now: datetime) -> None:
     try:
         mended = mending.mend_after_future(now)
     except DATABASE_ERRORS as problem:
-        log.error("The database is away, wrong times are mended later: %s", describe(problem))
+        log.error("The database cannot be used, wrong times are mended later: %s", describe(problem))
         return
     if mended:
         log.warning("A reconciler ran while its clock was ahead. %d tasks are asked about again.", mended)
 
 
 def reconcile_due_tasks(reconciler: Reconciler, outage: Outage) -> None:
-    """Ask upstream about every task that is due. A database that is away is waited for until the next run."""
+    """Ask upstream about every task that is due. If the database is down, the next run tries again."""
     try:
         has_more = True
         while has_more:
@@ -87,19 +87,22 @@ def reconcile_due_tasks(reconciler: Reconciler, outage: Outage) -> None:
             outage.note(counts)
             has_more = reconciler.has_more
     except DATABASE_ERRORS as problem:
-        log.error("The database is away, trying again at the next run: %s", describe(problem))
+        log.error("The database cannot be used, trying again at the next run: %s", describe(problem))
 
 
-def discover_tasks(discoverer: Discoverer, run_in: Callable[[str, timedelta], None]) -> None:
-    """Adopt our tasks from upstream's list. If pages are left, the next discovery starts soon."""
-    try:
-        found = discoverer.run()
-    except DATABASE_ERRORS as problem:
-        log.error("The database is away, discovering tasks later: %s", describe(problem))
-        return
-    if found.adopted:
-        log.info("Discovery: %s", found)
-    if found.has_more:
+def discover_tasks(discoverers: Sequence[Discoverer], run_in: Callable[[str, timedelta], None]) -> None:
+    """Adopt our tasks from upstream's lists. If pages are left, the next discovery starts soon."""
+    has_more = False
+    for discoverer in discoverers:
+        try:
+            found = discoverer.run()
+        except DATABASE_ERRORS as problem:
+            log.error("The database cannot be used, discovering tasks later: %s", describe(problem))
+            return
+        if found.adopted:
+            log.info("Discovery: %s", found)
+        has_more = has_more or found.has_more
+    if has_more:
         run_in(DISCOVERY, DISCOVER_ON_AFTER)
 
 
@@ -109,7 +112,7 @@ def prune_old_rows(retention: timedelta, now: datetime) -> None:
         deleted = runs.prune(now - retention)
         tally.fold(now - TOTALS_BY_HOUR_FOR, now - TOTALS_BY_LENGTH_FOR, now - TOTALS_BY_SHARD_FOR)
     except DATABASE_ERRORS as problem:
-        log.error("The database is away, pruning later: %s", describe(problem))
+        log.error("The database cannot be used, pruning later: %s", describe(problem))
         return
     if deleted:
         log.info("Pruned %d rows older than %d days.", deleted, retention.days)

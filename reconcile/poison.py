@@ -12,7 +12,7 @@ _WHOLE_BATCHES = 3
 
 
 class Suspicion:
-    """What the calls of one run say about it."""
+    """What the calls of one run tell about an unknown code."""
 
     def __init__(self) -> None:
         self._quarters: Counter[tuple[datetime, bool]] = Counter()  # by batch: a half keeps its lease
@@ -26,7 +26,7 @@ class Suspicion:
         return self._suspects and not self._answered
 
     def note_answer(self) -> None:
-        """Note that upstream has answered a call of this run: what it refuses is not everything."""
+        """Note that upstream has answered a call of this run: it does not refuse everything."""
         self._answered = True
 
     def is_about_all(self, claimed: Claim, error: UpstreamError) -> bool:

@@ -20,6 +20,7 @@ from receiver.config import Settings
 from receiver.ledger import pauses
 from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.upstream.client import Upstream
+from receiver.upstream.services import SERVICES
 from reconcile.calls import Caller, call_threads
 from reconcile.discover import Discoverer
 from reconcile.jobs import Job, list_jobs
@@ -90,10 +91,11 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
         pauses.probe_at_once(clock.now())
     steady, limiter = SteadyClock(clock), RateLimiter(settings.reconcile_max_rate, clock)
     caller = Caller(upstream, call_threads(settings.reconcile_concurrency), limiter, clock)
-    discoverer = None
+    discoverers: list[Discoverer] = []
     if settings.public_url:
-        discoverer = Discoverer(settings, replace(caller, threads=call_threads(1)), stop)
+        lister = replace(caller, threads=call_threads(1))
+        discoverers = [Discoverer(settings, lister, service, stop) for service in SERVICES.values()]
     scheduler = _Scheduler(steady, clock)
     reconciler = Reconciler(settings, caller, steady, random.Random(), stop)
-    scheduler.begin(list_jobs(settings, reconciler, discoverer, clock, scheduler.run_in))
+    scheduler.begin(list_jobs(settings, reconciler, discoverers, clock, scheduler.run_in))
     return scheduler

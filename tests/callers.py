@@ -5,6 +5,7 @@ import threading
 
 from receiver.clock import Clock
 from receiver.config import Settings
+from receiver.upstream import services
 from receiver.upstream.client import Upstream
 from reconcile.calls import Caller, call_threads
 from reconcile.discover import Discoverer
@@ -24,7 +25,7 @@ def make_reconciler(
 def make_discoverer(
     settings: Settings, stand_in: StandIn, stop: threading.Event, clock: Clock | None = None
 ) -> Discoverer:
-    return Discoverer(settings, _caller(settings, stand_in, 1, clock or Clock()), stop)
+    return Discoverer(settings, _caller(settings, stand_in, 1, clock or Clock()), services.DEFAULT, stop)
 
 
 def _caller(settings: Settings, stand_in: StandIn, threads: int, clock: Clock) -> Caller:

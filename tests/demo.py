@@ -50,6 +50,11 @@ def main() -> int:
             _submit_for_ever(backstop, upstream)
         except KeyboardInterrupt:
             print("\nStopping what the demo started.")
+        except (RuntimeError, urllib3.exceptions.HTTPError) as problem:
+            print(f"\nThe demo ends, as one of its processes does not answer: {problem}", file=sys.stderr)
+            return 1
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C ends nothing earlier
     return 0
 
 

@@ -86,11 +86,31 @@ def test_a_server_that_has_taken_the_port_meanwhile_is_not_taken_for_ours(tmp_pa
             ours.start_web()
 
 
-def test_it_ends_all_that_it_has_started(demo: Demo):
-    demo.wait_for(r"(submitted \d)")
-    started = psutil.Process(demo.process.pid).children(recursive=True)
-    assert len(started) >= 4  # gunicorn, its two workers and the reconciler
+def test_it_ends_all_that_it_has_started_however_often_it_is_told(demo: Demo):
+    started = started_by(demo)
+    demo.process.send_signal(signal.SIGINT)
+    demo.wait_for("(Stopping)")
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(60) == 0
     assert not [process for process in started if process.is_running()]
     assert "Traceback" not in demo.said
+
+
+def test_it_ends_when_its_receiver_does(tmp_path: Path):
+    demo = Demo(tmp_path / "log")
+    started = started_by(demo)
+    for process in started:
+        if "gunicorn" in " ".join(process.cmdline()):
+            process.kill()
+    assert demo.process.wait(60) == 1
+    assert not [process for process in started if process.is_running()]
+    assert "The demo ends, as one of its processes does not answer: " in demo.said
+    assert "Traceback" not in demo.said
+
+
+def started_by(demo: Demo) -> list[psutil.Process]:
+    """Wait until the demo submits tasks, and return the processes that it has started."""
+    demo.wait_for(r"(submitted \d)")
+    started = psutil.Process(demo.process.pid).children(recursive=True)
+    assert len(started) >= 4  # gunicorn, its two workers and the reconciler
+    return started

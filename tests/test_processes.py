@@ -332,6 +332,14 @@ def test_a_bad_number_of_web_processes_is_told_as_every_bad_setting(make_backsto
     assert "Traceback" not in ended.stderr
 
 
+def test_a_port_that_is_taken_is_told_with_what_to_do(make_backstop):
+    backstop = make_backstop()
+    with socket.create_server(("127.0.0.1", backstop.port)):
+        ended = backstop.command("receiver.web")
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert f"Port {backstop.port} cannot be used: Address already in use. Stop" in ended.stderr
+
+
 @pytest.mark.parametrize("to_all", [False, True], ids=["as platforms do", "as a terminal does"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_whatever_signal_ends_it_what_is_being_received_is_kept(backstop, number, to_all):
@@ -516,7 +524,7 @@ class TestReconcilerProcess:
         url = f"postgresql://127.0.0.1:{free_port()}/x"
         with Backstop(tmp_path, stand_in.url, DATABASE_URL=url) as backstop:
             process = backstop.start_reconciler()
-            wait_until(lambda: "The database is away" in backstop.log("reconcile"))
+            wait_until(lambda: "The database cannot be used" in backstop.log("reconcile"))
             assert backstop.stop(process) == 0
 
     def test_it_also_runs_inside_the_web_process_when_told_to(self, make_backstop, stand_in):
@@ -665,7 +673,7 @@ class TestDatabaseOutage:
             assert {(answer.status, answer.json().get("spooled")) for answer in answers} == {(202, True)}
             assert backstop.request("GET", "/readyz").json()["spooled"] == 20
             assert backstop.request("GET", "/").status == 503
-            wait_until(lambda: "The database is away" in backstop.log("reconcile"))
+            wait_until(lambda: "The database cannot be used" in backstop.log("reconcile"))
             server.start()
             wait_until(lambda: backstop.request("GET", "/readyz").json()["spooled"] == 0)
             assert backstop.post_callback(body("after")).status == 200

@@ -1,4 +1,4 @@
-"""The row that says how far discovery has come. All reconcilers share it, and one at a time leases it.
+"""A row a service says how far its discovery has come. All reconcilers share it; one at a time leases it.
 
 See "Leases" in docs/design.md.
 """
@@ -12,7 +12,6 @@ from peewee import Case
 from receiver.clock import SKEW
 from receiver.ledger.engine.db import writing
 from receiver.ledger.models import Discovery
-from receiver.upstream import services
 
 LEASE = timedelta(minutes=2)
 # Tasks may appear in upstream's list a little later than they were submitted.
@@ -21,16 +20,17 @@ OVERLAP = timedelta(minutes=5)
 
 @dataclass(slots=True)
 class Turn:
-    """Our lease of the discovery, until `leased_until`. The other fields are those of the row."""
+    """Our lease of a service's discovery, until `leased_until`. All fields are those of the row."""
 
+    service: str
     covered_to: datetime
     window_end: datetime | None
     listed: int
     leased_until: datetime
 
 
-def take_turn(now: datetime, look_back: timedelta) -> Turn | None:
-    """Lease the discovery. Returns None while another process holds the lease.
+def take_turn(service: str, now: datetime, look_back: timedelta) -> Turn | None:
+    """Lease a service's discovery. Returns None while another process holds the lease.
 
     The first discovery begins `look_back` ago. So does one whose row is ahead of the clock: it would see
     nothing until that time.
@@ -39,18 +39,15 @@ def take_turn(now: datetime, look_back: timedelta) -> Turn | None:
     # A longer lease was taken by a clock that was ahead: ignore it, or it might never end.
     absurd = Discovery.leased_until > now + 2 * LEASE
     with writing():
-        Discovery.insert(
-            service=services.DEFAULT.name, covered_to=now - look_back
-        ).on_conflict_ignore().execute()
+        Discovery.insert(service=service, covered_to=now - look_back).on_conflict_ignore().execute()
         taken = list(
             Discovery.update(leased_until=now + LEASE, **_bounded(now, look_back))
-            .where(
-                Discovery.service == services.DEFAULT.name, Discovery.leased_until.is_null() | lapsed | absurd
-            )
+            .where(Discovery.service == service, Discovery.leased_until.is_null() | lapsed | absurd)
             .returning(Discovery)
             .execute()
         )
-    return next((Turn(row.covered_to, row.window_end, row.listed, row.leased_until) for row in taken), None)
+    turns = (Turn(row.service, row.covered_to, row.window_end, row.listed, row.leased_until) for row in taken)
+    return next(turns, None)
 
 
 def note_progress(turn: Turn, window_end: datetime, listed: int, now: datetime) -> bool:
@@ -88,6 +85,4 @@ def _bounded(now: datetime, look_back: timedelta) -> dict[str, Any]:
 def _change(turn: Turn, **changes: object) -> bool:
     ours = Discovery.leased_until == turn.leased_until
     with writing():
-        return bool(
-            Discovery.update(**changes).where(Discovery.service == services.DEFAULT.name, ours).execute()
-        )
+        return bool(Discovery.update(**changes).where(Discovery.service == turn.service, ours).execute())

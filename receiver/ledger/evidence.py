@@ -45,9 +45,10 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """A task of ours in upstream's list; `ref` is the one in its callback URL."""
+    """A task of ours in upstream's list of a service; `ref` is the one in its callback URL."""
 
     result: Result
+    service: str
     ref: str | None = None
 
 
@@ -139,7 +140,7 @@ def of_discovered(discovered: Discovered, now: datetime, grace: timedelta) -> Di
     ref = clean_text(discovered.ref)
     return {
         "id": result.task_id,
-        "service": services.DEFAULT.name,
+        "service": discovered.service,
         "created_at": now,
         "silent_since": now,
         "next_lookup_at": first_lookup_at(now, grace, is_final=result.status in FINAL),

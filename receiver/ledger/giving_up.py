@@ -1,4 +1,4 @@
-"""What a look-up that gives a task up says where the task's result is in hand: pure."""
+"""Gives a task up whose result is in hand: it then counts as succeeded, not as expired. Pure."""
 
 from datetime import datetime
 
@@ -9,9 +9,9 @@ from receiver.upstream.results import FINAL, PENDING, SUCCEEDED, Result, in_hand
 
 
 def with_result_in_hand(said: LookupRow, before: Task, now: datetime) -> LookupRow:
-    """Return what a look-up says that gives a task up, `before` telling what earlier ones said.
+    """Return the row of a look-up that gives a task up, changed if look-ups have brought a result.
 
-    A task whose result is in hand is not expired, though upstream never called it finished.
+    `before` is the task as earlier look-ups left it. Upstream never called that result finished.
     """
     told = before.lookup_response if said["lookup_response"] is None else said["lookup_response"]
     progress = before.lookup_progress if said["lookup_progress"] is None else said["lookup_progress"]
@@ -29,9 +29,9 @@ def with_result_in_hand(said: LookupRow, before: Task, now: datetime) -> LookupR
 
 
 def of_callback_in_hand(before: Task, now: datetime) -> InHandRow | None:
-    """Return what callbacks say of a task that is given up, where a result of theirs is in hand; else None.
+    """Return the row that settles a task which is given up by the result that callbacks have brought.
 
-    Upstream has not confirmed it, so that it counts as a callback's word.
+    None if they brought none. Upstream has not confirmed the result: it counts as a callback's word.
     """
     told = Result(before.id, PENDING, before.callback_progress, before.callback_response, None, key=b"")
     found = (

@@ -47,7 +47,7 @@ def assignments(kind: Kind) -> Assignments:
     """Return how rows of the kind change what is known. Columns without an assignment stay as they are."""
     joined = _facts(kind)
     if kind.knows_service:
-        # Callbacks do not name a service: one was assumed. The first who knows it tells.
+        # Callbacks do not name a service: one was assumed. The first evidence that knows it sets it.
         is_assumed = Task.registered_at.is_null() & Task.lookup_status.is_null()
         joined[Task.service] = _choose(is_assumed, Task.service)
     if kind.witness:
@@ -108,7 +108,7 @@ def _schedule_of_lookup() -> Assignments:
 
 
 def _end_of_lease() -> Any:
-    # Only of our own lease: a process that comes late must not end that of another.
+    # End our own lease only: a process that comes late must not end another's.
     return Case(None, [(Task.leased_until == EXCLUDED.leased_until, SQL("NULL"))], Task.leased_until)
 
 

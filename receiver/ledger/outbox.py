@@ -8,12 +8,12 @@ time: numbers appear in their order. On PostgreSQL a transaction that took a low
 Therefore a reader first notes the greatest number that it sees, and which transactions hold the lock that
 writing an event takes. It waits for these to end and then reads up to that number:
 
-- Who took a lower number had the lock before the greater one was committed. A transaction keeps its locks
-  until others can see what it wrote. So it is among those that are waited for, or can be seen.
-- Who takes the lock later gets a greater number than the noted one. So writers never wait for a reader, and
-  a reader waits neither for newcomers nor for transactions that write no events, however long they take.
-- Nothing is remembered between two calls, nor in a session of the server: any number of readers, restarts, a
-  restored dump and a pooler in transaction mode change nothing.
+- A transaction that took a lower number had the lock before the greater number was committed. It keeps the
+  lock until others can see what it wrote. So the reader either waits for it or sees its events.
+- A transaction that takes the lock later gets a number above the noted one. So writers never wait for a
+  reader. A reader waits neither for newcomers nor for transactions that write no events.
+- Nothing is remembered between two calls, nor in a session of the server. So any number of readers, a
+  restart, a restored dump and a pooler in transaction mode change nothing.
 
 A reader must ask the primary: a replica has its own locks.
 """
@@ -55,12 +55,12 @@ def _complete_up_to(cursor: int) -> int:
 
 
 def _newest_and_writers() -> tuple[int, set[str]]:
-    # The locks are read after the rows: who ends in between can be seen by the next statement.
+    # The locks are read after the rows: what a writer that ends in between wrote, the next statement sees.
     newest, writers = database.execute_sql(_NEWEST_AND_WRITERS).fetchone()
     return newest, set(writers)
 
 
-# Except ourselves: within a transaction of ours its own events can be seen.
+# Without our own session: it sees the events of its own transaction.
 _NEWEST_AND_WRITERS = """
 SELECT (SELECT COALESCE(MAX(id), 0) FROM event), ARRAY(
   SELECT virtualtransaction FROM pg_locks

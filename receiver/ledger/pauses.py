@@ -55,7 +55,7 @@ def stop_asking(
 
 
 def pause_account(reason: str, now: datetime) -> bool:
-    """Stop asking until a probe succeeds. Returns False where that is the case already."""
+    """Stop asking until a probe succeeds. Returns False if such a pause is open already."""
     statement = Pause.insert(
         reason=reason, account=True, started_at=now, next_probe_at=now + FIRST_PROBE
     ).on_conflict_ignore()
@@ -64,9 +64,9 @@ def pause_account(reason: str, now: datetime) -> bool:
 
 
 def throttle(reason: str, retry_after: timedelta | None, now: datetime) -> timedelta:
-    """Stop asking for as long as upstream asked for, at most an hour, and return how long that is.
+    """Stop asking for `retry_after`, at most an hour, and return how long that is.
 
-    Where upstream did not say, for a time that doubles with each throttle of the last minutes.
+    If upstream named no time, it is 1 s, and doubles with each throttle of the last 10 minutes.
     """
     recent = Pause.select().where(
         ~Pause.account, Pause.started_at.between(now - _THROTTLES_COUNT_FOR, now + SKEW)
@@ -82,14 +82,14 @@ def throttle(reason: str, retry_after: timedelta | None, now: datetime) -> timed
 def take_probe(now: datetime) -> bool:
     """Claim the probe that is due, if one is; the next comes after twice the time, up to 15 min."""
     with writing():
-        # No probe is so far ahead: the clock stood wrong when its time was set.
+        # No probe is so far ahead: a wrong clock set its time.
         absurd = Pause.next_probe_at > now + LONGEST_PROBE + SKEW
         due = Pause.ended_at.is_null() & ((Pause.next_probe_at <= now) | absurd)
         probes: int | None = Pause.select(Pause.probes).where(due).scalar()
         if probes is None:
             return False
         wait = min(FIRST_PROBE * 2 ** min(probes + 1, 10), LONGEST_PROBE)
-        # Of two who read the same number of probes, one finds it unchanged.
+        # Compare-and-set: of two processes that read the same number of probes, one wins.
         taken = (
             Pause.update(probes=Pause.probes + 1, next_probe_at=now + wait)
             .where(due, Pause.probes == probes)
@@ -99,7 +99,7 @@ def take_probe(now: datetime) -> bool:
 
 
 def probe_at_once(now: datetime) -> None:
-    """Make the probe due for which the account's pause waits, if there is one."""
+    """Make the next probe of the account's pause due now, if there is such a pause."""
     with writing():
         Pause.update(next_probe_at=now).where(Pause.ended_at.is_null()).execute()
 

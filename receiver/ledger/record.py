@@ -28,7 +28,7 @@ from receiver.ledger.models import NAMED, Delivery, Task, database
 from receiver.ledger.refusals import SHORTENED
 from receiver.upstream.results import LARGEST, Unreadable, read_callback
 
-# Longer than a healthy database ever takes. The sender does not mind, but those that wait pile up.
+# Longer than any healthy commit. The sender can wait so long, but waiting requests pile up.
 COMMIT_WITHIN_SECONDS = 10.0
 
 # Of a body that is not kept whole: enough to see what it was.
@@ -39,7 +39,7 @@ _STRANGERS_MAY_STORE, _WITHIN_SECONDS = 64 * 2**20, 60.0
 
 
 def _new_uid() -> str:
-    # The time first: an index of names that grow is appended to, one of random names is written all over.
+    # Time first: names that grow are appended to the index. Random ones would be written all over it.
     return f"{time.time_ns():016x}{random.getrandbits(64):016x}"
 
 
@@ -62,10 +62,10 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of a callback: its task with that task's status, and what was wrong with it if anything.
+    """What became of a callback: its task, that task's status, and what was wrong with the callback.
 
-    `problem` is None for one that was read and kept whole. With the code `shortened` it says why its result
-    was not kept. When both `task_id` and `problem` are None, it had been recorded before.
+    `problem` is None if it was read and kept whole. The code `shortened` means that its result was not kept.
+    When both `task_id` and `problem` are None, it had been recorded before.
     """
 
     task_id: str | None
@@ -99,7 +99,7 @@ class _Entry:
         return (self.said and self.said["callback_response"]) or ""
 
     def shortened(self) -> "_Entry":
-        """Return it with the body's beginning alone, and without the result, which a look-up shall bring."""
+        """Return the entry with its body's beginning, and without its result: a look-up brings that."""
         kept = {
             "body": self.delivery["body"][:KEPT_OF_LARGE],
             "headers": "[]" if len(self.delivery["headers"]) > KEPT_OF_LARGE else self.delivery["headers"],
@@ -120,8 +120,8 @@ def record(
 ) -> Recorded:
     """Keep a callback and join what it says of its task. After progress a look-up waits for `grace`.
 
-    A compressed one may hold `largest` bytes. Without `may_shorten` it is kept whole, however much unknown
-    tasks have stored. What other requests record at the same moment is committed together with it.
+    A compressed body may hold `largest` bytes. Without `may_shorten` it is kept whole, however much unknown
+    tasks have stored. Requests that record at the same moment share one commit.
     """
     try:
         task_id, delivery, said, problem = _rows(callback, now, grace, confirm, largest)

@@ -14,11 +14,11 @@ import urllib3
 from receiver.clock import to_unix, utcnow
 from receiver.config import Settings, SettingsError
 from receiver.redact import MASK, mask_tokens
-from receiver.upstream import services
 from receiver.upstream.errors import ErrorScope as ErrorScope
 from receiver.upstream.errors import UpstreamError as UpstreamError
 from receiver.upstream.errors import meaning_of
 from receiver.upstream.results import Unreadable, id_of, parse_json
+from receiver.upstream.services import Service
 
 # The one deadline of a call, all pages of a look-up and the waits between them included. It is far below the
 # default lease, so that a task is not claimed again while its look-up still runs.
@@ -53,18 +53,23 @@ class Upstream:
         return cls(settings.api_base_url, settings.api_token, settings.reconcile_concurrency)
 
     def __init__(self, base_url: str, token: str, connections: int) -> None:
-        self._url = base_url + services.DEFAULT.tasks_path
+        self._base_url = base_url
         self._token = token
         self._pool = urllib3.PoolManager(maxsize=connections, retries=False)
+        # More than there are connections: an exchange lives until the server lets go, even if nobody waits.
+        self._threads = ThreadPoolExecutor(4 * connections, thread_name_prefix="upstream-http")
 
     def retrieve_batch(
-        self, ids: list[str], before_page: Callable[[float], None] = lambda seconds_left: None
+        self,
+        service: Service,
+        ids: list[str],
+        before_page: Callable[[float], None] = lambda seconds_left: None,
     ) -> list[Any]:
-        """Ask about tasks and return upstream's task objects, in no promised order, unknown ids absent.
+        """Ask about tasks of a service and return upstream's task objects.
 
-        Further pages are asked for while ids are missing and the last page was full. `before_page` is called
-        before each of these, with the seconds that are left for all of them. Raises UpstreamError, also when
-        CALL_WITHIN_SECONDS have passed.
+        They come in no promised order, and unknown ids are absent. Further pages are asked for while ids are
+        missing and the last page was full. `before_page` is called before each of these, with the seconds
+        that are left for all of them. Raises UpstreamError, also when CALL_WITHIN_SECONDS have passed.
         """
         items: list[Any] = []
         deadline = time.monotonic() + CALL_WITHIN_SECONDS
@@ -72,14 +77,16 @@ class Upstream:
             if number:
                 before_page(deadline - time.monotonic())
             # Without a limit upstream returns 12 items, however many ids it was asked for.
-            page = self._items({"ids": ids, "limit": len(ids), "offset": len(items)}, deadline)
+            page = self._items(service, {"ids": ids, "limit": len(ids), "offset": len(items)}, deadline)
             items += page
             if len(page) < len(ids) or not set(ids) - _ids_of(items):
                 break
         return items
 
-    def list_recent(self, *, since: datetime, until: datetime | None, limit: int, offset: int) -> list[Any]:
-        """Return one page of the account's tasks submitted between two moments, newest first.
+    def list_recent(
+        self, service: Service, *, since: datetime, until: datetime | None, limit: int, offset: int
+    ) -> list[Any]:
+        """Return one page of the account's tasks of a service submitted between two moments, newest first.
 
         The moments are rounded outwards to whole seconds, and upstream may ignore them: the caller checks
         each item's `created_at`. A page may hold fewer than `limit` though more follow: only an empty one is
@@ -92,11 +99,11 @@ class Upstream:
         }
         if until is not None:
             question["created_at_max"] = math.ceil(to_unix(until))
-        return self._items(question, time.monotonic() + CALL_WITHIN_SECONDS)
+        return self._items(service, question, time.monotonic() + CALL_WITHIN_SECONDS)
 
-    def _items(self, question: dict[str, Any], deadline: float) -> list[Any]:
+    def _items(self, service: Service, question: dict[str, Any], deadline: float) -> list[Any]:
         asked = json.dumps({"action": "retrieve_batch"} | question).encode()
-        response, body = self._post(asked, deadline)
+        response, body = self._post(service.tasks_path, asked, deadline)
         if response.status != 200:
             raise self._error(response, _parse(body))
         answer = _parse_answer(body)
@@ -109,31 +116,32 @@ class Upstream:
         items: list[Any] = answer["items"]
         return items
 
-    def _post(self, body: bytes, deadline: float) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+    def _post(self, path: str, body: bytes, deadline: float) -> tuple[urllib3.BaseHTTPResponse, bytes]:
         seconds_left = deadline - time.monotonic()
         if seconds_left <= 0:
             raise _too_late(0)
         answer = bytearray()
         # In a thread of its own: time-outs of a socket bound neither name servers nor headers that drip.
-        thread = ThreadPoolExecutor(1, thread_name_prefix="upstream-http")
-        exchange = thread.submit(self._exchange, body, answer, deadline)
-        thread.shutdown(wait=False)
+        exchange = self._threads.submit(self._exchange, path, body, answer, deadline)
         try:
             response = exchange.result(seconds_left)
         except (urllib3.exceptions.HTTPError, OSError) as problem:
             # The socket's own time-out may be noticed first: its time is up at the same moment.
+            exchange.cancel()  # all threads may be held, and this one not begun
             if isinstance(problem, TimeoutError) or time.monotonic() >= deadline:
                 raise _too_late(len(answer)) from None
             reason = _one_line(_reason(problem), self._token)
             raise UpstreamError(f"no answer from upstream: {reason}", permanent=False) from None
         return response, bytes(answer)
 
-    def _exchange(self, body: bytes, answer: bytearray, deadline: float) -> urllib3.BaseHTTPResponse:
+    def _exchange(
+        self, path: str, body: bytes, answer: bytearray, deadline: float
+    ) -> urllib3.BaseHTTPResponse:
         """Send a request and read what comes into `answer`."""
         seconds_left = max(deadline - time.monotonic(), 0.001)
         response = self._pool.request(
             "POST",
-            self._url,
+            self._base_url + path,
             body=body,
             headers={
                 "Authorization": f"Bearer {self._token}",

@@ -20,10 +20,7 @@ csrf = CSRFProtect()
 _SIGNED_IN = "signed_in"
 _WITHOUT_SESSION = (*MACHINE_PATHS, "/static/", "/favicon.ico")
 _LONGEST_FORM_BYTES = 16_384
-_NOT_OUR_FORM = (
-    "This did not come from a form of this deployment, or your browser keeps no cookies for it."
-    " Go back, reload the page and try again."
-)
+_NOT_OUR_FORM = "This did not come from a form of this deployment, or your browser keeps no cookies for it."
 _WRONG_KEY = "That is not the API key, which is API_KEY in the settings of this deployment."
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 

@@ -22,7 +22,7 @@ from receiver.redact import MASK, mask_tokens
 from receiver.upstream.results import Unreadable
 from receiver.web.auth import is_same_secret
 from receiver.web.current import current_settings
-from receiver.web.errors import database_away
+from receiver.web.errors import database_down
 from receiver.web.intake import current_intake
 from receiver.web.stalls import stall_guard
 from receiver.web.writes import why_lost
@@ -82,7 +82,7 @@ def record(
 
 def _spool(callback: store.Callback, received_at: datetime, problem: Exception) -> ResponseReturnValue:
     if isinstance(problem, DATABASE_ERRORS):
-        refused = database_away(problem)
+        refused = database_down(problem)
     else:
         log.error("A callback could not be recorded; it goes to the spool.", exc_info=problem)
         refused = ServiceUnavailable(

@@ -33,7 +33,7 @@ class BadInput(HTTPException):
     code = 400
 
 
-class DatabaseAway(ServiceUnavailable):
+class DatabaseDown(ServiceUnavailable):
     """A database operation failed with `problem`."""
 
     def __init__(self, problem: Exception) -> None:
@@ -54,10 +54,10 @@ def error_body(code: str, message: str) -> Response:
     return jsonify({"error": {"code": code, "message": message}})
 
 
-def database_away(problem: Exception) -> ServiceUnavailable:
+def database_down(problem: Exception) -> ServiceUnavailable:
     """Log why a database operation failed, and return a 503 without the details."""
     log.error("%s %r: the database failed: %s", request.method, request.path, describe(problem))
-    return DatabaseAway(problem)
+    return DatabaseDown(problem)
 
 
 def _answer(problem: HTTPException) -> Response:
@@ -66,12 +66,12 @@ def _answer(problem: HTTPException) -> Response:
     code = (problem.name or "error").lower().replace(" ", "_").replace("'", "")
     message = problem.description or problem.name
     # No page for a bad Host header: its links would need a valid host.
-    if request.path.startswith(MACHINE_PATHS) or isinstance(problem, BadHost | SecurityError):
+    if _is_from_a_program() or isinstance(problem, BadHost | SecurityError):
         response = error_body(code, message)
     else:
         page = "sign_in.html" if problem.code == 401 else "error.html"
         following = _path_as_sent() if request.method == "GET" else None
-        more = _about_the_database(problem) if isinstance(problem, DatabaseAway) else {}
+        more = _about_the_database(problem) if isinstance(problem, DatabaseDown) else {}
         response = make_response(
             render_template(page, problem=problem, message=message, following=following, **more)
         )
@@ -82,7 +82,7 @@ def _answer(problem: HTTPException) -> Response:
     return response
 
 
-def _about_the_database(away: DatabaseAway) -> dict[str, Any]:
+def _about_the_database(away: DatabaseDown) -> dict[str, Any]:
     """Return what the error page tells about the database and the spool."""
     return {
         "now": utcnow(),
@@ -104,6 +104,12 @@ def _lacks_schema(problem: Exception) -> bool:
         return False
 
 
+def _is_from_a_program() -> bool:
+    """Tell whether to answer a program: by the path, or since no browser sends a Bearer token by itself."""
+    is_bearer = request.headers.get("Authorization", "").lower().startswith("bearer ")
+    return is_bearer or request.path.startswith(MACHINE_PATHS)
+
+
 def _means_callbacks(path: str) -> bool:
     """Tell whether a request may be a callback to a misspelled URL."""
     return path.lower().startswith("/callback") and path != "/callback-url"  # our own route for a button
@@ -116,6 +122,6 @@ def _path_as_sent() -> str:
 
 def _answer_unexpected(problem: Exception) -> Response:
     if isinstance(problem, DATABASE_ERRORS):
-        return _answer(database_away(problem))
+        return _answer(database_down(problem))
     log.exception("%s %r failed", request.method, request.path)
     return _answer(InternalServerError())

@@ -12,6 +12,7 @@ from receiver.ledger import discoveries, pauses
 from receiver.ledger.models import Discovery, Lookup, Pause, Task, database
 from receiver.ledger.reading import queries
 from receiver.upstream import client as upstream_module
+from receiver.upstream import services
 from reconcile import discover as discover_module
 from tests import callers
 from tests.clocks import SetClock
@@ -78,6 +79,10 @@ def unix(ago):
 def plant(stand_in, count, prefix="task", first_ago=MINUTE):
     for n in range(count):
         stand_in.add_record(ours(task_id=f"{prefix}-{n:03}", ago=first_ago + n * timedelta(seconds=1)))
+
+
+def take_turn(now, look_back):
+    return discoveries.take_turn(services.DEFAULT.name, now, look_back)
 
 
 def ids() -> list[str]:
@@ -347,9 +352,9 @@ class TestClock:
         shift(5)
         ask = discoverer._caller.upstream.list_recent
 
-        def jump(**asked):
+        def jump(service, **asked):
             shift(-5)
-            return ask(**asked)
+            return ask(service, **asked)
 
         discoverer._caller.upstream.list_recent = jump
         assert discoverer.run().finished
@@ -419,7 +424,7 @@ class TestTurns:
 
         def take():
             barrier.wait()
-            turns.append(discoveries.take_turn(now, timedelta(days=1)))
+            turns.append(take_turn(now, timedelta(days=1)))
 
         threads = [threading.Thread(target=take) for _ in range(8)]
         for thread in threads:
@@ -431,26 +436,26 @@ class TestTurns:
 
     def test_the_lease_of_one_that_died_lapses(self, ledger):
         now, day = utcnow(), timedelta(days=1)
-        assert discoveries.take_turn(now, day)
-        assert discoveries.take_turn(now + discoveries.LEASE - timedelta(seconds=1), day) is None
-        assert discoveries.take_turn(now + discoveries.LEASE, day)
+        assert take_turn(now, day)
+        assert take_turn(now + discoveries.LEASE - timedelta(seconds=1), day) is None
+        assert take_turn(now + discoveries.LEASE, day)
 
     def test_a_lease_from_a_clock_that_stood_wrong_keeps_nobody_out(self, ledger):
-        assert discoveries.take_turn(utcnow() + timedelta(days=365), timedelta(days=1))
-        assert discoveries.take_turn(utcnow(), timedelta(days=1))
+        assert take_turn(utcnow() + timedelta(days=365), timedelta(days=1))
+        assert take_turn(utcnow(), timedelta(days=1))
 
     def test_progress_renews_the_lease(self, ledger):
         now, day = utcnow(), timedelta(days=1)
-        turn = discoveries.take_turn(now, day)
+        turn = take_turn(now, day)
         assert discoveries.note_progress(turn, now, 50, now + MINUTE)
-        assert discoveries.take_turn(now + discoveries.LEASE, day) is None
-        taken = discoveries.take_turn(now + discoveries.LEASE + MINUTE, day)
+        assert take_turn(now + discoveries.LEASE, day) is None
+        taken = take_turn(now + discoveries.LEASE + MINUTE, day)
         assert (taken.window_end, taken.listed) == (now, 50)
 
     def test_who_comes_late_changes_nothing(self, ledger):
         now, day = utcnow(), timedelta(days=1)
-        late = discoveries.take_turn(now, day)
-        turn = discoveries.take_turn(now + discoveries.LEASE, day)
+        late = take_turn(now, day)
+        turn = take_turn(now + discoveries.LEASE, day)
         assert not discoveries.note_progress(late, now, 50, now)
         discoveries.finish(late, now, now)
         discoveries.release(late)
@@ -460,7 +465,7 @@ class TestTurns:
     def test_what_is_covered_never_shrinks(self, ledger):
         now, covered_to = utcnow(), utcnow() - timedelta(days=1)
         for window_end in (covered_to + MINUTE, None):
-            turn = discoveries.take_turn(now, now - covered_to)
+            turn = take_turn(now, now - covered_to)
             discoveries.finish(turn, window_end, now)
             assert Discovery.get().covered_to == covered_to
 
@@ -469,9 +474,9 @@ class TestTurns:
         plant(stand_in, 25)
         ask = discoverer._caller.upstream.list_recent
 
-        def lose(**asked):
+        def lose(service, **asked):
             Discovery.update(leased_until=utcnow() + MINUTE).execute()
-            return ask(**asked)
+            return ask(service, **asked)
 
         discoverer._caller.upstream.list_recent = lose
         assert discoverer.run().pages == 1
@@ -580,11 +585,11 @@ class TestCommand:
         plant(stand_in, 60, first_ago=timedelta(days=2))
         stand_in.add_record(finished_item("theirs") | {"created_at": unix(MINUTE)})
         ended = backstop.command("reconcile", "--discover", "3d")
-        assert (ended.returncode, ended.stdout) == (0, "61 seen, 60 ours, 60 adopted\n")
+        assert (ended.returncode, ended.stdout) == (0, "midjourney: 61 seen, 60 ours, 60 adopted\n")
         assert [line.split(",")[0] for line in ended.stderr.splitlines()] == ["page 1", "page 2"]
         moment = (utcnow() - timedelta(days=3)).replace(tzinfo=UTC).isoformat()
         again = backstop.command("reconcile", "--discover", moment)
-        assert again.stdout == "61 seen, 60 ours, 0 adopted\n"
+        assert again.stdout == "midjourney: 61 seen, 60 ours, 0 adopted\n"
         assert Discovery.select().count() == 0
 
     def test_after_an_error_it_exits_with_1(self, backstop, stand_in):
@@ -641,7 +646,7 @@ def test_a_probe_that_meets_an_outage_does_not(stand_in, discoverer):
 def test_an_unexpected_error_of_a_call_ends_no_discovery_with_an_exception(stand_in, discoverer, caplog):
     secret = "-".join(["test", "token"])  # the source's lines are in the log
 
-    def fail(**_):
+    def fail(*_, **__):
         raise ValueError(f"Invalid header value {secret}")
 
     discoverer._caller.upstream.list_recent = fail

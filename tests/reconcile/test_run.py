@@ -759,10 +759,10 @@ class TestOneCall:
 
         secret = "-".join(["test", "token"])  # the source's lines are in the log
 
-        def fail_once(asked, *more):
+        def fail_once(service, asked, *more):
             if asked == ["task-2"]:
                 raise ValueError(f"Invalid header value {secret}")
-            return ask(asked, *more)
+            return ask(service, asked, *more)
 
         upstream.retrieve_batch = fail_once
         counts = reconciler.run()

@@ -33,7 +33,7 @@ def run_in(moved):
 
 
 def test_a_discovery_that_has_more_to_ask_goes_on_soon(moved, run_in):
-    jobs.discover_tasks(Discoverer(Found(pages=PAGES_PER_RUN)), run_in)
+    jobs.discover_tasks([Discoverer(Found(pages=PAGES_PER_RUN))], run_in)
     assert moved == [("discovery", jobs.DISCOVER_ON_AFTER)]
 
 
@@ -47,14 +47,14 @@ def test_a_discovery_that_has_more_to_ask_goes_on_soon(moved, run_in):
     ],
 )
 def test_any_other_waits_for_its_time(moved, run_in, found):
-    jobs.discover_tasks(Discoverer(found), run_in)
+    jobs.discover_tasks([Discoverer(found)], run_in)
     assert moved == []
 
 
 def test_a_database_that_is_away_is_one_line(caplog, run_in):
-    jobs.discover_tasks(Discoverer(OperationalError("away")), run_in)
+    jobs.discover_tasks([Discoverer(OperationalError("away"))], run_in)
     assert [record.getMessage() for record in caplog.records] == [
-        "The database is away, discovering tasks later: away"
+        "The database cannot be used, discovering tasks later: away"
     ]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from receiver.clock import to_unix
 from receiver.ledger.models import Discovery, Lookup, ReconcileRun, Task
+from receiver.upstream import services
 from reconcile.calls import Caller
 from reconcile.discover import Discoverer
 from reconcile.jobs import list_jobs
@@ -32,11 +33,11 @@ class FakeUpstream:
         self.clock, self.ends_at = clock, ends_at
         self.looked_up, self.listed = [], 0
 
-    def retrieve_batch(self, ids, before_page):
+    def retrieve_batch(self, service, ids, before_page):
         self.looked_up.append((self.clock.now(), tuple(ids)))
         return [self._item(task_id) for task_id in ids if task_id in self.ends_at]
 
-    def list_recent(self, *, since, until, limit, offset):
+    def list_recent(self, service, *, since, until, limit, offset):
         self.listed += 1
         submitted = {"created_at": to_unix(NOON), "request": {"callback_url": f"{HERE}/callbacks/token"}}
         return [self._item(task_id) | submitted for task_id in self.ends_at][offset:]
@@ -56,10 +57,10 @@ class World:
         steady, stop = SteadyClock(self.clock), threading.Event()
         reconciler, discoverer = (
             Reconciler(settings, caller, steady, random.Random(seed), stop),
-            Discoverer(settings, caller, stop),
+            Discoverer(settings, caller, services.DEFAULT, stop),
         )
         self.jobs = {
-            job.name: job for job in list_jobs(settings, reconciler, discoverer, self.clock, self.run_in)
+            job.name: job for job in list_jobs(settings, reconciler, [discoverer], self.clock, self.run_in)
         }
         self.due = {job.name: job.first_in.total_seconds() for job in self.jobs.values()}  # monotonic
         self.pacemaker = Pacemaker(steady, self.make_all_due)

@@ -28,7 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, OverflowError) as problem:
         parser.exit(2, f"{parser.prog}: {problem}\n")
     with stand_in:
-        print(f"stand-in for Ace Data Cloud listening on {stand_in.url}", flush=True)
+        print(
+            f"stand-in for Ace Data Cloud listening on {stand_in.url}, token: {stand_in.options.token}",
+            flush=True,
+        )
         # No Event here: a handler that sets it while `wait` holds its lock would wait for itself for ever.
         while not signals:
             time.sleep(0.1)

@@ -68,9 +68,18 @@ class DurableSqlite(PooledSqliteDatabase):  # type: ignore[misc]  # playhouse ha
             raise OperationalError(
                 f"{self.database} was deleted, or replaced while it was open: restart all processes"
             )
-        connection = super()._connect()
+        try:
+            connection = super()._connect()
+        except sqlite3.Error as problem:
+            raise OperationalError(self._explain(problem)) from problem
         self._file = self._file or _identity(self.database)
         return connection
+
+    def _explain(self, problem: sqlite3.Error) -> str:
+        path = os.path.abspath(self.database)
+        if "unable to open" in str(problem):
+            return f"{problem} {path}: its directory must exist, and this user must be able to write to both"
+        return f"{problem} ({path})"
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction. Wait while another program holds the file's lock.

@@ -20,6 +20,7 @@ from receiver.ledger.evidence import (
 from receiver.ledger.kinds import CALLBACK, LOOKUP, REGISTRATION, DiscoveryRow
 from receiver.ledger.models import Task
 from receiver.ledger.patience import Patience
+from receiver.upstream import services
 from receiver.upstream.results import read_callback, read_item
 from tests.factories import DAY, GRACE, body, failed_item, failure_body, finished_item, item, progress_body
 
@@ -51,7 +52,7 @@ def of_callback(raw=None, ref="order-7", confirm=False):
 
 
 def of_discovered(one, ref=None):
-    return evidence.of_discovered(Discovered(read_item(one), ref), NOW, GRACE)
+    return evidence.of_discovered(Discovered(read_item(one), services.DEFAULT.name, ref), NOW, GRACE)
 
 
 def of_registrations(*registrations):

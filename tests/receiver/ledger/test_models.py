@@ -62,16 +62,19 @@ class TestDispute:
 
 class TestTook:
     @pytest.mark.parametrize(
-        ("submitted_at", "settled_at", "took"),
+        ("submitted_at", "registered_at", "settled_at", "took"),
         [
-            (NOW - MINUTE, NOW, MINUTE),
-            (None, NOW + SECOND, SECOND),
-            (NOW + MINUTE, NOW, timedelta(0)),  # another clock's
-            (NOW, None, None),
+            (NOW - MINUTE, NOW - SECOND, NOW, MINUTE),
+            (None, NOW - SECOND, NOW, SECOND),
+            (None, None, NOW, None),  # a callback was the first to name it
+            (NOW + MINUTE, None, NOW, timedelta(0)),  # another clock's
+            (NOW, NOW, None, None),
         ],
     )
-    def test_it_is_the_time_from_submission_to_result(self, submitted_at, settled_at, took):
-        assert task(submitted_at=submitted_at, settled_at=settled_at).took == took
+    def test_it_is_the_time_from_submission_to_result(self, submitted_at, registered_at, settled_at, took):
+        assert (
+            task(submitted_at=submitted_at, registered_at=registered_at, settled_at=settled_at).took == took
+        )
 
 
 class TestRun:

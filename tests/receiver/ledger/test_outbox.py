@@ -21,6 +21,7 @@ from receiver.ledger.engine.db import init_database, on_postgresql, writing
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.evidence import Discovered
 from receiver.ledger.models import REPEATED, Event, Task, database
+from receiver.upstream import services
 from receiver.upstream.results import read_item
 from tests.factories import (
     DAY,
@@ -43,7 +44,9 @@ SONG = {"success": True, "data": [{"state": "pending", "audio_url": "https://x/1
 
 
 def adopted(make: Callable[..., dict[str, Any]]) -> Step:
-    return lambda task_id: store.adopt([Discovered(read_item(make(task_id)))], utcnow(), grace=GRACE)
+    return lambda task_id: store.adopt(
+        [Discovered(read_item(make(task_id)), services.DEFAULT.name)], utcnow(), grace=GRACE
+    )
 
 
 def asked_late(after: timedelta, response: dict[str, Any] | None = None) -> Step:
@@ -113,7 +116,11 @@ class TestWhatIsWritten:
             ([lambda: record(body(), NOW)], [("task.succeeded", NOW)]),
             ([lambda: register("t1"), lambda: record(failure_body(), NOW)], [("task.failed", NOW)]),
             (
-                [lambda: store.adopt([Discovered(read_item(failed_item()))], NOW, grace=GRACE)],
+                [
+                    lambda: store.adopt(
+                        [Discovered(read_item(failed_item()), services.DEFAULT.name)], NOW, grace=GRACE
+                    )
+                ],
                 [("task.failed", NOW)],
             ),
             (

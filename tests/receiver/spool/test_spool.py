@@ -433,7 +433,7 @@ def test_several_are_replayed_at_once(spool):
     assert spool.depth() == 0
 
 
-def test_when_one_of_several_finds_the_database_away_the_file_stays(spool):
+def test_when_one_of_several_finds_the_database_down_the_file_stays(spool):
     def take(one, _):
         if one.ref == "order-5":
             raise OperationalError("away")

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from receiver.upstream import client as upstream_module
+from receiver.upstream import services
 from receiver.upstream.client import ErrorScope, Upstream, UpstreamError
 from receiver.upstream.errors import meaning_of
 from receiver.upstream.results import is_storable
@@ -28,7 +29,7 @@ def upstream(stand_in):
 
 def error_of(upstream: Upstream) -> UpstreamError:
     with pytest.raises(UpstreamError) as caught:
-        upstream.retrieve_batch(["t1"])
+        upstream.retrieve_batch(services.DEFAULT, ["t1"])
     return caught.value
 
 
@@ -36,7 +37,7 @@ def test_it_asks_for_as_many_items_as_it_has_ids(stand_in, upstream):
     ids = [f"task-{n}" for n in range(50)]
     for task_id in ids:
         stand_in.add_record({"id": task_id})
-    assert sorted(item["id"] for item in upstream.retrieve_batch(ids)) == sorted(ids)
+    assert sorted(item["id"] for item in upstream.retrieve_batch(services.DEFAULT, ids)) == sorted(ids)
     (call,) = stand_in.calls
     assert call.body == {"action": "retrieve_batch", "ids": ids, "limit": 50, "offset": 0}
     assert call.headers["authorization"] == f"Bearer {TOKEN}"
@@ -47,9 +48,9 @@ def test_it_lists_what_is_recent_between_two_moments_newest_first(stand_in, upst
     for second in range(10):
         stand_in.add_record({"id": f"task-{second}", "created_at": 1767225600 + second + 0.5})
     since, until = datetime(2026, 1, 1, 0, 0, 3, 900_000), datetime(2026, 1, 1, 0, 0, 7, 100_000)
-    page = upstream.list_recent(since=since, until=until, limit=3, offset=1)
+    page = upstream.list_recent(services.DEFAULT, since=since, until=until, limit=3, offset=1)
     assert [item["id"] for item in page] == ["task-6", "task-5", "task-4"]
-    upstream.list_recent(since=since, until=None, limit=50, offset=0)
+    upstream.list_recent(services.DEFAULT, since=since, until=None, limit=50, offset=0)
     first, second = stand_in.calls
     assert first.body == {
         "action": "retrieve_batch",
@@ -64,11 +65,11 @@ def test_it_lists_what_is_recent_between_two_moments_newest_first(stand_in, upst
 def test_an_error_of_a_list_is_an_error(stand_in, upstream):
     stand_in.respond_next(200, body=b'{"items": {}}')
     with pytest.raises(UpstreamError, match="not a list of tasks"):
-        upstream.list_recent(since=datetime(2026, 1, 1), until=None, limit=50, offset=0)
+        upstream.list_recent(services.DEFAULT, since=datetime(2026, 1, 1), until=None, limit=50, offset=0)
 
 
 def test_unknown_ids_are_absent(upstream):
-    assert upstream.retrieve_batch(["unknown"]) == []
+    assert upstream.retrieve_batch(services.DEFAULT, ["unknown"]) == []
 
 
 @pytest.mark.parametrize(
@@ -146,14 +147,14 @@ def test_without_a_code_the_status_decides(status, scope):
 )
 def test_a_byte_order_mark_does_not_matter_and_an_empty_object_knows_none(stand_in, upstream, answer):
     stand_in.respond_next(200, body=answer)
-    assert upstream.retrieve_batch(["t1"]) == ([{"id": "t1"}] if b"items" in answer else [])
+    assert upstream.retrieve_batch(services.DEFAULT, ["t1"]) == ([{"id": "t1"}] if b"items" in answer else [])
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
 def test_a_compressed_answer_is_read(stand_in, upstream, compress):
     headers = {"Content-Encoding": "gzip" if compress is gzip.compress else "deflate"}
     stand_in.respond_next(200, headers, compress(b'{"items": [{"id": "t1"}]}'))
-    assert upstream.retrieve_batch(["t1"]) == [{"id": "t1"}]
+    assert upstream.retrieve_batch(services.DEFAULT, ["t1"]) == [{"id": "t1"}]
 
 
 def test_a_compressed_answer_is_bounded_by_what_it_holds(stand_in, upstream):
@@ -173,7 +174,7 @@ def test_an_answer_that_one_task_makes_unreadable_is_asked_for_in_smaller_parts(
 def test_ids_are_compared_as_texts_wherever_they_stand(stand_in, upstream, id_):
     item = id_ if isinstance(id_, dict) else {"id": id_}
     stand_in.respond_next(200, body=json.dumps({"items": [item]}).encode())
-    assert upstream.retrieve_batch(["5"]) == [item]
+    assert upstream.retrieve_batch(services.DEFAULT, ["5"]) == [item]
     assert len(stand_in.calls) == 1
 
 
@@ -281,7 +282,7 @@ def test_all_pages_of_a_look_up_have_one_deadline(stand_in, upstream, monkeypatc
         time.sleep(seconds_left + 0.05)
 
     with pytest.raises(UpstreamError, match="no answer from upstream within 2 s"):
-        upstream.retrieve_batch(["a"], wait)
+        upstream.retrieve_batch(services.DEFAULT, ["a"], wait)
     assert (len(left), len(stand_in.calls)) == (1, 1)
     assert 0 < left[0] < 2
 
@@ -290,7 +291,7 @@ def test_an_answer_may_take_longer_than_a_connection(stand_in, upstream, monkeyp
     monkeypatch.setattr(upstream_module, "_CONNECT_WITHIN_SECONDS", 0.2)
     stand_in.options.latency = 0.6
     stand_in.add_record({"id": "t1"})
-    assert upstream.retrieve_batch(["t1"]) == [{"id": "t1"}]
+    assert upstream.retrieve_batch(services.DEFAULT, ["t1"]) == [{"id": "t1"}]
 
 
 def test_an_answer_that_never_comes_is_given_up(stand_in, monkeypatch):
@@ -332,13 +333,13 @@ def test_it_follows_the_pages_while_ids_are_missing_and_pages_are_full(stand_in,
     pages = [[{"id": "a"}, {"id": "a"}, {"id": "x"}], [{"id": "b"}, {"id": "x"}, {"id": "x"}], [{"id": "c"}]]
     for page in pages:
         stand_in.respond_next(200, body=json.dumps({"items": page, "count": 1}).encode())
-    assert [item["id"] for item in upstream.retrieve_batch(["a", "b", "c"])] == [*"aaxbxxc"]
+    assert [item["id"] for item in upstream.retrieve_batch(services.DEFAULT, ["a", "b", "c"])] == [*"aaxbxxc"]
     assert [call.body["offset"] for call in stand_in.calls] == [0, 3, 6]
 
 
 def test_it_follows_no_page_for_ever(stand_in, upstream):
     stand_in.respond_next(200, body=b'{"items": [{"id": "x"}]}', times=1000)
-    assert len(upstream.retrieve_batch(["a"])) == len(stand_in.calls) == 20
+    assert len(upstream.retrieve_batch(services.DEFAULT, ["a"])) == len(stand_in.calls) == 20
 
 
 def test_a_cut_connection_is_transient(stand_in, upstream):
@@ -365,4 +366,4 @@ def test_it_works_again_after_the_server_went_away(stand_in, upstream):
     stand_in.options.rate_cut = 1.0
     error_of(upstream)
     stand_in.options.rate_cut = 0.0
-    assert upstream.retrieve_batch(["t1"]) == []
+    assert upstream.retrieve_batch(services.DEFAULT, ["t1"]) == []

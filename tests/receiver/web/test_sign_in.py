@@ -104,6 +104,8 @@ def test_forms_that_are_not_ours_are_refused(client, path):
     for token in (None, "made-up"):
         answer = client.post(path, data={"key": API_KEY} | ({"csrf_token": token} if token else {}))
         assert answer.status_code == 400
+        assert "Go back, reload the page and try again." in words(answer.text)
+        assert "Correct the address" not in answer.text
     assert client.get("/").status_code == 200
 
 

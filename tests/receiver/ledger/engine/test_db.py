@@ -15,7 +15,7 @@ from peewee import OperationalError
 from playhouse.schema_diff import diff_models
 
 from receiver.clock import utcnow
-from receiver.ledger import store
+from receiver.ledger import claims, store
 from receiver.ledger.engine import db, postgresql, schema
 from receiver.ledger.engine.db import init_database, on_postgresql
 from receiver.ledger.engine.schema import SchemaBehind, migrate, pending_migrations, require_schema
@@ -52,6 +52,24 @@ def test_migrating_again_does_nothing(empty_url):
     assert (migrate(), pending_migrations()) == ([], [])
     require_schema()
     database.obj.close_all()
+
+
+@pytest.mark.parametrize(
+    ("contents", "said"),
+    [
+        (None, "unable to open database file {path}: its directory must exist, and this user"),
+        (b"no database" * 100, "file is not a database ({path})"),
+    ],
+)
+def test_a_file_that_cannot_be_opened_is_named(tmp_path, contents, said):
+    path = tmp_path / "there" / "backstop.db"
+    if contents:
+        path.parent.mkdir()
+        path.write_bytes(contents)
+    init_database(f"sqlite:///{path}")
+    with pytest.raises(OperationalError) as caught, database.connection_context():
+        pass
+    assert str(caught.value).startswith(said.format(path=path))
 
 
 def test_many_processes_may_migrate_at_once(empty_url):
@@ -151,7 +169,7 @@ def full_ledger(ledger, request):
 @pytest.mark.usefixtures("full_ledger")
 def test_a_run_with_nothing_due_costs_one_indexed_query():
     explain = "EXPLAIN" if on_postgresql() else "EXPLAIN QUERY PLAN"
-    sql, values = store._anything_due(utcnow()).sql()
+    sql, values = claims._anything_due(utcnow()).sql()
     with database.connection_context():
         plan = str(database.execute_sql(f"{explain} {sql}", values).fetchall())
     assert "task_overdue" in plan

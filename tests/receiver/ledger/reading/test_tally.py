@@ -18,6 +18,7 @@ from receiver.ledger.evidence import Answer
 from receiver.ledger.models import Delivery, Lookup, Tally, Task, database
 from receiver.ledger.reading import tally
 from receiver.ledger.reading.tally import Outcomes
+from receiver.upstream import services
 from receiver.upstream.results import read_item
 from tests.factories import (
     apply,
@@ -236,7 +237,9 @@ def test_a_ledger_from_before_the_services_keeps_what_callbacks_said_and_its_tot
     assert tally.count_outcomes().disputed == 1
     record(body("t3"), NOW)  # the triggers are those of the new key
     assert tally.count_outcomes() == recount()
-    assert discoveries.take_turn(NOW, timedelta(days=1)).listed == 7  # where it was, not from the beginning
+    assert (
+        discoveries.take_turn(services.DEFAULT.name, NOW, timedelta(days=1)).listed == 7
+    )  # where it was, not from the beginning
     database.obj.close_all()
 
 

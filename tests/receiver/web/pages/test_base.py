@@ -162,6 +162,11 @@ def test_errors_are_pages_that_say_what_to_do(client, auth, method, path, status
     assert "What to do" in words(response.text)
 
 
+def test_programs_get_errors_as_json(client, ledger):
+    answer = client.get("/tasks.csv?limit=x", headers={"Authorization": "Bearer wrong"})
+    assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized")
+
+
 def test_an_error_of_ours_is_a_page_too(client, auth, monkeypatch):
     monkeypatch.setattr("receiver.web.pages.overview.summarise", None)
     client.application.config["PROPAGATE_EXCEPTIONS"] = False

@@ -170,7 +170,7 @@ def test_it_shows_all_of_a_task(get):
     assert "Confirmed: callback and Tasks API both say succeeded." in words(page)
     assert "None: upstream has given its final answer." in words(page)
     assert "settled as succeeded by a callback" in words(page)
-    assert "5 min after it was first heard of" in words(page)
+    assert "5 min after it was registered" in words(page)
     assert '"prompt": "a lighthouse"' in words(page)
     assert 'loading="lazy" referrerpolicy="no-referrer"' in page
     assert set(re.findall(r'href="(/deliveries/\d+|/runs/\d+)"', page)) == {
