@@ -27,10 +27,17 @@ _SECONDS = {
     "sqlite": f"(julianday({{row}}.settled_at) - julianday({_STARTED})) * 86400",
     "postgresql": f"EXTRACT(EPOCH FROM {{row}}.settled_at - {_STARTED})",
 }
-_HEAD = """\
+_HEAD = {
+    "sqlite": """\
 -- What keeps `tally`, version 3: how many tasks of each kind there are (see receiver/ledger/reading/tally.py).
 -- The conditions and steps are those of receiver/ledger/models.py and tally.py; a test compares them.
-"""
+""",
+    "postgresql": """\
+-- What keeps `tally`, version 4: how many tasks of each kind there are (see receiver/ledger/reading/tally.py).
+-- The conditions and steps are those of receiver/ledger/task.py and tally.py; a test compares them.
+-- Once a statement: the rows of one group of callbacks change few totals.
+""",
+}
 
 
 _EVENT = ("task_id", "sequence", "type", "status", "settled_by", "confirmed", "happened_at")
@@ -38,12 +45,22 @@ _CLOCK = {
     "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now')",
     "postgresql": "clock_timestamp() AT TIME ZONE 'UTC'",
 }
-_HEAD_OF_EVENTS = """\
--- What writes `event`, version 1: what the customer's app is told (see receiver/ledger/outbox.py).
--- The conditions are those of receiver/ledger/models.py; a test compares them.
+_WHEN_IT_HAPPENED = """\
 -- An event happened when the task was settled, given up or doubted. A callback that contradicts upstream
 -- leaves no time but that of the next look-up, which is due at once. The clock is for other writers than ours.
 """
+_HEAD_OF_EVENTS = {
+    "sqlite": f"""\
+-- What writes `event`, version 1: what the customer's app is told (see receiver/ledger/outbox.py).
+-- The conditions are those of receiver/ledger/models.py; a test compares them.
+{_WHEN_IT_HAPPENED}""",
+    "postgresql": f"""\
+-- What writes `event`, version 2: what the customer's app is told (see receiver/ledger/outbox.py).
+-- The conditions are those of receiver/ledger/task.py; a test compares them.
+{_WHEN_IT_HAPPENED}\
+-- Once a statement. It looks first: an INSERT takes the lock that readers wait for, even if it inserts nothing.
+""",
+}
 
 
 def of_row(condition: str) -> str:
@@ -54,6 +71,10 @@ def of_row(condition: str) -> str:
 
 
 def took(kind: str) -> str:
+    if kind == "postgresql":
+        steps = ",".join(map(str, tally.STEPS))
+        seconds = f"({_SECONDS[kind]})::float8"
+        return f"CASE WHEN {{row}}.settled_at IS NULL THEN -1 ELSE width_bucket({seconds}, '{{{{{steps}}}}}'::float8[]) END"
     steps = "\n".join(f"        WHEN s < {step} THEN {number}" for number, step in enumerate(tally.STEPS))
     # The LIMIT keeps SQLite from computing the seconds anew for each comparison.
     return (
@@ -63,15 +84,42 @@ def took(kind: str) -> str:
     )
 
 
-def add(row: str, kind: str, number: int) -> str:
-    parts = (
-        *(_HOUR[kind], "{row}.service", "{row}.status", "COALESCE({row}.settled_by, '')"),
-        *(of_row(models.MISSED.sql), of_row(models.DISPUTED.sql), took(kind), _SHARD[kind]),
-    )
-    values = ",\n    ".join((*parts, str(number))).replace("{row}", row)
+def key(kind: str) -> tuple[str, ...]:
+    """The key of a row's total, except the shard."""
     return (
-        f"  INSERT INTO tally ({', '.join(_KEY)}, tasks) VALUES (\n    {values})\n"
-        f"  ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET tasks = tally.tasks + excluded.tasks;\n"
+        *(_HOUR[kind], "{row}.service", "{row}.status", "COALESCE({row}.settled_by, '')"),
+        *(of_row(models.MISSED.sql), of_row(models.DISPUTED.sql), took(kind)),
+    )
+
+
+_INSERT = f"  INSERT INTO tally ({', '.join(_KEY)}, tasks)"
+_ADD = f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET tasks = tally.tasks + excluded.tasks;\n"
+
+
+def add(row: str, number: int) -> str:
+    """What a trigger of SQLite adds to the total of one row."""
+    values = ",\n    ".join((*key("sqlite"), _SHARD["sqlite"], str(number))).replace("{row}", row)
+    return f"{_INSERT} VALUES (\n    {values})\n  {_ADD}"
+
+
+def counted(rows: str, number: int) -> str:
+    """The keys of all rows that a statement has inserted, deleted or updated."""
+    names = _KEY[:-1]
+    columns = (
+        f"{part} AS {name}".replace("{row}", rows)
+        for part, name in zip(key("postgresql"), names, strict=True)
+    )
+    listed = ",\n      ".join((*columns, f"{number} AS tasks"))
+    return f"    SELECT\n      {listed.replace('{{', '{').replace('}}', '}')}\n    FROM {rows}\n"
+
+
+def add_all(*changed: str) -> str:
+    """What a trigger of PostgreSQL adds to the totals of all these rows."""
+    names = ", ".join(_KEY[:-1])
+    rows = "    UNION ALL\n".join(changed)
+    return (
+        f"{_INSERT}\n  SELECT {names}, {_SHARD['postgresql']}, SUM(tasks) FROM (\n{rows}  ) AS changed\n"
+        f"  GROUP BY {names} HAVING SUM(tasks) <> 0\n  {_ADD}"
     )
 
 
@@ -81,30 +129,42 @@ def changed(operator: str) -> str:
 
 
 def of_sqlite() -> str:
-    old, new = add("OLD", "sqlite", -1), add("NEW", "sqlite", 1)
+    old, new = add("OLD", -1), add("NEW", 1)
     return (
-        f"{_HEAD}\nCREATE TRIGGER task_tally_insert AFTER INSERT ON task BEGIN\n{new}END;\n"
+        f"{_HEAD['sqlite']}\nCREATE TRIGGER task_tally_insert AFTER INSERT ON task BEGIN\n{new}END;\n"
         f"\nCREATE TRIGGER task_tally_delete AFTER DELETE ON task BEGIN\n{old}END;\n"
         f"\nCREATE TRIGGER task_tally_update AFTER UPDATE ON task WHEN\n  {changed('IS NOT')}\nBEGIN\n{old}{new}END;\n"
     )
 
 
-def of_postgresql() -> str:
-    old, new = add("OLD", "postgresql", -1), add("NEW", "postgresql", 1)
+_TABLES = {
+    "insert": "NEW TABLE AS new_tasks",
+    "delete": "OLD TABLE AS old_tasks",
+    "update": "OLD TABLE AS old_tasks NEW TABLE AS new_tasks",
+}
+
+
+def by_statement(event: str, name: str, body: str) -> str:
+    """A trigger of PostgreSQL that runs once a statement, with its function."""
     return (
-        f"{_HEAD}\nCREATE FUNCTION tally_task() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN\n"
-        f"  IF TG_OP <> 'INSERT' THEN\n{old}  END IF;\n  IF TG_OP <> 'DELETE' THEN\n{new}  END IF;\n"
-        "  RETURN NULL;\nEND $$;\n"
-        "\nCREATE TRIGGER task_tally AFTER INSERT OR DELETE ON task\n"
-        "  FOR EACH ROW EXECUTE FUNCTION tally_task();\n"
-        "\nCREATE TRIGGER task_tally_update AFTER UPDATE ON task FOR EACH ROW WHEN (\n"
-        f"  {changed('IS DISTINCT FROM')})\n  EXECUTE FUNCTION tally_task();\n"
+        f"\nCREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN\n{body}  RETURN NULL;\nEND $$;\n"
+        f"\nCREATE TRIGGER {name} AFTER {event.upper()} ON task REFERENCING {_TABLES[event]}\n"
+        f"  FOR EACH STATEMENT EXECUTE FUNCTION {name}();\n"
+    )
+
+
+def of_postgresql() -> str:
+    old, new = counted("old_tasks", -1), counted("new_tasks", 1)
+    rows = {"insert": (new,), "delete": (old,), "update": (old, new)}
+    return _HEAD["postgresql"] + "".join(
+        by_statement(event, f"task_tally_{event}", add_all(*changed)) for event, changed in rows.items()
     )
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("sqlite", of_sqlite()), ("postgresql", of_postgresql())])
 def test_the_tally_counts_by_the_conditions_and_steps_of_python(kind, expected):
-    assert (_SQL / f"tally_v3.{kind}.sql").read_text() == expected
+    version = {"sqlite": "v3", "postgresql": "v4"}[kind]
+    assert (_SQL / f"tally_{version}.{kind}.sql").read_text() == expected
 
 
 def event(kind: str, type_: str, told: str, old_status: str, old_doubted_at: str) -> str:
@@ -163,34 +223,42 @@ def events_of_sqlite() -> str:
     )
     # One for both: a task may begin to be disputed by what changes its status, which is told first.
     return (
-        f"{_HEAD_OF_EVENTS}{inserts}\nCREATE TRIGGER task_event_update AFTER UPDATE ON task WHEN\n"
+        f"{_HEAD_OF_EVENTS['sqlite']}{inserts}\nCREATE TRIGGER task_event_update AFTER UPDATE ON task WHEN\n"
         f"  ({begins[0]})\n  OR ({begins[1]})\n"
         f"BEGIN\n{''.join(map(write, later, begins))}END;\n"
     )
 
 
 def events_of_postgresql() -> str:
-    # OLD is NULL after an INSERT, and so are its columns.
-    old_status = f"COALESCE(OLD.status, '{PENDING}')"
-    of_status, of_dispute = events("postgresql", old_status, "OLD.doubted_at")
-    disputed = conditions(with_old=True)[1]
-    text = (
-        f"{_HEAD_OF_EVENTS}\nCREATE FUNCTION event_of_task() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN\n"
-        f"  IF NEW.status NOT IN ('{PENDING}', {old_status}) THEN\n{write(of_status)}  END IF;\n"
-        f"  IF {disputed} THEN\n{write(of_dispute)}  END IF;\n"
-        "  RETURN NULL;\nEND $$;\n"
-    )
-    for name in ("insert", "update"):
-        when = conditions(with_old=name == "update")
-        text += (
-            f"\nCREATE TRIGGER task_event_{name} AFTER {name.upper()} ON task FOR EACH ROW WHEN (\n"
-            f"  ({when[0]})\n  OR ({when[1]}))\n  EXECUTE FUNCTION event_of_task();\n"
+    text = _HEAD_OF_EVENTS["postgresql"]
+    for name, tables in (
+        ("insert", "new_tasks AS NEW"),
+        ("update", "new_tasks AS NEW JOIN old_tasks AS OLD USING (id)"),
+    ):
+        is_update = name == "update"
+        old = ("OLD.status", "OLD.doubted_at") if is_update else (f"'{PENDING}'", "NULL")
+        begins = conditions(with_old=is_update)
+        inserts = "".join(
+            f"{write_from(tables, values, condition)}"
+            for values, condition in zip(events("postgresql", *old), begins, strict=True)
         )
-    return text
+        look = f"SELECT FROM {tables} WHERE\n    ({begins[0]})\n    OR ({begins[1]})"
+        text += by_statement(name, f"task_event_{name}", f"  IF EXISTS ({look}) THEN\n{inserts}  END IF;\n")
+    # NEW and OLD are names of plpgsql, for the row of a trigger by row.
+    return re.sub(r"\bOLD\b(?! TABLE)", "was", re.sub(r"\bNEW\b(?! TABLE)", "is_now", text))
+
+
+def write_from(tables: str, values: str, condition: str) -> str:
+    columns = ", ".join(_EVENT)
+    return (
+        f"  INSERT INTO event ({columns}) SELECT\n    {values}\n"
+        f"  FROM {tables}\n  WHERE {condition} ORDER BY NEW.id;\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("kind", "expected"), [("sqlite", events_of_sqlite()), ("postgresql", events_of_postgresql())]
 )
 def test_events_are_written_by_the_conditions_of_python(kind, expected):
-    assert (_SQL / f"outbox_v1.{kind}.sql").read_text() == expected
+    version = {"sqlite": "v1", "postgresql": "v2"}[kind]
+    assert (_SQL / f"outbox_{version}.{kind}.sql").read_text() == expected
