@@ -1,0 +1,124 @@
+"""make simulate: lives through worlds, each drawn from a seed, and tells what is wrong in them."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+from tests.simulation import planted
+from tests.simulation.faults import KINDS
+from tests.simulation.shrinking import shrink
+from tests.simulation.world import Outcome, run
+
+_TOLD_EVERY_SECONDS = 10.0
+
+
+def main() -> int:
+    """Run what the arguments say; 1 if a world failed, or a planted bug was not found."""
+    arguments = _parse_arguments()
+    logging.disable(logging.CRITICAL)  # of the product: it tells of each fault
+    if arguments.planted:
+        return _find_planted(arguments)
+    began, passed, lived = time.monotonic(), 0.0, 0
+    points: Counter[str] = Counter()
+    met: Counter[str] = Counter()
+    failed: list[Outcome] = []
+    told_at = began
+    for outcome in _outcomes(arguments.seeds, arguments.without, arguments.workers):
+        lived, passed = lived + 1, passed + outcome.passed
+        points, met = points + outcome.points, met + outcome.met
+        if outcome.failures:
+            failed.append(outcome)
+            _tell_failure(outcome, arguments.without)
+            if len(failed) >= arguments.most_failures:
+                break
+        if time.monotonic() - told_at > _TOLD_EVERY_SECONDS:
+            told_at = time.monotonic()
+            print(f"{lived} worlds, {len(failed)} failed", file=sys.stderr)
+    _tell_sum(lived, len(failed), passed, time.monotonic() - began, arguments.workers)
+    _tell_points(points, met, arguments.points)
+    return 1 if failed else 0
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
+    parser.add_argument("--seeds", type=_seeds, default=range(1, 1001), help="a seed, or 1-1000 (default)")
+    parser.add_argument("--without", type=_kinds, default=[], help="kinds of faults to leave out, with commas")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, each with worlds of its own")
+    parser.add_argument("--most-failures", type=int, default=3, help="stop after so many")
+    parser.add_argument("--points", action="store_true", help="list all statements and how often one died before each")
+    parser.add_argument("--planted", action="store_true", help="plant bugs, and tell by which seed each is found")
+    parser.add_argument("--only", help="the name of one planted bug")
+    return parser.parse_args()
+
+
+def _seeds(text: str) -> Sequence[int]:
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def _kinds(text: str) -> list[str]:
+    kinds = text.split(",")
+    if unknown := set(kinds) - set(KINDS):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: the kinds are {', '.join(KINDS)}")
+    return kinds
+
+
+def _outcomes(seeds: Sequence[int], without: Sequence[str], workers: int) -> Iterator[Outcome]:
+    live = partial(run, without=without)
+    if workers < 2 or len(seeds) < 2:
+        yield from map(live, seeds)
+        return
+    with ProcessPoolExecutor(workers, initializer=logging.disable, initargs=(logging.CRITICAL,)) as pool:
+        try:
+            yield from pool.map(live, seeds, chunksize=5)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _tell_failure(outcome: Outcome, without: Sequence[str]) -> None:
+    smallest, left_out = shrink(outcome, without)
+    print(f"\nSeed {outcome.seed} fails:")
+    for failure in smallest.failures[:5]:
+        print(f"  {failure}")
+    print(f"with {', '.join(sorted(smallest.kinds)) or 'no fault at all'}. What happened:")
+    for line in smallest.trace:
+        print(f"  {line}")
+    again = f"--seeds {outcome.seed}" + (f" --without {','.join(left_out)}" if left_out else "")
+    print(f'Again: make simulate ARGS="{again}"', flush=True)
+
+
+def _tell_sum(lived: int, failed: int, passed: float, took: float, workers: int) -> None:
+    each = took * min(workers, lived) / passed if passed else 1
+    print(
+        f"{lived} worlds, {failed} failed: {passed / 86400:.1f} days in {took:.0f} s,"
+        f" {passed / took:,.0f} times real time ({1 / each:,.0f} in each of {min(workers, lived)} processes)"
+    )
+
+
+def _tell_points(points: Counter[str], met: Counter[str], all_of_them: bool) -> None:
+    statements = {point for point in met if not point.startswith(("COMMIT", "what follows", "a step", "the spool"))}
+    died = statements & points.keys()
+    print(f"{len(died)} of {len(statements)} statements were a point of death; {points.total()} deaths")
+    for point in sorted(met if all_of_them else statements - died, key=lambda point: points[point]):
+        print(f"  {points[point]:6} of {met[point]:7}  {point[:160]}")
+
+
+def _find_planted(arguments: argparse.Namespace) -> int:
+    missed = 0
+    for bug in planted.BUGS:
+        if arguments.only in (None, bug.__name__):
+            found = planted.find(bug, arguments.seeds[:200])
+            missed += found is None
+            told = f"seed {found.seed}: {found.failures[0]}"[:150] if found else "NOT FOUND"
+            print(f"{bug.__name__.replace('_', ' '):45} {told}", flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

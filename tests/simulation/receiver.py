@@ -1,0 +1,146 @@
+"""The web process: it takes callbacks and registrations, replays the spool, and keeps nothing else in memory."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from receiver.ledger import outbox, record, refusals, store
+from receiver.ledger.budget import ByteBudget
+from receiver.ledger.engine.errors import DATABASE_ERRORS
+from receiver.ledger.engine.group_commit import GroupCommit
+from receiver.ledger.evidence import Registration
+from receiver.ledger.record import COMMIT_WITHIN_SECONDS
+from receiver.ledger.refusals import NOT_KEPT, Refused
+from receiver.spool import files, spool
+from receiver.spool.spool import REPLAY_EVERY_SECONDS, Spool
+from tests.simulation.clock import Process, WorldClock
+from tests.simulation.deaths import Deaths
+from tests.simulation.faults import Faults
+from tests.simulation.schedule import record_callback, register
+
+_TOGETHER_SECONDS = 0.002
+
+
+class CommitInOneThread(GroupCommit[Any, Any]):
+    """The product's group commit. The strand that begins a group writes it, instead of a thread."""
+
+    clock: WorldClock
+
+    def commit(self, item: Any) -> Any:
+        group, place = self._join(item)
+        if place == 0:
+            self.clock.wait(_TOGETHER_SECONDS)
+            self._write_group(group)
+        while not group.is_done.is_set():
+            self.clock.wait(_TOGETHER_SECONDS / 2)
+        return group.take(place)
+
+
+class Web(Process):
+    """One life of the web process. Callers see its answers only: what it returns, or that it dies."""
+
+    def __init__(
+        self,
+        clock: WorldClock,
+        on_death: Callable[[Process], None],
+        spool_dir: Path,
+        confirm: bool,
+        keeps_strangers: bool,
+    ) -> None:
+        super().__init__("receiver", clock, on_death)
+        CommitInOneThread.clock = clock
+        record._commits = CommitInOneThread(record._write, COMMIT_WITHIN_SECONDS)
+        record._budget = ByteBudget(2**40 if keeps_strangers else 0, within=60)
+        spool._appends.cache_clear()
+        self.spool = Spool(spool_dir)
+        self._confirm = confirm
+        self._replays = False
+        self.spawn(self._begin)
+
+    def take(self, callback: store.Callback) -> bool:
+        """Take a callback, as its route does; False when it could not be kept."""
+        now = self.clock.now()
+        try:
+            self._record(callback, now)
+        except Exception:  # noqa: BLE001 - as the route does
+            try:
+                self.spool.append(callback, now)
+            except Exception as full:  # noqa: BLE001 - as the route does
+                self.spawn(partial(self._note_refusal, str(full)))
+                return False
+            self._replay_soon()
+        return True
+
+    def register(self, registrations: Sequence[Registration]) -> bool:
+        """Take registrations; False when the database is out of order."""
+        try:
+            register(registrations, self.clock.now())
+        except DATABASE_ERRORS:
+            return False
+        return True
+
+    def events_after(self, cursor: int) -> list[Any]:
+        """Return some events; none when the database is out of order."""
+        try:
+            return outbox.events_after(cursor, limit=7)
+        except DATABASE_ERRORS:
+            return []
+
+    def _begin(self) -> None:
+        self.spool.retry_set_aside()
+        self._replay_soon()
+
+    def _record(self, callback: store.Callback, now: Any, may_shorten: bool = True) -> None:
+        record_callback(callback, now, self._confirm, may_shorten)
+
+    def _replay_soon(self) -> None:
+        if not self._replays:
+            self._replays = True
+            self.spawn(self._replay)
+
+    def _replay(self) -> None:
+        while True:
+            try:
+                self.spool.replay(partial(self._record, may_shorten=False))
+            except (*DATABASE_ERRORS, OSError):
+                pass
+            if not self.spool.depth():
+                break
+            self.clock.wait(REPLAY_EVERY_SECONDS)
+        self._replays = False
+
+    def _note_refusal(self, why: str) -> None:
+        now = self.clock.now()
+        while True:
+            self.clock.wait(5)
+            try:
+                refusals.try_a_write(now)
+                refusals.add([Refused(NOT_KEPT, 1, now, now, None, why)])
+                return
+            except DATABASE_ERRORS:
+                pass
+
+
+@contextmanager
+def spool_of_a_world(deaths: Deaths, faults: Faults, clock: WorldClock) -> Iterator[None]:
+    """Let the spool's writes be points of death, torn ones too, and its disk be full at times."""
+    write, appends = files._write, spool.GroupCommit
+
+    def write_or_die(file: Any, line: bytes) -> int:
+        if faults.lasting("full_disk", clock):
+            raise OSError(28, "No space left on device")
+        if faults.has("deaths") and faults.happens("torn", clock):
+            file.write(line[: int(len(line) * faults.rng("torn").random())])
+            deaths.die("the spool's write has ended")
+        deaths.before("the spool's write")
+        written = write(file, line)
+        deaths.before("the spool's sync")
+        return written
+
+    files._write, spool.GroupCommit, spool._GIVE_WAY_SECONDS = write_or_die, CommitInOneThread, 0.0
+    try:
+        yield
+    finally:
+        files._write, spool.GroupCommit = write, appends

@@ -1,0 +1,77 @@
+"""One life of a reconciler's process: its jobs, each in a strand of its own, when they are due."""
+
+import random
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+
+from receiver.ledger import pauses
+from receiver.ledger.engine.errors import DATABASE_ERRORS
+from reconcile.jobs import Job
+from reconcile.pacemaker import Pacemaker
+from tests.simulation.clock import Process, WorldClock
+from tests.simulation.schedule import Pace, make_jobs
+from tests.simulation.upstream import Account, Client
+
+
+class ReconcilerProcess(Process):
+    """The jobs run until it dies, or until it has been told to stop and each has ended."""
+
+    def __init__(
+        self,
+        name: str,
+        clock: WorldClock,
+        on_death: Callable[[Process], None],
+        pace: Pace,
+        account: Account,
+        rng: random.Random,
+    ) -> None:
+        super().__init__(name, clock, on_death)
+        self.stop = threading.Event()
+        self._running: set[str] = set()
+        self._due: dict[str, float] = {}  # monotonic
+        jobs, steady = make_jobs(pace, self, Client(account, self), rng, self.stop, self._run_in)
+        self._jobs = {job.name: job for job in jobs}
+        self._pacemaker = Pacemaker(steady, self._make_all_due)
+        self.spawn(self._begin)
+
+    @property
+    def has_stopped(self) -> bool:
+        return self.stop.is_set() and not self._running
+
+    def look_at_clock(self) -> None:
+        """Do what the pacemaker's thread does each second; the world calls it when the clock was set."""
+        if self.is_alive:
+            self._pacemaker.look()
+
+    def _begin(self) -> None:
+        try:
+            pauses.probe_at_once(self.clock.now())
+        except DATABASE_ERRORS:
+            pass
+        for name, job in self._jobs.items():
+            self._run_in(name, job.first_in)
+
+    def _make_all_due(self) -> None:
+        for name, job in self._jobs.items():
+            self._run_in(name, job.wait_after_jump())
+
+    def _run_in(self, name: str, wait: timedelta) -> None:
+        self._due[name] = self.clock.monotonic() + wait.total_seconds()
+        self.clock.plan(wait.total_seconds(), partial(self._start, self._jobs[name]))
+
+    def _start(self, job: Job) -> None:
+        is_due = self._due[job.name] <= self.clock.monotonic()
+        if is_due and job.name not in self._running and self.is_alive and not self.stop.is_set():
+            self._running.add(job.name)
+            self._run_in(job.name, job.every)
+            self.spawn(partial(self._run_job, job))
+
+    def _run_job(self, job: Job) -> None:
+        try:
+            job.run()
+        finally:
+            self._running.discard(job.name)
+        if self._due[job.name] <= self.clock.monotonic():
+            self._run_in(job.name, timedelta(0))

@@ -1,0 +1,97 @@
+"""All that a world knows of the product's schedule: its settings, and how it is handed to the doors and the jobs."""
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from receiver.config import Settings
+from receiver.ledger import store
+from receiver.ledger.evidence import Registration
+from receiver.upstream import services
+from receiver.upstream.client import Upstream
+from reconcile.calls import Caller
+from reconcile.discover import Discoverer
+from reconcile.jobs import Job, list_jobs
+from reconcile.pacemaker import SteadyClock
+from reconcile.rate_limit import RateLimiter
+from reconcile.run import Reconciler
+from tests.simulation.clock import Process, Threads, WorldClock
+
+HERE = "https://backstop.example.com"
+TOKEN = "callback-token-of-the-world"
+GRACE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a world draws of the schedule's settings."""
+
+    settings: Settings
+
+    @classmethod
+    def draw(cls, rng: random.Random, directory: Path, confirm: bool) -> "Pace":
+        """Draw settings for a ledger in a directory."""
+        drawn = {
+            "RECONCILE_INTERVAL": rng.choice((60, 120, 300)),
+            "RECONCILE_GRACE": GRACE.total_seconds(),
+            "RECONCILE_BATCH_SIZE": rng.choice((3, 10, 50)),
+            "RECONCILE_CONCURRENCY": rng.choice((1, 2, 4)),
+            "RECONCILE_GIVE_UP_AFTER": rng.choice((1800, 7200, 6 * 3600)),
+            "RECONCILE_MAX_RATE": rng.choice((0.2, 0.5, 1, 5)),
+        }
+        fixed = {
+            "DATABASE_URL": f"sqlite:///{directory / 'backstop.db'}",
+            "CALLBACK_TOKEN": TOKEN,
+            "API_KEY": "api-key-of-the-world",
+            "ACEDATACLOUD_API_TOKEN": "test-token",
+            "SPOOL_DIR": str(directory / "spool"),
+            "PUBLIC_URL": HERE,
+            "CONFIRM_CALLBACKS": str(confirm).lower(),
+        }
+        return cls(Settings.from_env(fixed | {name: str(value) for name, value in drawn.items()}))
+
+    @property
+    def gives_up_after(self) -> timedelta:
+        return self.settings.reconcile_give_up_after
+
+    @property
+    def rate(self) -> float:
+        return self.settings.reconcile_max_rate
+
+    @property
+    def calm_at_most(self) -> float:
+        """Return after how many seconds of calm a known task must have ended."""
+        return 2 * self.gives_up_after.total_seconds() + 8 * 3600
+
+
+def register(registrations: Sequence[Registration], now: datetime) -> int:
+    """Take note of submitted tasks, by the one door."""
+    return store.register(registrations, now, grace=GRACE)
+
+
+def record_callback(callback: store.Callback, now: datetime, confirm: bool, may_shorten: bool) -> None:
+    """Record a callback, by the one door."""
+    store.record(callback, now, grace=GRACE, confirm=confirm, may_shorten=may_shorten)
+
+
+def make_jobs(
+    pace: Pace,
+    process: Process,
+    upstream: Upstream,
+    rng: random.Random,
+    stop: threading.Event,
+    run_in: Callable[[str, timedelta], None],
+) -> tuple[list[Job], SteadyClock]:
+    """Return the jobs of a reconciler's process, made as the process makes them, and its steady clock."""
+    settings, clock = pace.settings, process.clock
+    assert isinstance(clock, WorldClock)
+    limiter = RateLimiter(settings.reconcile_max_rate, clock)
+    caller = Caller(upstream, Threads(process, settings.reconcile_concurrency), limiter, clock)
+    lister = replace(caller, threads=Threads(process, 1))
+    steady = SteadyClock(clock)
+    reconciler = Reconciler(settings, caller, steady, rng, stop)
+    discoverer = Discoverer(settings, lister, services.DEFAULT, stop)
+    return list_jobs(settings, reconciler, [discoverer], clock, run_in), steady

@@ -1,0 +1,158 @@
+"""The ledger's file as a world sees it: each statement may be a process's last, and each change is noted."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from peewee import OperationalError
+
+from receiver.ledger.engine import db
+from receiver.ledger.engine.db import init_database
+from receiver.ledger.engine.schema import migrate
+from receiver.ledger.engine.sqlite import DurableSqlite, sqlite_turn
+from receiver.ledger.models import database
+from tests.simulation.clock import Died
+from tests.simulation.deaths import Deaths, shape
+
+_COLUMNS = ("status", "callback_status", "lookup_status", "doubted_at", "gave_up_at", "silent_since")
+_RANK = "CASE {} WHEN 'succeeded' THEN 2 WHEN 'failed' THEN 1 WHEN 'pending' THEN 0 ELSE -1 END"
+_SINKS = " OR ".join(
+    f"NEW.{witness}_key < OLD.{witness}_key OR"
+    f" {_RANK.format(f'NEW.{witness}_status')} < {_RANK.format(f'OLD.{witness}_status')}"
+    for witness in ("callback", "lookup")
+)
+# Written by the database itself, in the transaction of the change.
+_WATCH = f"""
+CREATE TABLE change (number INTEGER PRIMARY KEY, at REAL, id TEXT,
+  {", ".join(f"old_{name}, new_{name}" for name in _COLUMNS)});
+CREATE TABLE broken (at REAL, id TEXT, what TEXT);
+CREATE TRIGGER watch_insert AFTER INSERT ON task BEGIN
+  INSERT INTO change (at, id, old_status, {", ".join(f"new_{name}" for name in _COLUMNS)})
+  VALUES (world_now(), NEW.id, 'pending', {", ".join(f"NEW.{name}" for name in _COLUMNS)});
+END;
+CREATE TRIGGER watch_update AFTER UPDATE ON task
+WHEN ({", ".join(f"OLD.{name}" for name in _COLUMNS[:5])}) IS NOT ({", ".join(f"NEW.{name}" for name in _COLUMNS[:5])})
+BEGIN
+  INSERT INTO change (at, id, {", ".join(f"old_{name}, new_{name}" for name in _COLUMNS)})
+  VALUES (world_now(), NEW.id, {", ".join(f"OLD.{name}, NEW.{name}" for name in _COLUMNS)});
+END;
+CREATE TRIGGER watch_sink AFTER UPDATE ON task WHEN {_SINKS} BEGIN
+  INSERT INTO broken VALUES (world_now(), NEW.id, 'a witness moves down');
+END;
+CREATE TRIGGER watch_unsettled AFTER UPDATE ON task
+WHEN OLD.status IN ('succeeded', 'failed') AND NEW.status NOT IN ('succeeded', 'failed') BEGIN
+  INSERT INTO broken VALUES (world_now(), NEW.id, 'a settled task is open again');
+END;
+CREATE TRIGGER watch_delete AFTER DELETE ON task BEGIN
+  INSERT INTO broken VALUES (world_now(), OLD.id, 'a task is deleted');
+END;
+CREATE TRIGGER watch_event_update AFTER UPDATE ON event BEGIN
+  INSERT INTO broken VALUES (world_now(), OLD.task_id, 'an event is changed');
+END;
+CREATE TRIGGER watch_event_delete AFTER DELETE ON event BEGIN
+  INSERT INTO broken VALUES (world_now(), OLD.task_id, 'an event is deleted');
+END;
+"""
+
+
+class WatchedSqlite(DurableSqlite):
+    """The product's database, whose statements are points of death and which may be out of order."""
+
+    def __init__(self, path: Path, deaths: Deaths, now: Callable[[], float]) -> None:
+        super().__init__(str(path))
+        self.deaths = deaths
+        self.outage: Callable[[str], str | None] = lambda what: None
+        self.in_turn = False
+        self._now = now
+        self._last = ""
+
+    def _add_conn_hooks(self, conn: Any) -> None:
+        super()._add_conn_hooks(conn)
+        conn.create_function("world_now", 0, self._now)
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        if not self.in_turn:
+            self.deaths.step()
+        self._fail("connect")
+        return bool(super().connect(reuse_if_open))
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        self._last = shape(sql)
+        self.deaths.before(self._last)
+        self._fail(sql)
+        return super().execute_sql(sql, params)
+
+    def begin(self, lock_type: str | None = None) -> None:
+        self._fail("BEGIN")
+        super().begin(lock_type)
+
+    def commit(self) -> None:
+        try:
+            self.deaths.before(f"COMMIT after {self._last}")
+            self._fail("COMMIT")
+        except Died:
+            self.rollback()
+            raise
+        super().commit()
+        self.deaths.before(f"what follows the commit of {self._last}")
+
+    def _fail(self, what: str) -> None:
+        if problem := self.outage(what):
+            raise OperationalError(problem)
+
+
+@cache
+def template() -> bytes:
+    """Return an empty ledger's file, with the watch on it."""
+    with tempfile.TemporaryDirectory(dir=memory()) as directory:
+        path = Path(directory) / "template.db"
+        init_database(f"sqlite:///{path}")
+        migrate()
+        with database.connection_context():
+            database.connection().executescript(_WATCH)
+            database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.obj.close_all()
+        return path.read_bytes()
+
+
+def memory() -> str | None:
+    """Return a directory in memory, if this machine has one."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+@contextmanager
+def ledger_of_a_world() -> Iterator[Path]:
+    """Make a directory with an empty ledger; afterwards the process is bound to no ledger."""
+    content = template()
+    directory = Path(tempfile.mkdtemp(dir=memory(), prefix="backstop-world-"))
+    try:
+        (directory / "backstop.db").write_bytes(content)
+        yield directory
+    finally:
+        database.obj.close_all()
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def turn_of_the_world(deaths: Deaths) -> Iterator[None]:
+    """Take the turn to write as the product does; before that, other strands may run."""
+    deaths.step()
+    watched = database.obj
+    with sqlite_turn():
+        watched.in_turn = True
+        try:
+            yield
+        finally:
+            watched.in_turn = False
+
+
+def bind(path: Path, deaths: Deaths, now: Callable[[], float]) -> WatchedSqlite:
+    """Bind the models of this process to a world's ledger."""
+    watched = WatchedSqlite(path / "backstop.db", deaths, now)
+    database.initialize(watched)
+    db._bound_to = f"sqlite:///{path / 'backstop.db'}"
+    return watched

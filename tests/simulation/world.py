@@ -1,0 +1,237 @@
+"""One world, from its seed: its faults until the calm, the calm, and what is found then."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Collection
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import receiver.ledger.engine.db as engine
+from receiver.ledger.models import database
+from tests.simulation import checks
+from tests.simulation.application import Application
+from tests.simulation.clock import Process, WorldClock, process_now
+from tests.simulation.deaths import Deaths
+from tests.simulation.faults import Faults, Span
+from tests.simulation.receiver import Web, spool_of_a_world
+from tests.simulation.reconciler import ReconcilerProcess
+from tests.simulation.schedule import Pace
+from tests.simulation.strangers import People, Strangers
+from tests.simulation.trace import Trace
+from tests.simulation.upstream import Account
+from tests.simulation.watched import bind, ledger_of_a_world, turn_of_the_world
+
+NOON = datetime(2026, 1, 31, 12)
+_LOOK_EVERY_SECONDS = 600.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a world. `failures` is empty if all was well; `passed` are its seconds."""
+
+    seed: int
+    kinds: frozenset[str]
+    passed: float = 0.0
+    failures: list[checks.Failure] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+    points: Counter[str] = field(default_factory=Counter)
+    met: Counter[str] = field(default_factory=Counter)
+    notes: int = 0
+    digest: int = 0
+
+
+class World:
+    """Everything there is, and the processes that live and die in it."""
+
+    def __init__(self, seed: int, directory: Path, without: Collection[str] = ()) -> None:
+        self.seed = seed
+        self.directory = directory
+        self.clock = WorldClock(NOON)
+        self.faults = Faults(seed, calm_at=_calm_at(seed), without=without)
+        self.rng = self.faults.rng("world")
+        self.trace = Trace(self.clock)
+        self.account = Account(self.clock, self.faults, self.trace)
+        self.confirms = not self.faults.has("no_confirmation")
+        self.pace = Pace.draw(self.rng, directory, self.confirms)
+        self.deaths = Deaths(seed, self.faults, self.trace)
+        self.ledger = bind(directory, self.deaths, self.clock.monotonic)
+        self.ledger.outage = self._outage
+        self.web: Web | None = None
+        self.reconcilers: dict[str, ReconcilerProcess] = {}
+        self.lives = 0
+        self.died_at = float("-inf")  # when a reconciler last died
+        self.lost_leases: list[str] = []
+        self.application = Application(
+            seed, self.clock, self.faults, self.account, self.trace, lambda: self.web
+        )
+        self.clock.before_waiting = _require_no_connection
+        self._plan()
+
+    def live(self) -> None:
+        """Live through the faults, and then through as much calm as the tasks need."""
+        self.clock.run(self.faults.calm_at)
+        self.trace.note("the calm begins")
+        limit = self.faults.calm_at + self.pace.calm_at_most
+        with closing(self.connect()) as ledger:
+            while self.clock.passed < limit and not checks.is_over(self, ledger):
+                self.clock.run(_LOOK_EVERY_SECONDS)
+        self.application.read_events()
+        self.clock.run(1)
+
+    def end(self) -> None:
+        """End all processes, so that no strand outlives its world."""
+        for process in (self.web, *self.reconcilers.values()):
+            if process:
+                process.bury()
+
+    def connect(self) -> sqlite3.Connection:
+        """Open the ledger beside the product."""
+        ledger = sqlite3.connect(self.directory / "backstop.db", isolation_level=None)
+        ledger.row_factory = sqlite3.Row
+        return ledger
+
+    def _plan(self) -> None:
+        calm_at, faults = self.faults.calm_at, self.faults
+        self._start_web()
+        self._start_reconciler("reconciler 1")
+        if faults.has("second_reconciler"):
+            self._start_reconciler("reconciler 2")
+        if faults.has("forgetful"):
+            self.account.forgets_after = self.rng.uniform(3600, 4 * 3600)
+        for _ in range(self.rng.randint(8, 24)):
+            self.clock.plan(self.rng.uniform(0, calm_at), self.application.submit)
+        strangers = Strangers(self.seed, faults, self.account, self.application)
+        people = People(faults, self.clock, self.account, lambda: self.web)
+        for kind, act, most in (("forged", strangers.post, 12), ("people", people.act, 8)):
+            rng = faults.rng(f"{kind}:acts")
+            for _ in range(rng.randint(1, most) if faults.has(kind) else 0):
+                self.clock.plan(rng.uniform(0, calm_at), act)
+        for hour in range(1, int(calm_at / 1800)):
+            self.clock.plan(hour * 1800, self.application.read_events)
+        for span in faults.spans:
+            self._plan_span(span)
+
+    def _plan_span(self, span: Span) -> None:
+        begin = {
+            "receiver_away": lambda: self.web and self.web.die(),
+            "reconciler_away": lambda: [one.die() for one in list(self.reconcilers.values())],
+            "clock_ahead": lambda: self._set_clock(timedelta(seconds=90 * 3000**span.draw)),
+            "clock_behind": lambda: self._set_clock(-timedelta(seconds=90 * 3000**span.draw)),
+            "deploys": self._deploy,
+        }.get(span.kind)
+        self.clock.plan(span.start, lambda: self.trace.note(f"{span.kind} begins, for {span.end - span.start:.0f} s"))
+        if begin:
+            self.clock.plan(span.start, begin)
+        if span.kind.startswith("clock_"):
+            self.clock.plan(span.end, lambda: self._set_clock(timedelta(0)))
+
+    def _set_clock(self, ahead: timedelta) -> None:
+        self.trace.note(f"the wall clock is {ahead.total_seconds():.0f} s ahead")
+        self.clock.ahead = ahead
+        for reconciler in self.reconcilers.values():
+            self.clock.plan(self.rng.random(), reconciler.look_at_clock)
+
+    def _start_web(self) -> None:
+        if self.faults.lasting("receiver_away", self.clock):
+            self.clock.plan(10, self._start_web)
+            return
+        keeps = not self.faults.has("no_room_for_strangers")
+        self.web = Web(self.clock, self._on_death, self.directory / "spool", self.confirms, keeps)
+
+    def _start_reconciler(self, name: str) -> None:
+        if self.faults.lasting("reconciler_away", self.clock):
+            self.clock.plan(10, lambda: self._start_reconciler(name))
+            return
+        self.lives += 1
+        rng = self.faults.rng(f"life {self.lives}")
+        life = f"{name}, life {self.lives}"
+        process = ReconcilerProcess(life, self.clock, self._on_death, self.pace, self.account, rng)
+        self.reconcilers[name] = process
+
+    def _on_death(self, process: Process) -> None:
+        after = self.rng.expovariate(1 / 15)
+        if process is self.web:
+            self.web = None
+            self.clock.plan(after, self._start_web)
+            return
+        self.died_at = self.clock.passed
+        name = process.name.partition(",")[0]
+        del self.reconcilers[name]
+        self.clock.plan(after, lambda: self._start_reconciler(name))
+
+    def _deploy(self) -> None:
+        for process in self.reconcilers.values():
+            process.stop.set()
+            self.clock.plan(1, lambda process=process: self._await_stop(process, self.clock.passed + 600))
+
+    def _await_stop(self, process: ReconcilerProcess, deadline: float) -> None:
+        if not process.is_alive:
+            return
+        if not process.has_stopped and self.clock.passed < deadline:
+            self.clock.plan(1, lambda: self._await_stop(process, deadline))
+            return
+        self.trace.note(f"{process.name} has stopped")
+        if checks.must_have_released(self):
+            with closing(self.connect()) as ledger:
+                self.lost_leases += checks.leased(ledger, self.clock.now())
+        process.die()
+
+    def _outage(self, what: str) -> str | None:
+        span = process_now() and self.faults.lasting("database", self.clock)
+        if not span:
+            return None
+        if span.draw < 0.4:
+            return "disk I/O error"
+        if span.draw < 0.7:
+            return "database or disk is full" if what[:6] in _WRITES else None
+        return "disk I/O error" if what == "COMMIT" else None
+
+
+def run(seed: int, without: Collection[str] = ()) -> Outcome:
+    """Make the world of a seed, let it live, and check it."""
+    turn = engine.sqlite_turn
+    with ledger_of_a_world() as directory:
+        world = World(seed, directory, without)
+        engine.sqlite_turn = lambda: turn_of_the_world(world.deaths)
+        try:
+            with spool_of_a_world(world.deaths, world.faults, world.clock):
+                failures = _live(world)
+        finally:
+            engine.sqlite_turn = turn
+    first = failures[0].task_id if failures else None
+    return Outcome(
+        seed=seed,
+        kinds=frozenset(world.faults.kinds),
+        passed=world.clock.passed,
+        failures=failures,
+        trace=world.trace.about(first) if failures else [],
+        points=world.deaths.points,
+        met=world.deaths.met,
+        notes=len(world.trace.notes),
+        digest=checks.digest(world.trace.notes),
+    )
+
+
+def _live(world: World) -> list[checks.Failure]:
+    try:
+        world.live()
+    except Exception as problem:  # noqa: BLE001 - of the product, or a wrong world: its seed is told either way
+        return [checks.Failure("an unexpected error", None, checks.told(problem))]
+    finally:
+        world.end()
+    with closing(world.connect()) as ledger:
+        return checks.failures(world, ledger)
+
+
+def _require_no_connection() -> None:
+    if not database.obj.is_closed():
+        raise AssertionError("a strand waits while it holds a connection to the database")
+
+
+def _calm_at(seed: int) -> float:
+    return 3600.0 * (1 + seed % 3)
+
+
+_WRITES = {"INSERT", "UPDATE", "DELETE", "BEGIN"}
