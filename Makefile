@@ -40,6 +40,10 @@ screenshots: $(VENV)/installed-dev ## take every page in both themes, on desktop
 chaos: $(VENV)/installed-dev ## inject faults, kills and forgeries for 10 min; ARGS="--database sqlite --tasks 2000 --minutes 2 --seed 7"
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+.PHONY: simulate
+simulate: $(VENV)/installed-dev ## live through 1,000 worlds of faults under virtual time; ARGS="--seeds 1-100000", "--seeds 7", "--planted"
+	$(BIN)/python -m tests.simulation $(ARGS)
+
 .PHONY: bench
 bench: $(BENCH)/installed ## compare with other systems for half an hour, into bench/results; ARGS="--only hot-path --quick"
 	$(BENCH)/bin/python -m bench $(ARGS)

@@ -48,11 +48,19 @@ def main() -> int:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
     parser.add_argument("--seeds", type=_seeds, default=range(1, 1001), help="a seed, or 1-1000 (default)")
-    parser.add_argument("--without", type=_kinds, default=[], help="kinds of faults to leave out, with commas")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, each with worlds of its own")
+    parser.add_argument(
+        "--without", type=_kinds, default=[], help="kinds of faults to leave out, with commas"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes, each with worlds of its own"
+    )
     parser.add_argument("--most-failures", type=int, default=3, help="stop after so many")
-    parser.add_argument("--points", action="store_true", help="list all statements and how often one died before each")
-    parser.add_argument("--planted", action="store_true", help="plant bugs, and tell by which seed each is found")
+    parser.add_argument(
+        "--points", action="store_true", help="list all statements and how often one died before each"
+    )
+    parser.add_argument(
+        "--planted", action="store_true", help="plant bugs, and tell by which seed each is found"
+    )
     parser.add_argument("--only", help="the name of one planted bug")
     return parser.parse_args()
 
@@ -102,7 +110,9 @@ def _tell_sum(lived: int, failed: int, passed: float, took: float, workers: int)
 
 
 def _tell_points(points: Counter[str], met: Counter[str], all_of_them: bool) -> None:
-    statements = {point for point in met if not point.startswith(("COMMIT", "what follows", "a step", "the spool"))}
+    statements = {
+        point for point in met if not point.startswith(("COMMIT", "what follows", "a step", "the spool"))
+    }
     died = statements & points.keys()
     print(f"{len(died)} of {len(statements)} statements were a point of death; {points.total()} deaths")
     for point in sorted(met if all_of_them else statements - died, key=lambda point: points[point]):

@@ -25,7 +25,13 @@ class Application:
     """What it was promised: `acknowledged` callbacks by uid, `registered` ids, and `events` as it read them."""
 
     def __init__(
-        self, seed: int, clock: WorldClock, faults: Faults, account: Account, trace: Trace, web: Callable[[], Web | None]
+        self,
+        seed: int,
+        clock: WorldClock,
+        faults: Faults,
+        account: Account,
+        trace: Trace,
+        web: Callable[[], Web | None],
     ) -> None:
         self.acknowledged: dict[str, tuple[str, bytes]] = {}
         self.registered: set[str] = set()
@@ -41,7 +47,9 @@ class Application:
         """Submit a task, and register it unless it forgets to."""
         work = self._new_work()
         self._account.works[work.id] = work
-        self._trace.note(f"submitted {work.type}, ends after {work.ends - work.begins:.0f} s: {work.status}", work.id)
+        self._trace.note(
+            f"submitted {work.type}, ends after {work.ends - work.begins:.0f} s: {work.status}", work.id
+        )
         for step in work.plan.steps:
             self._plan_step(work, step)
         is_ours = work.callback_url.startswith(HERE)
@@ -110,7 +118,9 @@ class Application:
         plan = draw_plan(options, self._number, task_type)
         is_mute, is_endless = happens("mute"), happens("endless")
         url = "https://other.example.com/callbacks/x" if happens("of_others") else f"{HERE}/callbacks/{TOKEN}"
-        work = Work(plan, task_type, url, round(self._account.unix_now(), 3), clock.passed, trace_id=plan.trace_id)
+        work = Work(
+            plan, task_type, url, round(self._account.unix_now(), 3), clock.passed, trace_id=plan.trace_id
+        )
         if not is_endless:
             work.ends = clock.passed + lasts
             work.shows_at = work.ends + (rng.uniform(1, 900) if happens("reveals_late") else 0)

@@ -46,6 +46,7 @@ def failures(world: "World", ledger: sqlite3.Connection) -> list[Failure]:
         *_tally(ledger, tasks.values()),
         *_given_up_too_early(world, ledger, changes),
         *_too_many_calls(world),
+        *_asked_twice(world),
         *(Failure("a stop kept a lease", task_id, "it was still claimed") for task_id in world.lost_leases),
     ]
 
@@ -59,7 +60,9 @@ def is_over(world: "World", ledger: sqlite3.Connection) -> bool:
     if waiting or any((world.directory / "spool").glob("[dr]e*")):
         return False
     known = {task_id for (task_id,) in ledger.execute("SELECT id FROM task")}
-    return not [work for work in _ours(world) if work.id not in known and not world.account.has_forgotten(work)]
+    return not [
+        work for work in _ours(world) if work.id not in known and not world.account.has_forgotten(work)
+    ]
 
 
 def must_have_released(world: "World") -> bool:
@@ -86,7 +89,10 @@ def digest(notes: Iterable[Any]) -> int:
 
 
 def _broken(ledger: sqlite3.Connection) -> list[Failure]:
-    return [Failure(row["what"], row["id"], f"at {row['at']:.3f} s") for row in ledger.execute("SELECT * FROM broken")]
+    return [
+        Failure(row["what"], row["id"], f"at {row['at']:.3f} s")
+        for row in ledger.execute("SELECT * FROM broken")
+    ]
 
 
 def _ours(world: "World") -> list[Work]:
@@ -104,7 +110,9 @@ def _outcomes(world: "World", tasks: dict[str, sqlite3.Row], changes: list[sqlit
             wrong.append(Failure("a foreign task is in the ledger", work.id, task["status"]))
         allowed = _allowed(world, work, task, gave_up.get(work.id))
         if task["status"] not in allowed:
-            wrong.append(Failure("not as upstream's truth says", work.id, f"{task['status']}, not {sorted(allowed)}"))
+            wrong.append(
+                Failure("not as upstream's truth says", work.id, f"{task['status']}, not {sorted(allowed)}")
+            )
         elif task["lookup_status"] in FINAL and json.loads(task["lookup_response"]) != work.final_body():
             if not work.is_mute:
                 wrong.append(Failure("not upstream's result", work.id, str(task["lookup_response"])))
@@ -162,8 +170,12 @@ def _missing(world: "World", tasks: dict[str, sqlite3.Row], ledger: sqlite3.Conn
     wrong = []
     for uid, (task_id, body) in world.application.acknowledged.items():
         rows = kept[uid]
-        if len(rows) != 1 or not (rows[0]["body"] == body or body.startswith(rows[0]["body"]) and rows[0]["problem"]):
-            wrong.append(Failure("an acknowledged callback is missing", task_id, f"{uid} is kept {len(rows)} times"))
+        if len(rows) != 1 or not (
+            rows[0]["body"] == body or body.startswith(rows[0]["body"]) and rows[0]["problem"]
+        ):
+            wrong.append(
+                Failure("an acknowledged callback is missing", task_id, f"{uid} is kept {len(rows)} times")
+            )
     for task_id in world.application.registered:
         if task_id not in tasks or tasks[task_id]["registered_at"] is None:
             wrong.append(Failure("an acknowledged registration is missing", task_id, ""))
@@ -189,7 +201,9 @@ def _events(world: "World", ledger: sqlite3.Connection, changes: list[sqlite3.Ro
             told = f"told {written[task_id]}, but it changed {expected[task_id]}"
             wrong.append(Failure("events differ from the changes", task_id, told))
     if [event.id for event in world.application.events] != [row["id"] for row in rows]:
-        wrong.append(Failure("a reader missed events", None, f"{len(world.application.events)} of {len(rows)}"))
+        wrong.append(
+            Failure("a reader missed events", None, f"{len(world.application.events)} of {len(rows)}")
+        )
     return wrong
 
 
@@ -214,7 +228,9 @@ def _tally(ledger: sqlite3.Connection, tasks: Iterable[sqlite3.Row]) -> list[Fai
     return [Failure("the tally differs from a recount", None, f"{tallied} is not {dict(counted)}")]
 
 
-def _given_up_too_early(world: "World", ledger: sqlite3.Connection, changes: list[sqlite3.Row]) -> list[Failure]:
+def _given_up_too_early(
+    world: "World", ledger: sqlite3.Connection, changes: list[sqlite3.Row]
+) -> list[Failure]:
     """Return the tasks that were given up sooner than upstream could have been asked for long enough."""
     pauses = [
         (_moment(row["started_at"]), _moment(row["ended_at"]) if row["ended_at"] else datetime.max)
@@ -255,6 +271,15 @@ def _too_many_calls(world: "World") -> list[Failure]:
                     told = f"{caller}: {last - first + 1} calls in {moments[last] - at:.2f} s"
                     return [Failure("more calls than the rate allows", None, told)]
     return []
+
+
+def _asked_twice(world: "World") -> list[Failure]:
+    """Return the tasks about which two calls asked at once, unless their lease may have ended meanwhile."""
+    if _has_wrong_clock(world) or {"stops", "deploys"} & world.faults.kinds:
+        return []
+    return [
+        Failure("asked about twice at once", task_id, told) for task_id, told in world.account.asked_twice
+    ]
 
 
 def _has_wrong_clock(world: "World") -> bool:

@@ -36,7 +36,7 @@ MOMENTS = {
     "foreign_items": (0.05, 0.3),
     "repeated_items": (0.05, 0.3),
     "short_pages": (0.1, 0.5),
-    "torn": (0.05, 0.5),  # of deaths while the spool is written
+    "torn": (0.2, 0.8),  # of deaths while the spool is written
     "people": (0.2, 1.0),
 }
 # Kinds with times: how many a world has at most, and how many seconds each lasts.
@@ -57,6 +57,8 @@ TIMES = {
 # Kinds that hold for a whole world.
 TRAITS = ("ignored_limits", "forgetful", "second_reconciler", "no_confirmation", "no_room_for_strangers")
 KINDS = (*MOMENTS, *TIMES, *TRAITS)
+# What a kind needs to happen at all.
+NEEDS = {"torn": ("deaths", "database"), "full_disk": ("database",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Faults:
     def __init__(self, seed: int, calm_at: float, without: Collection[str] = ()) -> None:
         rng = random.Random(f"{seed}:kinds")
         drawn = {kind for kind in KINDS if rng.random() < 0.5}
+        drawn |= {needed for kind in drawn & NEEDS.keys() for needed in NEEDS[kind]}
         self.kinds = drawn - set(without)
         self.calm_at = calm_at
         self._seed = seed

@@ -1,7 +1,6 @@
 """The web process: it takes callbacks and registrations, replays the spool, and keeps nothing else in memory."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ from receiver.ledger.engine.group_commit import GroupCommit
 from receiver.ledger.evidence import Registration
 from receiver.ledger.record import COMMIT_WITHIN_SECONDS
 from receiver.ledger.refusals import NOT_KEPT, Refused
-from receiver.spool import files, spool
+from receiver.spool import spool
 from receiver.spool.spool import REPLAY_EVERY_SECONDS, Spool
 from tests.simulation.clock import Process, WorldClock
-from tests.simulation.deaths import Deaths
-from tests.simulation.faults import Faults
 from tests.simulation.schedule import record_callback, register
 
 _TOGETHER_SECONDS = 0.002
@@ -121,26 +118,3 @@ class Web(Process):
                 return
             except DATABASE_ERRORS:
                 pass
-
-
-@contextmanager
-def spool_of_a_world(deaths: Deaths, faults: Faults, clock: WorldClock) -> Iterator[None]:
-    """Let the spool's writes be points of death, torn ones too, and its disk be full at times."""
-    write, appends = files._write, spool.GroupCommit
-
-    def write_or_die(file: Any, line: bytes) -> int:
-        if faults.lasting("full_disk", clock):
-            raise OSError(28, "No space left on device")
-        if faults.has("deaths") and faults.happens("torn", clock):
-            file.write(line[: int(len(line) * faults.rng("torn").random())])
-            deaths.die("the spool's write has ended")
-        deaths.before("the spool's write")
-        written = write(file, line)
-        deaths.before("the spool's sync")
-        return written
-
-    files._write, spool.GroupCommit, spool._GIVE_WAY_SECONDS = write_or_die, CommitInOneThread, 0.0
-    try:
-        yield
-    finally:
-        files._write, spool.GroupCommit = write, appends

@@ -35,7 +35,7 @@ class Pace:
     def draw(cls, rng: random.Random, directory: Path, confirm: bool) -> "Pace":
         """Draw settings for a ledger in a directory."""
         drawn = {
-            "RECONCILE_INTERVAL": rng.choice((60, 120, 300)),
+            "RECONCILE_INTERVAL": rng.choice((120, 300, 900)),
             "RECONCILE_GRACE": GRACE.total_seconds(),
             "RECONCILE_BATCH_SIZE": rng.choice((3, 10, 50)),
             "RECONCILE_CONCURRENCY": rng.choice((1, 2, 4)),

@@ -14,6 +14,8 @@ from tests.simulation.receiver import Web
 from tests.simulation.upstream import Account
 from tests.simulation.works import BASE
 
+_JUNK = (b"", b"{", b"[]", b'{"task_id": 5}', b"\xff\xfe", b'{"task_id": "\\ud800"}')
+
 
 class Strangers:
     """They post what they like: of tasks that nobody has, of ours, and what is no result at all."""
@@ -29,8 +31,7 @@ class Strangers:
         """Post one callback."""
         self._number += 1
         if self._rng.random() < 0.2:
-            junk = self._rng.choice((b"", b"{", b"[]", b'{"task_id": 5}', b"\xff\xfe", b'{"task_id": "\\ud800"}'))
-            self._application.post(junk, "", "junk")
+            self.post_junk()
             return
         works = list(self._account.works.values())
         if works and self._rng.random() < 0.6:
@@ -41,6 +42,10 @@ class Strangers:
         status = self._rng.choice((FAILED, SUCCEEDED))
         told.append(status)
         self._application.post(self._forged(task_id, status), task_id, f"forged: {status}")
+
+    def post_junk(self) -> None:
+        """Post what names no task."""
+        self._application.post(self._rng.choice(_JUNK), "", "junk")
 
     def _forged(self, task_id: str, status: str) -> bytes:
         body: dict[str, object] = {"task_id": task_id, "success": status == SUCCEEDED}
@@ -56,7 +61,9 @@ class Strangers:
 class People:
     """They ask for tasks at once and acknowledge disputes."""
 
-    def __init__(self, faults: Faults, clock: WorldClock, account: Account, web: Callable[[], Web | None]) -> None:
+    def __init__(
+        self, faults: Faults, clock: WorldClock, account: Account, web: Callable[[], Web | None]
+    ) -> None:
         self._rng = faults.rng("people:acts")
         self._clock, self._account, self._web = clock, account, web
 

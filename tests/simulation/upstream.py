@@ -15,6 +15,7 @@ from tests.simulation.works import Work
 from tests.upstream.answers import Answer, error_answer, json_answer
 from tests.upstream.options import ACCOUNT_ERRORS
 
+_LEASE_SECONDS = 120  # the default
 DEFAULT_LIMIT = 12  # of CONTRACT's retrieve_batch
 _CODES = sorted(ACCOUNT_ERRORS)
 
@@ -31,6 +32,8 @@ class Account:
     answers: dict[str, list[tuple[float, str]]] = field(default_factory=lambda: defaultdict(list))
     forgets_after: float = float("inf")
     bad_ids: set[str] = field(default_factory=set)
+    in_flight: list[tuple[float, str, frozenset[str]]] = field(default_factory=list)
+    asked_twice: list[tuple[str, str]] = field(default_factory=list)  # an id and how
 
     def unix_now(self) -> float:
         return to_unix(self.clock.true_now())
@@ -40,8 +43,23 @@ class Account:
 
     def answer(self, question: dict[str, Any], caller: str) -> Answer:
         """Answer a call, as slowly as upstream would."""
+        call = (self.clock.passed, caller, frozenset(question.get("ids", ())))
+        self._note_twice(call)
+        self.calls.append(call[:2])
+        self.in_flight.append(call)
+        try:
+            return self._answer(question)
+        finally:
+            self.in_flight.remove(call)
+
+    def _note_twice(self, call: tuple[float, str, frozenset[str]]) -> None:
+        for at, caller, ids in self.in_flight:
+            if call[0] - at < _LEASE_SECONDS / 2:
+                told = f"{caller} at {at:.3f} s and {call[1]} at {call[0]:.3f} s"
+                self.asked_twice += [(task_id, told) for task_id in sorted(ids & call[2])]
+
+    def _answer(self, question: dict[str, Any]) -> Answer:
         rng, faults, clock = self.faults.rng("upstream"), self.faults, self.clock
-        self.calls.append((clock.passed, caller))
         clock.wait(rng.uniform(0.01, 0.3))
         if faults.happens("hangs", clock):
             clock.wait(CALL_WITHIN_SECONDS)
@@ -108,7 +126,9 @@ class Account:
     def _found(self, ids: list[str]) -> list[Any]:
         """Return the items of a batch, in the same order for all of its pages."""
         works = [self.works[task_id] for task_id in dict.fromkeys(ids) if task_id in self.works]
-        works = sorted((work for work in works if not self.has_forgotten(work)), key=lambda work: work.id[::-1])
+        works = sorted(
+            (work for work in works if not self.has_forgotten(work)), key=lambda work: work.id[::-1]
+        )
         items: list[Any] = []
         for work in works:
             items.append(self._item(work))
@@ -118,7 +138,9 @@ class Account:
             items.append(self._pick((None, "task", {}, {"id": 5}, [], {"id": "", "response": {}})))
         if self.faults.happens("foreign_items", self.clock) and self.works:
             items.append(self._pick(list(self.works.values())).item(self.clock.passed))
-            items.append({"id": "nobody-asked", "response": {"success": True, "image_url": "https://x/1.png"}})
+            items.append(
+                {"id": "nobody-asked", "response": {"success": True, "image_url": "https://x/1.png"}}
+            )
         return items
 
     def _item(self, work: Work) -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """The ledger's file as a world sees it: each statement may be a process's last, and each change is noted."""
 
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from peewee import OperationalError
 
-from receiver.ledger.engine import db
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.engine.sqlite import DurableSqlite, sqlite_turn
@@ -119,6 +119,10 @@ def template() -> bytes:
         return path.read_bytes()
 
 
+def alter(ledger: sqlite3.Connection) -> None:
+    """Change an empty ledger before its world begins: planted bugs do."""
+
+
 def memory() -> str | None:
     """Return a directory in memory, if this machine has one."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -131,6 +135,8 @@ def ledger_of_a_world() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(dir=memory(), prefix="backstop-world-"))
     try:
         (directory / "backstop.db").write_bytes(content)
+        with closing(sqlite3.connect(directory / "backstop.db", isolation_level=None)) as ledger:
+            alter(ledger)
         yield directory
     finally:
         database.obj.close_all()
@@ -154,5 +160,4 @@ def bind(path: Path, deaths: Deaths, now: Callable[[], float]) -> WatchedSqlite:
     """Bind the models of this process to a world's ledger."""
     watched = WatchedSqlite(path / "backstop.db", deaths, now)
     database.initialize(watched)
-    db._bound_to = f"sqlite:///{path / 'backstop.db'}"
     return watched

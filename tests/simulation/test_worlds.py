@@ -1,0 +1,72 @@
+"""Some worlds, and what the simulation itself must be able to do: repeat a world, find a bug, and name what it needs."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.simulation import planted
+from tests.simulation.checks import Failure
+from tests.simulation.deaths import shape
+from tests.simulation.faults import KINDS, Faults
+from tests.simulation.shrinking import shrink
+from tests.simulation.world import Outcome, run
+from tests.sources import ROOT
+
+WORLDS, AT_ONCE = 60, 5
+
+
+@pytest.mark.parametrize("first", range(1, WORLDS + 1, AT_ONCE))
+def test_in_the_calm_every_world_is_as_upstream_says(first):
+    for seed in range(first, first + AT_ONCE):
+        outcome = run(seed)
+        told = "\n".join([*map(str, outcome.failures), *outcome.trace])
+        assert not outcome.failures, f'{told}\nAgain: make simulate ARGS="--seeds {seed}"'
+
+
+def test_a_seed_makes_the_same_world_in_another_process():
+    code = "import logging; logging.disable(); from tests.simulation.world import run; print(run(9).digest)"
+    again = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={"PYTHONHASHSEED": number},
+            capture_output=True,
+            check=True,
+        )
+        for number in ("1", "2")
+    ]
+    assert [int(one.stdout) for one in again] == [run(9).digest] * 2
+    assert run(9, without=["slow"]).digest != run(12).digest
+
+
+@pytest.mark.parametrize("bug", [planted.a_lost_update, planted.an_event_outside_the_transaction])
+def test_it_finds_a_planted_bug(bug):
+    found = planted.find(bug, range(1, 13))
+    assert found is not None
+    assert found.trace
+    assert not run(found.seed).failures
+
+
+def test_it_names_the_faults_that_a_failure_needs():
+    def live(seed, without):
+        kinds = frozenset(KINDS) - set(without)
+        needed = {"lost", "deaths"} <= kinds
+        return Outcome(seed, kinds, failures=[Failure("wrong", "t1", "")] if needed else [])
+
+    smallest, left_out = shrink(live(7, ()), live=live)
+    assert smallest.kinds == {"lost", "deaths"}
+    assert set(left_out) == set(KINDS) - {"lost", "deaths"}
+
+
+def test_leaving_a_fault_out_leaves_the_others_as_they_were():
+    seed = next(seed for seed in range(50) if {"account", "database"} <= Faults(seed, 3600).kinds)
+    whole, less = Faults(seed, 3600), Faults(seed, 3600, without=["account"])
+    assert less.spans == [span for span in whole.spans if span.kind != "account"]
+    assert less.kinds == whole.kinds - {"account"}
+
+
+def test_statements_that_differ_in_the_number_of_values_are_one_point_of_death():
+    assert shape("SELECT a FROM b WHERE c IN (?, ?)") == shape("SELECT a FROM b WHERE c IN (?, ?, ?)")
+    assert shape("INSERT INTO b (c, d) VALUES (?, ?), (?, ?)") == shape("INSERT INTO b (c, d) VALUES (?, ?)")
+    assert shape("SELECT a") != shape("SELECT b")
