@@ -113,10 +113,15 @@ def _outcomes(world: "World", tasks: dict[str, sqlite3.Row], changes: list[sqlit
             wrong.append(
                 Failure("not as upstream's truth says", work.id, f"{task['status']}, not {sorted(allowed)}")
             )
-        elif task["lookup_status"] in FINAL and json.loads(task["lookup_response"]) != work.final_body():
-            if not work.is_mute:
-                wrong.append(Failure("not upstream's result", work.id, str(task["lookup_response"])))
+        elif _has_other_result(work, task):
+            wrong.append(Failure("not upstream's result", work.id, str(task["lookup_response"])))
     return wrong
+
+
+def _has_other_result(work: Work, task: sqlite3.Row) -> bool:
+    if task["lookup_status"] not in FINAL or work.is_mute:
+        return False
+    return bool(json.loads(task["lookup_response"]) != work.final_body())
 
 
 def _allowed(world: "World", work: Work, task: sqlite3.Row, gave_up: float | None) -> set[str]:
@@ -134,7 +139,7 @@ def _allowed(world: "World", work: Work, task: sqlite3.Row, gave_up: float | Non
     if task["lookup_status"] in FINAL:
         return {work.status}
     allowed = {work.status}
-    if gave_up is not None and gave_up < shows_at + 60 or world.account.has_forgotten(work):
+    if (gave_up is not None and gave_up < shows_at + 60) or world.account.has_forgotten(work):
         allowed |= {"expired", *told}
     if not is_known or (not world.confirms and told):
         allowed |= {"expired", *told}
@@ -171,7 +176,7 @@ def _missing(world: "World", tasks: dict[str, sqlite3.Row], ledger: sqlite3.Conn
     for uid, (task_id, body) in world.application.acknowledged.items():
         rows = kept[uid]
         if len(rows) != 1 or not (
-            rows[0]["body"] == body or body.startswith(rows[0]["body"]) and rows[0]["problem"]
+            rows[0]["body"] == body or (body.startswith(rows[0]["body"]) and rows[0]["problem"])
         ):
             wrong.append(
                 Failure("an acknowledged callback is missing", task_id, f"{uid} is kept {len(rows)} times")

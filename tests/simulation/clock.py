@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
 
 from receiver.clock import Clock
 
 
-class Died(BaseException):
+class Died(GreenletExit):  # type: ignore[misc]  # greenlet has no type hints
     """The process of this strand has died: nothing of it runs any more."""
 
 
@@ -83,7 +83,7 @@ class WorldClock(Clock):
         heapq.heappush(self._planned, (self.passed + max(seconds, 0), next(self._order), planned))
 
 
-class Strand(greenlet):
+class Strand(greenlet):  # type: ignore[misc]  # as above
     """What runs in a process beside other things: a request, a job, a call to upstream."""
 
     process: "Process"
@@ -101,7 +101,7 @@ class Process:
 
     def spawn(self, work: Callable[[], object]) -> None:
         """Begin something now, beside what runs already."""
-        strand = Strand(lambda: self._run(strand, work), self.clock.main)
+        strand: Strand = Strand(lambda: self._run(strand, work), self.clock.main)
         strand.process = self
         self._strands[strand] = None
         self.clock.plan(0, strand.switch)
@@ -118,8 +118,7 @@ class Process:
         try:
             work()
         except Died:
-            if self.is_alive:
-                raise
+            assert not self.is_alive
         finally:
             self._strands.pop(strand, None)
 

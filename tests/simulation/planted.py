@@ -10,7 +10,7 @@ from peewee import SQL
 
 from receiver.ledger import claims, discoveries, merge, record, store
 from receiver.ledger.evidence import Answer
-from receiver.spool import files, replay
+from receiver.spool import records, replay
 from receiver.upstream.results import Unreadable, read_item
 from reconcile import asking, rate_limit
 from tests.simulation import receiver, watched
@@ -87,8 +87,8 @@ def an_answer_before_the_commit() -> AbstractContextManager[Any]:
 
 
 def an_append_after_a_torn_record() -> AbstractContextManager[Any]:
-    last = files.spool_records.last_number
-    return patch.object(files.spool_records, "last_number", lambda file: last(file) or 0)
+    last = records.last_number
+    return patch.object(records, "last_number", lambda file: last(file) or 0)
 
 
 def a_replay_that_drops_what_is_refused() -> AbstractContextManager[Any]:

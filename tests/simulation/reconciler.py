@@ -1,5 +1,6 @@
 """One life of a reconciler's process: its jobs, each in a strand of its own, when they are due."""
 
+import contextlib
 import random
 import threading
 from collections.abc import Callable
@@ -46,10 +47,8 @@ class ReconcilerProcess(Process):
             self._pacemaker.look()
 
     def _begin(self) -> None:
-        try:
+        with contextlib.suppress(DATABASE_ERRORS):
             pauses.probe_at_once(self.clock.now())
-        except DATABASE_ERRORS:
-            pass
         for name, job in self._jobs.items():
             self._run_in(name, job.first_in)
 

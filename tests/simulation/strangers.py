@@ -1,5 +1,6 @@
 """Others who know the callback URL, and people before the pages."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from functools import partial
@@ -76,13 +77,9 @@ class People:
             web.spawn(partial(work, some))
 
     def _ask(self, ids: list[str]) -> None:
-        try:
+        with contextlib.suppress(DATABASE_ERRORS):
             store.ask_now(ids[0], self._clock.now())
-        except DATABASE_ERRORS:
-            pass
 
     def _acknowledge(self, ids: list[str]) -> None:
-        try:
+        with contextlib.suppress(DATABASE_ERRORS):
             store.acknowledge(ids, self._clock.now())
-        except DATABASE_ERRORS:
-            pass

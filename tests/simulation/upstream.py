@@ -2,7 +2,6 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,7 +84,8 @@ class Account:
             code = _CODES[int(span.draw * len(_CODES))]
             return error_answer(ACCOUNT_ERRORS[code], code, "The account cannot be served.")
         if faults.lasting("outage", clock) or faults.happens("busy", clock):
-            return self._pick(_TRANSIENT)
+            transient: Answer = self._pick(_TRANSIENT)
+            return transient
         if faults.lasting("refusals", clock):
             return error_answer(400, "api_of_the_moon", "Nobody knows this code.")
         if faults.lasting("flood", clock) or faults.happens("throttled", clock):
@@ -93,9 +93,8 @@ class Account:
             answer = error_answer(429, "too_many_requests", "Slow down.")
             return Answer(answer.status, answer.body, headers)
         ids = set(question.get("ids", []))
-        if bad := sorted(ids & self.bad_ids):
-            if clock.passed < faults.calm_at:
-                return error_answer(400, "bad_request", f"Invalid id: {bad[0]}")
+        if (bad := sorted(ids & self.bad_ids)) and clock.passed < faults.calm_at:
+            return error_answer(400, "bad_request", f"Invalid id: {bad[0]}")
         if faults.lasting("too_large", clock) and max(len(ids), question.get("limit", 0)) > 5:
             return error_answer(413, "request_too_large", "Ask for less at once.")
         return None
@@ -169,7 +168,6 @@ _TRANSIENT = (
     json_answer({"error": "upstream connect error"}, 503),
     error_answer(409, "busy", "try again"),
 )
-Send = Callable[[Work, dict[str, Any]], None]
 
 
 def _kind_of(answer: Answer) -> str:

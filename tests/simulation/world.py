@@ -6,6 +6,7 @@ from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from receiver.ledger.models import database
@@ -60,6 +61,7 @@ class World:
         self.web: Web | None = None
         self.reconcilers: dict[str, ReconcilerProcess] = {}
         self.lives = 0
+        self.is_over = False
         self.died_at = float("-inf")  # when a reconciler last died
         self.lost_leases: list[str] = []
         self.application = Application(
@@ -76,8 +78,11 @@ class World:
         with closing(self.connect()) as ledger:
             while self.clock.passed < limit and not checks.is_over(self, ledger):
                 self.clock.run(_LOOK_EVERY_SECONDS)
+        self.is_over = True
+        self._end_reconcilers()
+        self.clock.run(60)
         self.application.read_events()
-        self.clock.run(1)
+        self.clock.run(60)
 
     def end(self) -> None:
         """End all processes, so that no strand outlives its world."""
@@ -117,8 +122,8 @@ class World:
 
     def _plan_span(self, span: Span) -> None:
         begin = {
-            "receiver_away": lambda: self.web and self.web.die(),
-            "reconciler_away": lambda: [one.die() for one in list(self.reconcilers.values())],
+            "receiver_away": self._end_web,
+            "reconciler_away": self._end_reconcilers,
             "clock_ahead": lambda: self._set_clock(timedelta(seconds=90 * 3000**span.draw)),
             "clock_behind": lambda: self._set_clock(-timedelta(seconds=90 * 3000**span.draw)),
             "deploys": self._deploy,
@@ -130,6 +135,14 @@ class World:
             self.clock.plan(span.start, begin)
         if span.kind.startswith("clock_"):
             self.clock.plan(span.end, lambda: self._set_clock(timedelta(0)))
+
+    def _end_web(self) -> None:
+        if self.web:
+            self.web.die()
+
+    def _end_reconcilers(self) -> None:
+        for process in list(self.reconcilers.values()):
+            process.die()
 
     def _set_clock(self, ahead: timedelta) -> None:
         self.trace.note(f"the wall clock is {ahead.total_seconds():.0f} s ahead")
@@ -163,12 +176,13 @@ class World:
         self.died_at = self.clock.passed
         name = process.name.partition(",")[0]
         del self.reconcilers[name]
-        self.clock.plan(after, lambda: self._start_reconciler(name))
+        if not self.is_over:
+            self.clock.plan(after, lambda: self._start_reconciler(name))
 
     def _deploy(self) -> None:
         for process in self.reconcilers.values():
             process.stop.set()
-            self.clock.plan(1, lambda process=process: self._await_stop(process, self.clock.passed + 600))
+            self.clock.plan(1, partial(self._await_stop, process, self.clock.passed + 600))
 
     def _await_stop(self, process: ReconcilerProcess, deadline: float) -> None:
         if not process.is_alive:
