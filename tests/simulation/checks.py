@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.calm import ours
 from tests.simulation.schedule import HERE
 from tests.simulation.works import Work
 
@@ -51,20 +52,6 @@ def failures(world: "World", ledger: sqlite3.Connection) -> list[Failure]:
     ]
 
 
-def is_over(world: "World", ledger: sqlite3.Connection) -> bool:
-    """Tell whether nothing is left to do, except about doubtful tasks."""
-    waiting = ledger.execute(
-        "SELECT 1 FROM task WHERE next_lookup_at IS NOT NULL AND (registered_at IS NOT NULL OR lookup_status IS NOT NULL)"
-        " OR status = 'pending' AND (registered_at IS NOT NULL OR lookup_status IS NOT NULL) LIMIT 1"
-    ).fetchone()
-    if waiting or any((world.directory / "spool").glob("[dr]e*")):
-        return False
-    known = {task_id for (task_id,) in ledger.execute("SELECT id FROM task")}
-    return not [
-        work for work in _ours(world) if work.id not in known and not world.account.has_forgotten(work)
-    ]
-
-
 def must_have_released(world: "World") -> bool:
     """Tell whether no claim can be left when the only reconciler has stopped."""
     excuses = {"database", "second_reconciler", "clock_ahead", "clock_behind"}
@@ -93,10 +80,6 @@ def _broken(ledger: sqlite3.Connection) -> list[Failure]:
         Failure(row["what"], row["id"], f"at {row['at']:.3f} s")
         for row in ledger.execute("SELECT * FROM broken")
     ]
-
-
-def _ours(world: "World") -> list[Work]:
-    return [work for work in world.account.works.values() if work.callback_url.startswith(HERE)]
 
 
 def _outcomes(world: "World", tasks: dict[str, sqlite3.Row], changes: list[sqlite3.Row]) -> list[Failure]:
@@ -161,7 +144,7 @@ def _open(tasks: dict[str, sqlite3.Row], world: "World") -> list[Failure]:
 def _undiscovered(world: "World", tasks: dict[str, sqlite3.Row]) -> list[Failure]:
     back = world.pace.gives_up_after.total_seconds() if _has_wrong_clock(world) else world.faults.calm_at
     wrong = []
-    for work in _ours(world):
+    for work in ours(world):
         is_old = world.faults.calm_at - work.begins > min(back, world.account.forgets_after - 3600)
         if work.id not in tasks and not is_old:
             wrong.append(Failure("never heard of", work.id, f"submitted at {work.begins:.0f} s"))

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 from peewee import SQL
 
-from receiver.ledger import claims, discoveries, merge, record, store
+from receiver.ledger import discoveries, merge, record, store
 from receiver.ledger.evidence import Answer
 from receiver.spool import records, replay
 from receiver.upstream.results import Unreadable, read_item
@@ -31,8 +32,12 @@ def a_lease_that_a_stop_forgets() -> AbstractContextManager[Any]:
     return patch.object(store, "release", lambda claimed, now: None)
 
 
-def a_claim_of_what_is_leased() -> AbstractContextManager[Any]:
-    return patch.object(claims, "unleased", lambda now, lease: SQL("(1 = 1)"))
+def a_lease_that_ends_before_the_call() -> AbstractContextManager[Any]:
+    def briefly(now: datetime, **question: Any) -> Any:
+        return claim(now, **{**question, "lease": timedelta(seconds=1)})
+
+    claim = store.claim
+    return patch.object(store, "claim", briefly)
 
 
 def a_lost_update() -> AbstractContextManager[Any]:
@@ -141,7 +146,7 @@ def a_rate_that_nobody_keeps() -> AbstractContextManager[Any]:
 
 BUGS: tuple[Bug, ...] = (
     a_lease_that_a_stop_forgets,
-    a_claim_of_what_is_leased,
+    a_lease_that_ends_before_the_call,
     a_lost_update,
     an_event_outside_the_transaction,
     a_give_up_that_ignores_pauses,

@@ -1,4 +1,7 @@
-"""One life of a reconciler's process: its jobs, each in a strand of its own, when they are due."""
+"""One life of a reconciler's process: its jobs, each in a strand of its own, when they are due.
+
+In the calm the world knows when a job would find nothing to do, and leaves most of these runs out.
+"""
 
 import contextlib
 import random
@@ -27,8 +30,10 @@ class ReconcilerProcess(Process):
         pace: Pace,
         account: Account,
         rng: random.Random,
+        is_idle: Callable[[str], bool],
     ) -> None:
         super().__init__(name, clock, on_death)
+        self._is_idle = is_idle
         self.stop = threading.Event()
         self._running: set[str] = set()
         self._due: dict[str, float] = {}  # monotonic
@@ -63,9 +68,10 @@ class ReconcilerProcess(Process):
     def _start(self, job: Job) -> None:
         is_due = self._due[job.name] <= self.clock.monotonic()
         if is_due and job.name not in self._running and self.is_alive and not self.stop.is_set():
-            self._running.add(job.name)
             self._run_in(job.name, job.every)
-            self.spawn(partial(self._run_job, job))
+            if not self._is_idle(job.name):
+                self._running.add(job.name)
+                self.spawn(partial(self._run_job, job))
 
     def _run_job(self, job: Job) -> None:
         try:

@@ -1,0 +1,38 @@
+"""What is left to do in a world, seen from outside of the product."""
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+from tests.simulation.schedule import HERE
+from tests.simulation.works import Work
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+_KNOWN = "(registered_at IS NOT NULL OR lookup_status IS NOT NULL)"
+_LEFT = f"SELECT 1 FROM task WHERE {_KNOWN} AND (next_lookup_at IS NOT NULL OR status = 'pending') LIMIT 1"
+
+
+def is_over(world: "World", ledger: sqlite3.Connection) -> bool:
+    """Tell whether nothing is left to do, except about doubtful tasks."""
+    if ledger.execute(_LEFT).fetchone() or any((world.directory / "spool").glob("[dr]e*")):
+        return False
+    return _are_all_known(world, ledger)
+
+
+def is_idle(world: "World", ledger: sqlite3.Connection, job: str) -> bool:
+    """Tell whether a job of a reconciler would find nothing to do."""
+    if job == "discovery":
+        return _are_all_known(world, ledger)
+    due = ledger.execute("SELECT 1 FROM task WHERE next_lookup_at <= ? LIMIT 1", (str(world.clock.now()),))
+    return job == "reconcile" and not due.fetchone()
+
+
+def ours(world: "World") -> list[Work]:
+    """Return upstream's tasks whose callbacks come to this deployment."""
+    return [work for work in world.account.works.values() if work.callback_url.startswith(HERE)]
+
+
+def _are_all_known(world: "World", ledger: sqlite3.Connection) -> bool:
+    known = {task_id for (task_id,) in ledger.execute("SELECT id FROM task")}
+    return all(work.id in known or world.account.has_forgotten(work) for work in ours(world))
