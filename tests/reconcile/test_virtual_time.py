@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from receiver.clock import to_unix
+from receiver.ledger import store
+from receiver.ledger.evidence import Registration
 from receiver.ledger.models import Delivery, Discovery, Lookup, ReconcileRun, Task
 from receiver.ledger.paces import Paces
 from receiver.upstream import services
@@ -56,7 +58,7 @@ class World:
         limiter = RateLimiter(settings.reconcile_max_rate, self.clock)
         caller = Caller(self.upstream, VirtualThreads(self.clock, latency=2), limiter, self.clock)
         steady, stop = SteadyClock(self.clock), threading.Event()
-        paces = Paces(settings.reconcile_grace)
+        self.paces = paces = Paces(settings.reconcile_grace)
         reconciler, discoverer = (
             Reconciler(settings, caller, paces, steady, random.Random(seed), stop),
             Discoverer(settings, caller, paces, services.DEFAULT, stop),
@@ -171,7 +173,7 @@ def test_it_learns_how_long_tasks_take_and_asks_by_that(make_world):
     world.live(timedelta(minutes=5))
     now = world.clock.now()
     world.upstream.ends_at["late"] = now + timedelta(seconds=24)
-    register("late", now=now, type="imagine")
+    store.register([Registration("late", type="imagine")], now, timetable=world.paces.timetable)
     world.live(timedelta(seconds=90))
     assert Task.get(Task.id == "late").settled_at - now < timedelta(seconds=45)
     assert len(world.upstream.looked_up) <= 2
