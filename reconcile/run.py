@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 RUN_FOR_SECONDS = 60.0
 # A task that is due waits for others that become due, so that one call asks about all of them: for so much of
 # the grace. Results to be confirmed do not wait, and take along what is due.
-_COMPANY_GRACES = 1 / 3
+_COMPANY_GRACES = 1 / 6
 NOTE_IDLE_EVERY = timedelta(seconds=15)
 
 

@@ -113,9 +113,14 @@ def _lengths(events: Iterable[Event]) -> Mapping[TaskKind, list[float]]:
     for task in (tasks[task_id] for task_id in ids if task_id in tasks):
         length = _length_of(task)
         if length is not None and timedelta(0) < length < _LONGEST:
-            for kind in TaskKind(task.service, task.type or "", task.mode or "").wider:
+            for kind in kind_of(task).wider:
                 lengths[kind].append(length.total_seconds())
     return lengths
+
+
+def kind_of(task: Task) -> TaskKind:
+    """Return what kind a task is of, as far as that is known."""
+    return TaskKind(task.service, task.type or "", task.mode or "")
 
 
 def _length_of(task: Task) -> timedelta | None:

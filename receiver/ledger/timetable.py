@@ -47,8 +47,13 @@ class Timetable:
 
     def pace_of(self, kind: TaskKind) -> Pace | None:
         """Return the pace of the narrowest kind of which enough is known; None where there is none."""
-        paces = (self.paces.get(one) for one in kind.wider)
-        return next((pace for pace in paces if pace and pace.results >= _ENOUGH_RESULTS), None)
+        known = self.known_kind(kind)
+        return known and self.paces[known]
+
+    def known_kind(self, kind: TaskKind) -> TaskKind | None:
+        """Return the narrowest kind of which enough is known: `kind` or a wider one; None for none."""
+        known = (one for one in kind.wider if one in self.paces)
+        return next((one for one in known if self.paces[one].results >= _ENOUGH_RESULTS), None)
 
 
 def _likely_age(pace: Pace, age: timedelta) -> timedelta:
