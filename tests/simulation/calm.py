@@ -3,7 +3,7 @@
 import sqlite3
 from typing import TYPE_CHECKING
 
-from tests.simulation.schedule import HERE
+from tests.simulation.schedule import HERE, has_nothing_to_learn
 from tests.simulation.works import Work
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ def is_over(world: "World", ledger: sqlite3.Connection) -> bool:
 
 def is_idle(world: "World", ledger: sqlite3.Connection, job: str) -> bool:
     """Tell whether a job of a reconciler would find nothing to do."""
+    if job == "learn":
+        return has_nothing_to_learn(ledger)
     if job == "discovery":
         return _are_all_known(world, ledger)
     due = ledger.execute("SELECT 1 FROM task WHERE next_lookup_at <= ? LIMIT 1", (str(world.clock.now()),))

@@ -15,7 +15,7 @@ from receiver.ledger.refusals import NOT_KEPT, Refused
 from receiver.spool import spool
 from receiver.spool.spool import REPLAY_EVERY_SECONDS, Spool
 from tests.simulation.clock import Process, WorldClock
-from tests.simulation.schedule import record_callback, register
+from tests.simulation.schedule import Door
 
 _TOGETHER_SECONDS = 0.002
 
@@ -54,6 +54,7 @@ class Web(Process):
         self.spool = Spool(spool_dir)
         self._confirm = confirm
         self._replays = False
+        self._door = Door()
         self.spawn(self._begin)
 
     def take(self, callback: store.Callback) -> bool:
@@ -73,7 +74,7 @@ class Web(Process):
     def register(self, registrations: Sequence[Registration]) -> bool:
         """Take registrations; False when the database is out of order."""
         try:
-            register(registrations, self.clock.now())
+            self._door.register(registrations, self.clock.now())
         except DATABASE_ERRORS:
             return False
         return True
@@ -86,11 +87,12 @@ class Web(Process):
             return []
 
     def _begin(self) -> None:
+        self._door.read()
         self.spool.retry_set_aside()
         self._replay_soon()
 
     def _record(self, callback: store.Callback, now: Any, may_shorten: bool = True) -> None:
-        record_callback(callback, now, self._confirm, may_shorten)
+        self._door.record(callback, now, self._confirm, may_shorten)
 
     def _replay_soon(self) -> None:
         if not self._replays:

@@ -1,6 +1,8 @@
 """All that a world knows of the product's schedule: its settings, and how it is handed to the doors and the jobs."""
 
+import contextlib
 import random
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +11,9 @@ from pathlib import Path
 
 from receiver.config import Settings
 from receiver.ledger import store
+from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.evidence import Registration
+from receiver.ledger.paces import Paces
 from receiver.upstream import services
 from receiver.upstream.client import Upstream
 from reconcile.calls import Caller
@@ -67,14 +71,32 @@ class Pace:
         return 2 * self.gives_up_after.total_seconds() + 8 * 3600
 
 
-def register(registrations: Sequence[Registration], now: datetime) -> int:
-    """Take note of submitted tasks, by the one door."""
-    return store.register(registrations, now, grace=GRACE)
+class Door:
+    """The one door of the ledger, as one life of the web process uses it: it has read the paces at its start."""
+
+    def __init__(self) -> None:
+        self._paces = Paces(GRACE)
+
+    def read(self) -> None:
+        """Read what is learned of how long tasks take, as far as the database answers."""
+        with contextlib.suppress(*DATABASE_ERRORS):
+            self._paces.read()
+
+    def register(self, registrations: Sequence[Registration], now: datetime) -> int:
+        """Take note of submitted tasks."""
+        return store.register(registrations, now, timetable=self._paces.timetable)
+
+    def record(self, callback: store.Callback, now: datetime, confirm: bool, may_shorten: bool) -> None:
+        """Record a callback."""
+        timetable = self._paces.timetable
+        store.record(callback, now, timetable=timetable, confirm=confirm, may_shorten=may_shorten)
 
 
-def record_callback(callback: store.Callback, now: datetime, confirm: bool, may_shorten: bool) -> None:
-    """Record a callback, by the one door."""
-    store.record(callback, now, grace=GRACE, confirm=confirm, may_shorten=may_shorten)
+def has_nothing_to_learn(ledger: sqlite3.Connection) -> bool:
+    """Tell whether the job that learns from results would find none."""
+    return not ledger.execute(
+        "SELECT 1 FROM event WHERE id > COALESCE((SELECT MAX(event) FROM reader), 0) LIMIT 1"
+    ).fetchone()
 
 
 def make_jobs(
@@ -91,7 +113,7 @@ def make_jobs(
     limiter = RateLimiter(settings.reconcile_max_rate, clock)
     caller = Caller(upstream, Threads(process, settings.reconcile_concurrency), limiter, clock)
     lister = replace(caller, threads=Threads(process, 1))
-    steady = SteadyClock(clock)
-    reconciler = Reconciler(settings, caller, steady, rng, stop)
-    discoverer = Discoverer(settings, lister, services.DEFAULT, stop)
-    return list_jobs(settings, reconciler, [discoverer], clock, run_in), steady
+    steady, paces = SteadyClock(clock), Paces(settings.reconcile_grace)
+    reconciler = Reconciler(settings, caller, paces, steady, rng, stop)
+    discoverer = Discoverer(settings, lister, paces, services.DEFAULT, stop)
+    return list_jobs(settings, reconciler, [discoverer], paces, clock, run_in), steady

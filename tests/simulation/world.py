@@ -63,7 +63,8 @@ class World:
         self.reconcilers: dict[str, ReconcilerProcess] = {}
         self.lives = 0
         self.is_over = False
-        self.calm: sqlite3.Connection | None = None  # what looks into the ledger in the calm
+        self.is_calm = False
+        self.beside = self._connect()  # looks into the ledger beside the product
         self.died_at = float("-inf")  # when a reconciler last died
         self.lost_leases: list[str] = []
         self.application = Application(
@@ -77,11 +78,9 @@ class World:
         self.clock.run(self.faults.calm_at)
         self.trace.note("the calm begins")
         limit = self.faults.calm_at + self.pace.calm_at_most
-        with closing(self.connect()) as ledger:
-            self.calm = ledger
-            while self.clock.passed < limit and not is_over(self, ledger):
-                self.clock.run(_LOOK_EVERY_SECONDS)
-            self.calm = None
+        self.is_calm = True
+        while self.clock.passed < limit and not is_over(self, self.beside):
+            self.clock.run(_LOOK_EVERY_SECONDS)
         self.is_over = True
         self._end_reconcilers()
         self.clock.run(60)
@@ -94,8 +93,7 @@ class World:
             if process:
                 process.bury()
 
-    def connect(self) -> sqlite3.Connection:
-        """Open the ledger beside the product."""
+    def _connect(self) -> sqlite3.Connection:
         ledger = sqlite3.connect(self.directory / "backstop.db", isolation_level=None)
         ledger.row_factory = sqlite3.Row
         return ledger
@@ -141,10 +139,10 @@ class World:
             self.clock.plan(span.end, lambda: self._set_clock(timedelta(0)))
 
     def _is_idle(self, job: str) -> bool:
-        """Tell whether a job can be left out: a random quarter of those that find nothing to do is run."""
-        if self.calm is None or self.rng.random() < 0.25:
+        """Tell whether a job would find nothing to do, and can be left out: in the calm, or if it comes often."""
+        if (not self.is_calm and job != "learn") or self.rng.random() < 0.1:
             return False
-        return is_idle(self, self.calm, job)
+        return is_idle(self, self.beside, job)
 
     def _end_web(self) -> None:
         if self.web:
@@ -204,8 +202,7 @@ class World:
             return
         self.trace.note(f"{process.name} has stopped")
         if checks.must_have_released(self):
-            with closing(self.connect()) as ledger:
-                self.lost_leases += checks.leased(ledger, self.clock.now())
+            self.lost_leases += checks.leased(self.beside, self.clock.now())
         process.die()
 
     def _outage(self, what: str) -> str | None:
@@ -223,7 +220,7 @@ def run(seed: int, without: Collection[str] = ()) -> Outcome:
     """Make the world of a seed, let it live, and check it."""
     with ledger_of_a_world() as directory:
         world = World(seed, directory, without)
-        with seams(world.deaths, world.faults, world.clock):
+        with closing(world.beside), seams(world.deaths, world.faults, world.clock):
             failures = _live(world)
     first = failures[0].task_id if failures else None
     return Outcome(
@@ -245,8 +242,7 @@ def _live(world: World) -> list[checks.Failure]:
         return [checks.Failure("an unexpected error", None, checks.told(problem))]
     finally:
         world.end()
-    with closing(world.connect()) as ledger:
-        return checks.failures(world, ledger)
+    return checks.failures(world, world.beside)
 
 
 def _require_no_connection() -> None:
