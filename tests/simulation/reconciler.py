@@ -52,7 +52,7 @@ class ReconcilerProcess(Process):
             self._pacemaker.look()
 
     def _begin(self) -> None:
-        with contextlib.suppress(DATABASE_ERRORS):
+        with contextlib.suppress(*DATABASE_ERRORS):
             pauses.probe_at_once(self.clock.now())
         for name, job in self._jobs.items():
             self._run_in(name, job.first_in)

@@ -77,9 +77,9 @@ class People:
             web.spawn(partial(work, some))
 
     def _ask(self, ids: list[str]) -> None:
-        with contextlib.suppress(DATABASE_ERRORS):
+        with contextlib.suppress(*DATABASE_ERRORS):
             store.ask_now(ids[0], self._clock.now())
 
     def _acknowledge(self, ids: list[str]) -> None:
-        with contextlib.suppress(DATABASE_ERRORS):
+        with contextlib.suppress(*DATABASE_ERRORS):
             store.acknowledge(ids, self._clock.now())

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from tests.simulation import planted
-from tests.simulation.checks import Failure
 from tests.simulation.deaths import shape
+from tests.simulation.failure import Failure
 from tests.simulation.faults import KINDS, Faults
 from tests.simulation.shrinking import shrink
 from tests.simulation.world import Outcome, run

@@ -15,6 +15,7 @@ from tests.simulation.application import Application
 from tests.simulation.calm import is_idle, is_over
 from tests.simulation.clock import Process, WorldClock, process_now
 from tests.simulation.deaths import Deaths
+from tests.simulation.failure import Failure, digest, unexpected
 from tests.simulation.faults import Faults, Span
 from tests.simulation.receiver import Web
 from tests.simulation.reconciler import ReconcilerProcess
@@ -36,7 +37,7 @@ class Outcome:
     seed: int
     kinds: frozenset[str]
     passed: float = 0.0
-    failures: list[checks.Failure] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
     points: Counter[str] = field(default_factory=Counter)
     met: Counter[str] = field(default_factory=Counter)
@@ -140,8 +141,10 @@ class World:
 
     def _is_idle(self, job: str) -> bool:
         """Tell whether a job would find nothing to do, and can be left out: in the calm, or if it comes often."""
-        if (not self.is_calm and job != "learn") or self.rng.random() < 0.1:
+        if not self.is_calm and job != "learn":
             return False
+        if self.rng.random() < (0.02 if job == "learn" else 0.1):
+            return False  # it may well find nothing
         return is_idle(self, self.beside, job)
 
     def _end_web(self) -> None:
@@ -231,15 +234,15 @@ def run(seed: int, without: Collection[str] = ()) -> Outcome:
         trace=world.trace.about(first) if failures else [],
         points=world.deaths.points,
         met=world.deaths.met,
-        digest=checks.digest(world.trace.notes),
+        digest=digest(world.trace.notes),
     )
 
 
-def _live(world: World) -> list[checks.Failure]:
+def _live(world: World) -> list[Failure]:
     try:
         world.live()
     except Exception as problem:  # noqa: BLE001 - of the product, or a wrong world: its seed is told either way
-        return [checks.Failure("an unexpected error", None, checks.told(problem))]
+        return [unexpected(problem)]
     finally:
         world.end()
     return checks.failures(world, world.beside)

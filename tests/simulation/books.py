@@ -1,0 +1,83 @@
+"""Checks the ledger's books: nothing acknowledged is missing, and events and totals are those of the changes."""
+
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.failure import FINAL, Failure
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+def broken(ledger: sqlite3.Connection) -> list[Failure]:
+    return [
+        Failure(row["what"], row["id"], f"at {row['at']:.3f} s")
+        for row in ledger.execute("SELECT * FROM broken")
+    ]
+
+
+def missing(world: "World", tasks: dict[str, sqlite3.Row], ledger: sqlite3.Connection) -> list[Failure]:
+    kept = defaultdict(list)
+    for row in ledger.execute("SELECT uid, body, problem FROM delivery"):
+        kept[row["uid"]].append(row)
+    wrong = []
+    for uid, (task_id, body) in world.application.acknowledged.items():
+        rows = kept[uid]
+        if len(rows) != 1 or not (
+            rows[0]["body"] == body or (body.startswith(rows[0]["body"]) and rows[0]["problem"])
+        ):
+            wrong.append(
+                Failure("an acknowledged callback is missing", task_id, f"{uid} is kept {len(rows)} times")
+            )
+    for task_id in world.application.registered:
+        if task_id not in tasks or tasks[task_id]["registered_at"] is None:
+            wrong.append(Failure("an acknowledged registration is missing", task_id, ""))
+    return wrong
+
+
+def events(world: "World", ledger: sqlite3.Connection, changes: list[sqlite3.Row]) -> list[Failure]:
+    expected: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for row in changes:
+        if row["new_status"] != row["old_status"] and row["new_status"] != "pending":
+            expected[row["id"]].append((f"task.{row['new_status']}", row["new_status"]))
+        if _is_disputed(row, "new") and not _is_disputed(row, "old"):
+            expected[row["id"]].append(("task.disputed", row["new_status"]))
+    rows = ledger.execute("SELECT * FROM event ORDER BY id").fetchall()
+    written: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    wrong = []
+    for row in rows:
+        written[row["task_id"]].append((row["type"], row["status"]))
+        if row["sequence"] != len(written[row["task_id"]]):
+            wrong.append(Failure("an event's sequence has a gap", row["task_id"], str(row["sequence"])))
+    for task_id in sorted({*expected, *written}):
+        if expected[task_id] != written[task_id]:
+            told = f"told {written[task_id]}, but it changed {expected[task_id]}"
+            wrong.append(Failure("events differ from the changes", task_id, told))
+    if [event.id for event in world.application.events] != [row["id"] for row in rows]:
+        wrong.append(
+            Failure("a reader missed events", None, f"{len(world.application.events)} of {len(rows)}")
+        )
+    return wrong
+
+
+def _is_disputed(row: sqlite3.Row, when: str) -> bool:
+    callback, lookup = row[f"{when}_callback_status"], row[f"{when}_lookup_status"]
+    doubted = row[f"{when}_doubted_at"] is not None and lookup not in FINAL
+    return doubted or {callback, lookup} == set(FINAL)
+
+
+def tally(ledger: sqlite3.Connection, tasks: Iterable[sqlite3.Row]) -> list[Failure]:
+    names = ("service", "status", "settled_by", "missed", "disputed")
+    counted: Counter[tuple[Any, ...]] = Counter()
+    for task in tasks:
+        missed = task["settled_by"] == "lookup" and task["callback_status"] not in FINAL
+        doubted = task["doubted_at"] is not None and task["lookup_status"] not in FINAL
+        disputed = doubted or {task["callback_status"], task["lookup_status"]} == set(FINAL)
+        counted[task["service"], task["status"], task["settled_by"] or "", int(missed), int(disputed)] += 1
+    kept = f"SELECT {', '.join(names)}, SUM(tasks) FROM tally GROUP BY 1, 2, 3, 4, 5"
+    tallied = {tuple(row)[:5]: row[5] for row in ledger.execute(kept) if row[5]}
+    if tallied == dict(counted):
+        return []
+    return [Failure("the tally differs from a recount", None, f"{tallied} is not {dict(counted)}")]
