@@ -12,8 +12,8 @@ from functools import partial
 
 from tests.simulation import planted
 from tests.simulation.faults import KINDS
+from tests.simulation.living import Outcome, run
 from tests.simulation.shrinking import shrink
-from tests.simulation.world import Outcome, run
 
 _TOLD_EVERY_SECONDS = 10.0
 

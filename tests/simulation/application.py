@@ -91,8 +91,13 @@ class Application:
         """Go on reading the outbox where it was left."""
 
         def ask(web: Web) -> None:
-            while found := web.events_after(self.events[-1].id if self.events else 0):
-                self.events += found
+            while True:
+                read = len(self.events)
+                found = web.events_after(self.events[-1].id if self.events else 0)
+                if len(self.events) == read:  # or a reader that was quicker has gone on meanwhile
+                    if not found:
+                        return
+                    self.events += found
 
         if web := self._web():
             web.spawn(partial(ask, web))
@@ -102,33 +107,30 @@ class Application:
             self.register(task_id, tries)
 
     def _new_work(self) -> Work:
-        self._number += 1
         happens, clock, rng = partial(self._faults.happens, clock=self._clock), self._clock, self._rng
         lasts = 5 * 1000 ** rng.random()
-        options = Options(
-            seed=self._seed,
-            work=(lasts, lasts),
-            lost=float(happens("lost")),
-            duplicated=float(happens("doubled")),
-            disordered=float(happens("disordered")),
-            failing=float(happens("failing")),
-            progress=float(happens("progress")),
-        )
-        task_type = rng.choice(TYPES)
-        plan = draw_plan(options, self._number, task_type)
-        is_mute, is_endless = happens("mute"), happens("endless")
+        task_type, plan = self._draw(lasts)
         url = "https://other.example.com/callbacks/x" if happens("of_others") else f"{HERE}/callbacks/{TOKEN}"
-        work = Work(
-            plan, task_type, url, round(self._account.unix_now(), 3), clock.passed, trace_id=plan.trace_id
-        )
-        if not is_endless:
+        created_at = round(self._account.unix_now(), 3)
+        work = Work(plan, task_type, url, created_at, clock.passed, trace_id=plan.trace_id)
+        is_mute = happens("mute") and task_type != "describe"
+        if not happens("endless"):
             work.ends = clock.passed + lasts
             work.shows_at = work.ends + (rng.uniform(1, 900) if happens("reveals_late") else 0)
-        work.is_mute = is_mute and not is_endless and task_type != "describe"
+            work.is_mute = is_mute
         if happens("poison"):
             self._account.bad_ids.add(work.id)
             work.is_poison = True
         return work
+
+    def _draw(self, lasts: float) -> tuple[str, Plan]:
+        self._number += 1
+        shares = {"lost": "lost", "duplicated": "doubled"}
+        shares |= {kind: kind for kind in ("disordered", "failing", "progress")}
+        drawn: dict[str, Any] = {share: float(self._faults.happens(kind, self._clock)) for share, kind in shares.items()}
+        options = Options(seed=self._seed, work=(lasts, lasts), **drawn)
+        task_type = self._rng.choice(TYPES)
+        return task_type, draw_plan(options, self._number, task_type)
 
     def _plan_step(self, work: Work, step: Step) -> None:
         silent = work.plan.lost or work.is_mute or not work.callback_url.startswith(HERE)

@@ -17,7 +17,7 @@ from reconcile import asking, rate_limit
 from tests.simulation import receiver, watched
 from tests.simulation.clock import process_now
 from tests.simulation.failure import UNEXPECTED
-from tests.simulation.world import Outcome, run
+from tests.simulation.living import Outcome, run
 
 Bug = Callable[[], AbstractContextManager[Any]]
 _EVENT = "task_id, sequence, type, status, settled_by, confirmed, happened_at"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 
 from tests.simulation.faults import KINDS
-from tests.simulation.world import Outcome, run
+from tests.simulation.living import Outcome, run
 
 
 def shrink(

@@ -9,8 +9,8 @@ from tests.simulation import planted
 from tests.simulation.deaths import shape
 from tests.simulation.failure import Failure
 from tests.simulation.faults import KINDS, Faults
+from tests.simulation.living import Outcome, run
 from tests.simulation.shrinking import shrink
-from tests.simulation.world import Outcome, run
 from tests.sources import ROOT
 
 WORLDS, AT_ONCE = 60, 5
@@ -25,7 +25,7 @@ def test_in_the_calm_every_world_is_as_upstream_says(first):
 
 
 def test_a_seed_makes_the_same_world_in_another_process():
-    code = "import logging; logging.disable(); from tests.simulation.world import run; print(run(9).digest)"
+    code = "import logging; logging.disable(); from tests.simulation.living import run; print(run(9).digest)"
     again = [
         subprocess.run(
             [sys.executable, "-c", code],

@@ -1,10 +1,7 @@
-"""One world, from its seed: its faults until the calm, the calm, and what is found then."""
+"""One world, from its seed: who lives in it, what happens when, its faults until the calm, and the calm."""
 
 import sqlite3
-from collections import Counter
 from collections.abc import Collection
-from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,33 +12,17 @@ from tests.simulation.application import Application
 from tests.simulation.calm import is_idle, is_over
 from tests.simulation.clock import Process, WorldClock, process_now
 from tests.simulation.deaths import Deaths
-from tests.simulation.failure import Failure, digest, unexpected
 from tests.simulation.faults import Faults, Span
 from tests.simulation.receiver import Web
 from tests.simulation.reconciler import ReconcilerProcess
 from tests.simulation.schedule import Pace
-from tests.simulation.seams import seams
 from tests.simulation.strangers import People, Strangers
 from tests.simulation.trace import Trace
 from tests.simulation.upstream import Account
-from tests.simulation.watched import bind, ledger_of_a_world
+from tests.simulation.watched import bind
 
 NOON = datetime(2026, 1, 31, 12)
 _LOOK_EVERY_SECONDS = 600.0
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of a world. `failures` is empty if all was well; `passed` are its seconds."""
-
-    seed: int
-    kinds: frozenset[str]
-    passed: float = 0.0
-    failures: list[Failure] = field(default_factory=list)
-    trace: list[str] = field(default_factory=list)
-    points: Counter[str] = field(default_factory=Counter)
-    met: Counter[str] = field(default_factory=Counter)
-    digest: int = 0
 
 
 class World:
@@ -217,35 +198,6 @@ class World:
         if span.draw < 0.7:
             return "database or disk is full" if what[:6] in _WRITES else None
         return "disk I/O error" if what == "COMMIT" else None
-
-
-def run(seed: int, without: Collection[str] = ()) -> Outcome:
-    """Make the world of a seed, let it live, and check it."""
-    with ledger_of_a_world() as directory:
-        world = World(seed, directory, without)
-        with closing(world.beside), seams(world.deaths, world.faults, world.clock):
-            failures = _live(world)
-    first = failures[0].task_id if failures else None
-    return Outcome(
-        seed=seed,
-        kinds=frozenset(world.faults.kinds),
-        passed=world.clock.passed,
-        failures=failures,
-        trace=world.trace.about(first) if failures else [],
-        points=world.deaths.points,
-        met=world.deaths.met,
-        digest=digest(world.trace.notes),
-    )
-
-
-def _live(world: World) -> list[Failure]:
-    try:
-        world.live()
-    except Exception as problem:  # noqa: BLE001 - of the product, or a wrong world: its seed is told either way
-        return [unexpected(problem)]
-    finally:
-        world.end()
-    return checks.failures(world, world.beside)
 
 
 def _require_no_connection() -> None:
