@@ -36,6 +36,7 @@ class Application:
         self.acknowledged: dict[str, tuple[str, bytes]] = {}
         self.registered: set[str] = set()
         self.events: list[Any] = []
+        self.on_their_way = 0  # callbacks that upstream has yet to send
         self._seed = seed
         self._clock, self._faults, self._account, self._trace = clock, faults, account, trace
         self._web = web
@@ -127,7 +128,9 @@ class Application:
         self._number += 1
         shares = {"lost": "lost", "duplicated": "doubled"}
         shares |= {kind: kind for kind in ("disordered", "failing", "progress")}
-        drawn: dict[str, Any] = {share: float(self._faults.happens(kind, self._clock)) for share, kind in shares.items()}
+        drawn: dict[str, Any] = {
+            share: float(self._faults.happens(kind, self._clock)) for share, kind in shares.items()
+        }
         options = Options(seed=self._seed, work=(lasts, lasts), **drawn)
         task_type = self._rng.choice(TYPES)
         return task_type, draw_plan(options, self._number, task_type)
@@ -140,8 +143,12 @@ class Application:
         is_progress = step.kind == "progress"
         body = work.progress_body(step.progress) if is_progress else work.final_body()
         why = f"{step.kind}, {step.progress} %" if is_progress else step.kind
-        post = partial(self.post, json.dumps(body).encode(), work.id, why)
-        self._clock.plan(step.after + late, post)
+        self.on_their_way += 1
+        self._clock.plan(step.after + late, partial(self._deliver, json.dumps(body).encode(), work.id, why))
+
+    def _deliver(self, body: bytes, task_id: str, why: str) -> None:
+        self.on_their_way -= 1
+        self.post(body, task_id, why)
 
 
 def plan_of_nobody(seed: int, number: int) -> Plan:

@@ -15,7 +15,8 @@ _LEFT = f"SELECT 1 FROM task WHERE {_KNOWN} AND (next_lookup_at IS NOT NULL OR s
 
 def is_over(world: "World", ledger: sqlite3.Connection) -> bool:
     """Tell whether nothing is left to do, except about doubtful tasks."""
-    if ledger.execute(_LEFT).fetchone() or any((world.directory / "spool").glob("[dr]e*")):
+    waits = world.application.on_their_way or any((world.directory / "spool").glob("[dr]e*"))
+    if waits or ledger.execute(_LEFT).fetchone():
         return False
     return _are_all_known(world, ledger)
 
