@@ -41,7 +41,7 @@ def run(seed: int, without: Collection[str] = ()) -> Outcome:
         trace=world.trace.about(first) if failures else [],
         points=world.deaths.points,
         met=world.deaths.met,
-        digest=digest(world.trace.notes),
+        digest=digest([*world.trace.notes, *world.account.calls]),
     )
 
 
