@@ -12,6 +12,7 @@ from typing import Any
 from peewee import Case, Select, fn
 
 from receiver.clock import SKEW
+from receiver.ledger import pauses
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.models import DISPUTED, DOUBTFUL, KNOWN, OPEN, SETTLED, ReconcileRun, Task, database
 from receiver.upstream.results import EXPIRED, PENDING
@@ -49,6 +50,7 @@ def mend_after_future(now: datetime) -> int:
     That reconciler may have given tasks up too early, and its schedule is too late. Its runs get the present
     time as their start, so that this repair is not repeated until the wrong time has come.
     """
+    pauses.end_early(now)
     with database.connection_context():
         newest: datetime | None = ReconcileRun.select(fn.MAX(ReconcileRun.started_at)).scalar()
     if newest is None or newest <= now + SKEW:

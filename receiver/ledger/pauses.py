@@ -9,6 +9,8 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
+from peewee import Case
+
 from receiver.clock import SKEW
 from receiver.ledger.engine.db import writing
 from receiver.ledger.models import Pause, database
@@ -108,6 +110,16 @@ def resume(now: datetime) -> bool:
     """End the account's pause, since upstream answers again. Returns False when there was none."""
     with writing():
         return bool(Pause.update(ended_at=now).where(Pause.ended_at.is_null()).execute())
+
+
+def end_early(now: datetime) -> int:
+    """End the pauses now whose end a clock that was ahead has set. Return how many.
+
+    They are over, but until that end they would stop the give-up clocks of all tasks.
+    """
+    latest = Case(None, [(Pause.account, now + SKEW)], now + LONGEST_THROTTLE + SKEW)
+    with writing():
+        return int(Pause.update(ended_at=now).where(Pause.ended_at > latest).execute())
 
 
 def pauses_since(moment: datetime) -> list[Paused]:

@@ -168,6 +168,15 @@ class TestPause:
         assert pauses.current_pause(now + timedelta(minutes=1)) is None
         assert len(pauses.pauses_since(now)) == 1
 
+    def test_an_account_that_was_resumed_ahead_of_time_stops_no_give_up_clock_until_then(self, ledger):
+        now = utcnow()
+        pauses.pause_account("used_up", now - HOUR)
+        pauses.resume(now + 8 * HOUR)
+        pauses.throttle("429", HOUR, now)
+        mending.mend_after_future(now + HOUR / 60)
+        ends = sorted(paused.ended_at for paused in pauses.pauses_since(now - DAY))
+        assert ends == [now + HOUR / 60, now + HOUR]
+
     def test_a_probe_that_is_too_far_ahead_is_due(self, ledger):
         now = utcnow()
         pauses.pause_account("used_up", now + 8 * HOUR)
