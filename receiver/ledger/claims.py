@@ -15,6 +15,7 @@ from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.mending import unleased
 from receiver.ledger.models import DOUBTFUL, KNOWN, OPEN, SETTLED, Pause, Task, database
 from receiver.ledger.pauses import in_force
+from receiver.upstream.services import SERVICES
 
 _NEVER = datetime(9999, 12, 31)
 # What waits for an answer, by the index that holds it.
@@ -111,8 +112,9 @@ def locked(tasks: Any) -> Any:
 def _claim_some(
     now: datetime, lease: timedelta, limit: int, service: str | None, *conditions: Any
 ) -> list[Task]:
-    # A task may be due while somebody asks about it: a callback came, or a person wants to know now.
-    is_due = (unleased(now, lease), *conditions)
+    # A task may be due while somebody asks about it: a callback came, or a person wants to know now. A newer
+    # version may have left tasks of a service that this one does not know: ask about the others.
+    is_due = (unleased(now, lease), Task.service.in_(tuple(SERVICES)), *conditions)
     first = Task.select(Task.service).where(*is_due).order_by(Task.next_lookup_at).limit(1)
     due = (
         Task.select(Task.id)

@@ -64,6 +64,11 @@ class TestClaim:
         assert (first.service, first.ids) == (other_service, ["theirs"])
         assert sorted(second.ids) == ["ours", "to-be-confirmed"]
 
+    def test_a_task_of_a_service_that_only_a_newer_version_knows_is_in_nobodys_way(self):
+        register("unknown", now=NOW - MINUTE, grace=timedelta(0), service="of-a-newer-version")
+        register("ours", now=NOW, grace=timedelta(0))
+        assert (claim(NOW).ids, claim(NOW).ids) == (["ours"], [])
+
     def test_concurrent_claims_share_the_tasks_without_overlap(self):
         register(*(f"task-{n:03}" for n in range(200)), now=NOW, grace=timedelta(0))
         claims: list[store.Claim] = []
