@@ -109,21 +109,24 @@ def locked(tasks: Any) -> Any:
     return tasks.order_by(Task.id.collate('"C"')).for_update() if on_postgresql() else tasks
 
 
+def _unlocked(tasks: Any) -> Any:
+    """Return the query so that it leaves out what another transaction has locked: a claim never waits."""
+    return tasks.for_update("FOR UPDATE SKIP LOCKED") if on_postgresql() else tasks
+
+
 def _claim_some(
     now: datetime, lease: timedelta, limit: int, service: str | None, *conditions: Any
 ) -> list[Task]:
     # A task may be due while somebody asks about it: a callback came, or a person wants to know now. A newer
     # version may have left tasks of a service that this one does not know: ask about the others.
     is_due = (unleased(now, lease), Task.service.in_(tuple(SERVICES)), *conditions)
-    first = Task.select(Task.service).where(*is_due).order_by(Task.next_lookup_at).limit(1)
-    due = (
+    first = _unlocked(Task.select(Task.service).where(*is_due).order_by(Task.next_lookup_at).limit(1))
+    due = _unlocked(
         Task.select(Task.id)
         .where(*is_due, Task.service == (service or first))
         .order_by(Task.next_lookup_at)
         .limit(limit)
     )
-    if on_postgresql():
-        due = due.for_update("FOR UPDATE SKIP LOCKED")  # type: ignore[arg-type]  # the stubs know bool only
     return list(
         Task.update(next_lookup_at=now + lease, leased_until=now + lease)
         .where(Task.id.in_(due))
