@@ -10,7 +10,8 @@ import pytest
 
 from tests.processes import REPOSITORY, wait_until
 
-_ENDS, _STAYS = "exit 3", "trap 'echo told to end; exit 0' TERM; while :; do sleep 0.05; done"
+_STAYS = "trap 'echo told to end; exit 0' TERM; touch ready; while :; do sleep 0.05; done"
+_ENDS = "while [ ! -e ready ]; do sleep 0.05; done; exit 3"
 Start = Callable[..., subprocess.Popen[str]]
 
 

@@ -22,6 +22,13 @@ from receiver.upstream.services import SERVICES
 _NEVER = datetime(9999, 12, 31)
 # What waits for an answer, by the index that holds it.
 _OVERDUE, _UNCONFIRMED, _DOUBTFUL = (OPEN, KNOWN), (SETTLED, KNOWN), (DOUBTFUL,)
+# What the rest of a look-up needs to know of its tasks.
+_CLAIMED = (
+    *(Task.id, Task.service, Task.type, Task.mode, Task.created_at),
+    *(Task.submitted_at, Task.attempts, Task.late_answers, Task.registered_at, Task.refused_at),
+    *(Task.silent_since, Task.leased_until, Task.settled_at, Task.callback_status, Task.callback_progress),
+    *(Task.lookup_progress, Task.lookup_status, Task.lookup_count, Task.last_lookup_error),
+)
 _SOON = timedelta(minutes=5)  # a task that is due later has hardly finished yet
 
 
@@ -161,26 +168,6 @@ def _claim_some(
     return list(
         Task.update(next_lookup_at=now + lease, leased_until=now + lease)
         .where(Task.id.in_(due))
-        .returning(
-            Task.id,
-            Task.service,
-            Task.type,
-            Task.mode,
-            Task.created_at,
-            Task.submitted_at,
-            Task.attempts,
-            Task.late_answers,
-            Task.registered_at,
-            Task.refused_at,
-            Task.silent_since,
-            Task.leased_until,
-            Task.settled_at,
-            Task.callback_status,
-            Task.callback_progress,
-            Task.lookup_progress,
-            Task.lookup_status,
-            Task.lookup_count,
-            Task.last_lookup_error,
-        )
+        .returning(*_CLAIMED)
         .execute()
     )

@@ -13,11 +13,11 @@ from typing import Any
 
 from peewee import SQL, chunked
 
-from receiver.ledger import evidence, giving_up
+from receiver.ledger import evidence, giving_up, registration
 from receiver.ledger.claims import Claim, claim, is_anything_due, locked, release
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.engine.statements import Statement
-from receiver.ledger.evidence import Answer, Discovered, Registration
+from receiver.ledger.evidence import Answer, Discovered
 from receiver.ledger.kinds import IN_HAND, LOOKUP, REGISTRATION, InHandRow, LookupRow, RegistrationRow
 from receiver.ledger.merge import insert_new, merge
 from receiver.ledger.models import (
@@ -29,6 +29,7 @@ from receiver.ledger.models import (
 from receiver.ledger.patience import Patience
 from receiver.ledger.pauses import pauses_since
 from receiver.ledger.record import Callback, Recorded, record
+from receiver.ledger.registration import Registration
 from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import FINAL
 
@@ -66,7 +67,7 @@ def register(registrations: Sequence[Registration], now: datetime, *, timetable:
     """
     created = 0
     with writing():
-        for rows in chunked(evidence.of_registrations(registrations, now, timetable), _ROWS_AT_ONCE):
+        for rows in chunked(registration.of_registrations(registrations, now, timetable), _ROWS_AT_ONCE):
             created += _merge_registrations(rows)
     return created
 
