@@ -6,7 +6,6 @@ import pytest
 
 from receiver.clock import utcnow
 from receiver.ledger import store
-from receiver.ledger.engine.db import on_postgresql
 from receiver.ledger.evidence import ABSENT, Answer
 from receiver.ledger.models import Task
 from receiver.ledger.reading import queries
@@ -119,9 +118,8 @@ class TestClaim:
         release_all()
         assert sorted(claim(NOW + SECOND).ids) == ["asked", "due"]
 
+    @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
     def test_while_another_claims_all_of_one_service_there_is_work_in_the_next(self, ledger, other_service):
-        if not on_postgresql():
-            pytest.skip("SQLite has one writer at a time")
         register("theirs", now=NOW - MINUTE, grace=timedelta(0), service=other_service)
         register("ours", now=NOW, grace=timedelta(0))
         with psycopg.connect(ledger) as another:
