@@ -17,8 +17,8 @@ demo: $(VENV)/installed ## see callbacks arrive, get lost and be recovered, agai
 .PHONY: run
 run: .env migrate ## run the receiver and the reconciler on this machine, with the settings in .env
 	@$(BIN)/flask --app wsgi next-steps
-	@$(BIN)/python -m reconcile & reconciler=$$!; $(BIN)/python -m receiver.web & web=$$!; \
-		trap 'stopped=yes' INT TERM HUP; runs() { kill -0 $$1 2>/dev/null; }; \
+	@stopped=; trap 'stopped=yes' INT TERM HUP; runs() { kill -0 $$1 2>/dev/null; }; \
+		$(BIN)/python -m reconcile & reconciler=$$!; $(BIN)/python -m receiver.web & web=$$!; \
 		while [ -z "$$stopped" ] && runs $$web && runs $$reconciler; do sleep 1; done; \
 		[ -n "$$stopped" ] || runs $$web || echo "The receiver has ended, so the reconciler is stopped too." >&2; \
 		[ -n "$$stopped" ] || runs $$reconciler || echo "The reconciler has ended, so the receiver is stopped too." >&2; \

@@ -20,8 +20,9 @@ from receiver.clock import utcnow
 from receiver.ledger import store
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
-from receiver.ledger.evidence import Discovered, Registration
+from receiver.ledger.evidence import Discovered
 from receiver.ledger.models import Delivery, Lookup, Task, database
+from receiver.ledger.registration import Registration
 from receiver.ledger.timetable import Timetable
 from receiver.upstream import services
 from receiver.upstream.results import read_item

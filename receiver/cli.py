@@ -45,7 +45,7 @@ def _next_steps() -> None:
     if settings.api_token is None:
         click.echo(
             "Still missing in .env: ACEDATACLOUD_API_TOKEN, from https://platform.acedata.cloud."
-            " Until you set it, Backstop stores callbacks but cannot recover lost ones."
+            " The reconciler cannot start without it, and `make run` then stops the receiver too."
         )
     if settings.public_url is None:
         click.echo(

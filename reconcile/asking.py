@@ -22,26 +22,27 @@ from reconcile.turns import Turns
 log = logging.getLogger(__name__)
 
 STOP_WITHIN = timedelta(seconds=10)
-# After an error of which nobody knows whether it passes.
+# After an error with an unknown code. It may pass or not.
 PAUSE_AFTER_UNKNOWN = timedelta(minutes=1)
-# A smaller call may get through where one of these errors met it.
+# After one of these errors a smaller call may get through.
 _HALVED = (ErrorScope.ID, ErrorScope.SIZE)
 
 
 class Asking:
-    """What one run asks, and what came of it. Only the run's thread touches it, and the ledger.
+    """What one run asks, and what came of it. Only the run's thread uses this object, and the ledger.
 
     A run goes through these states:
     - *Asking*: it claims what is due, and asks about it. It ends when nothing is due or in flight.
-    - *Probing*: the account is paused, and it claims one task. An answer that shows that upstream accepts
-      the token ends the pause, and the run is asking. Without such an answer it claims nothing more.
-    - *Suspecting*: a call met an error that nobody knows. It makes one call at a time. An answer shows that
-      single ids are bad, and the run is asking; errors alone show that upstream refuses all, and it halts.
-    - *Over*: its time is up. It asks nothing more, not even halves of batches that it holds.
+    - *Probing*: the account is paused, and the run claims one task. If the answer shows that upstream accepts
+      the token, the pause ends and the run is asking. Otherwise it claims nothing more.
+    - *Suspecting*: a call met an error with an unknown code. The run makes one call at a time. If one is
+      answered, only single ids are bad, and the run is asking. If all fail, upstream refuses everything, and
+      the run is halted.
+    - *Over*: its time is up. It asks nothing more, not even about halves of batches that it holds.
     - *Halted*: upstream wants no more calls.
     - *Stopped*: the process ends.
-    From the last three it leaves by `finish`, which awaits the calls in flight and releases everything that
-    has no answer. So no task stays claimed, except after a crash: then its lease lapses.
+    In the last three the run ends with `finish`. That awaits the calls in flight and releases all tasks that
+    have no answer. So no task stays claimed, except after a crash: then its lease lapses.
     """
 
     def __init__(
@@ -78,16 +79,16 @@ class Asking:
         return self._clock.monotonic() > self.ends_at
 
     def has_room(self, concurrency: int) -> bool:
-        """Tell whether another call may be made: one more than there are threads waits for one of them.
+        """Tell whether another call may be made. One more than there are threads waits for the next free one.
 
-        While a code that nobody knows is found out, calls are made one by one.
+        While the run is suspecting, calls are made one by one.
         """
         if self._suspicion.is_open and self.in_flight:
             return False
         return len(self.in_flight) <= concurrency and len(self.answered) <= concurrency
 
     def probe(self, claimed: store.Claim) -> None:
-        """Ask about these first; their answer tells whether there are more to ask about."""
+        """Ask about these first. Their answer decides whether the run asks about more."""
         self._turns.exhausted = self._probing = True
         if claimed.tasks:
             self.counts.due += len(claimed.tasks)
@@ -107,7 +108,7 @@ class Asking:
         return count
 
     def collect(self) -> None:
-        """Take the answers that have come; errors at once, since upstream may want no more calls."""
+        """Take the answers that have come. Apply errors at once, since upstream may want no more calls."""
         for call in [call for call in self.in_flight if call.done()]:
             claimed, asked = self.in_flight.pop(call), call.result()
             if asked.error:
@@ -117,7 +118,7 @@ class Asking:
                 self.answered.append((claimed, asked))
 
     def note_progress(self) -> None:
-        """Write down what was counted, once a call at most, while there is more to do."""
+        """Write the counts to the run's row, at most once for each call, while there is more to do."""
         if self.counts.calls != self._noted_calls and self.goes_on:
             self._noted_calls = self.counts.calls
             runs.note_progress(self._id, self._clock.now(), asdict(self.counts))
@@ -153,7 +154,8 @@ class Asking:
         self.counts.calls += asked.calls
         is_about_all = error is not None and self._suspicion.is_about_all(claimed, error)
         if error and error.scope in _HALVED and len(claimed.tasks) > 1 and not is_about_all:
-            # Until the id that spoils it, or whose task is too large, stands alone. It is then the error.
+            # Halve until the id that spoils the call, or whose task is too large, is alone in its call. Then
+            # the error is about that id.
             self._turns.put(*claimed.halves())
             return
         if error:

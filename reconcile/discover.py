@@ -25,17 +25,18 @@ log = logging.getLogger(__name__)
 
 PAGE_SIZE = 50
 PAGES_PER_RUN = 20
-# From run to run: tasks that were deleted meanwhile have moved the others up. Fewer than there are pages, or
-# a discovery would not get on where upstream gives one task a page.
+# A run begins so many tasks before the place where the last one ended: tasks that upstream deleted meanwhile
+# have moved the others up. Less than PAGES_PER_RUN: otherwise a discovery would make no progress if upstream
+# gives one task a page.
 _STEP_BACK = 10
 _SECOND = timedelta(seconds=1)
-# Upstream's clock and ours may differ; by more than this a task's time is wrong.
+# Upstream's clock may be ahead of ours by less than this. A time further ahead is wrong.
 _CREDIBLE = timedelta(days=1)
 
 
 @dataclass(slots=True)
 class Found:
-    """What a discovery counted: tasks, except `pages`. `reached` is when the oldest was submitted."""
+    """Counts of a discovery; all except `pages` are of tasks. `reached` is when the oldest was submitted."""
 
     seen: int = 0
     ours: int = 0
@@ -48,7 +49,7 @@ class Found:
 
     @property
     def has_more(self) -> bool:
-        """Whether it ended for having asked enough, so that the next one need not wait."""
+        """Whether it ended only because of PAGES_PER_RUN, so that the next one should start soon."""
         return self.pages >= PAGES_PER_RUN and not (self.finished or self.stopped or self.error)
 
     def __str__(self) -> str:
@@ -59,7 +60,7 @@ class Found:
 
 @dataclass(slots=True)
 class _Window:
-    """The part of upstream's list that is gone through: tasks submitted since `since` and up to `end`.
+    """The part of upstream's list that a discovery reads: tasks submitted from `since` to `end`.
 
     The end is the newest task of the first page whose time is not in the future. A task with a wrong time
     must not become the end: discovery would see nothing until that time. The end then stays where it is, so
@@ -69,13 +70,13 @@ class _Window:
     since: datetime
     end: datetime | None = None
     listed: int = 0
-    # Where our clock is late all new tasks seem to be from the future. They are gone through all the same.
+    # If our clock is slow, all new tasks seem to be from the future. They are read all the same.
     newest: datetime | None = None
     listed_after_end: int = 0
 
     @property
     def until(self) -> datetime | None:
-        """Return up to when to list, None before the first page. Upstream may round it down."""
+        """Return the latest time to list, None before the first page. Upstream may round it down."""
         last = self.newest or self.end
         return last + _SECOND if last else None
 
@@ -84,13 +85,13 @@ class _Window:
         return self.listed + self.listed_after_end
 
     def advance(self, page: list[Any], now: datetime) -> list[datetime]:
-        """Go past a page; return when its tasks were submitted, as far as upstream tells, newest first."""
+        """Go past a page. Return when its tasks were submitted, newest first, as far as upstream tells."""
         moments = (read_moment(item.get("created_at")) for item in page if isinstance(item, dict))
         submitted = sorted((moment for moment in moments if moment), reverse=True)
         if self.end is None and page:
             self.end = next((moment for moment in submitted if moment <= now), now)
             self.newest = next((moment for moment in submitted if now < moment < now + _CREDIBLE), None)
-        # Another run that goes on with this window asks for no tasks after its end.
+        # Counted apart: a later run that continues this window does not list the tasks after its end.
         after_end = 0
         if self.end and self.newest:
             after_end = sum(moment > self.end + _SECOND for moment in submitted)
@@ -120,7 +121,7 @@ class Discoverer:
         self._page_size = PAGE_SIZE  # smaller once a page was too large
 
     def run(self) -> Found:
-        """Go on where the last run ended, for PAGES_PER_RUN pages at most, and return what came of it."""
+        """Continue where the last run ended, for PAGES_PER_RUN pages at most, and return what came of it."""
         now, found = self._clock.now(), Found()
         turn = discoveries.take_turn(self._service.name, now, self._settings.reconcile_give_up_after)
         if turn is None:
@@ -138,7 +139,7 @@ class Discoverer:
         return found
 
     def run_since(self, since: datetime, on_page: Callable[[Found], None]) -> Found:
-        """Go through everything submitted since a moment; what `run` goes by stays as it is."""
+        """Read everything submitted since a moment. This does not change where `run` continues."""
         found = Found()
         for _ in self._walk(_Window(since), found):
             on_page(found)
@@ -149,8 +150,8 @@ class Discoverer:
         before: list[Any] = []
         while (page := self._ask(window, found)) is not None:
             submitted = self._adopt(page, window, found)
-            # A page that is not full is not the end: upstream may give fewer than it is asked for. It may
-            # also ignore our limits in time: then everything that follows is older.
+            # A page that is not full is not the end: upstream may give fewer tasks than it is asked for. It
+            # may also ignore `since`: once a whole page is older, everything that follows is older too.
             if not page or (submitted and submitted[0] < window.since):
                 found.finished = True
                 return
@@ -163,7 +164,7 @@ class Discoverer:
             yield window.end
 
     def _ask(self, window: _Window, found: Found) -> list[Any] | None:
-        """Return the next page; None when there is none to be had now, `found` says why."""
+        """Return the next page, or None if none can be had now: `found` says why."""
         while not self._stop.is_set() and not self._limiter.take():
             self._clock.wait(self._limiter.seconds_left())
         if self._stop.is_set():
@@ -171,7 +172,7 @@ class Discoverer:
             return None
         now = self._clock.now()
         pause = pauses.current_pause(now)
-        # With nothing due no run would probe: then it is up to us to find out that the account works again.
+        # When nothing is due, no run probes. Then only a discovery can find out that the account works again.
         if pause and not (pause.account and pauses.take_probe(now)):
             found.error = f"asking is paused: {pause.reason}"
             return None

@@ -11,9 +11,9 @@ from receiver.ledger import runs, store
 from receiver.ledger.evidence import (
     ABSENT,
     Answer,
-    Registration,
 )
 from receiver.ledger.patience import ENOUGH_LATE_ANSWERS, WAIT_AFTER_LATE_ANSWER, Patience
+from receiver.ledger.registration import Registration
 from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import read_item
 

@@ -14,13 +14,14 @@ from typing import Any
 from peewee import chunked
 
 from receiver.clock import to_unix
-from receiver.ledger import evidence
+from receiver.ledger import evidence, registration
 from receiver.ledger.engine.db import writing
-from receiver.ledger.evidence import Answer, Registration
+from receiver.ledger.evidence import Answer
 from receiver.ledger.kinds import CALLBACK, LOOKUP, REGISTRATION, CallbackRow, LookupRow
 from receiver.ledger.merge import merge
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task
 from receiver.ledger.patience import Patience
+from receiver.ledger.registration import Registration
 from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import read_callback, read_item
 
@@ -134,7 +135,7 @@ def _write(tasks: Sequence[PastTask]) -> None:
     tasks = sorted(tasks, key=lambda task: task.id)  # in the order that `merge` needs
     called_back = [task for task in tasks if not task.lost]
     registered = (
-        evidence.of_registrations([task.registration], task.submitted_at, TIMETABLE) for task in tasks
+        registration.of_registrations([task.registration], task.submitted_at, TIMETABLE) for task in tasks
     )
     merge(REGISTRATION, [row for rows in registered for row in rows]).execute()
     merge(CALLBACK, [_said_by_callback(task) for task in called_back]).execute()

@@ -10,7 +10,8 @@ import pytest
 
 from tests.processes import REPOSITORY, wait_until
 
-_ENDS, _STAYS = "exit 3", "trap 'echo told to end; exit 0' TERM; while :; do sleep 0.05; done"
+_STAYS = "trap 'echo told to end; exit 0' TERM; touch ready; while :; do sleep 0.05; done"
+_ENDS = "while [ ! -e ready ]; do sleep 0.05; done; exit 3"
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -32,6 +33,7 @@ def start(tmp_path: Path) -> Start:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             process_group=0,
+            env=os.environ | {"stopped": "no"},  # a variable of the caller's
         )
 
     for name in ("requirements.txt", ".env.example"):  # what make looks at; older than what it would make
@@ -59,10 +61,11 @@ def test_when_one_ends_it_says_so_and_ends_the_other(start: Start, receiver: str
     assert process.returncode != 0
 
 
-def test_ctrl_c_ends_both_and_is_no_failure(start: Start, tmp_path: Path):
+def test_ctrl_c_ends_both_and_blames_neither(start: Start, tmp_path: Path):
     both_run = f"touch {tmp_path}/$2; trap 'exit 0' INT TERM; while :; do sleep 0.05; done"
     process = start(both_run, both_run)
     wait_until(lambda: {"receiver.web", "reconcile"} <= set(os.listdir(tmp_path)))
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert "has ended" not in output
+    assert process.returncode == -signal.SIGINT  # make ends as it was told to

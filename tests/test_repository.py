@@ -56,12 +56,13 @@ def test_importing_the_application_starts_nothing():
 
 
 def test_upstreams_services_are_named_in_one_place():
-    texts = [path for folder in ("receiver", "reconcile") for path in (ROOT / folder).rglob("*.*")]
-    named = re.compile("|".join(SERVICES), re.IGNORECASE)
+    folders = (path for folder in ("receiver", "reconcile") for path in (ROOT / folder).rglob("*.*"))
+    texts = [*folders, ROOT / "wsgi.py", ROOT / "gunicorn.conf.py"]
+    named = re.compile(rf"\b({'|'.join(map(re.escape, SERVICES))})\b", re.IGNORECASE)
     found = [
         path.name
         for path in texts
-        if path.suffix in {".py", ".html", ".js"} and named.search(path.read_text())
+        if path.suffix in {".py", ".html", ".js", ".css", ".sql"} and named.search(path.read_text())
     ]
     assert sorted(found) == ["0010_services.py", "services.py"]
 

@@ -17,10 +17,18 @@ from receiver.ledger.mending import unleased
 from receiver.ledger.models import DOUBTFUL, KNOWN, OPEN, SETTLED, Pause, Task, database
 from receiver.ledger.pauses import in_force
 from receiver.ledger.timetable import APART, SOONEST
+from receiver.upstream.services import SERVICES
 
 _NEVER = datetime(9999, 12, 31)
 # What waits for an answer, by the index that holds it.
 _OVERDUE, _UNCONFIRMED, _DOUBTFUL = (OPEN, KNOWN), (SETTLED, KNOWN), (DOUBTFUL,)
+# What the rest of a look-up needs to know of its tasks.
+_CLAIMED = (
+    *(Task.id, Task.service, Task.type, Task.mode, Task.created_at),
+    *(Task.submitted_at, Task.attempts, Task.late_answers, Task.registered_at, Task.refused_at),
+    *(Task.silent_since, Task.leased_until, Task.settled_at, Task.callback_status, Task.callback_progress),
+    *(Task.lookup_progress, Task.lookup_status, Task.lookup_count, Task.last_lookup_error),
+)
 _SOON = timedelta(minutes=5)  # a task that is due later has hardly finished yet
 
 
@@ -110,15 +118,11 @@ def claim(
 
 
 def _service_of_longest_due(now: datetime, lease: timedelta, kinds: Sequence[tuple[Any, ...]]) -> str | None:
-    longest = (
-        Task.select(Task.next_lookup_at, Task.service)
-        .where(unleased(now, lease), *wanted)
-        .order_by(Task.next_lookup_at)
-        .tuples()
-        .first()
-        for wanted in kinds
-    )
-    return min((found for found in longest if found), default=(now, None))[1]
+    # A newer version may have left tasks of a service that this one does not know: ask about the others.
+    is_due = (unleased(now, lease), Task.service.in_(tuple(SERVICES)))
+    due = Task.select(Task.next_lookup_at, Task.service).order_by(Task.next_lookup_at).limit(1)
+    longest = (_unlocked(due.where(*is_due, *wanted)).tuples() for wanted in kinds)
+    return min((found for first in longest for found in first), default=(now, None))[1]
 
 
 def _due_soon(now: datetime) -> tuple[Any, ...]:
@@ -144,43 +148,26 @@ def locked(tasks: Any) -> Any:
     return tasks.order_by(Task.id.collate('"C"')).for_update() if on_postgresql() else tasks
 
 
+def _unlocked(tasks: Any) -> Any:
+    """Return the query so that it leaves out what another transaction has locked: a claim never waits."""
+    return tasks.for_update("FOR UPDATE SKIP LOCKED") if on_postgresql() else tasks
+
+
 def _claim_some(
     now: datetime, lease: timedelta, limit: int, service: str | None, *conditions: Any
 ) -> list[Task]:
     if limit <= 0:
         return []
     # A task may be due while somebody asks about it: a callback came, or a person wants to know now.
-    due = (
+    due = _unlocked(
         Task.select(Task.id)
         .where(unleased(now, lease), Task.service == service, *conditions)
         .order_by(Task.next_lookup_at)
         .limit(limit)
     )
-    if on_postgresql():
-        due = due.for_update("FOR UPDATE SKIP LOCKED")  # type: ignore[arg-type]  # the stubs know bool only
     return list(
         Task.update(next_lookup_at=now + lease, leased_until=now + lease)
         .where(Task.id.in_(due))
-        .returning(
-            Task.id,
-            Task.service,
-            Task.type,
-            Task.mode,
-            Task.created_at,
-            Task.submitted_at,
-            Task.attempts,
-            Task.late_answers,
-            Task.registered_at,
-            Task.refused_at,
-            Task.silent_since,
-            Task.leased_until,
-            Task.settled_at,
-            Task.callback_status,
-            Task.callback_progress,
-            Task.lookup_progress,
-            Task.lookup_status,
-            Task.lookup_count,
-            Task.last_lookup_error,
-        )
+        .returning(*_CLAIMED)
         .execute()
     )

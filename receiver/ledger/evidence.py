@@ -1,4 +1,4 @@
-"""What a registration, a callback, a look-up or a discovery says about a task, as a row for `merge`: pure.
+"""What a callback, a look-up or a discovery says about a task, as a row for `merge`: pure.
 
 See "Two witnesses" in docs/design.md.
 """
@@ -6,16 +6,16 @@ See "Two witnesses" in docs/design.md.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from receiver.ledger.kinds import (
+    BY_CALLBACK,
+    BY_LOOKUP,
     CallbackRow,
     CallbackTestimony,
     DiscoveryRow,
     LookupFacts,
     LookupRow,
     LookupTestimony,
-    RegistrationRow,
     Settlement,
     Witness,
 )
@@ -26,23 +26,7 @@ from receiver.ledger.timetable import Timetable
 from receiver.upstream import services
 from receiver.upstream.results import FINAL, PENDING, SUCCEEDED, Result, clean_text, no_result_yet
 
-# Who told a fact. Of two sources the smaller number is believed.
-BY_CALLER, BY_LOOKUP, BY_CALLBACK = 1, 2, 3
 ABSENT = "upstream does not know this task"
-
-_T = TypeVar("_T", str, datetime)
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """What a caller says of a task it has submitted."""
-
-    id: str
-    service: str = services.DEFAULT.name
-    type: str | None = None
-    ref: str | None = None
-    trace_id: str | None = None
-    submitted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,34 +55,6 @@ class Answer:
         if self.result:
             return self.result.status
         return "absent" if self.refused or self.error == ABSENT else "error"
-
-
-def of_registrations(
-    registrations: Sequence[Registration], now: datetime, timetable: Timetable
-) -> list[RegistrationRow]:
-    """Return what registrations say, one row a task: of several values the smallest counts."""
-    return [_of_registration(registration, now, timetable) for registration in _fold(registrations)]
-
-
-def _of_registration(registration: Registration, now: datetime, timetable: Timetable) -> RegistrationRow:
-    kind = TaskKind(registration.service, registration.type or "")
-    age = _age(registration.submitted_at or now, now)
-    return {
-        "id": registration.id,
-        "service": registration.service,
-        "created_at": now,
-        "registered_at": now,
-        "silent_since": now,
-        "next_lookup_at": now + timetable.first_wait(kind, age),
-        "type": registration.type,
-        "type_source": _source(BY_CALLER, registration.type),
-        "ref": registration.ref,
-        "ref_source": _source(BY_CALLER, registration.ref),
-        "trace_id": registration.trace_id,
-        "trace_id_source": _source(BY_CALLER, registration.trace_id),
-        "submitted_at": registration.submitted_at,
-        "submitted_at_source": _source(BY_CALLER, registration.submitted_at),
-    }
 
 
 def of_callback(
@@ -290,27 +246,6 @@ def _lookup_facts(result: Result) -> LookupFacts:
 def _source(source: int, value: object) -> int | None:
     """Return who told a fact; None says nothing, and has no source."""
     return None if value is None else source
-
-
-def _fold(registrations: Sequence[Registration]) -> list[Registration]:
-    """Join registrations of one task, since one upsert cannot touch a row twice."""
-    folded: dict[str, Registration] = {}
-    for registration in registrations:
-        known = folded.get(registration.id, registration)
-        folded[registration.id] = Registration(
-            registration.id,
-            service=known.service,
-            type=_smaller(known.type, registration.type),
-            ref=_smaller(known.ref, registration.ref),
-            trace_id=_smaller(known.trace_id, registration.trace_id),
-            submitted_at=_smaller(known.submitted_at, registration.submitted_at),
-        )
-    # In the order of their ids, across all statements that write them: or two batches could deadlock.
-    return [folded[task_id] for task_id in sorted(folded)]
-
-
-def _smaller(one: _T | None, other: _T | None) -> _T | None:
-    return min((value for value in (one, other) if value is not None), default=None)
 
 
 # A look-up without a result says nothing of the task, not even that it is running.

@@ -11,6 +11,8 @@ from typing import Literal, TypedDict
 from receiver.ledger.patience import Clocks
 
 Witness = Literal["callback", "lookup"]
+# Who told a fact. Of two sources the smaller number is believed.
+BY_CALLER, BY_LOOKUP, BY_CALLBACK = 1, 2, 3
 
 
 class Heard(TypedDict):

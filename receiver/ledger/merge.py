@@ -1,16 +1,16 @@
-"""How evidence about tasks joins what is known: one upsert, whatever order the evidence comes in.
+"""Merges evidence about tasks with what is known, in one upsert.
 
 A row of evidence is a row of `task` that holds only what one registration, callback or look-up says. The
-statement that writes does the joining: two processes that learn of one task at the same moment cannot
-overwrite each other. A task has two sorts of columns:
+database merges it with the known row in the statement that writes, so that two processes which learn of one
+task at the same moment cannot overwrite each other. A task has two sorts of columns:
 
-- Functions of what was said, in any order and however often. Of each witness the testimony with the greatest
-  key counts. Of a fact the best source counts, then the smallest value. `prompt`, `mode` go with `request`.
-  `registered_at` and `finished_at` are the earliest that was told. `status` follows from both witnesses and
-  `gave_up_at`: see `_settlement`.
-- Facts of arrival: `service`, `created_at`, `settled_by`, `settled_at`, `gave_up_at`, `doubted_at`,
-  `acknowledged_at`, `refused_at`, `last_lookup_error`, `looked_at`, the counts, and all that times look-ups.
-  They depend on what came when.
+- Columns that depend only on what was said, not on the order or on repetitions. A witness keeps the testimony
+  with the greatest key. A fact keeps the value of its best source, and of several values from that source the
+  smallest; `prompt` and `mode` go with `request`. `registered_at` and `finished_at` keep the earliest time.
+  `status` follows from both witnesses and `gave_up_at`: see `_settlement`.
+- Columns that depend on the order of arrival: `service`, `created_at`, `settled_by`, `settled_at`,
+  `gave_up_at`, `doubted_at`, `acknowledged_at`, `refused_at`, `last_lookup_error`, `looked_at`, the counts,
+  and everything that schedules look-ups.
 
 See "Two witnesses" in docs/design.md.
 """
@@ -34,9 +34,10 @@ _OF_REQUEST = (Task.prompt, Task.mode)
 
 
 def merge(kind: Kind, rows: Sequence[Row]) -> Insert:
-    """Return the upsert that joins `rows`, at most one a task and all of the kind, with what is known.
+    """Return the upsert that merges rows of one kind with what is known.
 
-    They must be in id order, so that two writers cannot deadlock. Raises ValueError for rows of another kind.
+    `rows` has at most one row for each task, in id order, so that two writers cannot deadlock. Raises
+    ValueError for a row of another kind.
     """
     for row in rows:
         if row.keys() != kind.columns:
@@ -48,7 +49,7 @@ def assignments(kind: Kind) -> Assignments:
     """Return how rows of the kind change what is known. Columns without an assignment stay as they are."""
     joined = _facts(kind)
     if kind.knows_service:
-        # Callbacks do not name a service: one was assumed. The first evidence that knows it sets it.
+        # Callbacks name no service, so one was assumed. The first evidence that names a service replaces it.
         is_assumed = Task.registered_at.is_null() & Task.lookup_status.is_null()
         joined[Task.service] = _choose(is_assumed, Task.service)
     if kind.witness:
@@ -59,12 +60,12 @@ def assignments(kind: Kind) -> Assignments:
 
 
 def insert_new(rows: Sequence[DiscoveryRow]) -> Insert:
-    """Return the statement that inserts the tasks among `rows`, in the order of their ids, that are new."""
+    """Return the statement that inserts those of `rows` whose tasks are new. They must be in id order."""
     return Task.insert_many(rows).on_conflict_ignore()
 
 
 def _schedule_of_callback() -> Assignments:
-    """A callback that adds something gives the time of the next look-up anew; one that repeats does not.
+    """A callback that adds something reschedules the next look-up. A repeated one does not.
 
     One that contradicts upstream's final answer makes the task due once more, at once.
     """
@@ -79,11 +80,11 @@ def _schedule_of_callback() -> Assignments:
 
 
 def _schedule_of_lookup() -> Assignments:
-    """A look-up times the next one, unless somebody has timed it anew since the lease was taken."""
+    """A look-up schedules the next one, unless that was rescheduled after the lease was taken."""
     leased = Task.next_lookup_at == EXCLUDED.leased_until
     gives_up = leased & EXCLUDED.gave_up_at.is_null(False)
     final = _is_final(EXCLUDED.lookup_status)
-    # A callback that came after the question and says otherwise keeps the task due.
+    # A callback that came after we asked, and that says otherwise, keeps the task due.
     ends = final & (
         leased | ~_is_final(Task.callback_status) | (Task.callback_status == EXCLUDED.lookup_status)
     )
@@ -118,7 +119,8 @@ def _testimony(witness: Witness) -> Assignments:
     raises = _raises(witness)
     columns = (getattr(Task, f"{witness}_{name}") for name in _TESTIMONY)
     told = {column: _choose(raises, column) for column in columns}
-    # A person acknowledged what both witnesses said then: void once one of them says something else.
+    # A person acknowledged what both witnesses said at the time. Once one of them changes its status, the
+    # acknowledgement is void.
     before, after = (fn.COALESCE(getattr(row, f"{witness}_status"), PENDING) for row in (Task, EXCLUDED))
     void = (raises & (before != after), SQL("NULL"))
     return {**told, Task.acknowledged_at: Case(None, [void], Task.acknowledged_at)}
@@ -129,7 +131,7 @@ def _facts(kind: Kind) -> Assignments:
     for fact in (getattr(Task, name) for name in kind.facts):
         source = getattr(Task, f"{fact.name}_source")
         told_source = getattr(EXCLUDED, source.name)
-        # Where nothing is told its source is NULL, and no comparison with NULL is true.
+        # A fact that the row does not tell has a NULL source, and no comparison with NULL is true.
         better = source.is_null() | (told_source < source) | ((told_source == source) & _precedes(fact))
         for column in (fact, source, *(_OF_REQUEST if fact is Task.request else ())):
             joined[column] = _choose(told_source.is_null(False) & better, column)
@@ -142,9 +144,9 @@ def _settlement(witness: Witness) -> Assignments:
     """Settle a task by a final result that raises its witness. A final look-up beats any callback.
 
     So `status` does not depend on what came first: it is upstream's final status if there is one, else that
-    of callbacks, else `pending`, or `expired` once the task was given up. A final result that comes after
-    that settles it all the same. `settled_by` and `settled_at` change with `status` alone: they name who was
-    first to say what counts now, and stay when the other witness only confirms it.
+    of callbacks, else `pending`, or `expired` once the task was given up. A final result settles an expired
+    task too. `settled_by` and `settled_at` change only when `status` does: they tell which witness was the
+    first to say the present status. They stay when the other witness confirms it.
     """
     settles = _raises(witness) & _is_final(getattr(EXCLUDED, f"{witness}_status"))
     if witness == "callback":
@@ -154,12 +156,12 @@ def _settlement(witness: Witness) -> Assignments:
 
 
 def _raises(witness: Witness) -> Any:
-    """Tell whether more is told than the witness has said before: no repetition and no straggler."""
+    """Tell whether the row says more than its witness has said before. Repetitions and stragglers do not."""
     return getattr(EXCLUDED, f"{witness}_key") > getattr(Task, f"{witness}_key")
 
 
 def _contradicts_upstream() -> Any:
-    """A final callback after a final look-up that said otherwise: upstream may have changed its mind.
+    """Tell whether a final callback contradicts upstream's final answer: upstream may have changed its mind.
 
     True at most once for each status, however many callbacks come.
     """
@@ -174,7 +176,7 @@ def _contradicts_upstream() -> Any:
 
 
 def _is_final(status: Any) -> Any:
-    # Not IN alone: with NULL it is NULL, and so is its negation.
+    # IN alone would not do: NULL IN (...) is NULL, and so is its negation.
     return fn.COALESCE(status, PENDING).in_(FINAL)
 
 
@@ -185,6 +187,6 @@ def _choose(condition: Any, column: Any) -> Any:
 def _precedes(column: Any) -> Any:
     told = getattr(EXCLUDED, column.name)
     if on_postgresql() and isinstance(column, TextField):
-        # PostgreSQL compares texts as its locale does; SQLite by their bytes, and so does "C".
+        # PostgreSQL compares texts by its locale, SQLite by their bytes. The collation "C" is by bytes too.
         return told.collate('"C"') < column.collate('"C"')
     return told < column

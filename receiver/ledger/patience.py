@@ -1,6 +1,6 @@
-"""When a task is asked about, given up and doubted, and what pauses add to that: pure.
+"""Decides when a task is asked about, given up and doubted, and how pauses delay that. Pure.
 
-Moments and durations come in, moments and durations go out. `evidence` writes them into a task's row.
+It takes and returns moments and durations. `evidence` writes them into a task's row.
 """
 
 import random
@@ -12,25 +12,27 @@ from typing import TypedDict
 from receiver.ledger.pace import TaskKind
 from receiver.ledger.timetable import LONGEST_WAIT, Timetable
 
-# Anyone with the callback URL can name ids that upstream does not know. Such an id costs six look-ups a day.
+# Anyone with the callback URL can name ids that upstream does not know. Such an id costs six look-ups on
+# its first day.
 _FIRST_UNKNOWN_WAIT = timedelta(seconds=30)
 _UNKNOWN_FACTOR = 6
 LONGEST_UNKNOWN_WAIT = timedelta(days=1)
 JITTER = 0.2
 LONGEST_WAIT_AFTER_ERROR = timedelta(minutes=2)
-# After a long absence of ours one answer is too little to give up: the task may be about to finish.
+# After we were down for long, one answer is not enough to give a task up: it may be about to finish.
 ENOUGH_LATE_ANSWERS = 3
 WAIT_AFTER_LATE_ANSWER = timedelta(minutes=5)
-# A process gives nothing up before its clock was steady for so long: late answers must come in real time.
+# A process gives nothing up until its clock has been steady for so long: late answers must be so far apart in
+# real time.
 STEADY_AFTER = (ENOUGH_LATE_ANSWERS - 1) * WAIT_AFTER_LATE_ANSWER
 _DOUBT_AFTER_GRACES, _DOUBT_AFTER_AT_LEAST = 6, timedelta(seconds=60)
-# Settings of other processes may be a little longer than ours.
+# The waits in other processes' settings may be a little longer than ours.
 _SETTINGS_DIFFER_BY = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """A time in which upstream could not be asked; it has no end while it lasts."""
+    """A time in which upstream could not be asked. `ended_at` is None while it lasts."""
 
     started_at: datetime
     ended_at: datetime | None
@@ -41,9 +43,10 @@ class Waiting:
     """The facts of a task that its next look-up depends on, as they were before an answer came.
 
     `kind` and `age` tell how likely it is finished; the age is the time since its submission. `attempts`
-    counts the look-ups since `silent_since`, its last sign of life. `late_answers` is None when none was
-    late. `succeeded_at` is when a callback told a success. `progress` is the most that was told. `is_named`:
-    a caller or upstream has named it, not callbacks alone. `is_over`: upstream's final answer is known.
+    counts the look-ups since `silent_since`, its last sign of life. `late_answers` is None if no answer was
+    late. `succeeded_at` is when a callback reported success. `progress` is the greatest so far. `is_named`:
+    a caller or upstream has named the task, not only callbacks. `is_over`: upstream has given its final
+    answer.
     """
 
     kind: TaskKind
@@ -91,12 +94,12 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long upstream is waited for. Time in which it could not be asked does not count.
+    """How long we wait for upstream. Time in which it could not be asked does not count.
 
-    `backoff` gives the wait after a look-up. An answer without a final result is late when it comes later
-    than `give_up_after` behind a task's last sign of life. After ENOUGH_LATE_ANSWERS the task is given up,
-    but never while the clock is not steady: the clock may be wrong, and so may be what is late.
-    Later than `doubt_after` behind a callback that told a success, that success is in doubt.
+    `backoff` gives the wait after a look-up. An answer without a final result is late if it comes
+    `give_up_after` or more after the task's last sign of life. After ENOUGH_LATE_ANSWERS the task is given
+    up, but never while the clock is not steady: by a wrong clock an answer may only seem late. A success that
+    a callback reported is doubted if upstream has not confirmed it within `doubt_after`.
     """
 
     backoff: Callable[[Waiting, bool], timedelta]
@@ -109,17 +112,17 @@ class Patience:
         return _clocks(task, None, late_answers=task.late_answers)
 
     def after_error(self, task: Waiting, now: datetime) -> Clocks:
-        """Return the clocks after an error: the task must not wait an hour because upstream was down."""
+        """Return the clocks after an error. A task must not wait for an hour because upstream was down."""
         wait = min(self.backoff(task, False), LONGEST_WAIT_AFTER_ERROR)
         return _clocks(task, now + wait, late_answers=task.late_answers)
 
     def after_answer(
         self, task: Waiting, now: datetime, pauses: Iterable[Paused], progress: float | None, is_absent: bool
     ) -> Clocks:
-        """Return the clocks after an answer without a final result: wait on, or give up; and doubt a success.
+        """Return the clocks after an answer without a final result: wait on or give up, and doubt a success.
 
-        `progress` is what the answer told of it. `is_absent`: upstream does not know the task. `pauses` are
-        those since its last sign of life, in order of their start.
+        `progress` is that of the answer. `is_absent`: upstream does not know the task. `pauses` are those
+        since the task's last sign of life, in order of their start.
         """
         if task.is_over:
             return self.after_result(task)  # somebody asked again; what upstream said before still counts
@@ -136,7 +139,7 @@ class Patience:
         return clocks
 
     def _after_progress(self, task: Waiting, now: datetime, progress: float) -> Clocks:
-        # It restarts the give-up clock.
+        # Progress restarts the give-up clock.
         restarted = replace(task, attempts=0, silent_since=now, progress=progress)
         return _clocks(restarted, now + self.backoff(restarted, False), late_answers=None)
 
@@ -150,12 +153,12 @@ class Patience:
 
 
 def doubt_after(grace: timedelta) -> timedelta:
-    """Return how long after a callback's success upstream may fail to confirm it."""
+    """Return how long upstream may take to confirm a callback's success before that is doubted."""
     return max(_DOUBT_AFTER_GRACES * grace, _DOUBT_AFTER_AT_LEAST)
 
 
 def longest_waits(*ours: timedelta) -> tuple[timedelta, timedelta]:
-    """Return the longest that a known and that a doubtful task can wait, given the waits in our settings."""
+    """Return the longest possible waits of a known and a doubtful task, given the waits in our settings."""
     waits = (LONGEST_WAIT, LONGEST_UNKNOWN_WAIT * (1 + JITTER))
     known, doubtful = (max(*ours, wait + _SETTINGS_DIFFER_BY) for wait in waits)
     return known, doubtful

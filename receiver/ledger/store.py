@@ -1,7 +1,7 @@
 """The one door for state: record, register, adopt, claim, apply.
 
-Callback routes and reconciler both go through it. Every function that writes does so in one transaction of
-its own, durable when the function returns.
+Callback routes and the reconciler change tasks only through it. Each function that writes does so in its own
+transaction, which is durable when the function returns.
 
 See "Leases" in docs/design.md.
 """
@@ -13,11 +13,11 @@ from typing import Any
 
 from peewee import SQL, chunked
 
-from receiver.ledger import evidence, giving_up
+from receiver.ledger import evidence, giving_up, registration
 from receiver.ledger.claims import Claim, claim, is_anything_due, locked, release
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.engine.statements import Statement
-from receiver.ledger.evidence import Answer, Discovered, Registration
+from receiver.ledger.evidence import Answer, Discovered
 from receiver.ledger.kinds import IN_HAND, LOOKUP, REGISTRATION, InHandRow, LookupRow, RegistrationRow
 from receiver.ledger.merge import insert_new, merge
 from receiver.ledger.models import (
@@ -29,6 +29,7 @@ from receiver.ledger.models import (
 from receiver.ledger.patience import Patience
 from receiver.ledger.pauses import pauses_since
 from receiver.ledger.record import Callback, Recorded, record
+from receiver.ledger.registration import Registration
 from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import FINAL
 
@@ -55,25 +56,26 @@ class OtherService(ValueError):
     """A task is registered under one service, and known under another."""
 
     def __init__(self, task_id: str, service: str) -> None:
-        super().__init__(f"Task {task_id!r} is one of the service {service}.")
+        super().__init__(f"Task {task_id!r} belongs to the service {service}.")
 
 
 def register(registrations: Sequence[Registration], now: datetime, *, timetable: Timetable) -> int:
-    """Take note of submitted tasks and return how many are new. Repeating it fills only what was empty.
+    """Register submitted tasks and return how many are new.
 
-    Raises OtherService, and takes note of none, when one of them is known under another service.
+    Registering a task again adds what was missing. Of two different values the smaller one counts. Raises
+    OtherService if one of the tasks is known under another service. Then none is registered.
     """
     created = 0
     with writing():
-        for rows in chunked(evidence.of_registrations(registrations, now, timetable), _ROWS_AT_ONCE):
+        for rows in chunked(registration.of_registrations(registrations, now, timetable), _ROWS_AT_ONCE):
             created += _merge_registrations(rows)
     return created
 
 
 def adopt(discovered: Sequence[Discovered], now: datetime, *, timetable: Timetable) -> int:
-    """Take in those of our tasks in upstream's list that we have not heard of, and return how many they are.
+    """Add the tasks from upstream's list that we have not heard of, and return how many these are.
 
-    What we have heard of stays as it is. Of several items of one task the one that says most counts.
+    Known tasks stay as they are. Of several items about one task the one that says most counts.
     """
     best: dict[str, Discovered] = {}
     for one in sorted(discovered, key=lambda one: one.result.key):
@@ -98,12 +100,12 @@ def apply(
     now: datetime,
     patience: Patience,
 ) -> int:
-    """Join what look-ups brought about claimed tasks, and return how many of them it settled.
+    """Merge the answers about claimed tasks, and return how many tasks they settled.
 
     Only look-ups with news leave a row of their own. The others are counted in their task's row.
     """
     pauses = pauses_since(min(task.silent_since for task in claimed.tasks))
-    # In the order of their ids, as all who lock several rows, or two could deadlock.
+    # In id order, like every writer that locks several rows. Otherwise two of them could deadlock.
     tasks = sorted(claimed.tasks, key=lambda task: task.id)
     said = [evidence.of_lookup(task, answers[task.id], now, patience, pauses) for task in tasks]
     lookups = [
@@ -111,13 +113,13 @@ def apply(
         for task in tasks
         if _is_news(task, answers[task.id])
     ]
-    said, claims = _with_results_in_hand(said, now)
+    said, in_hand = _with_results_in_hand(said, now)
     ours = Task.select(Task.id, Task.status).where(Task.id.in_(claimed.ids))
     with writing():
         before = {task.id: task.status for task in locked(ours)}
-        if claims:
-            # First, or such a task would expire before it succeeds, and the customer would be told both.
-            merge(IN_HAND, claims).execute()
+        if in_hand:
+            # Before the answers. Otherwise the task would expire and then succeed, with an event for each.
+            merge(IN_HAND, in_hand).execute()
         _merge_answers.execute(said)
         _insert_lookups.execute(lookups)
         settled = ours.where(Task.settled_by == "lookup")
@@ -125,11 +127,11 @@ def apply(
 
 
 def _with_results_in_hand(said: list[LookupRow], now: datetime) -> tuple[list[LookupRow], list[InHandRow]]:
-    """Settle the tasks that are given up with a result in hand: by that of look-ups, else of callbacks."""
+    """Settle given-up tasks that have a result in hand: by that of look-ups, else by that of callbacks."""
     given_up = [row["id"] for row in said if row["gave_up_at"]]
     if not given_up:
         return said, []
-    # Claims leave the responses out: they may be large, and are needed here alone.
+    # Claims do not load the responses: they may be large, and only this function needs them.
     known = Task.select(
         *(Task.id, Task.service, Task.lookup_status, Task.lookup_progress, Task.lookup_response),
         *(Task.callback_status, Task.callback_progress, Task.callback_response),
@@ -141,8 +143,8 @@ def _with_results_in_hand(said: list[LookupRow], now: datetime) -> tuple[list[Lo
         for row in said
     ]
     still = [before[row["id"]] for row in told if row["gave_up_at"] and row["id"] in before]
-    claims = (giving_up.of_callback_in_hand(task, now) for task in still)
-    return told, [claim for claim in claims if claim]
+    in_hand = (giving_up.of_callback_in_hand(task, now) for task in still)
+    return told, [row for row in in_hand if row]
 
 
 def ask_now(task_id: str, now: datetime) -> bool:
@@ -152,7 +154,7 @@ def ask_now(task_id: str, now: datetime) -> bool:
 
 
 def acknowledge(task_ids: Collection[str], now: datetime) -> int:
-    """Note that a person has seen the disputes of these tasks, and return of how many that is new."""
+    """Note that a person has seen the disputes of these tasks. Return how many were unacknowledged."""
     seen = Task.select(Task.id).where(Task.id.in_(task_ids), UNACKNOWLEDGED)
     with writing():
         return int(Task.update(acknowledged_at=now).where(Task.id.in_(locked(seen))).execute())
@@ -161,9 +163,9 @@ def acknowledge(task_ids: Collection[str], now: datetime) -> int:
 def _merge_registrations(rows: Sequence[RegistrationRow]) -> int:
     """Join registrations with what is known and return how many of their tasks are new."""
     ids = [row["id"] for row in rows]
-    # PostgreSQL tells it in the statement itself: a second pass over the ids could deadlock with a writer
-    # that makes one. `xmax` of a known task's row is our lock, which ON CONFLICT took before the update. A
-    # new row has none. SQLite has one writer.
+    # On PostgreSQL the upsert itself tells which tasks are new. A second pass over the ids could deadlock
+    # with a writer that inserts one of them. The `xmax` of a known row is the lock that ON CONFLICT took;
+    # that of a new row is 0. SQLite has one writer, so we can count before.
     known = 0 if on_postgresql() else Task.select().where(Task.id.in_(ids)).count()
     is_new = SQL("xmax = 0" if on_postgresql() else "NULL")
     written = list(merge(REGISTRATION, rows).returning(Task.id, Task.service, is_new).tuples().execute())

@@ -201,7 +201,7 @@ Event.add_index(Event.index(Event.task_id, Event.sequence, name="event_repeated"
 
 
 class Tally(Row):
-    """How many tasks of one kind were first heard of in one hour; see `ledger.tally`. Triggers write it."""
+    """How many tasks of one kind we first heard of in one hour; see `reading.tally`. Triggers write it."""
 
     id = BigAutoField()
     hour = TextField()  # of Task.created_at, like 2026-01-31 12

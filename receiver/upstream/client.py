@@ -56,8 +56,12 @@ class Upstream:
         self._base_url = base_url
         self._token = token
         self._pool = urllib3.PoolManager(maxsize=connections, retries=False)
+        self._connections = connections
+        self._threads = self._new_threads()
+
+    def _new_threads(self) -> ThreadPoolExecutor:
         # More than there are connections: an exchange lives until the server lets go, even if nobody waits.
-        self._threads = ThreadPoolExecutor(4 * connections, thread_name_prefix="upstream-http")
+        return ThreadPoolExecutor(4 * self._connections, thread_name_prefix="upstream-http")
 
     def retrieve_batch(
         self,
@@ -127,7 +131,8 @@ class Upstream:
             response = exchange.result(seconds_left)
         except (urllib3.exceptions.HTTPError, OSError) as problem:
             # The socket's own time-out may be noticed first: its time is up at the same moment.
-            exchange.cancel()  # all threads may be held, and this one not begun
+            if exchange.cancel():  # it had not begun: abandoned exchanges hold all threads, perhaps for hours
+                self._threads = self._new_threads()
             if isinstance(problem, TimeoutError) or time.monotonic() >= deadline:
                 raise _too_late(len(answer)) from None
             reason = _one_line(_reason(problem), self._token)

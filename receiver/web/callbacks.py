@@ -51,7 +51,7 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     only the beginning is stored. 503: lost, as neither the database nor the spool could store it.
     """
     settings = current_settings()
-    # Compare with every token, so that the time does not show which one came close.
+    # Compare with every token: the time that it takes must not show which token matched.
     same = [is_same_secret(token, ours) for ours in settings.callback_tokens]
     if True not in same:
         current_intake().refused.note(WRONG_TOKEN, request.remote_addr)

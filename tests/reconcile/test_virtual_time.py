@@ -9,9 +9,9 @@ import pytest
 
 from receiver.clock import to_unix
 from receiver.ledger import store
-from receiver.ledger.evidence import Registration
 from receiver.ledger.models import Delivery, Discovery, Lookup, ReconcileRun, Task
 from receiver.ledger.paces import Paces
+from receiver.ledger.registration import Registration
 from receiver.upstream import services
 from reconcile.calls import Caller
 from reconcile.discover import Discoverer

@@ -21,9 +21,9 @@ from receiver.config import Settings
 from receiver.ledger import record, store
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
-from receiver.ledger.evidence import Registration
 from receiver.ledger.models import database
 from receiver.ledger.paces import Paces
+from receiver.ledger.registration import Registration
 from receiver.upstream.services import Service
 from reconcile.calls import Caller
 from reconcile.jobs import Job, list_jobs

@@ -8,7 +8,7 @@ from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from receiver.clock import from_iso, from_unix
-from receiver.ledger.evidence import Registration
+from receiver.ledger.registration import Registration
 from receiver.redact import mask_tokens
 from receiver.upstream.results import MAX_ID_LENGTH, clean_text, parse_json
 from receiver.upstream.services import DEFAULT, SERVICES

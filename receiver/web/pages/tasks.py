@@ -17,6 +17,7 @@ from receiver.ledger.reading import disputes, queries
 from receiver.ledger.reading.listing import Found, TaskFilter, list_briefly, list_tasks
 from receiver.ledger.reading.matching import count_matching
 from receiver.upstream.results import PENDING, STATUSES, is_storable
+from receiver.upstream.services import SERVICES
 from receiver.web import response_view, task_actions
 from receiver.web.current import current_settings, current_timetable, stand_in
 from receiver.web.filters import FIELDS, SETTLERS, cursor, read_cursor, read_filter
@@ -55,6 +56,7 @@ def show_list() -> ResponseReturnValue:
         older=found.next and _link(following | {"before": cursor(found.next)}),
         since=as_input(wanted.since),
         until=as_input(wanted.until),
+        services=tuple(SERVICES),
         statuses=STATUSES,
         settlers=SETTLERS,
         may_acknowledge=(wanted.disputed or wanted.acknowledged is False)

@@ -1,6 +1,7 @@
 import threading
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from receiver.clock import utcnow
@@ -116,6 +117,19 @@ class TestClaim:
         assert claim(NOW).ids == ["due"]
         release_all()
         assert sorted(claim(NOW + SECOND).ids) == ["asked", "due"]
+
+    @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+    def test_while_another_claims_all_of_one_service_there_is_work_in_the_next(self, ledger, other_service):
+        register("theirs", now=NOW - MINUTE, grace=timedelta(0), service=other_service)
+        register("ours", now=NOW, grace=timedelta(0))
+        with psycopg.connect(ledger) as another:
+            another.execute("SELECT FROM task WHERE id = 'theirs' FOR UPDATE")
+            assert claim(NOW).ids == ["ours"]
+
+    def test_a_task_of_a_service_that_only_a_newer_version_knows_is_in_nobodys_way(self):
+        register("unknown", now=NOW - MINUTE, grace=timedelta(0), service="of-a-newer-version")
+        register("ours", now=NOW, grace=timedelta(0))
+        assert (claim(NOW).ids, claim(NOW).ids) == (["ours"], [])
 
     def test_concurrent_claims_share_the_tasks_without_overlap(self):
         register(*(f"task-{n:03}" for n in range(200)), now=NOW, grace=timedelta(0))

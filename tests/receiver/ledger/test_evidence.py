@@ -7,19 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.ledger import evidence
-from receiver.ledger.evidence import (
-    ABSENT,
+from receiver.ledger import evidence, registration
+from receiver.ledger.evidence import ABSENT, Answer, Discovered
+from receiver.ledger.kinds import (
     BY_CALLBACK,
     BY_CALLER,
     BY_LOOKUP,
-    Answer,
-    Discovered,
-    Registration,
+    CALLBACK,
+    LOOKUP,
+    REGISTRATION,
+    DiscoveryRow,
 )
-from receiver.ledger.kinds import CALLBACK, LOOKUP, REGISTRATION, DiscoveryRow
 from receiver.ledger.models import Task
 from receiver.ledger.patience import Patience
+from receiver.ledger.registration import Registration
 from receiver.ledger.timetable import APART
 from receiver.upstream import services
 from receiver.upstream.results import read_callback, read_item
@@ -67,7 +68,7 @@ def of_discovered(one, ref=None):
 
 
 def of_registrations(*registrations):
-    return evidence.of_registrations(registrations, NOW, TIMETABLE)
+    return registration.of_registrations(registrations, NOW, TIMETABLE)
 
 
 class TestColumns:

@@ -40,6 +40,7 @@ from tests.receiver.ledger.test_order import STEPS, Step, callback, rolled_back
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, 250_000)
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
+_FEWEST = (Task.id, Task.service, Task.created_at, Task.silent_since)
 SONG = {"success": True, "data": [{"state": "pending", "audio_url": "https://x/1.mp3"}]}
 
 
@@ -190,6 +191,17 @@ class TestWhatIsWritten:
             plan = str(database.execute_sql(f"{explain} {earlier.sql()[0]}", earlier.sql()[1]).fetchall())
         assert "event_repeated" in plan, plan
         assert Event.select().where(REPEATED).count() == 0
+
+    def test_a_statement_may_change_any_number_of_tasks(self):
+        if not on_postgresql():
+            pytest.skip("SQLite's triggers run by row")
+        with database.atomic():
+            for some in range(0, 20_000, 4_000):
+                Task.insert_many(
+                    [(f"t{some + n}", "other", NOW, NOW) for n in range(4_000)], _FEWEST
+                ).execute()
+            database.execute_sql("SET LOCAL statement_timeout TO '10s'")
+            assert Task.update(attempts=1).execute() == 20_000
 
     def test_a_number_is_never_used_again(self):
         record(body("t1"))

@@ -199,7 +199,7 @@ class TestRegister:
 
     def test_a_task_known_under_another_service_is_refused_and_so_are_all_with_it(self, other_service):
         register("t1", service=other_service)
-        with pytest.raises(store.OtherService, match=f"'t1' is one of the service {other_service}"):
+        with pytest.raises(store.OtherService, match=f"'t1' belongs to the service {other_service}"):
             register("t0", "t1", "t2")
         assert [(known.id, known.service) for known in Task.select()] == [("t1", other_service)]
 

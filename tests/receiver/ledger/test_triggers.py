@@ -59,6 +59,7 @@ _HEAD_OF_EVENTS = {
 -- The conditions are those of receiver/ledger/task.py; a test compares them.
 {_WHEN_IT_HAPPENED}\
 -- Once a statement. It looks first: an INSERT takes the lock that readers wait for, even if it inserts nothing.
+-- Without nested loops: the rows have no index, and 20,000 updated at once would take a minute instead of a second.
 """,
 }
 
@@ -146,8 +147,9 @@ _TABLES = {
 
 def by_statement(event: str, name: str, body: str) -> str:
     """A trigger of PostgreSQL that runs once a statement, with its function."""
+    planned = "SET enable_nestloop TO off " if "JOIN" in body else ""
     return (
-        f"\nCREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN\n{body}  RETURN NULL;\nEND $$;\n"
+        f"\nCREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql {planned}AS $$ BEGIN\n{body}  RETURN NULL;\nEND $$;\n"
         f"\nCREATE TRIGGER {name} AFTER {event.upper()} ON task REFERENCING {_TABLES[event]}\n"
         f"  FOR EACH STATEMENT EXECUTE FUNCTION {name}();\n"
     )

@@ -220,8 +220,8 @@ def test_whatever_upstream_says_is_one_line_that_a_database_can_hold(stand_in, u
 
 
 @contextlib.contextmanager
-def dripping(head: bytes, drop: bytes):
-    """A server that begins an answer at once and then sends a drop of it every 50 ms."""
+def dripping(head: bytes, drop: bytes, calls: int = 1):
+    """A server that begins each answer at once and then sends a drop of it every 50 ms."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def drip():
@@ -233,11 +233,13 @@ def dripping(head: bytes, drop: bytes):
                     connection.sendall(drop)
 
         over = threading.Event()
-        thread = threading.Thread(target=drip)
-        thread.start()
+        threads = [threading.Thread(target=drip) for _ in range(calls)]
+        for thread in threads:
+            thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
         over.set()
-        thread.join(10)
+        for thread in threads:
+            thread.join(10)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +302,18 @@ def test_an_answer_that_never_comes_is_given_up(stand_in, monkeypatch):
     error = error_of(Upstream(stand_in.url, TOKEN, connections=1))
     assert (error.permanent, error.scope) == (False, ErrorScope.CALL)
     assert str(error) == "no answer from upstream within 0.3 s"
+
+
+def test_answers_that_drip_for_ever_are_in_the_way_of_one_call_only(stand_in, monkeypatch):
+    monkeypatch.setattr(upstream_module, "CALL_WITHIN_SECONDS", 0.3)
+    with dripping(b"HTTP/1.1 200 OK\r\nX-Drips: ", b"x", calls=4) as url:
+        upstream = Upstream(url, TOKEN, connections=1)
+        for _ in range(4):
+            error_of(upstream)
+        upstream._base_url = stand_in.url
+        error_of(upstream)  # no thread was free
+        monkeypatch.setattr(upstream_module, "CALL_WITHIN_SECONDS", 10)
+        assert upstream.retrieve_batch(services.DEFAULT, ["t1"]) == []
 
 
 def test_the_token_stays_out_of_its_errors(stand_in, upstream):

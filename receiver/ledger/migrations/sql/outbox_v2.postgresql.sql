@@ -3,6 +3,7 @@
 -- An event happened when the task was settled, given up or doubted. A callback that contradicts upstream
 -- leaves no time but that of the next look-up, which is due at once. The clock is for other writers than ours.
 -- Once a statement. It looks first: an INSERT takes the lock that readers wait for, even if it inserts nothing.
+-- Without nested loops: the rows have no index, and 20,000 updated at once would take a minute instead of a second.
 
 CREATE FUNCTION task_event_insert() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   IF EXISTS (SELECT FROM new_tasks AS is_now WHERE
@@ -45,7 +46,7 @@ END $$;
 CREATE TRIGGER task_event_insert AFTER INSERT ON task REFERENCING NEW TABLE AS new_tasks
   FOR EACH STATEMENT EXECUTE FUNCTION task_event_insert();
 
-CREATE FUNCTION task_event_update() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION task_event_update() RETURNS trigger LANGUAGE plpgsql SET enable_nestloop TO off AS $$ BEGIN
   IF EXISTS (SELECT FROM new_tasks AS is_now JOIN old_tasks AS was USING (id) WHERE
     (is_now.status <> 'pending' AND is_now.status <> was.status)
     OR (COALESCE(((is_now.callback_status = 'failed' AND is_now.lookup_status = 'succeeded') OR (is_now.callback_status = 'succeeded' AND is_now.lookup_status = 'failed') OR (is_now.doubted_at IS NOT NULL AND COALESCE(is_now.lookup_status, 'pending') = 'pending')), FALSE) AND NOT COALESCE(((was.callback_status = 'failed' AND was.lookup_status = 'succeeded') OR (was.callback_status = 'succeeded' AND was.lookup_status = 'failed') OR (was.doubted_at IS NOT NULL AND COALESCE(was.lookup_status, 'pending') = 'pending')), FALSE))) THEN

@@ -101,7 +101,7 @@ class TestRegister:
         assert shown["service"] == other_service
         answer = api.post("/api/tasks", json={"tasks": [{"id": "t0"}, {"id": "t1"}]})
         assert answer.status_code == 409
-        assert answer.json["error"]["message"] == f"Task 't1' is one of the service {other_service}."
+        assert answer.json["error"]["message"] == f"Task 't1' belongs to the service {other_service}."
         assert api.get("/api/tasks/t0").status_code == 404
 
     def test_up_to_a_thousand_in_the_order_given(self, api):

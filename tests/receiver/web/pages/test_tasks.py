@@ -70,6 +70,15 @@ def test_it_filters_and_searches(get, query, found):
     assert set(listed(get(f"/tasks?{query}"))) == found
 
 
+def test_of_several_services_it_shows_one(get, other_service):
+    factories.register("theirs", service=other_service)
+    factories.register("ours")
+    page = get(f"/tasks?service={other_service}")
+    assert listed(page) == ["theirs"]
+    assert f'<option value="{other_service}" selected>' in page
+    assert f"<dt>Service</dt><dd>{other_service}</dd>" in get("/tasks/theirs")
+
+
 @pytest.mark.usefixtures("one_of_each")
 def test_it_filters_by_when_a_task_was_first_heard_of(get):
     yesterday = f"{utcnow() - timedelta(days=1):%Y-%m-%dT%H:%M}"
