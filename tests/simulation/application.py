@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from receiver.ledger.evidence import Registration
+from receiver.ledger.registration import Registration
 from receiver.ledger.store import Callback
 from tests.simulation.clock import WorldClock
 from tests.simulation.faults import Faults

@@ -9,9 +9,9 @@ from receiver.ledger import outbox, record, refusals, store
 from receiver.ledger.budget import ByteBudget
 from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.engine.group_commit import GroupCommit
-from receiver.ledger.evidence import Registration
 from receiver.ledger.record import COMMIT_WITHIN_SECONDS
 from receiver.ledger.refusals import NOT_KEPT, Refused
+from receiver.ledger.registration import Registration
 from receiver.spool import spool
 from receiver.spool.spool import REPLAY_EVERY_SECONDS, Spool
 from tests.simulation.clock import Process, WorldClock

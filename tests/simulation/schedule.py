@@ -12,8 +12,8 @@ from pathlib import Path
 from receiver.config import Settings
 from receiver.ledger import store
 from receiver.ledger.engine.errors import DATABASE_ERRORS
-from receiver.ledger.evidence import Registration
 from receiver.ledger.paces import Paces
+from receiver.ledger.registration import Registration
 from receiver.upstream import services
 from receiver.upstream.client import Upstream
 from reconcile.calls import Caller
