@@ -1,10 +1,12 @@
 """Some worlds, and what the simulation itself must be able to do: repeat a world, find a bug, and name what it needs."""
 
+import logging
 import subprocess
 import sys
 
 import pytest
 
+from tests.simulation import __main__ as command
 from tests.simulation import planted
 from tests.simulation.deaths import shape
 from tests.simulation.failure import Failure
@@ -14,6 +16,14 @@ from tests.simulation.shrinking import shrink
 from tests.sources import ROOT
 
 WORLDS, AT_ONCE = 60, 5
+
+
+@pytest.fixture(autouse=True)
+def silence():
+    """The product logs each fault, and a world has many."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("first", range(1, WORLDS + 1, AT_ONCE))
@@ -46,6 +56,21 @@ def test_it_finds_a_planted_bug(bug):
     assert found is not None
     assert found.trace
     assert not run(found.seed).failures
+
+
+def test_a_failure_names_its_seed_and_tells_what_happened(monkeypatch, capsys):
+    found = planted.find(planted.a_lost_update, range(1, 13))
+    monkeypatch.setattr(command, "run", lambda seed, without: found)
+    monkeypatch.setattr(command, "shrink", lambda outcome, without: (outcome, ["lost", "late"]))
+    monkeypatch.setattr("sys.argv", ["simulate", f"--seeds={found.seed}", "--without=lost"])
+    assert command.main() == 1
+    told = capsys.readouterr().out
+    assert f"Seed {found.seed} fails:" in told
+    assert f"a witness moves down: at {found.failures[0].text.removeprefix('at ')}" in told
+    assert all(line in told for line in found.trace)
+    assert f'Again: make simulate ARGS="--seeds {found.seed} --without lost,late"' in told
+    assert "1 worlds, 1 failed" in told
+    assert "statements were a point of death" in told
 
 
 def test_it_names_the_faults_that_a_failure_needs():
