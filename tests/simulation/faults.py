@@ -58,7 +58,7 @@ TIMES = {
 TRAITS = ("ignored_limits", "forgetful", "second_reconciler", "no_confirmation", "no_room_for_strangers")
 KINDS = (*MOMENTS, *TIMES, *TRAITS)
 # What a kind needs to happen at all.
-NEEDS = {"torn": ("deaths", "database"), "full_disk": ("database",)}
+NEEDS = {"torn": ("deaths", "database"), "full_disk": ("deaths", "database")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,9 @@ class Faults:
         self._seed = seed
         self._sources: dict[str, random.Random] = {}
         self._chances = {kind: self.rng(kind).uniform(*bounds) for kind, bounds in MOMENTS.items()}
-        self.spans = [span for kind in TIMES if kind in self.kinds for span in self._draw(kind)]
+        self.spans: list[Span] = []
+        for kind in TIMES:
+            self.spans += self._draw(kind) if kind in self.kinds else []
 
     def rng(self, kind: str) -> random.Random:
         """Return the source of chance of that name."""
@@ -110,6 +112,8 @@ class Faults:
         rng, spans = self.rng(f"{kind}:times"), []
         for _ in range(rng.randint(1, most)):
             start = rng.uniform(0, self.calm_at)
+            if kind == "full_disk":  # alone it does no harm
+                start = rng.choice([span.start for span in self.spans if span.kind == "database"] or [start])
             lasts = shortest * (longest / shortest) ** rng.random()
             spans.append(Span(kind, start, min(start + lasts, self.calm_at), rng.random()))
         return spans
