@@ -33,8 +33,10 @@ def failures(world: "World", ledger: sqlite3.Connection) -> list[Failure]:
 
 def must_have_released(world: "World") -> bool:
     """Tell whether no claim can be left when the only reconciler has stopped."""
-    excuses = {"database", "second_reconciler", "clock_ahead", "clock_behind"}
-    return not excuses & world.faults.kinds and world.clock.passed - world.died_at > 1200
+    now = world.clock.passed
+    outages = (span.end for span in world.faults.spans if span.kind == "database" and span.start < now)
+    last = max([world.died_at, *outages])
+    return not {"second_reconciler", "clock_ahead", "clock_behind"} & world.faults.kinds and now - last > 300
 
 
 def leased(ledger: sqlite3.Connection, now: datetime) -> list[str]:
