@@ -66,4 +66,6 @@ def _body(name: str, is_readable: bool, rng: random.Random) -> bytes:
     if not is_readable:
         return name.encode()
     prompt = "x" * int(rng.random() ** 4 * _LONGEST)  # most are short
-    return json.dumps({"success": True, "task_id": name, "image_url": "https://x.example/1.png", "prompt": prompt}).encode()
+    return json.dumps(
+        {"success": True, "task_id": name, "image_url": "https://x.example/1.png", "prompt": prompt}
+    ).encode()
