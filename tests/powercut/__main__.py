@@ -26,11 +26,8 @@ _MEMORY = Path("/dev/shm")
 
 def run(plan: Plan, directory: Path) -> Report:
     """Run a plan in an empty directory, and say what happens."""
-    machine = Machine(directory, plan.skip_fsync, plan.synchronous)
-    try:
+    with Machine(directory, plan.skip_fsync, plan.synchronous) as machine:
         return PowerCuts(plan, machine, lambda line: print(line, flush=True)).run()
-    finally:
-        machine.kill()
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -21,7 +22,10 @@ _NO_UPSTREAM = "http://127.0.0.1:9"
 
 
 class Machine:
-    """One machine. Its disk is a directory, empty at first. What is not of the disk lies beside it."""
+    """One machine. Its disk is a directory, empty at first. What is not of the disk lies beside it.
+
+    Use it as a context manager, which kills all processes at its end.
+    """
 
     def __init__(self, directory: Path, skip_fsync: str = "", synchronous: str = "") -> None:
         self.disk = directory / "disk"
@@ -43,6 +47,13 @@ class Machine:
         self.backstop.handicap = os.setsid  # so that all its processes can be killed at once
         self._web: subprocess.Popen[bytes] | None = None
         self._before: Disk | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._recorder.__exit__()
 
     def install(self) -> None:
         """Bring up a machine with an empty disk."""

@@ -70,6 +70,8 @@ int prepare(const char *name, uint64_t size)
     return sizeof *made;
 }
 
+void end(void) { munmap(journal, journal->size); }
+
 void hold(void)
 {
     if (pthread_mutex_lock(&journal->lock) == EOWNERDEAD)
@@ -240,22 +242,32 @@ ssize_t write(int file, const void *data, size_t length)
     return writev(file, &(struct iovec){(void *)data, length}, 1);
 }
 
-ssize_t pwritev(int file, const struct iovec *pieces, int count, off_t at)
+ssize_t pwritev2(int file, const struct iovec *pieces, int count, off_t at, int flags)
 {
     char path[PATH_MAX];
     uint64_t inode;
     if (!is_recorded(file, path, &inode))
-        return syscall(SYS_pwritev, file, pieces, count, at, 0);
+        return syscall(SYS_pwritev2, file, pieces, count, at, 0, flags);
     size_t length = strlen(path);
     if (journal->log_is_full && length > 4 && !strcmp(path + length - 4, "-wal")) {
         errno = ENOSPC;
         return -1;
     }
     hold();
-    ssize_t written = syscall(SYS_pwritev, file, pieces, count, at, 0);
+    ssize_t written = syscall(SYS_pwritev2, file, pieces, count, at, 0, flags);
     note_pieces(inode, at, pieces, count, written);
     let_go();
     return written;
+}
+
+ssize_t pwritev64v2(int file, const struct iovec *pieces, int count, off_t at, int flags)
+{
+    return pwritev2(file, pieces, count, at, flags);
+}
+
+ssize_t pwritev(int file, const struct iovec *pieces, int count, off_t at)
+{
+    return pwritev2(file, pieces, count, at, 0);
 }
 
 ssize_t pwritev64(int file, const struct iovec *pieces, int count, off_t at) { return pwritev(file, pieces, count, at); }

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from tests.powercut.operations import KINDS, Operation
 
@@ -28,7 +29,7 @@ def find_compiler() -> str | None:
 class Recorder:
     """Records what the processes that are started with `preload` do below the directory `disk`.
 
-    `skip_fsync` is a pattern of paths: their fsyncs are left out.
+    `skip_fsync` is a pattern of paths: their fsyncs are left out. Use it as a context manager.
     """
 
     def __init__(self, directory: Path, disk: Path, skip_fsync: str = "") -> None:
@@ -45,6 +46,13 @@ class Recorder:
             "POWERCUT_JOURNAL": str(journal),
             "POWERCUT_SKIP_FSYNC": skip_fsync,
         }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._library.end()
+        self._journal.close()
 
     def reset(self, fsync_microseconds: int = 0) -> None:
         """Forget what was recorded. From now on an fsync takes so much longer. No process may run."""
