@@ -44,8 +44,9 @@ def main() -> int:
     skipped = SKIPPED[chosen.skip_fsync] if chosen.skip_fsync else ""
     plan = Plan(chosen.rounds, chosen.seed, skipped, chosen.synchronous or "")
     directory = Path(tempfile.mkdtemp(prefix="backstop-powercut-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    print(f"Seed {plan.seed}, {plan.rounds} rounds.", flush=True)
     report = run(plan, directory)
-    print(f"\nseed {plan.seed}\n{report}")
+    print(f"\n{report}")
     if report.is_good:
         shutil.rmtree(directory)
         return 0

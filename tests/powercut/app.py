@@ -26,4 +26,4 @@ def _connect_less_durably(database: sqlite.DurableSqlite) -> Any:
 
 
 if os.environ.get("POWERCUT_SYNCHRONOUS"):
-    sqlite.DurableSqlite._connect = _connect_less_durably  # type: ignore[method-assign]
+    sqlite.DurableSqlite._connect = _connect_less_durably  # type: ignore[method-assign, assignment]

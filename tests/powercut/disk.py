@@ -86,7 +86,7 @@ class Disk:
 
     def pending(self) -> list[Operation]:
         """Return what no fsync covers, in order."""
-        of = [*self.files.values(), *self.directories.values()]
+        of: list[File | Directory] = [*self.files.values(), *self.directories.values()]
         return sorted((each for item in of for each in item.pending), key=lambda each: each.place)
 
     def _number(self, inode: int) -> int:

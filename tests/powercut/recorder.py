@@ -34,7 +34,7 @@ class Recorder:
 
     def __init__(self, directory: Path, disk: Path, skip_fsync: str = "") -> None:
         library, journal = directory / "recorder.so", directory / "journal"
-        command = ["cc", "-O2", "-shared", "-fPIC", "-o", library, _SOURCE, "-lpthread"]
+        command = ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(_SOURCE), "-lpthread"]
         subprocess.run(command, check=True)
         self._library = ctypes.CDLL(str(library))
         self._begins = self._library.prepare(str(journal).encode(), ctypes.c_uint64(_BYTES))

@@ -11,8 +11,11 @@ from tests.powercut.checks import Finding, check, waiting_files
 from tests.powercut.machine import Machine
 from tests.powercut.outages import OUTAGES
 from tests.powercut.traffic import Acknowledged, Traffic
+from tests.processes import wait_until
 
-_LONGEST_SECONDS = 0.5  # of traffic before a cut
+# Callbacks that are acknowledged before an outage, and then during it; a cut waits no longer for them.
+_MOST_BEFORE, _MOST_DURING, _WITHIN_SECONDS = 300, 40, 3.0
+_MOMENT_SECONDS = 0.02  # so that a cut may fall between any two steps of the next callback
 _ROUNDS_A_DISK = 10  # then a new machine is installed
 _AGAIN, _AGAIN_WITHIN_SECONDS = 0.25, 0.1  # how often the power fails at the start too
 _WORKER_KILLED = 0.25
@@ -36,6 +39,7 @@ class Report:
     rounds: int = 0
     cuts: Counter[str] = field(default_factory=Counter)
     outages: Counter[str] = field(default_factory=Counter)
+    killed: int = 0  # workers, before the power failed
     acknowledged: int = 0
     spooled: int = 0
     spooled_at_cut: int = 0
@@ -53,10 +57,11 @@ class Report:
             "rounds": self.rounds,
             **{f"power failures that took back {loss}": count for loss, count in sorted(self.cuts.items())},
             **{f"rounds with the database: {name}": count for name, count in sorted(self.outages.items())},
+            "workers killed before": self.killed,
             "acknowledged callbacks": self.acknowledged,
             "of them through the spool": self.spooled,
-            "rounds with files in the spool at the cut": self.spooled_at_cut,
-            "changes that no fsync covered at a cut": self.uncovered,
+            "power failures with deliveries in the spool": self.spooled_at_cut,
+            "changes that no fsync had covered": self.uncovered,
             "acknowledged but missing": self.missing,
             "rounds after which the database is corrupt": self.corrupt,
             "seconds a round": f"{self.seconds / max(self.rounds, 1):.2f}",
@@ -92,7 +97,7 @@ class PowerCuts:
         told, sent = self._load_and_cut(number, rng), len(self._on_disk)
         self._machine.start(rng)
         while rng.random() < _AGAIN:
-            _sleep(rng, _AGAIN_WITHIN_SECONDS)
+            time.sleep(rng.random() * _AGAIN_WITHIN_SECONDS)
             told += f"; again {self._cut(rng)}"
             self._machine.start(rng)
         finding = check(self._machine.database, self._machine.spool, self._on_disk)
@@ -108,14 +113,15 @@ class PowerCuts:
         self.report.outages[name] += 1
         sender = Traffic(self._machine.backstop.callback_url, f"{self._plan.seed}-{number}")
         with sender, contextlib.ExitStack() as outage:
-            _sleep(rng, _LONGEST_SECONDS)
+            _wait_for_more(sender, rng, _MOST_BEFORE)
             if rng.random() < _WORKER_KILLED:
                 self._machine.kill_worker(rng)
+                self.report.killed += 1
             outage.enter_context(self._machine.outage(OUTAGES[name]))
-            _sleep(rng, _LONGEST_SECONDS)
+            _wait_for_more(sender, rng, _MOST_DURING)
             if rng.random() < _OUTAGE_ENDS:
                 outage.close()
-                _sleep(rng, _LONGEST_SECONDS)
+                _wait_for_more(sender, rng, _MOST_DURING)
             told = self._cut(rng)
         spooled = sum(each.is_spooled for each in sender.acknowledged)
         self._on_disk += sender.acknowledged
@@ -131,5 +137,9 @@ class PowerCuts:
         return f"{cut.loss.value} of {uncovered} changes taken back, sectors of {cut.sector}"
 
 
-def _sleep(rng: random.Random, at_most: float) -> None:
-    time.sleep(rng.random() * at_most)
+def _wait_for_more(sender: Traffic, rng: random.Random, most: int) -> None:
+    """Wait for acknowledgements, as many as chance wants, and a moment longer."""
+    enough = len(sender.acknowledged) + rng.randint(1, most)
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: len(sender.acknowledged) >= enough, _WITHIN_SECONDS, every=0.005)
+    time.sleep(rng.random() * _MOMENT_SECONDS)
