@@ -19,8 +19,8 @@ _FOUND_WITHIN_ROUNDS = 10
 def test_it_loses_nothing_that_was_acknowledged(tmp_path):
     report = run(Plan(rounds=6, seed=_SEED), tmp_path)
     assert (report.rounds, report.missing, report.corrupt) == (6, 0, 0), report
-    assert (len(report.outages), len(report.cuts)) == (len(OUTAGES), 3), report
-    assert min(report.acknowledged, report.spooled, report.spooled_at_cut, report.uncovered) > 0, report
+    assert (len(report.outages), len(report.losses)) == (len(OUTAGES), 3), report
+    assert min(report.acknowledged, report.spooled, report.spooled_at_failure, report.uncovered) > 0, report
 
 
 @pytest.mark.parametrize(

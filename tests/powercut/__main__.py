@@ -6,6 +6,7 @@ was acknowledged must be in the ledger, and the database must be whole.
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -44,13 +45,15 @@ def main() -> int:
     skipped = SKIPPED[chosen.skip_fsync] if chosen.skip_fsync else ""
     plan = Plan(chosen.rounds, chosen.seed, skipped, chosen.synchronous or "")
     directory = Path(tempfile.mkdtemp(prefix="backstop-powercut-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    # Not only Ctrl-C ends the processes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("The power cuts were ended."))
     print(f"Seed {plan.seed}, {plan.rounds} rounds.", flush=True)
     report = run(plan, directory)
     print(f"\n{report}")
     if report.is_good:
         shutil.rmtree(directory)
         return 0
-    print(f"What the last power failure left is in {directory / 'left'}, the logs are beside it.")
+    print(f"What the power failure left is in {directory / 'found'}; the logs are beside it.")
     return 1
 
 

@@ -85,8 +85,9 @@ class Disk:
                     raise RuntimeError(f"the model of the disk knows no {type(each).__name__} of {each.name}")
 
     def pending(self) -> list[Operation]:
-        """Return what no fsync covers, in order."""
-        of: list[File | Directory] = [*self.files.values(), *self.directories.values()]
+        """Return what no fsync covers, in order; without files that are mapped, which none ever does."""
+        files = [file for file in self.files.values() if not file.is_mapped]
+        of: list[File | Directory] = [*files, *self.directories.values()]
         return sorted((each for item in of for each in item.pending), key=lambda each: each.place)
 
     def _number(self, inode: int) -> int:

@@ -5,12 +5,16 @@ import random
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
 import psutil
 
+from tests.powercut.checks import DATABASE, SPOOL
 from tests.powercut.cut import Cut, Loss, write_out
 from tests.powercut.disk import Disk
 from tests.powercut.outages import Outage
@@ -18,7 +22,22 @@ from tests.powercut.recorder import Recorder
 from tests.processes import Backstop, wait_until
 
 _FSYNC_MICROSECONDS = (0, 500, 3000)
+Look = Callable[[int, Disk], None]
+
+_JUST_BEFORE = 60  # operations
 _NO_UPSTREAM = "http://127.0.0.1:9"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A power failure: what is taken back, at which place in the record, and how many changes no fsync had covered."""
+
+    cut: Cut
+    place: int
+    uncovered: int
+
+    def __str__(self) -> str:
+        return f"{self.cut.loss.value} of {self.uncovered} changes taken back, sectors of {self.cut.sector}"
 
 
 class Machine:
@@ -29,16 +48,13 @@ class Machine:
 
     def __init__(self, directory: Path, skip_fsync: str = "", synchronous: str = "") -> None:
         self.disk = directory / "disk"
-        self.database = self.disk / "backstop.db"
-        # Its parent is made with it.
-        self.spool = self.disk / "waiting" / "spool"
-        self._fresh, self.left = directory / "fresh", directory / "left"
+        self.left, self.found, self._copy = directory / "left", directory / "found", directory / "copy"
         self._recorder = Recorder(directory, self.disk, skip_fsync)
         self.backstop = Backstop(
             directory,
             _NO_UPSTREAM,
-            DATABASE_URL=f"sqlite:///{self.database}",
-            SPOOL_DIR=self.spool,
+            DATABASE_URL=f"sqlite:///{self.disk / DATABASE}",
+            SPOOL_DIR=self.disk / SPOOL,
             WEB_CONCURRENCY=2,
             POWERCUT_SYNCHRONOUS=synchronous,
             **self._recorder.preload,
@@ -46,7 +62,7 @@ class Machine:
         self.backstop.application = "tests.powercut.app:app"
         self.backstop.handicap = os.setsid  # so that all its processes can be killed at once
         self._web: subprocess.Popen[bytes] | None = None
-        self._before: Disk | None = None
+        self._before = Disk(0)  # as it was when it was started
 
     def __enter__(self) -> Self:
         return self
@@ -64,34 +80,56 @@ class Machine:
         self.backstop.migrate()
         self._web = self.backstop.start_web()
 
-    def cut(self, rng: random.Random) -> tuple[Cut, int]:
-        """Cut the power. Return what kind of failure it was, and how many changes no fsync had covered.
+    def place(self) -> int:
+        """Return the present place in the record of what happens to the disk."""
+        return self._recorder.place()
 
-        Raises RuntimeError when the recorder has missed a change.
+    def fail(self, rng: random.Random, moments: int, look: Look) -> Failure:
+        """Kill all processes, and choose when the power failed: just before that. Leave what a failure leaves then.
+
+        Before that, call `look` for some random moments since the last start: with the place in the record, and with
+        the disk as it was then. Raises RuntimeError when the recorder has missed a change.
         """
         with self._recorder.standstill():
             self.kill()
-            assert self._before
-            disk = self._before
-            disk.apply(self._recorder.operations())
-            self._compare(disk)
-        cut = Cut.choose(disk, rng)
-        shutil.rmtree(self._fresh, ignore_errors=True)
-        write_out(disk, cut, self._fresh)
-        return cut, len(disk.pending())
+            operations = list(self._recorder.operations())
+        disk, last = self._before, max(len(operations) - rng.randint(0, _JUST_BEFORE), 0)
+        for begin, end in pairwise([0, *sorted(rng.sample(range(last), min(moments, last))), last]):
+            disk.apply(operations[begin:end])
+            if end < last:
+                look(operations[end].place, disk)
+        place = operations[last].place if last < len(operations) else self.place()
+        failure = Failure(Cut.choose(disk, rng), place, len(disk.pending()))
+        self.leave(disk, failure.cut)
+        disk.apply(operations[last:])
+        self._compare(disk)
+        return failure
 
     def start(self, rng: random.Random) -> None:
-        """Start Backstop on what the power failure left. Keep a copy of that in `left`."""
-        for old in (self.disk, self.left):
-            shutil.rmtree(old, ignore_errors=True)
-        shutil.copytree(self._fresh, self.left)
-        self._fresh.rename(self.disk)
+        """Start Backstop on a copy of what the power failure left."""
+        shutil.rmtree(self.disk)
+        shutil.copytree(self.left, self.disk)
         self._begin(rng.choice(_FSYNC_MICROSECONDS))
         self._web = self.backstop.start_web()
 
+    def leave(self, disk: Disk, cut: Cut) -> None:
+        """Write what a power failure leaves of a disk into the directory `left`."""
+        shutil.rmtree(self.left, ignore_errors=True)
+        write_out(disk, cut, self.left)
+
+    def copy_left(self) -> Path:
+        """Return a copy of what was left, to be changed."""
+        shutil.rmtree(self._copy, ignore_errors=True)
+        return Path(shutil.copytree(self.left, self._copy))
+
+    def keep_left(self) -> None:
+        """Keep a copy of what was left in the directory `found`, unless there is one."""
+        if not self.found.exists():
+            shutil.copytree(self.left, self.found)
+
     def outage(self, outage: Outage) -> AbstractContextManager[None]:
         """Let the database take no callback within the block."""
-        return outage(self.database, self._recorder)
+        return outage(self.disk / DATABASE, self._recorder)
 
     def kill_worker(self, rng: random.Random) -> None:
         """Kill one of the web process's workers, which is no power failure."""
@@ -119,9 +157,9 @@ class Machine:
 
     def _compare(self, disk: Disk) -> None:
         """Compare the files with what the model makes of them when nothing is taken back."""
-        shutil.rmtree(self._fresh, ignore_errors=True)
-        write_out(disk, Cut(Loss.NOTHING, 1, 0, random.Random(0)), self._fresh)
-        real, modelled = contents(self.disk), contents(self._fresh)
+        shutil.rmtree(self._copy, ignore_errors=True)
+        write_out(disk, Cut(Loss.NOTHING, 1, 0, random.Random(0)), self._copy)
+        real, modelled = contents(self.disk), contents(self._copy)
         if real != modelled:
             names = {name for name in real | modelled if real.get(name) != modelled.get(name)}
             raise RuntimeError(f"the recorder has missed a change of {', '.join(sorted(names))}")
@@ -137,7 +175,10 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 def _wait_for_end(processes: list[psutil.Process]) -> None:
-    def are_over() -> bool:
-        return all(not each.is_running() or each.status() == psutil.STATUS_ZOMBIE for each in processes)
+    def is_over(process: psutil.Process) -> bool:
+        try:
+            return bool(process.status() == psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return True
 
-    wait_until(are_over, every=0.002)
+    wait_until(lambda: all(map(is_over, processes)), every=0.002)

@@ -63,6 +63,11 @@ class Recorder:
         """Let each write to SQLite's write-ahead log fail for want of space, or no more."""
         struct.pack_into("=I", self._journal, _FULL_AT, is_full)
 
+    def place(self) -> int:
+        """Return where the next operation will be recorded."""
+        place: int = struct.unpack_from("=Q", self._journal, _END_AT)[0]
+        return place
+
     @contextmanager
     def standstill(self) -> Iterator[None]:
         """Let no process change the disk. Within the block the journal is as the disk is."""

@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -21,14 +22,16 @@ class Acknowledged:
     digest: bytes
     task_id: str | None
     is_spooled: bool
+    place: int  # in the record of what happens to the disk: what it relies on was recorded before
 
 
 class Traffic:
     """Callbacks to a URL, from the block's begin to its end. An answer that does not come proves nothing."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, place: Callable[[], int]) -> None:
         self.acknowledged: list[Acknowledged] = []
         self._url = url
+        self._place = place
         self._name = name  # makes all bodies different
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=(n,)) for n in range(_SENDERS)]
@@ -59,7 +62,7 @@ class Traffic:
                 if answer.status in {200, 202}:
                     digest = hashlib.sha256(body).digest()
                     spooled = "spooled" in answer.json()
-                    self.acknowledged.append(Acknowledged(digest, task_id, spooled))
+                    self.acknowledged.append(Acknowledged(digest, task_id, spooled, self._place()))
 
 
 def _body(name: str, is_readable: bool, rng: random.Random) -> bytes:
