@@ -11,7 +11,7 @@ pytestmark = [
     # A connection whose server was killed is dropped without a proper close.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-# It begins with a database that is locked and a cut that takes all back. Six rounds have each outage and each loss.
+# It begins with a database that is locked, and a failure that takes all back. Six rounds have each outage and each loss.
 _SEED = 14
 _FOUND_WITHIN_ROUNDS = 10
 

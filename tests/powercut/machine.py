@@ -21,9 +21,9 @@ from tests.powercut.outages import Outage
 from tests.powercut.recorder import Recorder
 from tests.processes import Backstop, wait_until
 
-_FSYNC_MICROSECONDS = (0, 500, 3000)
 Look = Callable[[int, Disk], None]
 
+_FSYNC_MICROSECONDS = (0, 500, 3000)  # what an fsync takes longer
 _JUST_BEFORE = 60  # operations
 _NO_UPSTREAM = "http://127.0.0.1:9"
 

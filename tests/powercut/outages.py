@@ -45,7 +45,7 @@ def log_full(database: Path, recorder: Recorder) -> Iterator[None]:
 
 
 OUTAGES: dict[str, Outage] = {
-    "no outage": no_outage,
+    "as usual": no_outage,
     "locked": locked,
     "its turn taken": turn_taken,
     "its log full": log_full,

@@ -15,14 +15,14 @@ from tests.powercut.outages import OUTAGES
 from tests.powercut.traffic import Acknowledged, Traffic
 from tests.processes import wait_until
 
-# Callbacks that are acknowledged before an outage, and then during it; a cut waits no longer for them.
+# How many callbacks are acknowledged at most before an outage, and during it; how long a round waits for them.
 _MOST_BEFORE, _MOST_DURING, _WITHIN_SECONDS = 300, 40, 3.0
-_MOMENT_SECONDS = 0.02  # so that a cut may fall between any two steps of the next callback
+_MOMENT_SECONDS = 0.02  # so that the power may fail between any two steps of the next callback
 _ROUNDS_A_DISK = 10  # then a new machine is installed
 _AGAIN, _AGAIN_WITHIN_SECONDS = 0.25, 0.1  # how often the power fails at the start too
-_WORKER_KILLED = 0.25
+_WORKER_KILLED = 0.25  # how often a worker dies before
 _MOMENTS = 5  # before each power failure, at which it might have failed as well
-_OUTAGE_ENDS = 0.5  # how often before the cut
+_OUTAGE_ENDS = 0.5  # how often it ends before the power fails
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Report:
         rows = {
             "rounds": self.rounds,
             **{f"power failures that took back {loss}": count for loss, count in sorted(self.losses.items())},
-            **{f"rounds with the database: {name}": count for name, count in sorted(self.outages.items())},
+            **{f"rounds with the database {name}": count for name, count in sorted(self.outages.items())},
             "workers killed before": self.killed,
             "acknowledged callbacks": self.acknowledged,
             "of them through the spool": self.spooled,
@@ -71,7 +71,7 @@ class Report:
             "failures that left the database corrupt": self.corrupt,
             "seconds a round": f"{self.seconds / max(self.rounds, 1):.2f}",
         }
-        return "\n".join(f"{name:46}{value:>10}" for name, value in rows.items())
+        return "\n".join(f"{name:50}{value:>10}" for name, value in rows.items())
 
 
 class PowerCuts:
@@ -110,7 +110,7 @@ class PowerCuts:
         self._say(f"{told}: of {sent} acknowledged {finding}")
 
     def _load_and_fail(self, number: int, rng: random.Random) -> str:
-        """Let callbacks come, cut the power, and say in words what happened."""
+        """Let callbacks come, let the power fail, and say in words what happened."""
         name = rng.choice(list(OUTAGES))
         self.report.outages[name] += 1
         url, body = self._machine.backstop.callback_url, f"{self._plan.seed}-{number}"
@@ -131,7 +131,7 @@ class PowerCuts:
         self._on_disk += known
         self.report.acknowledged += len(known)
         self.report.spooled += spooled
-        return f"round {number}, database: {name}; {len(known)} acknowledged, {spooled} of them spooled; {failure}"
+        return f"round {number}, database {name}; {len(known)} acknowledged, {spooled} of them spooled; {failure}"
 
     def _fail(self, rng: random.Random, latest: Sequence[Acknowledged]) -> Failure:
         def look(place: int, disk: Disk) -> None:
