@@ -45,10 +45,14 @@ def main() -> int:
     skipped = SKIPPED[chosen.skip_fsync] if chosen.skip_fsync else ""
     plan = Plan(chosen.rounds, chosen.seed, skipped, chosen.synchronous or "")
     directory = Path(tempfile.mkdtemp(prefix="backstop-powercut-", dir=_MEMORY if _MEMORY.is_dir() else None))
-    # Not only Ctrl-C ends the processes.
+    # Otherwise the web process would go on.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("The power cuts were ended."))
     print(f"Seed {plan.seed}, {plan.rounds} rounds.", flush=True)
-    report = run(plan, directory)
+    try:
+        report = run(plan, directory)
+    except (KeyboardInterrupt, SystemExit):
+        shutil.rmtree(directory)
+        raise
     print(f"\n{report}")
     if report.is_good:
         shutil.rmtree(directory)
