@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -61,7 +60,6 @@ class Machine:
         )
         self.backstop.application = "tests.powercut.app:app"
         self.backstop.handicap = os.setsid  # so that all its processes can be killed at once
-        self._web: subprocess.Popen[bytes] | None = None
         self._before = Disk(0)  # as it was when it was started
 
     def __enter__(self) -> Self:
@@ -78,7 +76,7 @@ class Machine:
         self.disk.mkdir()
         self._begin(fsync_microseconds=0)
         self.backstop.migrate()
-        self._web = self.backstop.start_web()
+        self.backstop.start_web()
 
     def place(self) -> int:
         """Return the present place in the record of what happens to the disk."""
@@ -110,7 +108,7 @@ class Machine:
         shutil.rmtree(self.disk)
         shutil.copytree(self.left, self.disk)
         self._begin(rng.choice(_FSYNC_MICROSECONDS))
-        self._web = self.backstop.start_web()
+        self.backstop.start_web()
 
     def leave(self, disk: Disk, cut: Cut) -> None:
         """Write what a power failure leaves of a disk into the directory `left`."""
@@ -134,22 +132,19 @@ class Machine:
     def kill_worker(self, rng: random.Random) -> None:
         """Kill one of the web process's workers, which is no power failure."""
         with self._recorder.standstill():
-            assert self._web
-            if workers := psutil.Process(self._web.pid).children():
+            if workers := psutil.Process(self.backstop.processes[0].pid).children():
                 victim = rng.choice(workers)
                 victim.kill()
                 _wait_for_end([victim])
 
     def kill(self) -> None:
-        """Kill all processes at once."""
-        if self._web is None:
-            return
-        processes = [psutil.Process(self._web.pid), *psutil.Process(self._web.pid).children()]
-        os.killpg(self._web.pid, signal.SIGKILL)
-        _wait_for_end(processes)
-        self._web.wait()
-        self.backstop.processes.remove(self._web)
-        self._web = None
+        """Kill all processes at once, also those of a web process that does not answer yet."""
+        while self.backstop.processes:
+            web = self.backstop.processes.pop()
+            family = [psutil.Process(web.pid), *psutil.Process(web.pid).children()]
+            os.killpg(web.pid, signal.SIGKILL)
+            _wait_for_end(family)
+            web.wait()
 
     def _begin(self, fsync_microseconds: int) -> None:
         self._recorder.reset(fsync_microseconds)
