@@ -141,6 +141,8 @@ class Machine:
         """Kill all processes at once, also those of a web process that does not answer yet."""
         while self.backstop.processes:
             web = self.backstop.processes.pop()
+            if web.poll() is not None:
+                continue  # it could not start
             family = [psutil.Process(web.pid), *psutil.Process(web.pid).children()]
             os.killpg(web.pid, signal.SIGKILL)
             _wait_for_end(family)
