@@ -57,16 +57,22 @@ class Cut:
 
     def entries(self, directory: Directory) -> Entries:
         """Return what is left of a directory's entries."""
-        entries, pending = dict(directory.durable), directory.pending
-        kept = {
-            Loss.ALL: 0,
-            Loss.SOME: self.rng.randint(0, len(pending)) if self.loss is Loss.SOME else 0,
-            Loss.TAIL: bisect_left(pending, self.place, key=lambda each: each.place),
-            Loss.NOTHING: len(pending),
-        }
-        for each in pending[: kept[self.loss]]:
+        entries = dict(directory.durable)
+        for each in directory.pending[: self._first(directory.pending)]:
             enter(entries, each)
         return entries
+
+    def _first(self, pending: list[Operation]) -> int:
+        """Return how many changes of a directory are kept."""
+        match self.loss:
+            case Loss.ALL:
+                return 0
+            case Loss.SOME:
+                return self.rng.randint(0, len(pending))
+            case Loss.TAIL:
+                return bisect_left(pending, self.place, key=lambda each: each.place)
+            case Loss.NOTHING:
+                return len(pending)
 
     def _change_before_tail(self, content: bytearray, pending: list[Operation]) -> None:
         for each in pending:
