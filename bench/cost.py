@@ -19,6 +19,7 @@ from receiver.clock import utcnow
 from receiver.ledger import store
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.models import database
+from receiver.ledger.timetable import Timetable
 from tests.processes import wait_until
 from tests.upstream import StandIn
 
@@ -113,7 +114,7 @@ def _bytes_per_task(bench: Workbench, kind: Kind) -> float:
 def _record(number_of_task: int) -> None:
     body = json.dumps(response(task_id(number_of_task)) | {"prompt": _PROMPT}).encode()
     callback = store.Callback(body=body, size=len(body), remote_addr="192.0.2.1", headers=_HEADERS)
-    store.record(callback, utcnow(), grace=_GRACE, confirm=True)
+    store.record(callback, utcnow(), timetable=Timetable(_GRACE), confirm=True)
 
 
 def _size(url: str) -> int:

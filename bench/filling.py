@@ -22,11 +22,12 @@ from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.evidence import Discovered, Registration
 from receiver.ledger.models import Delivery, Lookup, Task, database
+from receiver.ledger.timetable import Timetable
 from receiver.upstream import services
 from receiver.upstream.results import read_item
 
 SPAN = timedelta(days=100)  # between the oldest task and the newest
-_GRACE = timedelta(minutes=3)
+_TIMETABLE = Timetable(timedelta(minutes=3))
 _DUE_SINCE = timedelta(hours=1)
 _TASK_ID = "00000000-feed-4bee-8bad-{:012d}"  # as callbacks.lua makes them
 
@@ -148,13 +149,15 @@ class _Prototypes:
 
     def _write(self) -> None:
         for kind in ("pending", "due"):
-            store.register([Registration(kind, type="imagine")], self._now, grace=_GRACE)
+            store.register([Registration(kind, type="imagine")], self._now, timetable=_TIMETABLE)
         for kind in ("failed", "succeeded"):
             body = json.dumps(response(kind, success=kind == "succeeded")).encode()
             callback = store.Callback(body=body, size=len(body), remote_addr="192.0.2.1")
-            store.record(callback, self._now, grace=_GRACE, confirm=False)
+            store.record(callback, self._now, timetable=_TIMETABLE, confirm=False)
         store.adopt(
-            [Discovered(read_item(item("recovered")), services.DEFAULT.name)], self._now, grace=_GRACE
+            [Discovered(read_item(item("recovered")), services.DEFAULT.name)],
+            self._now,
+            timetable=_TIMETABLE,
         )
 
     def _moment(self, span: timedelta, number: int) -> datetime | str:

@@ -7,6 +7,7 @@ from werkzeug.routing import BaseConverter
 from receiver.cli import add_commands
 from receiver.config import Settings
 from receiver.ledger.engine.db import init_database, is_bound_to_another
+from receiver.ledger.paces import Paces
 from receiver.web import auth, callbacks, errors, health, sign_in
 from receiver.web.api import deliveries, tasks
 from receiver.web.intake import Intake
@@ -43,6 +44,7 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__, template_folder="web/pages/templates", static_folder="web/pages/static")
     app.extensions["backstop"] = settings
     app.extensions["backstop_intake"] = Intake(settings.spool_dir)
+    app.extensions["backstop_paces"] = Paces(settings.reconcile_grace)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     # A redirect would lose a callback: the sender follows it with a GET that has no body.
     app.url_map.merge_slashes = False

@@ -14,6 +14,7 @@ from receiver.config import Settings
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import SchemaBehind, require_schema
+from receiver.ledger.paces import Paces, learn
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import queries
 from receiver.logs import configure_logging
@@ -75,7 +76,8 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
     try:
         require_schema()
         mend_times(clock.now())
-        reconciler = Reconciler(settings, caller, SteadyClock(clock), random.Random(), stop)
+        paces = _paces(settings)
+        reconciler = Reconciler(settings, caller, paces, SteadyClock(clock), random.Random(), stop)
         counts = reconciler.run(due_by=clock.now())
         unanswered = _unanswered(counts)
         prune_old_rows(settings.retention, clock.now())
@@ -109,8 +111,9 @@ def _discover(settings: Settings, upstream: Upstream, since: datetime) -> int:
     has_failed = False
     try:
         require_schema()
+        paces = _paces(settings)
         for service in SERVICES.values():
-            found = Discoverer(settings, caller, service, stop).run_since(since, _print_progress)
+            found = Discoverer(settings, caller, paces, service, stop).run_since(since, _print_progress)
             print(f"{service.name}: {found}")
             has_failed = has_failed or found.error is not None
             if found.stopped:
@@ -119,6 +122,13 @@ def _discover(settings: Settings, upstream: Upstream, since: datetime) -> int:
         print(f"No discovery: {describe(problem)}", file=sys.stderr)
         return 1
     return 1 if has_failed else 0
+
+
+def _paces(settings: Settings) -> Paces:
+    paces = Paces(settings.reconcile_grace)
+    learn(utcnow())
+    paces.read()
+    return paces
 
 
 def _caller(settings: Settings, upstream: Upstream, clock: Clock, threads: int) -> Caller:

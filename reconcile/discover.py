@@ -12,6 +12,7 @@ from receiver.config import Settings, SettingsError
 from receiver.ledger import discoveries, pauses, store
 from receiver.ledger.evidence import Discovered
 from receiver.ledger.models import Pause
+from receiver.ledger.paces import Paces
 from receiver.upstream.client import ErrorScope, UpstreamError
 from receiver.upstream.results import Unreadable, read_item
 from receiver.upstream.services import Service
@@ -101,7 +102,9 @@ class _Window:
 class Discoverer:
     """Finds our tasks in upstream's list of one service, until `stop` is set. Not for two threads at once."""
 
-    def __init__(self, settings: Settings, caller: Caller, service: Service, stop: threading.Event) -> None:
+    def __init__(
+        self, settings: Settings, caller: Caller, paces: Paces, service: Service, stop: threading.Event
+    ) -> None:
         if settings.public_url is None:
             raise SettingsError(
                 "No tasks can be discovered: PUBLIC_URL is missing. It is this deployment's address, like"
@@ -109,6 +112,7 @@ class Discoverer:
             )
         self._settings = settings
         self._caller = caller
+        self._paces = paces
         self._service = service
         self._clock, self._limiter = caller.clock, caller.limiter
         self._stop = stop
@@ -215,7 +219,7 @@ class Discoverer:
         if submitted:
             found.reached = submitted[-1]
         if ours:
-            found.adopted += store.adopt(ours, now, grace=self._settings.reconcile_grace)
+            found.adopted += store.adopt(ours, now, timetable=self._paces.timetable)
         return submitted
 
     def _read(self, item: Any, since: datetime) -> Discovered | None:

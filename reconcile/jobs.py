@@ -10,6 +10,7 @@ from receiver.clock import Clock
 from receiver.config import Settings
 from receiver.ledger import mending, runs
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.paces import Paces, learn
 from receiver.ledger.reading import tally
 from reconcile.discover import Discoverer
 from reconcile.outage import Outage
@@ -27,6 +28,7 @@ FIRST_DISCOVERY_AFTER = timedelta(seconds=5)
 # When upstream's list holds more than one discovery may ask for.
 DISCOVER_ON_AFTER = timedelta(seconds=30)
 MEND_EVERY = timedelta(hours=1)
+LEARN_EVERY = timedelta(seconds=10)
 DISCOVERY, PRUNE = "discovery", "prune"
 
 
@@ -48,6 +50,7 @@ def list_jobs(
     settings: Settings,
     reconciler: Reconciler,
     discoverers: Sequence[Discoverer],
+    paces: Paces,
     clock: Clock,
     run_in: Callable[[str, timedelta], None],
 ) -> list[Job]:
@@ -56,6 +59,7 @@ def list_jobs(
         Job(
             "reconcile", partial(reconcile_due_tasks, reconciler, Outage(clock)), settings.reconcile_interval
         ),
+        Job("learn", partial(learn_paces, paces, clock), LEARN_EVERY),
         Job("mend", lambda: mend_times(clock.now()), MEND_EVERY),
         Job(PRUNE, lambda: prune_old_rows(settings.retention, clock.now()), PRUNE_EVERY, FIRST_PRUNE_AFTER),
     ]
@@ -63,6 +67,15 @@ def list_jobs(
         discover = partial(discover_tasks, discoverers, run_in)
         jobs.append(Job(DISCOVERY, discover, DISCOVER_EVERY, FIRST_DISCOVERY_AFTER))
     return jobs
+
+
+def learn_paces(paces: Paces, clock: Clock) -> None:
+    """Learn from new results how long tasks take."""
+    try:
+        learn(clock.now())
+        paces.read()
+    except DATABASE_ERRORS as problem:
+        log.error("The database cannot be used, learning later: %s", describe(problem))
 
 
 def mend_times(now: datetime) -> None:

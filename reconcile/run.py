@@ -4,17 +4,19 @@ See "The life of a task" in docs/design.md.
 """
 
 import logging
+import math
 import os
 import random
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from datetime import datetime
+from dataclasses import asdict
+from datetime import datetime, timedelta
 
 from receiver.config import Settings
 from receiver.ledger import mending, pauses, runs, store
 from receiver.ledger.engine.errors import describe
+from receiver.ledger.paces import Paces
 from receiver.ledger.patience import STEADY_AFTER, Backoff, Patience, doubt_after, longest_waits
 from reconcile.asking import Asking
 from reconcile.calls import Caller
@@ -25,6 +27,10 @@ log = logging.getLogger(__name__)
 
 # A run that always finds more would never be noted as finished.
 RUN_FOR_SECONDS = 60.0
+# A task that is due waits for others that become due, so that one call asks about all of them: for so much of
+# the grace. Results to be confirmed do not wait, and take along what is due.
+_COMPANY_GRACES = 1 / 6
+NOTE_IDLE_EVERY = timedelta(seconds=15)
 
 
 class Reconciler:
@@ -34,6 +40,7 @@ class Reconciler:
         self,
         settings: Settings,
         caller: Caller,
+        paces: Paces,
         steady: SteadyClock,
         rng: random.Random,
         stop: threading.Event,
@@ -45,11 +52,10 @@ class Reconciler:
         self._stop = stop
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self.has_more = False  # the last run ended although more was due
-        self._patience = Patience(
-            Backoff(rng),
-            give_up_after=settings.reconcile_give_up_after,
-            doubt_after=doubt_after(settings.reconcile_grace),
-        )
+        self._paces = paces
+        self._rng = rng
+        self._company_within = settings.reconcile_grace * _COMPANY_GRACES
+        self._noted_at = -math.inf  # monotonic: when a run last left a row
 
     def run(self, due_by: datetime | None = None) -> Counts:
         """Ask about all tasks that are due, those included that become due meanwhile. Return the counts.
@@ -57,9 +63,13 @@ class Reconciler:
         It ends after RUN_FOR_SECONDS; `has_more` then tells whether the next run should begin at once.
         With `due_by` it asks only about tasks that were due by then, however long that takes. It ends early
         when upstream wants no calls, and when `stop` is set: it awaits the calls in flight, and releases
-        what was claimed and has no answer.
+        what was claimed and has no answer. A run that finds nothing to ask leaves a row only once in
+        NOTE_IDLE_EVERY, which tells that the reconciler is at work.
         """
         started_at = self._clock.now()
+        if due_by is None and not self._is_worth_a_run(started_at):
+            return Counts()
+        self._noted_at = self._clock.monotonic()
         run_id = runs.open_run(self._name, started_at)
         run = self._asking(run_id, due_by)
         try:
@@ -74,10 +84,19 @@ class Reconciler:
             runs.close_run(run_id, self._clock.now(), asdict(run.counts))
         return run.counts
 
+    def _is_worth_a_run(self, now: datetime) -> bool:
+        idle_for = self._clock.monotonic() - self._noted_at
+        return idle_for >= NOTE_IDLE_EVERY.total_seconds() or store.is_anything_due(now, self._company_within)
+
     def _asking(self, run_id: int, due_by: datetime | None) -> Asking:
         # A single run has not watched the clock: there the late answers alone decide.
         is_steady = due_by is not None or self._steady.steady_for() >= STEADY_AFTER
-        patience = replace(self._patience, clock_is_steady=is_steady)
+        patience = Patience(
+            Backoff(self._paces.timetable, self._rng),
+            give_up_after=self._settings.reconcile_give_up_after,
+            doubt_after=doubt_after(self._settings.reconcile_grace),
+            clock_is_steady=is_steady,
+        )
         run = Asking(run_id, self._caller, patience, self._claiming(due_by))
         if due_by is None:
             run.ends_at = self._clock.monotonic() + RUN_FOR_SECONDS
@@ -120,9 +139,14 @@ class Reconciler:
     def _claiming(self, due_by: datetime | None) -> Callable[[bool], store.Claim]:
         settings = self._settings
         limit, lease = settings.reconcile_batch_size, settings.reconcile_lease
-        return lambda doubtful: store.claim(
-            self._clock.now(), limit=limit, lease=lease, doubtful=doubtful, due_by=due_by
-        )
+
+        def claim(doubtful: bool) -> store.Claim:
+            now = self._clock.now()
+            if due_by is None and not store.is_anything_due(now, self._company_within):
+                return store.Claim((), now, doubtful)
+            return store.claim(now, limit=limit, lease=lease, doubtful=doubtful, due_by=due_by)
+
+        return claim
 
     def _claim_probe(self) -> store.Claim:
         lease = self._settings.reconcile_lease

@@ -19,6 +19,7 @@ from receiver.clock import Clock
 from receiver.config import Settings
 from receiver.ledger import pauses
 from receiver.ledger.engine.errors import DATABASE_ERRORS
+from receiver.ledger.paces import Paces
 from receiver.upstream.client import Upstream
 from receiver.upstream.services import SERVICES
 from reconcile.calls import Caller, call_threads
@@ -92,10 +93,11 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
     steady, limiter = SteadyClock(clock), RateLimiter(settings.reconcile_max_rate, clock)
     caller = Caller(upstream, call_threads(settings.reconcile_concurrency), limiter, clock)
     discoverers: list[Discoverer] = []
+    paces = Paces(settings.reconcile_grace)
     if settings.public_url:
         lister = replace(caller, threads=call_threads(1))
-        discoverers = [Discoverer(settings, lister, service, stop) for service in SERVICES.values()]
+        discoverers = [Discoverer(settings, lister, paces, service, stop) for service in SERVICES.values()]
     scheduler = _Scheduler(steady, clock)
-    reconciler = Reconciler(settings, caller, steady, random.Random(), stop)
-    scheduler.begin(list_jobs(settings, reconciler, discoverers, clock, scheduler.run_in))
+    reconciler = Reconciler(settings, caller, paces, steady, random.Random(), stop)
+    scheduler.begin(list_jobs(settings, reconciler, discoverers, paces, clock, scheduler.run_in))
     return scheduler

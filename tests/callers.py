@@ -5,6 +5,7 @@ import threading
 
 from receiver.clock import Clock
 from receiver.config import Settings
+from receiver.ledger.paces import Paces
 from receiver.upstream import services
 from receiver.upstream.client import Upstream
 from reconcile.calls import Caller, call_threads
@@ -19,13 +20,15 @@ def make_reconciler(
     settings: Settings, stand_in: StandIn, stop: threading.Event, clock: Clock | None = None
 ) -> Reconciler:
     caller = _caller(settings, stand_in, settings.reconcile_concurrency, clock or Clock())
-    return Reconciler(settings, caller, SteadyClock(caller.clock), random.Random(), stop)
+    paces = Paces(settings.reconcile_grace)
+    return Reconciler(settings, caller, paces, SteadyClock(caller.clock), random.Random(), stop)
 
 
 def make_discoverer(
     settings: Settings, stand_in: StandIn, stop: threading.Event, clock: Clock | None = None
 ) -> Discoverer:
-    return Discoverer(settings, _caller(settings, stand_in, 1, clock or Clock()), services.DEFAULT, stop)
+    caller = _caller(settings, stand_in, 1, clock or Clock())
+    return Discoverer(settings, caller, Paces(settings.reconcile_grace), services.DEFAULT, stop)
 
 
 def _caller(settings: Settings, stand_in: StandIn, threads: int, clock: Clock) -> Caller:

@@ -14,10 +14,12 @@ from receiver.ledger.evidence import (
     Registration,
 )
 from receiver.ledger.patience import ENOUGH_LATE_ANSWERS, WAIT_AFTER_LATE_ANSWER, Patience
+from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import read_item
 
 SAMPLES = Path(__file__).parent / "samples"
 GRACE = timedelta(minutes=3)
+TIMETABLE = Timetable(GRACE)
 DAY = timedelta(days=1)
 
 
@@ -62,14 +64,14 @@ def failed_item(task_id: str = "t1", code: str = "bad_request") -> dict[str, Any
 
 def register(*ids: str, now: datetime | None = None, grace: timedelta = GRACE, **fields: Any) -> int:
     registrations = [Registration(task_id, **fields) for task_id in ids]
-    return store.register(registrations, now or utcnow(), grace=grace)
+    return store.register(registrations, now or utcnow(), timetable=Timetable(grace))
 
 
 def record(
     payload: bytes, now: datetime | None = None, confirm: bool = False, **fields: Any
 ) -> store.Recorded:
     callback = store.Callback(body=payload, size=len(payload), **fields)
-    return store.record(callback, now or utcnow(), grace=GRACE, confirm=confirm)
+    return store.record(callback, now or utcnow(), timetable=TIMETABLE, confirm=confirm)
 
 
 def claim(

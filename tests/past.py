@@ -21,6 +21,7 @@ from receiver.ledger.kinds import CALLBACK, LOOKUP, REGISTRATION, CallbackRow, L
 from receiver.ledger.merge import merge
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task
 from receiver.ledger.patience import Patience
+from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import read_callback, read_item
 
 SUBJECTS = ("a lighthouse at dusk", "a cat on a table", "a harbour in fog", "an orchard in bloom")
@@ -29,6 +30,7 @@ KINDS = ("imagine", "edits", "videos", "describe")
 
 _LOST, _FAILING, _DISPUTED = 0.04, 0.06, 0.005
 GRACE = timedelta(minutes=3)
+TIMETABLE = Timetable(GRACE)
 PATIENCE = Patience(
     backoff=lambda *_: GRACE,
     give_up_after=timedelta(days=1),
@@ -131,7 +133,9 @@ def _write(tasks: Sequence[PastTask]) -> None:
     runs = {task.id: _insert_run(task) for task in sorted(tasks, key=lambda task: task.asked_at)}
     tasks = sorted(tasks, key=lambda task: task.id)  # in the order that `merge` needs
     called_back = [task for task in tasks if not task.lost]
-    registered = (evidence.of_registrations([task.registration], task.submitted_at, GRACE) for task in tasks)
+    registered = (
+        evidence.of_registrations([task.registration], task.submitted_at, TIMETABLE) for task in tasks
+    )
     merge(REGISTRATION, [row for rows in registered for row in rows]).execute()
     merge(CALLBACK, [_said_by_callback(task) for task in called_back]).execute()
     Delivery.insert_many([_delivery(task) for task in called_back]).execute()
@@ -141,7 +145,7 @@ def _write(tasks: Sequence[PastTask]) -> None:
 
 
 def _said_by_callback(task: PastTask) -> CallbackRow:
-    return evidence.of_callback(read_callback(task.callback), task.ref, task.done_at, GRACE, confirm=True)
+    return evidence.of_callback(read_callback(task.callback), task.ref, task.done_at, TIMETABLE, confirm=True)
 
 
 def _said_by_lookup(task: PastTask, known: Task) -> LookupRow:

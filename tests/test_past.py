@@ -9,7 +9,7 @@ from receiver.ledger.evidence import Answer
 from receiver.ledger.models import Delivery, Event, Lookup, ReconcileRun, Tally, Task
 from receiver.upstream.results import read_item
 from tests import past
-from tests.past import GRACE, PATIENCE, PastTask, make_past, make_up
+from tests.past import GRACE, PATIENCE, TIMETABLE, PastTask, make_past, make_up
 
 NOW = datetime(2026, 1, 31, 12, 0, 0)
 UPSTREAM = "http://127.0.0.1:9090"
@@ -18,12 +18,12 @@ A_DAY = 12
 
 def live(task: PastTask) -> None:
     """Let a task happen as in a deployment: step by step, through the store's functions."""
-    store.register([task.registration], task.submitted_at, grace=GRACE)
+    store.register([task.registration], task.submitted_at, timetable=TIMETABLE)
     if not task.lost:
         callback = store.Callback(
             task.callback, len(task.callback), task.ref, past.SENDER, past.HEADERS, uid=f"past-{task.id}"
         )
-        store.record(callback, task.done_at, grace=GRACE, confirm=True)
+        store.record(callback, task.done_at, timetable=TIMETABLE, confirm=True)
     claimed = store.claim(task.asked_at, limit=10, lease=GRACE)
     run_id = runs.open_run("demo:1", task.asked_at)
     answers = {task.id: Answer(read_item(task.item()))}

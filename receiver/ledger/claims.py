@@ -3,6 +3,7 @@
 See "Leases" in docs/design.md.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
@@ -15,10 +16,12 @@ from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.mending import unleased
 from receiver.ledger.models import DOUBTFUL, KNOWN, OPEN, SETTLED, Pause, Task, database
 from receiver.ledger.pauses import in_force
+from receiver.ledger.timetable import APART, SOONEST
 
 _NEVER = datetime(9999, 12, 31)
 # What waits for an answer, by the index that holds it.
 _OVERDUE, _UNCONFIRMED, _DOUBTFUL = (OPEN, KNOWN), (SETTLED, KNOWN), (DOUBTFUL,)
+_SOON = timedelta(minutes=5)  # a task that is due later has hardly finished yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +52,27 @@ class Claim:
         return replace(self, tasks=first, depth=depth), replace(self, tasks=second, depth=depth)
 
 
-def is_anything_due(now: datetime) -> bool:
-    """Tell whether any task is due: one query that looks into three indexes, however many tasks there are."""
+def is_anything_due(now: datetime, overdue_for: timedelta = timedelta(0)) -> bool:
+    """Tell whether a result waits for its confirmation, or any other task has been due for `overdue_for`.
+
+    One query looks into three indexes, however many tasks there are.
+    """
     with database.connection_context():
-        return bool(_anything_due(now).scalar())
+        return bool(_anything_due(now, now - overdue_for).scalar())
 
 
-def _anything_due(now: datetime) -> Any:
+def _anything_due(now: datetime, overdue_by: datetime) -> Any:
     # The earliest of each kind, rather than whether any is due: PostgreSQL's plan for any moment expects to
     # meet one that is due soon when it reads all tasks.
-    earliest = (
+    by = ((_OVERDUE, overdue_by), (_UNCONFIRMED, now), (_DOUBTFUL, overdue_by))
+    is_due = (
         fn.COALESCE(
             Task.select(fn.MIN(Task.next_lookup_at)).where(Task.next_lookup_at.is_null(False), *kind), _NEVER
         )
-        for kind in (_OVERDUE, _UNCONFIRMED, _DOUBTFUL)
+        <= moment
+        for kind, moment in by
     )
-    return Select([], [reduce(or_, (moment <= now for moment in earliest))]).bind(database)
+    return Select([], [reduce(or_, is_due)]).bind(database)
 
 
 def claim(
@@ -78,20 +86,48 @@ def claim(
 ) -> Claim:
     """Take up to `limit` tasks that are due, or were by `due_by`, for as long as the lease.
 
-    All of them are of one service: that of the first. Known tasks without a result come before known ones to
-    be confirmed, the longest due first; or, with `doubtful`, doubtful ones alone. While asking is paused
-    nothing is claimed, except for the probe that finds out whether that is over.
+    All of them are of one service: that of the longest due. Of known tasks the results to be confirmed get
+    up to half of the places while others are due; each kind's longest due come first. Places that are left
+    go to open tasks that are due soon: asking about them costs no call. With `doubtful` there are doubtful
+    tasks alone. While asking is paused nothing is claimed, except for the probe.
     """
     conditions = [Task.next_lookup_at <= min(now, due_by or now)]
     if not probing:
         conditions.append(~fn.EXISTS(Pause.select(SQL("1")).where(in_force(now))))
+    of_results, of_others = (*_UNCONFIRMED, *conditions), (*_OVERDUE, *conditions)
+    if doubtful:
+        shares = [(limit, (*_DOUBTFUL, *conditions))]
+    else:
+        shares = [(max(limit // 2, 1), of_results), (limit, of_others), (limit, of_results)]
     tasks: list[Task] = []
     with writing():
-        for kind in (_DOUBTFUL,) if doubtful else (_OVERDUE, _UNCONFIRMED):
-            if len(tasks) < limit:
-                service = tasks[0].service if tasks else None
-                tasks += _claim_some(now, lease, limit - len(tasks), service, *kind, *conditions)
+        service = _service_of_longest_due(now, lease, [wanted for _, wanted in shares[:2]])
+        for up_to, wanted in shares if service else ():
+            tasks += _claim_some(now, lease, up_to - len(tasks), service, *wanted)
+        if tasks and not (doubtful or probing or due_by):
+            tasks += _claim_some(now, lease, limit - len(tasks), service, *_OVERDUE, *_due_soon(now))
     return Claim(tuple(tasks), now + lease, doubtful)
+
+
+def _service_of_longest_due(now: datetime, lease: timedelta, kinds: Sequence[tuple[Any, ...]]) -> str | None:
+    longest = (
+        Task.select(Task.next_lookup_at, Task.service)
+        .where(unleased(now, lease), *wanted)
+        .order_by(Task.next_lookup_at)
+        .tuples()
+        .first()
+        for wanted in kinds
+    )
+    return min((found for found in longest if found), default=(now, None))[1]
+
+
+def _due_soon(now: datetime) -> tuple[Any, ...]:
+    """Return the conditions of tasks that may be asked about before they are due."""
+    return (
+        (Task.next_lookup_at > now) & (Task.next_lookup_at <= now + _SOON),
+        Task.created_at <= now - SOONEST,
+        Task.looked_at.is_null() | (Task.looked_at <= now - APART),
+    )
 
 
 def release(claimed: Claim, now: datetime) -> None:
@@ -111,12 +147,12 @@ def locked(tasks: Any) -> Any:
 def _claim_some(
     now: datetime, lease: timedelta, limit: int, service: str | None, *conditions: Any
 ) -> list[Task]:
+    if limit <= 0:
+        return []
     # A task may be due while somebody asks about it: a callback came, or a person wants to know now.
-    is_due = (unleased(now, lease), *conditions)
-    first = Task.select(Task.service).where(*is_due).order_by(Task.next_lookup_at).limit(1)
     due = (
         Task.select(Task.id)
-        .where(*is_due, Task.service == (service or first))
+        .where(unleased(now, lease), Task.service == service, *conditions)
         .order_by(Task.next_lookup_at)
         .limit(limit)
     )
@@ -128,6 +164,10 @@ def _claim_some(
         .returning(
             Task.id,
             Task.service,
+            Task.type,
+            Task.mode,
+            Task.created_at,
+            Task.submitted_at,
             Task.attempts,
             Task.late_answers,
             Task.registered_at,
@@ -139,6 +179,8 @@ def _claim_some(
             Task.callback_progress,
             Task.lookup_progress,
             Task.lookup_status,
+            Task.lookup_count,
+            Task.last_lookup_error,
         )
         .execute()
     )

@@ -20,7 +20,9 @@ from receiver.ledger.kinds import (
     Witness,
 )
 from receiver.ledger.models import Task
-from receiver.ledger.patience import Clocks, Patience, Paused, Waiting, first_lookup_at
+from receiver.ledger.pace import TaskKind
+from receiver.ledger.patience import Clocks, Patience, Paused, Waiting
+from receiver.ledger.timetable import Timetable
 from receiver.upstream import services
 from receiver.upstream.results import FINAL, PENDING, SUCCEEDED, Result, clean_text, no_result_yet
 
@@ -72,20 +74,22 @@ class Answer:
 
 
 def of_registrations(
-    registrations: Sequence[Registration], now: datetime, grace: timedelta
+    registrations: Sequence[Registration], now: datetime, timetable: Timetable
 ) -> list[RegistrationRow]:
     """Return what registrations say, one row a task: of several values the smallest counts."""
-    return [_of_registration(registration, now, grace) for registration in _fold(registrations)]
+    return [_of_registration(registration, now, timetable) for registration in _fold(registrations)]
 
 
-def _of_registration(registration: Registration, now: datetime, grace: timedelta) -> RegistrationRow:
+def _of_registration(registration: Registration, now: datetime, timetable: Timetable) -> RegistrationRow:
+    kind = TaskKind(registration.service, registration.type or "")
+    age = _age(registration.submitted_at or now, now)
     return {
         "id": registration.id,
         "service": registration.service,
         "created_at": now,
         "registered_at": now,
         "silent_since": now,
-        "next_lookup_at": first_lookup_at(now, grace),
+        "next_lookup_at": now + timetable.first_wait(kind, age),
         "type": registration.type,
         "type_source": _source(BY_CALLER, registration.type),
         "ref": registration.ref,
@@ -98,17 +102,21 @@ def _of_registration(registration: Registration, now: datetime, grace: timedelta
 
 
 def of_callback(
-    result: Result, ref: str | None, now: datetime, grace: timedelta, confirm: bool
+    result: Result, ref: str | None, now: datetime, timetable: Timetable, confirm: bool
 ) -> CallbackRow:
-    """Return what a callback says: after a final one a look-up comes at once or never, else after `grace`."""
-    is_final = result.status in FINAL
-    ref = clean_text(ref)
+    """Return what a callback says. With `confirm` a final one is asked about at once, else never."""
+    ref, service = clean_text(ref), services.DEFAULT.name
+    next_lookup_at: datetime | None
+    if result.status in FINAL:
+        next_lookup_at = now if confirm else None
+    else:
+        next_lookup_at = now + timetable.first_wait(TaskKind(service))
     return {
         "id": result.task_id,
-        "service": services.DEFAULT.name,
+        "service": service,
         "created_at": now,
         "silent_since": now,
-        "next_lookup_at": first_lookup_at(now, grace, is_final=is_final, confirm=confirm),
+        "next_lookup_at": next_lookup_at,
         "attempts": 0,
         "delivery_count": 1,
         "ref": ref,
@@ -131,19 +139,23 @@ def without_result(said: CallbackRow) -> CallbackRow:
     }
 
 
-def of_discovered(discovered: Discovered, now: datetime, grace: timedelta) -> DiscoveryRow:
+def of_discovered(discovered: Discovered, now: datetime, timetable: Timetable) -> DiscoveryRow:
     """Return what upstream's list says about a task we had not heard of: a look-up that nobody had to make.
 
-    A final one is settled by it and never asked about. Another is asked about after `grace`.
+    A final one is settled by it and never asked about.
     """
-    result = discovered.result
-    ref = clean_text(discovered.ref)
+    result, ref = discovered.result, clean_text(discovered.ref)
+    next_lookup_at = None
+    if result.status not in FINAL:
+        kind = TaskKind(discovered.service, result.type or "", result.mode or "")
+        next_lookup_at = now + timetable.wait(kind, _age(result.submitted_at or now, now), result.progress)
     return {
         "id": result.task_id,
         "service": discovered.service,
         "created_at": now,
         "silent_since": now,
-        "next_lookup_at": first_lookup_at(now, grace, is_final=result.status in FINAL),
+        "next_lookup_at": next_lookup_at,
+        "looked_at": now,
         "lookup_count": 1,
         "ref": ref,
         "ref_source": _source(BY_LOOKUP, ref),
@@ -165,6 +177,7 @@ def of_lookup(
         "leased_until": task.leased_until,
         "refused_at": _refused_at(task, answer, now),
         "last_lookup_error": answer.error,
+        "looked_at": now,
         "lookup_count": 1,
         **_clocks(task, answer, now, patience, pauses),
         **_settlement("lookup", result, now),
@@ -188,7 +201,7 @@ def _clocks(
 
     In 4 to 6 the success that a callback told may also fall into doubt. A refused id counts as absent.
     """
-    waiting, result = _waiting(task), answer.result
+    waiting, result = _waiting(task, answer.result, now), answer.result
     if result and result.status in FINAL:
         return patience.after_result(waiting)
     if answer.verdict == "error":
@@ -197,9 +210,14 @@ def _clocks(
     return patience.after_answer(waiting, now, pauses, progress, is_absent=answer.verdict == "absent")
 
 
-def _waiting(task: Task) -> Waiting:
+def _waiting(task: Task, result: Result | None, now: datetime) -> Waiting:
     told = (task.callback_progress, task.lookup_progress)
+    type_, mode, submitted_at = (
+        getattr(result, name, None) or getattr(task, name) for name in ("type", "mode", "submitted_at")
+    )
     return Waiting(
+        kind=TaskKind(task.service, type_ or "", mode or ""),
+        age=_age(submitted_at or task.registered_at or task.created_at, now),
         attempts=task.attempts,
         silent_since=task.silent_since,
         late_answers=task.late_answers,
@@ -210,6 +228,10 @@ def _waiting(task: Task) -> Waiting:
         is_named=task.registered_at is not None or task.lookup_status is not None,
         is_over=task.lookup_status in FINAL,
     )
+
+
+def _age(began_at: datetime, now: datetime) -> timedelta:
+    return max(now - began_at, timedelta(0))  # upstream's clock may be ahead of ours
 
 
 def _refused_at(task: Task, answer: Answer, now: datetime) -> datetime | None:
@@ -258,6 +280,7 @@ def _lookup_facts(result: Result) -> LookupFacts:
         "request": result.request,
         "request_source": _source(BY_LOOKUP, result.request),
         "prompt": result.prompt,
+        "mode": result.mode,
         "submitted_at": result.submitted_at,
         "submitted_at_source": _source(BY_LOOKUP, result.submitted_at),
         "finished_at": result.finished_at,

@@ -59,6 +59,7 @@ class LookupFacts(TypedDict):
     request: str | None
     request_source: int | None
     prompt: str | None
+    mode: str | None
     submitted_at: datetime | None
     submitted_at_source: int | None
     finished_at: datetime | None
@@ -105,6 +106,7 @@ class LookupRow(Heard, Settlement, LookupTestimony, LookupFacts, Clocks):
     leased_until: datetime | None
     refused_at: datetime | None
     last_lookup_error: str | None
+    looked_at: datetime
     lookup_count: int
 
 
@@ -115,6 +117,7 @@ class DiscoveryRow(Heard, Settlement, LookupTestimony, LookupFacts):
     ref_source: int | None
     silent_since: datetime
     next_lookup_at: datetime | None
+    looked_at: datetime
     lookup_count: int
 
 

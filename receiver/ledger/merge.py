@@ -5,12 +5,12 @@ statement that writes does the joining: two processes that learn of one task at 
 overwrite each other. A task has two sorts of columns:
 
 - Functions of what was said, in any order and however often. Of each witness the testimony with the greatest
-  key counts. Of a fact the best source counts, then the smallest value; `prompt` goes with `request`.
+  key counts. Of a fact the best source counts, then the smallest value. `prompt`, `mode` go with `request`.
   `registered_at` and `finished_at` are the earliest that was told. `status` follows from both witnesses and
   `gave_up_at`: see `_settlement`.
 - Facts of arrival: `service`, `created_at`, `settled_by`, `settled_at`, `gave_up_at`, `doubted_at`,
-  `acknowledged_at`, `refused_at`, `last_lookup_error`, the counts, and all that times look-ups. They depend
-  on what came when.
+  `acknowledged_at`, `refused_at`, `last_lookup_error`, `looked_at`, the counts, and all that times look-ups.
+  They depend on what came when.
 
 See "Two witnesses" in docs/design.md.
 """
@@ -30,6 +30,7 @@ Assignments = dict[Any, Any]  # peewee fields and the expressions that become th
 
 # The columns in which each witness testifies, as `callback_key` and `lookup_key`.
 _TESTIMONY = ("key", "status", "progress", "response", "error")
+_OF_REQUEST = (Task.prompt, Task.mode)
 
 
 def merge(kind: Kind, rows: Sequence[Row]) -> Insert:
@@ -103,6 +104,7 @@ def _schedule_of_lookup() -> Assignments:
         Task.late_answers: _choose(leased, Task.late_answers),
         Task.refused_at: _choose(leased, Task.refused_at),
         Task.last_lookup_error: EXCLUDED.last_lookup_error,
+        Task.looked_at: EXCLUDED.looked_at,
         Task.lookup_count: Task.lookup_count + EXCLUDED.lookup_count,
     }
 
@@ -129,7 +131,7 @@ def _facts(kind: Kind) -> Assignments:
         told_source = getattr(EXCLUDED, source.name)
         # Where nothing is told its source is NULL, and no comparison with NULL is true.
         better = source.is_null() | (told_source < source) | ((told_source == source) & _precedes(fact))
-        for column in (fact, source, *((Task.prompt,) if fact is Task.request else ())):
+        for column in (fact, source, *(_OF_REQUEST if fact is Task.request else ())):
             joined[column] = _choose(told_source.is_null(False) & better, column)
     for time in (getattr(Task, name) for name in kind.earliest):
         joined[time] = _choose(time.is_null() | _precedes(time), time)

@@ -1,4 +1,4 @@
-"""All rows: those about a task (`task`), Delivery, Refusal, Lookup, ReconcileRun, Pause, Discovery.
+"""All rows: those about a task (`task`), Delivery, Refusal, and those of the reconciler.
 
 Times are UTC without a zone, JSON is strict text.
 """
@@ -204,4 +204,29 @@ class Discovery(Row):
         table_name = "discovery"
 
 
-MODELS = (Task, Event, Tally, Delivery, Refusal, ReconcileRun, Lookup, Pause, Discovery)
+class LearnedPace(Row):
+    """How long tasks of one kind take; see `ledger.pace`."""
+
+    id = AutoField()
+    service = TextField()
+    type = TextField()  # "" for all types
+    mode = TextField()  # "" for all modes
+    weights = TextField()  # strict JSON, a number for each of `pace.BOUNDS`
+    learned_at = DateTimeField()
+
+    class Meta:
+        table_name = "learned_pace"
+        indexes = ((("service", "type", "mode"), True),)
+
+
+class Reader(Row):
+    """How far a reader of the outbox has come."""
+
+    name = TextField(primary_key=True)
+    event = BigIntegerField()  # the last one it has read; 0 for none
+
+    class Meta:
+        table_name = "reader"
+
+
+MODELS = (Task, Event, Tally, Delivery, Refusal, ReconcileRun, Lookup, Pause, Discovery, LearnedPace, Reader)

@@ -5,14 +5,16 @@ Moments and durations come in, moments and durations go out. `evidence` writes t
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypedDict
 
-FIRST_WAIT = timedelta(seconds=30)
-LONGEST_WAIT = timedelta(hours=1)
+from receiver.ledger.pace import TaskKind
+from receiver.ledger.timetable import LONGEST_WAIT, Timetable
+
 # Anyone with the callback URL can name ids that upstream does not know. Such an id costs six look-ups a day.
-UNKNOWN_FACTOR = 6
+_FIRST_UNKNOWN_WAIT = timedelta(seconds=30)
+_UNKNOWN_FACTOR = 6
 LONGEST_UNKNOWN_WAIT = timedelta(days=1)
 JITTER = 0.2
 LONGEST_WAIT_AFTER_ERROR = timedelta(minutes=2)
@@ -21,7 +23,7 @@ ENOUGH_LATE_ANSWERS = 3
 WAIT_AFTER_LATE_ANSWER = timedelta(minutes=5)
 # A process gives nothing up before its clock was steady for so long: late answers must come in real time.
 STEADY_AFTER = (ENOUGH_LATE_ANSWERS - 1) * WAIT_AFTER_LATE_ANSWER
-DOUBT_AFTER_AT_LEAST = timedelta(seconds=60)
+_DOUBT_AFTER_GRACES, _DOUBT_AFTER_AT_LEAST = 6, timedelta(seconds=60)
 # Settings of other processes may be a little longer than ours.
 _SETTINGS_DIFFER_BY = timedelta(minutes=10)
 
@@ -38,12 +40,14 @@ class Paused:
 class Waiting:
     """The facts of a task that its next look-up depends on, as they were before an answer came.
 
-    `attempts` counts the look-ups since `silent_since`, its last sign of life. `late_answers` is None when
-    none was late. `succeeded_at` is when a callback told a success. `progress` is the most that was told.
-    `is_named`: a caller or upstream has named it, not callbacks alone. `is_over`: upstream's final answer is
-    known.
+    `kind` and `age` tell how likely it is finished; the age is the time since its submission. `attempts`
+    counts the look-ups since `silent_since`, its last sign of life. `late_answers` is None when none was
+    late. `succeeded_at` is when a callback told a success. `progress` is the most that was told. `is_named`:
+    a caller or upstream has named it, not callbacks alone. `is_over`: upstream's final answer is known.
     """
 
+    kind: TaskKind
+    age: timedelta
     attempts: int
     silent_since: datetime
     late_answers: int | None = None
@@ -66,20 +70,22 @@ class Clocks(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """The waits between the look-ups of a silent task; tasks submitted together spread out by `rng`.
+    """The waits between the look-ups of a silent task: those of the timetable.
 
-    30 s doubling to 1 h, each within 20 % of it either way. For a task that only callbacks have named while
-    upstream does not know it: 30 s, 3 min, 18 min and so on to a day.
+    A task that only callbacks have named, while upstream does not know it, waits for 30 s, 3 min, 18 min and
+    so on to a day, each within 20 % of it either way: `rng` spreads out ids that were made up together.
     """
 
+    timetable: Timetable
     rng: random.Random
 
     def __call__(self, task: Waiting, is_unknown: bool) -> timedelta:
-        """Return the wait after a look-up of the task, `task.attempts` of which came before."""
-        factor, longest = (UNKNOWN_FACTOR, LONGEST_UNKNOWN_WAIT) if is_unknown else (2, LONGEST_WAIT)
+        """Return the wait after a look-up of the task."""
+        if not is_unknown:
+            return self.timetable.wait(task.kind, task.age, task.progress)
         # The exponent is bounded: a task that has been asked about for years must not overflow.
-        times: int = factor ** min(task.attempts, 10)
-        wait = min(FIRST_WAIT * times, longest)
+        times: int = _UNKNOWN_FACTOR ** min(task.attempts, 10)
+        wait = min(_FIRST_UNKNOWN_WAIT * times, LONGEST_UNKNOWN_WAIT)
         return wait * self.rng.uniform(1 - JITTER, 1 + JITTER)
 
 
@@ -119,7 +125,7 @@ class Patience:
             return self.after_result(task)  # somebody asked again; what upstream said before still counts
         pauses = list(pauses)
         if progress is not None and (task.progress is None or progress > task.progress):
-            clocks = self._after_progress(task, now)
+            clocks = self._after_progress(task, now, progress)
         elif _waited(task.silent_since, now, pauses) >= self.give_up_after:
             clocks = self._after_late_answer(task, now)
         else:
@@ -129,9 +135,9 @@ class Patience:
             clocks["doubted_at"] = now
         return clocks
 
-    def _after_progress(self, task: Waiting, now: datetime) -> Clocks:
-        # It restarts the give-up clock, and the backoff with it.
-        restarted = Waiting(attempts=0, silent_since=now)
+    def _after_progress(self, task: Waiting, now: datetime, progress: float) -> Clocks:
+        # It restarts the give-up clock.
+        restarted = replace(task, attempts=0, silent_since=now, progress=progress)
         return _clocks(restarted, now + self.backoff(restarted, False), late_answers=None)
 
     def _after_late_answer(self, task: Waiting, now: datetime) -> Clocks:
@@ -143,27 +149,15 @@ class Patience:
         return clocks
 
 
-def first_lookup_at(
-    now: datetime, grace: timedelta, *, is_final: bool = False, confirm: bool = False
-) -> datetime | None:
-    """Return when to ask about a task that was just registered, called back or discovered; None for never.
-
-    After `grace`, so that a callback can come first. With a final result: at once to confirm it, or never.
-    """
-    if is_final:
-        return now if confirm else None
-    return now + grace
-
-
 def doubt_after(grace: timedelta) -> timedelta:
     """Return how long after a callback's success upstream may fail to confirm it."""
-    return max(grace, DOUBT_AFTER_AT_LEAST)
+    return max(_DOUBT_AFTER_GRACES * grace, _DOUBT_AFTER_AT_LEAST)
 
 
 def longest_waits(*ours: timedelta) -> tuple[timedelta, timedelta]:
     """Return the longest that a known and that a doubtful task can wait, given the waits in our settings."""
-    waits = (LONGEST_WAIT, LONGEST_UNKNOWN_WAIT)
-    known, doubtful = (max(*ours, wait * (1 + JITTER) + _SETTINGS_DIFFER_BY) for wait in waits)
+    waits = (LONGEST_WAIT, LONGEST_UNKNOWN_WAIT * (1 + JITTER))
+    known, doubtful = (max(*ours, wait + _SETTINGS_DIFFER_BY) for wait in waits)
     return known, doubtful
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from receiver.ledger.kinds import CALLBACK, CallbackRow
 from receiver.ledger.merge import merge
 from receiver.ledger.models import NAMED, Delivery, Task, database
 from receiver.ledger.refusals import SHORTENED
+from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import LARGEST, Unreadable, read_callback
 
 # Longer than any healthy commit. The sender can wait so long, but waiting requests pile up.
@@ -113,18 +114,18 @@ def record(
     callback: Callback,
     now: datetime,
     *,
-    grace: timedelta,
+    timetable: Timetable,
     confirm: bool,
     largest: int = LARGEST,
     may_shorten: bool = True,
 ) -> Recorded:
-    """Keep a callback and join what it says of its task. After progress a look-up waits for `grace`.
+    """Keep a callback and join what it says of its task. The timetable times the look-up after progress.
 
     A compressed body may hold `largest` bytes. Without `may_shorten` it is kept whole, however much unknown
     tasks have stored. Requests that record at the same moment share one commit.
     """
     try:
-        task_id, delivery, said, problem = _rows(callback, now, grace, confirm, largest)
+        task_id, delivery, said, problem = _rows(callback, now, timetable, confirm, largest)
         return _commits.commit(_Entry(task_id, delivery, said, problem, may_shorten))
     except IntegrityError:
         with database.connection_context():
@@ -134,7 +135,7 @@ def record(
 
 
 def _rows(
-    callback: Callback, now: datetime, grace: timedelta, confirm: bool, largest: int
+    callback: Callback, now: datetime, timetable: Timetable, confirm: bool, largest: int
 ) -> tuple[str | None, Row, CallbackRow | None, Unreadable | None]:
     """Return the task that a callback names, its delivery, what it says, and why that cannot be read."""
     try:
@@ -143,7 +144,7 @@ def _rows(
         result = read_callback(callback.body, callback.headers, largest)
     except Unreadable as problem:
         return None, _delivery(callback, now, "unreadable", problem=problem), None, problem
-    said = evidence.of_callback(result, callback.ref, now, grace, confirm)
+    said = evidence.of_callback(result, callback.ref, now, timetable, confirm)
     return result.task_id, _delivery(callback, now, result.status, task_id=result.task_id), said, None
 
 

@@ -7,7 +7,7 @@ See "Leases" in docs/design.md.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,8 @@ from receiver.ledger.models import (
 from receiver.ledger.patience import Patience
 from receiver.ledger.pauses import pauses_since
 from receiver.ledger.record import Callback, Recorded, record
+from receiver.ledger.timetable import Timetable
+from receiver.upstream.results import FINAL
 
 __all__ = [
     "Callback",
@@ -56,19 +58,19 @@ class OtherService(ValueError):
         super().__init__(f"Task {task_id!r} is one of the service {service}.")
 
 
-def register(registrations: Sequence[Registration], now: datetime, *, grace: timedelta) -> int:
+def register(registrations: Sequence[Registration], now: datetime, *, timetable: Timetable) -> int:
     """Take note of submitted tasks and return how many are new. Repeating it fills only what was empty.
 
     Raises OtherService, and takes note of none, when one of them is known under another service.
     """
     created = 0
     with writing():
-        for rows in chunked(evidence.of_registrations(registrations, now, grace), _ROWS_AT_ONCE):
+        for rows in chunked(evidence.of_registrations(registrations, now, timetable), _ROWS_AT_ONCE):
             created += _merge_registrations(rows)
     return created
 
 
-def adopt(discovered: Sequence[Discovered], now: datetime, *, grace: timedelta) -> int:
+def adopt(discovered: Sequence[Discovered], now: datetime, *, timetable: Timetable) -> int:
     """Take in those of our tasks in upstream's list that we have not heard of, and return how many they are.
 
     What we have heard of stays as it is. Of several items of one task the one that says most counts.
@@ -79,7 +81,7 @@ def adopt(discovered: Sequence[Discovered], now: datetime, *, grace: timedelta) 
     adopted = 0
     with writing():
         for some in chunked(sorted(best), _ROWS_AT_ONCE):
-            rows = [evidence.of_discovered(best[task_id], now, grace) for task_id in some]
+            rows = [evidence.of_discovered(best[task_id], now, timetable) for task_id in some]
             new = [task.id for task in insert_new(rows).returning(Task.id).execute()]
             adopted += len(new)
             lookups = [_lookup(task_id, Answer(best[task_id].result), None, now, now) for task_id in new]
@@ -96,12 +98,19 @@ def apply(
     now: datetime,
     patience: Patience,
 ) -> int:
-    """Join what look-ups brought about claimed tasks, and return how many of them it settled."""
+    """Join what look-ups brought about claimed tasks, and return how many of them it settled.
+
+    Only look-ups with news leave a row of their own. The others are counted in their task's row.
+    """
     pauses = pauses_since(min(task.silent_since for task in claimed.tasks))
     # In the order of their ids, as all who lock several rows, or two could deadlock.
     tasks = sorted(claimed.tasks, key=lambda task: task.id)
     said = [evidence.of_lookup(task, answers[task.id], now, patience, pauses) for task in tasks]
-    lookups = [_lookup(task.id, answers[task.id], run_id, asked_at, now) for task in tasks]
+    lookups = [
+        _lookup(task.id, answers[task.id], run_id, asked_at, now)
+        for task in tasks
+        if _is_news(task, answers[task.id])
+    ]
     said, claims = _with_results_in_hand(said, now)
     ours = Task.select(Task.id, Task.status).where(Task.id.in_(claimed.ids))
     with writing():
@@ -166,6 +175,14 @@ def _require_services(rows: Sequence[RegistrationRow], known: Mapping[str, str])
     for row in rows:
         if row["service"] != known[row["id"]]:
             raise OtherService(row["id"], known[row["id"]])
+
+
+def _is_news(task: Task, answer: Answer) -> bool:
+    """Tell whether an answer says something that the task's last look-up did not say."""
+    if answer.result is None or answer.error != task.last_lookup_error:
+        return answer.error != task.last_lookup_error
+    first_of_kind = task.lookup_status != answer.result.status or task.lookup_count == 0
+    return first_of_kind or answer.result.progress != task.lookup_progress or answer.verdict in FINAL
 
 
 def _lookup(

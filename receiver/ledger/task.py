@@ -53,6 +53,7 @@ class Task(Row):
     request = TextField(null=True)
     request_source = SmallIntegerField(null=True)
     prompt = TextField(null=True)  # the request's, for lists and for searching
+    mode = TextField(null=True)  # the request's, which tells how long the task takes
     submitted_at = DateTimeField(null=True)
     submitted_at_source = SmallIntegerField(null=True)
     finished_at = DateTimeField(null=True)
@@ -81,6 +82,7 @@ class Task(Row):
     late_answers = SmallIntegerField(null=True)  # answers past the give-up time, without a final result
     refused_at = DateTimeField(null=True)  # upstream's last answer refused its id; it is asked apart
     last_lookup_error = TextField(null=True)
+    looked_at = DateTimeField(null=True)  # the last look-up
     delivery_count = IntegerField(default=0)
     lookup_count = IntegerField(default=0)
 

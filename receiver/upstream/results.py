@@ -32,6 +32,7 @@ STATUSES = (PENDING, FAILED, SUCCEEDED, EXPIRED)
 MAX_ID_LENGTH = 200
 _LONGEST_ERROR, _LONGEST_ERROR_PART = 4000, 1000  # characters
 _LONGEST_PROMPT = 65536  # characters
+_LONGEST_MODE = 64
 _RANKS = {PENDING: 0, FAILED: 1, SUCCEEDED: 2}
 # The fields of an item beside its response.
 _AROUND = frozenset(
@@ -58,6 +59,7 @@ class Result:
     trace_id: str | None = None
     request: str | None = None
     prompt: str | None = None
+    mode: str | None = None
     submitted_at: datetime | None = None
     finished_at: datetime | None = None
 
@@ -108,6 +110,7 @@ def read_item(item: object) -> Result:
         trace_id=clean_text(task.get("trace_id")) or clean_text(response.get("trace_id")),
         request=_kept_of(request),
         prompt=clean_text(request.get("prompt"), limit=_LONGEST_PROMPT),
+        mode=clean_text(request.get("mode"), limit=_LONGEST_MODE),
         submitted_at=read_moment(task.get("created_at")),
         finished_at=finished_at(response, task),
     )

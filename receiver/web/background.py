@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from functools import partial
+from datetime import datetime
 from typing import Protocol
 
 from flask import Flask
@@ -18,9 +18,12 @@ from receiver.ledger.engine.checkpoints import checkpoint_while_running
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.proxy import database
 from receiver.ledger.engine.schema import SchemaBehind, require_schema
+from receiver.ledger.paces import read_while_running
+from receiver.ledger.store import Callback, Recorded
 from receiver.spool.spool import Spool, replay_while_running
 from receiver.upstream.client import Upstream
 from receiver.web.callbacks import record
+from receiver.web.current import paces_of
 from receiver.web.intake import intake_of
 from receiver.web.refused import Board, record_while_running
 
@@ -48,6 +51,7 @@ class Background:
     def __init__(self, app: Flask, settings: Settings, start_scheduler: StartScheduler | None) -> None:
         self._settings = settings
         self._refused = intake_of(app).refused
+        self._paces = paces_of(app)
         self._start_scheduler = start_scheduler
         self._scheduler: Scheduler | None = None
         self._stop = threading.Event()
@@ -62,10 +66,14 @@ class Background:
             start_new_thread(checkpoint_while_running, (database.obj.database, sleep))
         self._refused.join(board)
         record_while_running(self._refused)
+
         # Never shorten spooled deliveries: replay brings them faster than they arrived, and each was
         # accepted whole.
-        take = partial(record, settings=self._settings, may_shorten=False)
+        def take(callback: Callback, received_at: datetime) -> Recorded:
+            return record(callback, received_at, self._settings, self._paces.timetable, may_shorten=False)
+
         replay_while_running(Spool(self._settings.spool_dir), take)
+        read_while_running(self._paces)
         if self._start_scheduler:
             upstream = Upstream.from_settings(self._settings)
             self._scheduler = self._start_scheduler(self._settings, upstream, self._stop)

@@ -18,10 +18,11 @@ from receiver.ledger import store
 from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.record import KEPT_OF_LARGE
 from receiver.ledger.refusals import NOT_KEPT, SHORTENED, WRONG_TOKEN
+from receiver.ledger.timetable import Timetable
 from receiver.redact import MASK, mask_tokens
 from receiver.upstream.results import Unreadable
 from receiver.web.auth import is_same_secret
-from receiver.web.current import current_settings
+from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import database_down
 from receiver.web.intake import current_intake
 from receiver.web.stalls import stall_guard
@@ -58,7 +59,7 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     with stall_guard.reading():
         callback, now = _read(settings.max_body_bytes, ref, same.index(True)), utcnow()
     try:
-        recorded = record(callback, now, settings, may_shorten=True)
+        recorded = record(callback, now, settings, current_timetable(), may_shorten=True)
     except Exception as problem:  # noqa: BLE001 - after any error: there is no other copy of this callback
         return _spool(callback, now, problem)
     if recorded.problem and recorded.problem.code == SHORTENED:
@@ -67,13 +68,17 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
 
 
 def record(
-    callback: store.Callback, received_at: datetime, settings: Settings, may_shorten: bool
+    callback: store.Callback,
+    received_at: datetime,
+    settings: Settings,
+    timetable: Timetable,
+    may_shorten: bool,
 ) -> store.Recorded:
     """Record a callback in the ledger. It comes from the network or from the spool."""
     return store.record(
         callback,
         received_at,
-        grace=settings.reconcile_grace,
+        timetable=timetable,
         confirm=settings.confirm_callbacks,
         largest=settings.max_body_bytes,
         may_shorten=may_shorten,

@@ -1,8 +1,10 @@
 """The settings of the application that serves the current request."""
 
-from flask import current_app, request
+from flask import Flask, current_app, request
 
 from receiver.config import Settings
+from receiver.ledger.paces import Paces
+from receiver.ledger.timetable import Timetable
 from receiver.web.response_view import stand_in_of
 
 
@@ -10,6 +12,17 @@ def current_settings() -> Settings:
     """Return the settings that create_app() was given."""
     settings: Settings = current_app.extensions["backstop"]
     return settings
+
+
+def current_timetable() -> Timetable:
+    """Return the times of look-ups, by what this process knows of how long tasks take."""
+    return paces_of(current_app).timetable
+
+
+def paces_of(app: Flask) -> Paces:
+    """Return what an application knows of how long tasks take."""
+    paces: Paces = app.extensions["backstop_paces"]
+    return paces
 
 
 def address() -> str:

@@ -4,6 +4,8 @@ from datetime import datetime, timedelta
 
 from receiver.clock import SKEW
 from receiver.ledger.models import Task
+from receiver.ledger.pace import TaskKind
+from receiver.ledger.timetable import Timetable
 from receiver.redact import mask_tokens
 from receiver.upstream.results import EXPIRED, FAILED, FINAL, PENDING
 
@@ -152,8 +154,19 @@ def next_lookup(task: Task, now: datetime, hindrance: str | None) -> str:
         return f"{when}, to confirm what the callback says."
     if task.attempts:
         asked = counted(task.attempts, "look-up")
-        return f"{when}, after {asked} without a final result; the wait grows each time."
+        return f"{when}, after {asked} without a final result."
     return f"{when}, unless a callback settles it before."
+
+
+def usual_time(kind: TaskKind, timetable: Timetable) -> str:
+    """Tell how long tasks like this one take, as far as that is known."""
+    known = timetable.known_kind(kind)
+    if known is None:
+        return "How long such tasks take is not known yet."
+    pace = timetable.paces[known]
+    usual, most = (lasted(timedelta(seconds=pace.quantile(share))) for share in (0.5, 0.9))
+    which = " ".join(part for part in (known.mode, known.type) if part) or known.service
+    return f"Tasks of the kind “{which}” take {usual} as a rule, nine of ten less than {most}."
 
 
 def _why_never(task: Task) -> str:

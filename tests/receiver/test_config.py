@@ -19,7 +19,7 @@ def test_it_needs_only_the_two_secrets():
     settings = read()
     assert settings.database_url == "sqlite:///backstop.db"
     assert settings.callback_tokens == ("callback-secret-1",)
-    assert settings.reconcile_grace == timedelta(seconds=180)
+    assert settings.reconcile_grace == timedelta(seconds=30)
     assert settings.web_concurrency == 2
     assert settings.confirm_callbacks is True
 

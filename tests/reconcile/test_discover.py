@@ -122,13 +122,13 @@ def test_a_final_one_is_settled_at_once_and_never_asked_about(stand_in, discover
     ]
 
 
-def test_a_running_one_is_asked_about_after_the_grace(stand_in, discoverer):
+def test_a_running_one_is_asked_about_when_its_progress_lets_expect_the_result(stand_in, discoverer):
     stand_in.add_record(ours(item, response={"success": True, "progress": 30}))
     before = utcnow()
     assert discoverer.run().adopted == 1
     task = queries.find_task("t1")
     assert (task.status, task.progress, task.settled_by, task.settled_at) == ("pending", 30, None, None)
-    assert timedelta(seconds=180) <= task.next_lookup_at - before < timedelta(seconds=240)
+    assert timedelta(seconds=140) <= task.next_lookup_at - before < timedelta(seconds=200)
 
 
 @pytest.mark.parametrize(
@@ -566,6 +566,7 @@ def test_lost_callbacks_of_tasks_that_nobody_registered_end_in_the_truth(ledger,
         found = callers.make_discoverer(settings, stand_in, stop).run()
         assert (found.seen, found.adopted) == (71, 70)
         assert stand_in.wait_idle()
+        Task.update(next_lookup_at=utcnow()).execute()
         callers.make_reconciler(settings, stand_in, stop).run()
         truth = stand_in.truth()
     tasks = {task.id: task for task in Task.select()}

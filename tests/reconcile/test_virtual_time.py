@@ -8,7 +8,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from receiver.clock import to_unix
-from receiver.ledger.models import Discovery, Lookup, ReconcileRun, Task
+from receiver.ledger import store
+from receiver.ledger.evidence import Registration
+from receiver.ledger.models import Delivery, Discovery, Lookup, ReconcileRun, Task
+from receiver.ledger.paces import Paces
 from receiver.upstream import services
 from reconcile.calls import Caller
 from reconcile.discover import Discoverer
@@ -17,7 +20,7 @@ from reconcile.pacemaker import Pacemaker, SteadyClock
 from reconcile.rate_limit import RateLimiter
 from reconcile.run import Reconciler
 from tests.clocks import VirtualClock, VirtualThreads
-from tests.factories import finished_item, item, register
+from tests.factories import body, finished_item, item, progress_body, record, register
 
 # What the databases do differently has tests of its own.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -55,12 +58,14 @@ class World:
         limiter = RateLimiter(settings.reconcile_max_rate, self.clock)
         caller = Caller(self.upstream, VirtualThreads(self.clock, latency=2), limiter, self.clock)
         steady, stop = SteadyClock(self.clock), threading.Event()
+        self.paces = paces = Paces(settings.reconcile_grace)
         reconciler, discoverer = (
-            Reconciler(settings, caller, steady, random.Random(seed), stop),
-            Discoverer(settings, caller, services.DEFAULT, stop),
+            Reconciler(settings, caller, paces, steady, random.Random(seed), stop),
+            Discoverer(settings, caller, paces, services.DEFAULT, stop),
         )
         self.jobs = {
-            job.name: job for job in list_jobs(settings, reconciler, [discoverer], self.clock, self.run_in)
+            job.name: job
+            for job in list_jobs(settings, reconciler, [discoverer], paces, self.clock, self.run_in)
         }
         self.due = {job.name: job.first_in.total_seconds() for job in self.jobs.values()}  # monotonic
         self.pacemaker = Pacemaker(steady, self.make_all_due)
@@ -86,11 +91,12 @@ class World:
 def make_world(ledger, make_settings):
     settings = {
         "PUBLIC_URL": HERE,
-        "RECONCILE_INTERVAL": 120,
         "RECONCILE_MAX_RATE": 0.5,
         "RECONCILE_GIVE_UP_AFTER": 4 * 3600,
     }
-    return lambda seed=1, **ends_at: World(make_settings(**settings), seed, **ends_at)
+    return lambda seed=1, interval=120, **ends_at: World(
+        make_settings(**settings | {"RECONCILE_INTERVAL": interval}), seed, **ends_at
+    )
 
 
 def test_hours_pass_in_seconds_and_tasks_are_settled_when_upstream_is_done(make_world):
@@ -129,12 +135,57 @@ def test_a_wall_clock_that_is_set_back_delays_nothing(make_world):
     assert Task.get().status == "succeeded"
 
 
+def test_an_idle_reconciler_leaves_a_row_four_times_a_minute(make_world):
+    make_world(interval=1).live(HOUR / 6)
+    assert 39 <= ReconcileRun.select().count() <= 41
+
+
+def test_a_callbacks_result_is_confirmed_at_the_next_look(make_world):
+    world = make_world(interval=1, quick=NOON + timedelta(seconds=20))
+    register("quick", now=NOON)
+    world.live(timedelta(seconds=25))
+    record(body("quick"), world.clock.now(), confirm=True)
+    world.live(timedelta(seconds=4))  # upstream takes 2 s
+    assert Task.get().confirmed
+
+
+def test_a_task_that_is_due_waits_for_company_and_no_longer(make_world):
+    world = make_world(interval=1, alone=NOON + timedelta(seconds=20))
+    register("alone", now=NOON, grace=timedelta(seconds=30))
+    world.live(timedelta(seconds=50))
+    ((asked_at, _),) = world.upstream.looked_up
+    assert asked_at - NOON == pytest.approx(timedelta(seconds=40), abs=timedelta(seconds=3))
+
+
+def test_one_call_asks_about_all_that_came_due_meanwhile(make_world):
+    world = make_world(interval=1, a=NOON + HOUR, b=NOON + HOUR)
+    register("a", now=NOON, grace=timedelta(seconds=30))
+    register("b", now=NOON, grace=timedelta(seconds=36))
+    world.live(timedelta(seconds=45))
+    assert [ids for _, ids in world.upstream.looked_up] == [("a", "b")]
+
+
+def test_it_learns_how_long_tasks_take_and_asks_by_that(make_world):
+    world = make_world(interval=1)
+    for n in range(30):
+        register(f"t{n}", now=NOON - HOUR, type="imagine", submitted_at=NOON - HOUR)
+        record(body(f"t{n}"), NOON - HOUR + timedelta(seconds=25))
+    world.live(timedelta(minutes=5))
+    now = world.clock.now()
+    world.upstream.ends_at["late"] = now + timedelta(seconds=24)
+    store.register([Registration("late", type="imagine")], now, timetable=world.paces.timetable)
+    world.live(timedelta(seconds=90))
+    assert Task.get(Task.id == "late").settled_at - now < timedelta(seconds=45)
+    assert len(world.upstream.looked_up) <= 2
+
+
 def test_one_seed_makes_one_history(make_world):
     histories = []
     for seed in (7, 7, 8):
-        for model in (Lookup, Task, Discovery, ReconcileRun):
+        for model in (Lookup, Delivery, Task, Discovery, ReconcileRun):
             model.delete().execute()
         world = make_world(seed, long=NOON + 2 * HOUR)
+        record(progress_body("made-up"), NOON)  # its look-ups are spread by chance
         world.live(3 * HOUR)
         histories.append(world.upstream.looked_up)
     assert histories[0] == histories[1] != histories[2]

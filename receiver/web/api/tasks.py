@@ -16,7 +16,7 @@ from receiver.upstream.results import is_storable
 from receiver.web.api.registrations import read_json, read_registrations
 from receiver.web.api.task_json import delivery_json, loads, lookup_json, task_json
 from receiver.web.auth import require_api_key
-from receiver.web.current import current_settings
+from receiver.web.current import current_timetable
 from receiver.web.errors import BadInput
 from receiver.web.filters import FIELDS, cursor, read_cursor, read_filter, read_limit, refuse_unknown
 from receiver.web.offload import offload
@@ -37,7 +37,7 @@ def register() -> ResponseReturnValue:
     """
     registrations = read_registrations(read_json())
     try:
-        created = store.register(registrations, utcnow(), grace=current_settings().reconcile_grace)
+        created = store.register(registrations, utcnow(), timetable=current_timetable())
     except store.OtherService as problem:
         raise Conflict(str(problem)) from None
     items = offload(_items, [registration.id for registration in registrations])

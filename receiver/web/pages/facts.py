@@ -12,7 +12,8 @@ from receiver.web.formatting import ago, exact
 from receiver.web.writes import Writes
 
 _SILENT_AFTER_INTERVALS = 3
-_SILENT_AFTER_AT_LEAST = timedelta(seconds=30)  # the time of a deployment
+# An idle reconciler gives a sign of life every 15 s; a deployment takes longer.
+_SILENT_AFTER_AT_LEAST = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,16 @@ from werkzeug.exceptions import NotFound
 from receiver.clock import utcnow
 from receiver.ledger import store
 from receiver.ledger.models import database
+from receiver.ledger.paces import kind_of
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import disputes, queries
 from receiver.ledger.reading.listing import Found, TaskFilter, list_briefly, list_tasks
 from receiver.ledger.reading.matching import count_matching
-from receiver.upstream.results import STATUSES, is_storable
+from receiver.upstream.results import PENDING, STATUSES, is_storable
 from receiver.web import response_view, task_actions
-from receiver.web.current import current_settings, stand_in
+from receiver.web.current import current_settings, current_timetable, stand_in
 from receiver.web.filters import FIELDS, SETTLERS, cursor, read_cursor, read_filter
-from receiver.web.formatting import as_input
+from receiver.web.formatting import as_input, usual_time
 from receiver.web.offload import offload
 from receiver.web.pages import exports
 from receiver.web.pages.base import page_blueprint
@@ -96,6 +97,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
         request_body=response_view.printed(task.request),
         deliveries=deliveries,
         lookups=lookups,
+        usual_time=usual_time(kind_of(task), current_timetable()) if task.status == PENDING else None,
         events=timeline(task, deliveries, lookups),
         versions=versions(task),
         changed=upstream_changed(lookups),

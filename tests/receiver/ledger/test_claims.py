@@ -31,7 +31,22 @@ def task(task_id: str = "t1") -> Task:
     return found
 
 
+def release_all() -> None:
+    """End all leases, as if nothing had been claimed."""
+    taken = Task.leased_until.is_null(False)
+    Task.update(leased_until=None, next_lookup_at=NOW).where(taken, Task.id == "due").execute()
+    Task.update(leased_until=None, next_lookup_at=NOW + MINUTE).where(taken, Task.id != "due").execute()
+
+
 class TestDue:
+    def test_results_are_confirmed_at_once_and_others_wait_for_company(self):
+        register("open", now=NOW, grace=timedelta(0))
+        dues = [store.is_anything_due(NOW + n * SECOND, overdue_for=10 * SECOND) for n in (0, 9, 10)]
+        assert dues == [False, False, True]
+        record(body("came"), NOW, confirm=True)
+        register("came", now=NOW)
+        assert store.is_anything_due(NOW, overdue_for=10 * SECOND)
+
     def test_it_tells_whether_anything_is_due_of_either_kind(self):
         assert not store.is_anything_due(NOW)
         register("open", now=NOW, grace=MINUTE)
@@ -58,11 +73,49 @@ class TestClaim:
     def test_all_are_of_the_service_of_the_longest_due(self, other_service):
         register("theirs", now=NOW - MINUTE, grace=timedelta(0), service=other_service)
         register("ours", now=NOW, grace=timedelta(0))
-        record(body("to-be-confirmed"), NOW - HOUR, confirm=True)
+        record(body("to-be-confirmed"), NOW, confirm=True)
         register("to-be-confirmed", now=NOW)
         first, second = claim(NOW), claim(NOW)
         assert (first.service, first.ids) == (other_service, ["theirs"])
         assert sorted(second.ids) == ["ours", "to-be-confirmed"]
+
+    def test_a_stream_of_results_of_one_service_keeps_no_other_service_waiting(self, other_service):
+        register("theirs", now=NOW - SECOND, grace=timedelta(0), service=other_service)
+        for n in range(3):
+            record(body(f"came-{n}"), NOW, confirm=True)
+            register(f"came-{n}", now=NOW)
+        assert claim(NOW, limit=2).ids == ["theirs"]
+
+    def test_results_get_half_of_the_places_while_others_are_due(self):
+        for n in range(4):
+            record(body(f"came-{n}"), NOW - MINUTE, confirm=True)
+            register(f"came-{n}", f"late-{n}", now=NOW - MINUTE, grace=timedelta(0))
+        first, second = claim(NOW, limit=6), claim(NOW, limit=6)
+        assert sorted(one.partition("-")[0] for one in first.ids) == ["came"] * 3 + ["late"] * 3
+        assert sorted(one.partition("-")[0] for one in second.ids) == ["came", "late"]
+
+    def test_places_that_are_left_go_to_tasks_that_are_due_soon(self):
+        register("due", now=NOW - MINUTE, grace=timedelta(0))
+        register("soon", now=NOW - MINUTE, grace=2 * MINUTE)
+        register("sooner", now=NOW - MINUTE, grace=MINUTE + SECOND)
+        register("young", now=NOW - 7 * SECOND, grace=8 * SECOND)
+        register("far", now=NOW - MINUTE, grace=HOUR)
+        assert claim(NOW, limit=2).ids == ["due", "sooner"]
+        store.ask_now("due", NOW)
+        release_all()
+        assert sorted(claim(NOW).ids) == ["due", "soon", "sooner"]
+
+    def test_no_call_is_made_for_what_is_only_due_soon(self):
+        register("soon", now=NOW - MINUTE, grace=2 * MINUTE)
+        assert claim(NOW).ids == []
+
+    def test_what_was_asked_about_lately_takes_no_free_place(self):
+        register("asked", now=NOW - MINUTE, grace=MINUTE - 14 * SECOND)
+        look_up([], NOW - 14 * SECOND)
+        register("due", now=NOW - MINUTE, grace=timedelta(0))
+        assert claim(NOW).ids == ["due"]
+        release_all()
+        assert sorted(claim(NOW + SECOND).ids) == ["asked", "due"]
 
     def test_concurrent_claims_share_the_tasks_without_overlap(self):
         register(*(f"task-{n:03}" for n in range(200)), now=NOW, grace=timedelta(0))

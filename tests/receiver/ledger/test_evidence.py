@@ -20,9 +20,20 @@ from receiver.ledger.evidence import (
 from receiver.ledger.kinds import CALLBACK, LOOKUP, REGISTRATION, DiscoveryRow
 from receiver.ledger.models import Task
 from receiver.ledger.patience import Patience
+from receiver.ledger.timetable import APART
 from receiver.upstream import services
 from receiver.upstream.results import read_callback, read_item
-from tests.factories import DAY, GRACE, body, failed_item, failure_body, finished_item, item, progress_body
+from tests.factories import (
+    DAY,
+    GRACE,
+    TIMETABLE,
+    body,
+    failed_item,
+    failure_body,
+    finished_item,
+    item,
+    progress_body,
+)
 
 NOW = datetime(2026, 1, 31, 12)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -48,15 +59,15 @@ def of_lookup(answer, **known):
 
 
 def of_callback(raw=None, ref="order-7", confirm=False):
-    return evidence.of_callback(read_callback(raw or body()), ref, NOW, GRACE, confirm)
+    return evidence.of_callback(read_callback(raw or body()), ref, NOW, TIMETABLE, confirm)
 
 
 def of_discovered(one, ref=None):
-    return evidence.of_discovered(Discovered(read_item(one), services.DEFAULT.name, ref), NOW, GRACE)
+    return evidence.of_discovered(Discovered(read_item(one), services.DEFAULT.name, ref), NOW, TIMETABLE)
 
 
 def of_registrations(*registrations):
-    return evidence.of_registrations(registrations, NOW, GRACE)
+    return evidence.of_registrations(registrations, NOW, TIMETABLE)
 
 
 class TestColumns:
@@ -152,9 +163,9 @@ class TestDiscovery:
         assert (row["status"], row["lookup_status"]) == ("succeeded", "succeeded")
         assert (row["settled_by"], row["settled_at"], row["next_lookup_at"]) == ("lookup", NOW, None)
 
-    def test_a_running_one_is_asked_about_after_the_grace(self):
+    def test_a_running_one_is_asked_about_as_after_a_look_up(self):
         row = of_discovered(item("t1", type="edits"), ref="order-7")
-        assert (row["status"], row["settled_by"], row["next_lookup_at"]) == ("pending", None, NOW + GRACE)
+        assert (row["status"], row["settled_by"], row["next_lookup_at"]) == ("pending", None, NOW + APART)
         assert (row["type"], row["type_source"], row["ref"], row["ref_source"]) == (
             *("edits", BY_LOOKUP),
             *("order-7", BY_LOOKUP),

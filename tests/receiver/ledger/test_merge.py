@@ -89,8 +89,15 @@ class TestAssigned:
         assert assigned(IN_HAND) == CALLBACKS | SETTLEMENT | {"acknowledged_at"}
 
     def test_a_look_up_testifies_settles_and_sets_all_clocks(self):
-        facts = columns_of("type trace_id request submitted_at") | {"prompt", "finished_at"}
-        more = {"leased_until", "refused_at", "last_lookup_error", "lookup_count", "acknowledged_at"}
+        facts = columns_of("type trace_id request submitted_at") | {"prompt", "mode", "finished_at"}
+        more = {
+            "looked_at",
+            "leased_until",
+            "refused_at",
+            "last_lookup_error",
+            "lookup_count",
+            "acknowledged_at",
+        }
         assert assigned(LOOKUP) == LOOKUPS | SETTLEMENT | set(Clocks.__annotations__) | facts | more
 
     def test_each_witness_leaves_the_others_testimony_alone(self):

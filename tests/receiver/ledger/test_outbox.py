@@ -25,7 +25,7 @@ from receiver.upstream import services
 from receiver.upstream.results import read_item
 from tests.factories import (
     DAY,
-    GRACE,
+    TIMETABLE,
     body,
     failed_item,
     failure_body,
@@ -45,7 +45,7 @@ SONG = {"success": True, "data": [{"state": "pending", "audio_url": "https://x/1
 
 def adopted(make: Callable[..., dict[str, Any]]) -> Step:
     return lambda task_id: store.adopt(
-        [Discovered(read_item(make(task_id)), services.DEFAULT.name)], utcnow(), grace=GRACE
+        [Discovered(read_item(make(task_id)), services.DEFAULT.name)], utcnow(), timetable=TIMETABLE
     )
 
 
@@ -118,7 +118,9 @@ class TestWhatIsWritten:
             (
                 [
                     lambda: store.adopt(
-                        [Discovered(read_item(failed_item()), services.DEFAULT.name)], NOW, grace=GRACE
+                        [Discovered(read_item(failed_item()), services.DEFAULT.name)],
+                        NOW,
+                        timetable=TIMETABLE,
                     )
                 ],
                 [("task.failed", NOW)],

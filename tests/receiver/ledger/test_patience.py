@@ -7,20 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from receiver.ledger.pace import TaskKind
 from receiver.ledger.patience import (
     ENOUGH_LATE_ANSWERS,
     LONGEST_UNKNOWN_WAIT,
-    LONGEST_WAIT,
     WAIT_AFTER_LATE_ANSWER,
     Backoff,
     Patience,
     Paused,
     Waiting,
     doubt_after,
-    first_lookup_at,
     longest_waits,
     paused_within,
 )
+from receiver.ledger.timetable import LONGEST_WAIT, Timetable
 
 NOW = datetime(2026, 1, 31, 12)
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
@@ -28,7 +28,13 @@ GRACE = 3 * MINUTE
 
 
 def waiting(silent_for: timedelta = MINUTE, **facts) -> Waiting:
-    return Waiting(**{"attempts": 4, "silent_since": NOW - silent_for} | facts)
+    return Waiting(
+        **{"kind": TaskKind("s"), "age": silent_for, "attempts": 4, "silent_since": NOW - silent_for} | facts
+    )
+
+
+def backoff(seed: int = 1) -> Backoff:
+    return Backoff(Timetable(GRACE), random.Random(seed))
 
 
 def patience(**overrides) -> Patience:
@@ -41,42 +47,29 @@ def answered(task: Waiting, *, pauses=(), progress=None, is_absent=False, **over
 
 
 class TestBackoff:
-    @pytest.mark.parametrize(
-        ("attempts", "seconds"), [(0, 30), (1, 60), (2, 120), (6, 1920), (7, 3600), (8, 3600), (10**9, 3600)]
-    )
-    def test_it_doubles_from_30_seconds_to_an_hour_within_a_fifth(self, attempts, seconds):
-        backoff = Backoff(random.Random(1))
-        waits = [backoff(waiting(attempts=attempts), False) for _ in range(200)]
-        assert timedelta(seconds=seconds * 0.8) <= min(waits) < timedelta(seconds=seconds)
-        assert timedelta(seconds=seconds) < max(waits) <= timedelta(seconds=seconds * 1.2)
+    def test_a_task_waits_as_the_timetable_says(self):
+        task = waiting(age=HOUR, progress=30)
+        assert backoff()(task, False) == Timetable(GRACE).wait(task.kind, HOUR, 30)
+
+    def test_what_upstream_does_not_know_waits_longer_each_time_within_a_fifth(self):
+        for attempts, seconds in ((0, 30), (1, 180), (2, 1080), (10**9, 86400)):
+            waits = [one(waiting(attempts=attempts), True) for one in [backoff()] * 200]
+            assert timedelta(seconds=seconds * 0.8) <= min(waits) < timedelta(seconds=seconds)
+            assert timedelta(seconds=seconds) < max(waits) <= timedelta(seconds=seconds * 1.2)
 
     def test_what_upstream_does_not_know_costs_few_look_ups_a_day(self):
-        backoff = Backoff(random.Random(1))
+        wait = backoff()
         since, asked = timedelta(0), 0
         while since <= DAY:
-            since += backoff(waiting(attempts=asked), True) / 1.2  # at the least
+            since += wait(waiting(attempts=asked), True) / 1.2  # at the least
             asked += 1
         assert asked <= 8
-        assert backoff(waiting(attempts=10**9), True) <= LONGEST_UNKNOWN_WAIT * 1.2
 
     def test_the_same_seed_gives_the_same_waits(self):
         one, other = (
-            [backoff(waiting(attempts=n), n % 2 == 0) for n in range(9)]
-            for backoff in (Backoff(random.Random(7)), Backoff(random.Random(7)))
+            [wait(waiting(attempts=n), n % 2 == 0) for n in range(9)] for wait in (backoff(7), backoff(7))
         )
         assert one == other
-
-
-class TestFirstLookUp:
-    def test_it_leaves_a_callback_the_grace_to_come_first(self):
-        assert first_lookup_at(NOW, GRACE) == NOW + GRACE
-
-    @pytest.mark.parametrize(("confirm", "due_at"), [(True, NOW), (False, None)])
-    def test_a_result_is_confirmed_at_once_or_never(self, confirm, due_at):
-        assert first_lookup_at(NOW, GRACE, is_final=True, confirm=confirm) == due_at
-
-    def test_progress_is_asked_about_after_the_grace_whether_or_not_results_are_confirmed(self):
-        assert first_lookup_at(NOW, GRACE, confirm=True) == NOW + GRACE
 
 
 class TestAfterResult:
@@ -192,8 +185,8 @@ class TestDoubt:
         task = waiting(silent_for=DAY, succeeded_at=NOW - DAY, late_answers=late_answers)
         assert answered(task)["doubted_at"] == answered(task, progress=1)["doubted_at"] == NOW
 
-    @pytest.mark.parametrize(("grace", "after"), [(0, 60), (60, 60), (180, 180)])
-    def test_it_comes_after_the_grace_and_not_before_a_minute(self, grace, after):
+    @pytest.mark.parametrize(("grace", "after"), [(0, 60), (10, 60), (30, 180)])
+    def test_it_comes_after_six_times_the_grace_and_not_before_a_minute(self, grace, after):
         assert doubt_after(timedelta(seconds=grace)) == timedelta(seconds=after)
 
 
@@ -201,7 +194,7 @@ class TestLongestWaits:
     def test_nothing_waits_longer(self):
         known, doubtful = longest_waits(GRACE, HOUR)
         assert (known, doubtful) == (
-            LONGEST_WAIT * 1.2 + 10 * MINUTE,
+            LONGEST_WAIT + 10 * MINUTE,
             LONGEST_UNKNOWN_WAIT * 1.2 + 10 * MINUTE,
         )
 

@@ -13,11 +13,13 @@ from receiver.ledger.evidence import ABSENT, Answer, Discovered
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task, database
 from receiver.ledger.outbox import events_after
 from receiver.ledger.reading import queries, tally
+from receiver.ledger.timetable import APART
 from receiver.upstream import services
 from receiver.upstream.results import read_item
 from tests.factories import (
     DAY,
     GRACE,
+    TIMETABLE,
     apply,
     body,
     claim,
@@ -115,7 +117,7 @@ class TestRecord:
     def test_a_delivery_is_kept_once_whichever_way_it_comes(self):
         callback = store.Callback(body=body(), size=len(body()))
         for _ in range(2):
-            store.record(callback, NOW, grace=GRACE, confirm=False)
+            store.record(callback, NOW, timetable=TIMETABLE, confirm=False)
         assert (Delivery.select().count(), task().delivery_count) == (1, 1)
 
     def test_deliveries_are_taken_however_many_were_kept_before(self):
@@ -123,7 +125,7 @@ class TestRecord:
         kept = store.Callback(body=body("t1"), size=len(body("t1")))
         for n, again in enumerate([kept] * 3 + [None] + [kept] * 6 + [None, None, *[kept] * 9, None]):
             callback = again or store.Callback(body=body(f"n{n}"), size=len(body(f"n{n}")))
-            store.record(callback, NOW, grace=GRACE, confirm=False)
+            store.record(callback, NOW, timetable=TIMETABLE, confirm=False)
         assert Delivery.select().count() == Task.select().count() == 5
 
     def test_simultaneous_deliveries_for_one_task_all_arrive(self):
@@ -256,7 +258,9 @@ class TestRegister:
 class TestAdopt:
     def adopt(self, *items, ref=None):
         return store.adopt(
-            [Discovered(read_item(one), services.DEFAULT.name, ref) for one in items], NOW, grace=GRACE
+            [Discovered(read_item(one), services.DEFAULT.name, ref) for one in items],
+            NOW,
+            timetable=TIMETABLE,
         )
 
     def test_it_takes_in_what_is_new_and_counts_it(self):
@@ -265,7 +269,7 @@ class TestAdopt:
         assert self.adopt(finished_item("b"), item("a")) == 0
         assert (task("a").status, task("a").next_lookup_at, task("a").lookup_count) == (
             "pending",
-            NOW + GRACE,
+            NOW + APART,
             1,
         )
         assert (task("b").status, task("b").settled_at, task("b").next_lookup_at) == ("succeeded", NOW, None)
@@ -565,6 +569,37 @@ class TestApply:
         assert claim(NOW + SECOND).ids == ["t1"]
 
 
+class TestLookupRows:
+    def rows(self) -> list[tuple[str, str | None]]:
+        return [(row.verdict, row.error) for row in Lookup.select().order_by(Lookup.id)]
+
+    def test_a_look_up_that_brings_nothing_new_leaves_no_row_and_is_counted(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        for n in range(3):
+            look_up([item("t1")], NOW + n * MINUTE)
+        assert self.rows() == [("pending", None)]
+        assert (task().lookup_count, task().looked_at) == (3, NOW + 2 * MINUTE)
+
+    def test_progress_errors_absence_and_results_leave_one(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        answers = (
+            *([item("t1")], [item("t1", {"progress": 10})], [item("t1", {"progress": 20})]),
+            *([], [], [item("t1", {"progress": 20})], [finished_item("t1")]),
+        )
+        for n, items in enumerate(answers):
+            look_up(items, NOW + n * HOUR)
+        look_up([], NOW + DAY, error="500")
+        assert [verdict for verdict, _ in self.rows()] == [
+            *("pending", "pending", "pending", "absent", "pending", "succeeded"),
+        ]
+
+    def test_an_error_is_kept_when_it_begins_and_when_it_ends(self):
+        register("t1", now=NOW, grace=timedelta(0))
+        for n, error in enumerate(("500", "500", None, "500")):
+            look_up([] if error else [item("t1")], NOW + n * HOUR, error=error)
+        assert self.rows() == [("error", "500"), ("pending", None), ("error", "500")]
+
+
 class TestPrune:
     def test_it_deletes_what_is_old_and_keeps_tasks_and_their_events(self):
         for age in (40 * DAY, DAY):
@@ -572,5 +607,5 @@ class TestPrune:
             register(f"silent-{age.days}", now=NOW - age, grace=timedelta(0))
             look_up([], NOW - age)
         assert runs.prune(NOW - 30 * DAY) == 3
-        assert [model.select().count() for model in (Delivery, Lookup, ReconcileRun, Task)] == [1, 2, 1, 3]
+        assert [model.select().count() for model in (Delivery, Lookup, ReconcileRun, Task)] == [1, 1, 1, 3]
         assert [event.happened_at for event in events_after(0, 10)] == [NOW - 40 * DAY]

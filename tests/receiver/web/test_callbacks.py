@@ -16,7 +16,7 @@ from receiver.logs import RedactingFormatter
 from receiver.spool.spool import Spool
 from receiver.web.callbacks import record
 from tests.conftest import CALLBACK_TOKEN
-from tests.factories import SAMPLES, body, progress_body, sample_lines
+from tests.factories import SAMPLES, TIMETABLE, body, progress_body, sample_lines
 
 URL = f"/callbacks/{CALLBACK_TOKEN}"
 
@@ -70,7 +70,9 @@ def test_a_compressed_body_from_the_spool_is_read_alike(client, away, make_setti
     assert client.post(URL, data=raw, headers={"Content-Encoding": "deflate"}).json["spooled"]
     away.back()
     settings = make_settings()
-    Spool(settings.spool_dir).replay(partial(record, settings=settings, may_shorten=False))
+    Spool(settings.spool_dir).replay(
+        partial(record, settings=settings, timetable=TIMETABLE, may_shorten=False)
+    )
     assert (bytes(deliveries()[0].body), queries.find_task("t1").status) == (raw, "succeeded")
 
 
@@ -202,7 +204,12 @@ def test_while_the_database_is_away_deliveries_wait_in_the_spool(client, away, c
     assert "the database failed: " in caplog.text
     assert CALLBACK_TOKEN not in "".join(RedactingFormatter().format(record) for record in caplog.records)
     away.back()
-    assert Spool(settings.spool_dir).replay(partial(record, settings=settings, may_shorten=False)) == 4
+    assert (
+        Spool(settings.spool_dir).replay(
+            partial(record, settings=settings, timetable=TIMETABLE, may_shorten=False)
+        )
+        == 4
+    )
     assert [(row.verdict, row.ref) for row in deliveries()] == [
         ("succeeded", "order-0"),
         ("succeeded", "order-1"),
@@ -244,7 +251,7 @@ def test_whatever_goes_wrong_while_it_is_recorded_the_callback_is_spooled(
     assert type(problem).__name__ in caplog.text
     assert CALLBACK_TOKEN not in "".join(RedactingFormatter().format(record) for record in caplog.records)
     settings = make_settings()
-    take = partial(record, settings=settings, may_shorten=False)
+    take = partial(record, settings=settings, timetable=TIMETABLE, may_shorten=False)
     assert Spool(settings.spool_dir).replay(take) == 1
     assert [(row.task_id, row.ref) for row in deliveries()] == [("t1", "order-1")]
 

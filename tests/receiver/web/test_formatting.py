@@ -1,10 +1,13 @@
 """Times, sizes and states in words."""
 
+import re
 from datetime import datetime, timedelta
 
 import pytest
 
 from receiver.ledger.models import Task
+from receiver.ledger.pace import Pace, TaskKind
+from receiver.ledger.timetable import Timetable
 from receiver.web import formatting
 
 NOW = datetime(2026, 1, 31, 12, 0, 0)
@@ -134,7 +137,7 @@ def test_where_upstream_knows_no_task_another_account_is_likelier_than_a_forger(
         ),
         (
             {"next_lookup_at": NOW + timedelta(minutes=4), "attempts": 3},
-            "In 4 min, after 3 look-ups without a final result; the wait grows each time.",
+            "In 4 min, after 3 look-ups without a final result.",
         ),
         (
             {"next_lookup_at": NOW + timedelta(minutes=4), "status": "succeeded"},
@@ -160,3 +163,23 @@ def test_it_says_what_keeps_the_reconciler_from_asking():
     why = "the reconciler has never run"
     assert formatting.next_lookup(due, NOW, why) == "Due, but the reconciler has never run."
     assert formatting.next_lookup(later, NOW, why) == formatting.next_lookup(later, NOW, None)
+
+
+class TestUsualTime:
+    KIND = TaskKind("suno", "audios", "fast")
+
+    def test_it_tells_the_usual_time_and_that_of_nine_in_ten(self):
+        pace = Pace().with_results(float(seconds) for seconds in range(60, 160))
+        told = formatting.usual_time(self.KIND, Timetable(timedelta(seconds=30), {self.KIND: pace}))
+        assert told.startswith("Tasks of the kind “fast audios” take 1 min ")
+        assert re.search(r" as a rule, nine of ten less than 2 min \d\d s\.$", told)
+
+    def test_of_a_wider_kind_it_tells_that_ones_name(self):
+        pace = Pace().with_results([20.0] * 50)
+        for known, name in ((TaskKind("suno", "audios"), "audios"), (TaskKind("suno"), "suno")):
+            told = formatting.usual_time(self.KIND, Timetable(timedelta(seconds=30), {known: pace}))
+            assert f"“{name}”" in told
+
+    def test_it_says_when_that_is_not_known(self):
+        told = formatting.usual_time(self.KIND, Timetable(timedelta(seconds=30)))
+        assert told == "How long such tasks take is not known yet."

@@ -22,7 +22,7 @@ from receiver.web.callbacks import record
 from receiver.web.refused import Board, RefusedRequests
 from receiver.web.writes import Writes
 from tests.conftest import CALLBACK_TOKEN
-from tests.factories import body, register
+from tests.factories import TIMETABLE, body, register
 from tests.html import words
 
 STALE = "stale-token-of-before-the-rotation"
@@ -114,7 +114,7 @@ class TestShortened:
         monkeypatch.setattr("receiver.ledger.record._budget", ByteBudget(0, within=60))
         large = body("t1", prompt="x" * 5000)
         callback = Callback(body=large, size=len(large), remote_addr="127.0.0.1")
-        record(callback, utcnow(), make_settings(), may_shorten=False)
+        record(callback, utcnow(), make_settings(), TIMETABLE, may_shorten=False)
         assert bytes(Delivery.get().body) == large
 
 

@@ -1,0 +1,74 @@
+"""When an open task is asked about, by how long tasks of its kind take: pure.
+
+A call to upstream asks about many tasks, and one look-up more costs nothing. But calls are limited, so that a
+task is asked about when it has become likely enough that it is finished.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from receiver.ledger.pace import Pace, TaskKind
+
+# Upstream advises to wait for 5 to 10 s after the submission.
+SOONEST = timedelta(seconds=8)
+APART = timedelta(seconds=15)
+LONGEST_WAIT = timedelta(hours=1)
+# Ask when it is so likely that the task has finished since the last look-up, given that it had not then.
+_CHANCE = 0.15
+# A pace is known by so many results. Beyond an age that only so few results have reached nothing is known.
+_ENOUGH_RESULTS, _FEW_RESULTS = 20, 5
+# Where nothing is known each look-up comes so much later than the one before, as a share of the task's age.
+_LATER, _LATER_BEYOND = 0.25, 0.15
+# A progress below this says nothing of the end.
+_TELLING = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """The times of look-ups. `grace` is the first wait for a task of whose kind nothing has been learned."""
+
+    grace: timedelta
+    paces: Mapping[TaskKind, Pace] = field(default_factory=dict)
+
+    def first_wait(self, kind: TaskKind, age: timedelta = timedelta(0)) -> timedelta:
+        """Return when to ask first about a task that was submitted `age` ago; 0 for at once."""
+        pace = self.pace_of(kind)
+        first = self.grace if pace is None else max(_likely_age(pace, timedelta(0)), SOONEST)
+        return max(first - age, timedelta(0))
+
+    def wait(self, kind: TaskKind, age: timedelta, progress: float | None = None) -> timedelta:
+        """Return the wait after a look-up at that age. `progress` is what it told, of 100."""
+        pace = self.pace_of(kind)
+        next_age = age * (1 + _LATER) if pace is None else _likely_age(pace, age)
+        if progress is not None and progress >= _TELLING:
+            next_age = _corrected(next_age, age, age * (100 / progress), is_known=pace is not None)
+        return min(max(next_age - age, APART), LONGEST_WAIT)
+
+    def pace_of(self, kind: TaskKind) -> Pace | None:
+        """Return the pace of the narrowest kind of which enough is known; None where there is none."""
+        known = self.known_kind(kind)
+        return known and self.paces[known]
+
+    def known_kind(self, kind: TaskKind) -> TaskKind | None:
+        """Return the narrowest kind of which enough is known: `kind` or a wider one; None for none."""
+        known = (one for one in kind.wider if one in self.paces)
+        return next((one for one in known if self.paces[one].results >= _ENOUGH_RESULTS), None)
+
+
+def _likely_age(pace: Pace, age: timedelta) -> timedelta:
+    """Return the age at which a task that is not finished at `age` has finished with _CHANCE."""
+    seconds = age.total_seconds()
+    finished = pace.finished_by(seconds)
+    left = pace.results - finished
+    if left < _FEW_RESULTS:
+        return age * (1 + _LATER_BEYOND)
+    return timedelta(seconds=pace.age_when(finished + _CHANCE * left))
+
+
+def _corrected(next_age: timedelta, age: timedelta, end: timedelta, is_known: bool) -> timedelta:
+    """Return when to ask next after a progress that lets expect the result at the age `end`."""
+    if not is_known or end < next_age:
+        return end
+    # The task is slower than most: come back half-way. Progress is not even.
+    return max(next_age, age + (end - age) / 2)

@@ -1,0 +1,248 @@
+"""How late lost results are recovered, with the real ledger and reconciler under virtual time.
+
+`python -m tests.simulation.lateness` plays mixes of tasks, and prints a table for docs/performance.md.
+"""
+
+import argparse
+import logging
+import math
+import random
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from receiver.clock import to_unix
+from receiver.config import Settings
+from receiver.ledger import record, store
+from receiver.ledger.engine.db import init_database
+from receiver.ledger.engine.schema import migrate
+from receiver.ledger.evidence import Registration
+from receiver.ledger.models import database
+from receiver.ledger.paces import Paces
+from receiver.upstream.services import Service
+from reconcile.calls import Caller
+from reconcile.jobs import Job, list_jobs
+from reconcile.pacemaker import SteadyClock
+from reconcile.rate_limit import RateLimiter
+from reconcile.run import Reconciler
+from tests.clocks import VirtualClock, VirtualThreads
+from tests.factories import body, finished_item, item
+
+_BEGIN = datetime(2026, 1, 31, 12)
+_LATENCY = 0.05  # seconds an answer of upstream takes
+_CALM = 4 * 3600.0  # seconds after the last submission
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of task: its median time in seconds, and how far others are from that (sigma of a lognormal)."""
+
+    type: str
+    mode: str
+    median: float
+    sigma: float
+
+
+TURBO = Kind("imagine", "turbo", 20, 0.4)
+FAST = Kind("imagine", "fast", 60, 0.5)
+RELAX = Kind("imagine", "relax", 300, 0.6)
+VIDEO = Kind("videos", "", 150, 0.5)
+QUICK = Kind("describe", "", 6, 0.4)
+SLOW = Kind("videos", "long", 900, 0.8)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What is submitted: `rate` tasks an hour for `hours`, of which so many callbacks are lost."""
+
+    name: str
+    rate: float
+    lost: float
+    hours: float
+    kinds: Sequence[Kind] = (TURBO, FAST, FAST, RELAX, VIDEO)
+
+
+MIXES = (
+    Mix("30 an hour, 30 % lost", 30, 0.3, 12),
+    Mix("600 an hour, 2 % lost", 600, 0.02, 6),
+    Mix("600 an hour, 30 % lost", 600, 0.3, 6),
+    Mix("6,000 an hour, 30 % lost", 6000, 0.3, 2),
+    Mix("60,000 an hour, 30 % lost", 60_000, 0.3, 0.4),
+    Mix("600 an hour, all lost", 600, 1.0, 3),
+    Mix("600 an hour of 6 s to 15 min", 600, 0.3, 6, (QUICK, TURBO, RELAX, SLOW)),
+    Mix("200 an hour of videos", 200, 0.3, 12, (VIDEO,)),
+)
+
+
+@dataclass
+class Figures:
+    """What came of a mix. `late` are seconds from upstream's end of a lost task to our knowing its result."""
+
+    tasks: int
+    late: Mapping[Kind, list[float]]
+    first: Mapping[Kind, list[float]]  # of the first 50 tasks of a kind
+    calls: int
+    looked: int
+    hours: float
+    confirmed: list[float]  # seconds from a callback to its confirmation
+
+
+class _World:
+    """The reconciler's jobs, an application that submits, and an upstream that loses callbacks."""
+
+    def __init__(self, mix: Mix, settings: Settings, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.mix, self.clock = mix, VirtualClock(_BEGIN)
+        self.truth: dict[str, tuple[Kind, datetime, datetime, bool]] = {}
+        self.known_at: dict[str, datetime] = {}
+        self.called_at: dict[str, datetime] = {}
+        self.confirmed: list[float] = []
+        self.calls = self.looked = 0
+        limiter = RateLimiter(settings.reconcile_max_rate, self.clock)
+        caller = Caller(self, VirtualThreads(self.clock, _LATENCY), limiter, self.clock)  # type: ignore[arg-type]
+        self.paces = Paces(settings.reconcile_grace)
+        reconciler = Reconciler(
+            settings, caller, self.paces, SteadyClock(self.clock), random.Random(seed), threading.Event()
+        )
+        self.jobs = list_jobs(settings, reconciler, (), self.paces, self.clock, lambda *_: None)
+
+    def retrieve_batch(self, service: Service, ids: list[str], before_page: Any) -> list[Any]:
+        """Answer as upstream does, with whole items for what it knows."""
+        self.calls, self.looked, now = self.calls + 1, self.looked + len(ids), self.clock.now()
+        return [self._item(task_id, now) for task_id in ids]
+
+    def _item(self, task_id: str, now: datetime) -> dict[str, Any]:
+        kind, began_at, ended_at, _ = self.truth[task_id]
+        facts = {"type": kind.type, "created_at": to_unix(began_at), "request": {"mode": kind.mode}}
+        if now < ended_at:
+            return item(task_id, None, **facts)
+        self.known_at.setdefault(task_id, now)
+        if called_at := self.called_at.pop(task_id, None):
+            self.confirmed.append((now - called_at).total_seconds())
+        return finished_item(task_id) | facts | {"finished_at": to_unix(ended_at)}
+
+    def submit(self) -> None:
+        """Submit a task, register it, and plan its end and the next submission."""
+        now, task_id = self.clock.now(), f"t{len(self.truth)}"
+        kind = self.rng.choice(self.mix.kinds)
+        seconds = kind.median * self.rng.lognormvariate(0, kind.sigma)
+        is_lost = self.rng.random() < self.mix.lost
+        self.truth[task_id] = (kind, now, now + timedelta(seconds=seconds), is_lost)
+        store.register([Registration(task_id, type=kind.type)], now, timetable=self.paces.timetable)
+        if not is_lost:
+            self.clock.plan(seconds, lambda: self._call_back(task_id))
+        wait = self.rng.expovariate(self.mix.rate / 3600)
+        if self.clock.monotonic() + wait < self.mix.hours * 3600:
+            self.clock.plan(wait, self.submit)
+
+    def _call_back(self, task_id: str) -> None:
+        now, payload = self.clock.now(), body(task_id)
+        callback = store.Callback(body=payload, size=len(payload))
+        self.known_at.setdefault(task_id, now)
+        self.called_at[task_id] = now
+        store.record(callback, now, timetable=self.paces.timetable, confirm=True)
+
+    def live(self) -> None:
+        """Run the jobs when they are due, until all results are known."""
+        self.clock.plan(0, self.submit)
+        due = {job.name: job.first_in.total_seconds() for job in self.jobs}
+        jobs: dict[str, Job] = {job.name: job for job in self.jobs}
+        ends_at = self.mix.hours * 3600 + _CALM
+        while self.clock.monotonic() < ends_at:
+            name = min(due, key=due.__getitem__)
+            self.clock.wait(max(due[name] - self.clock.monotonic(), 0))
+            due[name] = self.clock.monotonic() + jobs[name].every.total_seconds()
+            jobs[name].run()
+            is_over = self.clock.monotonic() > self.mix.hours * 3600
+            if is_over and len(self.known_at) == len(self.truth):
+                return
+
+
+def play(mix: Mix, seed: int = 1, **settings: object) -> Figures:
+    """Play a mix on a fresh ledger and return its figures."""
+    record._commits = _Direct()  # type: ignore[assignment]  # no thread beside ours
+    with tempfile.TemporaryDirectory(prefix="backstop-lateness-", dir=_memory()) as directory:
+        url = f"sqlite:///{directory}/ledger.db"
+        init_database(url)
+        try:
+            migrate()
+            secrets = {"CALLBACK_TOKEN": "x" * 20, "API_KEY": "y" * 20, "ACEDATACLOUD_API_TOKEN": "z"}
+            environ = {
+                "DATABASE_URL": url,
+                **secrets,
+                **{name: str(value) for name, value in settings.items()},
+            }
+            world = _World(mix, Settings.from_env(environ), seed)
+            world.live()
+        finally:
+            database.obj.close_all()
+    return _figures(world)
+
+
+class _Direct:
+    def commit(self, entry: Any) -> Any:
+        return record._write([entry])[0]
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def _figures(world: _World) -> Figures:
+    late: dict[Kind, list[float]] = {}
+    first: dict[Kind, list[float]] = {}
+    seen: dict[Kind, int] = {}
+    for task_id, (kind, _, ended_at, is_lost) in world.truth.items():
+        seen[kind] = seen.get(kind, 0) + 1
+        known_at = world.known_at.get(task_id)
+        if is_lost:
+            seconds = (known_at - ended_at).total_seconds() if known_at else math.inf
+            late.setdefault(kind, []).append(seconds)
+            if seen[kind] <= 50:
+                first.setdefault(kind, []).append(seconds)
+    hours = world.clock.monotonic() / 3600
+    return Figures(len(world.truth), late, first, world.calls, world.looked, hours, world.confirmed)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the value below which that share of the values lies; 0 for none."""
+    return sorted(values)[int(share * (len(values) - 1))] if values else 0.0
+
+
+def row(mix: Mix, figures: Figures) -> str:
+    """Return a mix's row of the table."""
+    late = [seconds for kind in figures.late.values() for seconds in kind]
+    quantiles = " | ".join(f"{quantile(late, share):,.0f}" for share in (0.5, 0.9, 0.99))
+    worst = max((quantile(values, 0.5) for values in figures.late.values()), default=0.0)
+    new = quantile([seconds for kind in figures.first.values() for seconds in kind], 0.5)
+    calls = figures.calls / max(figures.hours, mix.hours)
+    return (
+        f"| {mix.name} | {quantiles} | {worst:,.0f} | {new:,.0f} | {quantile(figures.confirmed, 0.5):.1f}"
+        f" | {calls:,.0f} | {figures.looked / figures.tasks:.1f} |"
+    )
+
+
+HEAD = """| tasks | p50 s | p90 s | p99 s | slowest kind's p50 s | first 50 of a kind, p50 s | confirmed after s | calls an hour | look-ups a task |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
+
+
+def main() -> int:
+    """Play the mixes that the arguments choose, and print their table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.lateness", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--mix", type=int, nargs="+", choices=range(len(MIXES)), help="only these, from 0")
+    arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    print(HEAD)
+    for number in arguments.mix or range(len(MIXES)):
+        print(row(MIXES[number], play(MIXES[number], arguments.seed)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
