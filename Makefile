@@ -40,6 +40,10 @@ screenshots: $(VENV)/installed-dev ## take every page in both themes, on desktop
 chaos: $(VENV)/installed-dev ## inject faults, kills and forgeries for 10 min; ARGS="--database sqlite --tasks 2000 --minutes 2 --seed 7"
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+.PHONY: powercut
+powercut: $(VENV)/installed-dev ## cut the power of a machine with SQLite 200 times; ARGS="--rounds 20 --seed 7 --skip-fsync spool"
+	$(BIN)/python -m tests.powercut $(ARGS)
+
 .PHONY: bench
 bench: $(BENCH)/installed ## compare with other systems for half an hour, into bench/results; ARGS="--only hot-path --quick"
 	$(BENCH)/bin/python -m bench $(ARGS)
