@@ -44,6 +44,10 @@ chaos: $(VENV)/installed-dev ## inject faults, kills and forgeries for 10 min; A
 simulate: $(VENV)/installed-dev ## live through 1,000 worlds of faults under virtual time; ARGS="--seeds 1-100000", "--seeds 7", "--planted"
 	$(BIN)/python -m tests.simulation $(ARGS)
 
+.PHONY: powercut
+powercut: $(VENV)/installed-dev ## cut the power of a machine with SQLite 200 times; ARGS="--rounds 20 --seed 7 --skip-fsync spool"
+	$(BIN)/python -m tests.powercut $(ARGS)
+
 .PHONY: bench
 bench: $(BENCH)/installed ## compare with other systems for half an hour, into bench/results; ARGS="--only hot-path --quick"
 	$(BENCH)/bin/python -m bench $(ARGS)

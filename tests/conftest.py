@@ -29,6 +29,7 @@ from receiver.ledger.models import database
 from receiver.upstream.services import SERVICES, Service
 from tests import workers
 from tests.pgbouncer import PgBouncer, pgbouncer
+from tests.powercut.recorder import MISSING, find_compiler
 from tests.upstream import Options, StandIn
 
 # No deadline: a shared machine may be slow at any moment, which is no failure of a property.
@@ -220,6 +221,17 @@ def stand_in() -> Iterator[StandIn]:
     """The stand-in for upstream. It answers at once and has no faults unless the test sets them."""
     with StandIn(Options(latency=0)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def c_compiler() -> str:
+    """The path of this machine's C compiler. What needs it is left out without one."""
+    path = find_compiler()
+    if path is None:
+        missing = f"the power was NOT cut: {MISSING}"
+        assert not os.environ.get("CI"), missing
+        pytest.skip(missing)
+    return path
 
 
 @pytest.fixture

@@ -35,8 +35,24 @@ def append(path: Path, group: Sequence[Record]) -> list[Exception | None]:
 
 
 def _append_after(file: BinaryIO, number: int, group: Sequence[Record]) -> list[Exception | None]:
-    began = end = os.fstat(file.fileno()).st_size
+    began = os.fstat(file.fileno()).st_size
+    try:
+        if began == 0:
+            # Before the first record: otherwise a process that died here would leave records in a file whose
+            # name is not on disk, and the next one to append would not know.
+            _sync_name(Path(file.name))
+        problems = _write_group(file, number, group)
+        if os.fstat(file.fileno()).st_size > began:
+            os.fsync(file.fileno())
+    except OSError as failed:
+        os.ftruncate(file.fileno(), began)
+        return [failed] * len(group)
+    return problems
+
+
+def _write_group(file: BinaryIO, number: int, group: Sequence[Record]) -> list[Exception | None]:
     problems: list[Exception | None] = []
+    end = os.fstat(file.fileno()).st_size
     for record in group:
         problem: Exception | None = None
         try:
@@ -46,14 +62,6 @@ def _append_after(file: BinaryIO, number: int, group: Sequence[Record]) -> list[
             problem = failed
             os.ftruncate(file.fileno(), end)  # remove a partial record, or it would damage the next one
         problems.append(problem)
-    try:
-        if end > began:
-            os.fsync(file.fileno())
-        if began == 0:
-            _sync_directory(Path(file.name).parent)
-    except OSError as failed:
-        os.ftruncate(file.fileno(), began)
-        return [failed] * len(group)
     return problems
 
 
@@ -94,10 +102,20 @@ def count(path: Path) -> int:
     return 0
 
 
-def _sync_directory(directory: Path) -> None:
-    # A new file's name is an entry in its directory, which needs a sync of its own.
-    handle = os.open(directory, os.O_RDONLY)
+def sync_names(directory: Path) -> None:
+    """Sync the names of a directory and of all above it in its file system. Any of them may be new."""
+    directory = directory.resolve()
+    with contextlib.suppress(PermissionError):  # what this user may not read is not new
+        for each in (directory, *directory.parents):
+            if os.path.ismount(each):
+                return
+            _disk.run(_sync_name, each)
+
+
+def _sync_name(path: Path) -> None:
+    # The name of a file or directory is an entry of its parent, which needs a sync of its own.
+    parent = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(parent)
     finally:
-        os.close(handle)
+        os.close(parent)

@@ -28,7 +28,16 @@ from peewee import OperationalError
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.group_commit import GroupCommit
 from receiver.ledger.store import Callback
-from receiver.spool.files import APPENDED, ASIDE, REPLAYED, append, count, locked, rename_to_replay
+from receiver.spool.files import (
+    APPENDED,
+    ASIDE,
+    REPLAYED,
+    append,
+    count,
+    locked,
+    rename_to_replay,
+    sync_names,
+)
 from receiver.spool.records import Record
 from receiver.spool.replay import Replay, Take
 
@@ -144,13 +153,17 @@ def replay_while_running(spool: Spool, take: Take) -> None:
 def _appends(directory: Path) -> GroupCommit[Record, Exception | None]:
     """Return this process's group commit for a directory."""
     let_go_at = -_GIVE_WAY_SECONDS
+    synced: int | None = None  # the inode of the directory whose name this process has synced
 
     def write(group: Sequence[Record]) -> list[Exception | None]:
-        nonlocal let_go_at
+        nonlocal let_go_at, synced
         # Leave the lock free for a moment, as other processes only poll for it.
         time.sleep(max(let_go_at + _GIVE_WAY_SECONDS - time.monotonic(), 0))
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            if synced != (inode := directory.stat().st_ino):
+                sync_names(directory)
+                synced = inode
             return append(directory / APPENDED, group)
         except OSError as problem:
             return [problem] * len(group)

@@ -1,5 +1,6 @@
 """What an open page says when it can no longer be refreshed, and what it becomes when it can again."""
 
+import base64
 import os
 import signal
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from tests.browser.test_pages import SOON, complaints, cut_off
 from tests.chromium import PHONE
 from tests.html import run_now
 from tests.processes import API_KEY, wait_until
+
+# Programs, with a Bearer token, get errors as JSON.
+AS_A_PERSON = {"Authorization": f"Basic {base64.b64encode(f':{API_KEY}'.encode()).decode()}"}
 
 WELL, NO_ANSWER = "All is well · Backstop", "No answer · Backstop"
 GREEN, RED = "rgb(230, 244, 234)", "rgb(253, 234, 234)"  # the light theme's backgrounds
@@ -199,7 +203,7 @@ class TestWithoutItsDatabase:
     def test_the_page_says_that_callbacks_are_kept_and_becomes_what_was_asked_for(
         self, open_browser, backstop, well, away
     ):
-        page = open_browser(signed_in=False, extra_http_headers={"Authorization": f"Bearer {API_KEY}"})
+        page = open_browser(signed_in=False, extra_http_headers=AS_A_PERSON)
         page.context.clock.install()
         assert page.goto("/tasks").status == 503
         expect(page.get_by_text("0 deliveries wait there now.")).to_be_visible()
@@ -217,7 +221,7 @@ class TestWithoutItsDatabase:
         page = open_browser(
             signed_in=False,
             java_script_enabled=False,
-            extra_http_headers={"Authorization": f"Bearer {API_KEY}"},
+            extra_http_headers=AS_A_PERSON,
         )
         assert page.goto("/tasks").status == 503
         away()
