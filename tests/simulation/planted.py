@@ -1,7 +1,7 @@
 """Bugs, planted one at a time: they show what the checks of a world are worth."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -90,8 +90,12 @@ def an_answer_before_the_commit() -> AbstractContextManager[Any]:
     def commit(self: Any, item: Any) -> Any:
         process = process_now()
         assert process is not None
-        process.spawn(partial(first, self, item))
+        process.spawn(partial(later, self, item))
         return record.Recorded(None, None)
+
+    def later(self: Any, item: Any) -> None:
+        with suppress(Exception):
+            first(self, item)
 
     first = receiver.CommitInOneThread.commit
     return patch.object(receiver.CommitInOneThread, "commit", commit)
