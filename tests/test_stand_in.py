@@ -810,7 +810,9 @@ def test_it_runs_from_the_command_line_until_a_signal(ending: signal.Signals) ->
     ) as process:
         try:
             assert process.stdout is not None
-            port = int(process.stdout.readline().rsplit(":", 1)[1])
+            said = process.stdout.readline()
+            assert said.endswith(", token: t\n")
+            port = int(said.partition("127.0.0.1:")[2].partition(",")[0])
             with socket.create_connection(("127.0.0.1", port), timeout=5) as held:
                 held.sendall(b"POST /midjourney/tasks HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer t\r\n"
                              b"Content-Length: 2\r\n\r\n{}")  # fmt: skip
