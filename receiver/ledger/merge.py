@@ -67,10 +67,14 @@ def insert_new(rows: Sequence[DiscoveryRow]) -> Insert:
 def _schedule_of_callback() -> Assignments:
     """A callback that adds something reschedules the next look-up. A repeated one does not.
 
-    One that contradicts upstream's final answer makes the task due once more, at once.
+    One that contradicts upstream's final answer makes the task due once more, at once. So does one that
+    contradicts an earlier callback about a task which is no more asked about: either may be forged.
     """
     adds = _raises("callback") & ~_is_final(Task.lookup_status)
-    next_lookup_at = [(adds, EXCLUDED.next_lookup_at), (_contradicts_upstream(), EXCLUDED.created_at)]
+    next_lookup_at = [
+        (adds | _contradicts_callback(), EXCLUDED.next_lookup_at),
+        (_contradicts_upstream(), EXCLUDED.created_at),
+    ]
     return {
         Task.next_lookup_at: Case(None, next_lookup_at, Task.next_lookup_at),
         Task.attempts: _choose(adds, Task.attempts),
@@ -173,6 +177,16 @@ def _contradicts_upstream() -> Any:
         & (said != Task.lookup_status)
         & (fn.COALESCE(Task.callback_status, PENDING) != said)
     )
+
+
+def _contradicts_callback() -> Any:
+    """Tell whether a final callback contradicts an earlier one, while upstream has not said which is right.
+
+    Only where no look-up is planned: the next one tells.
+    """
+    before, said = Task.callback_status, EXCLUDED.callback_status
+    is_open = ~_is_final(Task.lookup_status) & Task.next_lookup_at.is_null()
+    return is_open & _is_final(before) & _is_final(said) & (before != said)
 
 
 def _is_final(status: Any) -> Any:

@@ -17,7 +17,7 @@ _SECOND = timedelta(seconds=1)
 
 
 def outcomes(world: "World", tasks: dict[str, sqlite3.Row], changes: list[sqlite3.Row]) -> list[Failure]:
-    gave_up = {row["id"]: row["at"] for row in changes if row["new_gave_up_at"] and not row["old_gave_up_at"]}
+    gave_up = {row["id"]: row["at"] for row in changes if row["new_status"] == "expired"}
     wrong = []
     for work in world.account.works.values():
         task = tasks.get(work.id)

@@ -510,6 +510,19 @@ class TestApply:
         assert asked == 1
         assert (task().status, task().disputed) == ("failed", True)
 
+    def test_a_callback_that_contradicts_an_earlier_one_makes_a_task_due_that_nobody_asks_about(self):
+        register("t1", now=NOW)
+        record(body("t1"), NOW, confirm=True)  # it may be forged
+        look_up([item("t1")], NOW)
+        later = give_up([item("t1")], NOW + 2 * DAY)  # upstream is still at work
+        assert (task().status, task().next_lookup_at) == ("succeeded", None)
+        record(body("t1"), later + MINUTE, confirm=True)
+        assert task().next_lookup_at is None  # it only repeats
+        record(failure_body("t1"), later + HOUR, confirm=True)
+        assert (task().status, task().next_lookup_at) == ("succeeded", later + HOUR)
+        look_up([failed_item("t1")], later + HOUR)
+        assert (task().status, task().confirmed, task().disputed) == ("failed", False, True)
+
     def test_a_contradiction_that_comes_while_upstream_is_asked_is_asked_about_too(self):
         register("t1", now=NOW, grace=timedelta(0))
         asked = claim(NOW)
