@@ -12,6 +12,7 @@ from functools import partial
 
 from tests.simulation import planted
 from tests.simulation.faults import KINDS
+from tests.simulation.lateness import print_table
 from tests.simulation.living import Outcome, run
 from tests.simulation.shrinking import shrink
 
@@ -22,6 +23,9 @@ def main() -> int:
     """Run what the arguments say; 1 if a world failed, or a planted bug was not found."""
     arguments = _parse_arguments()
     logging.disable(logging.CRITICAL)  # of the product: it tells of each fault
+    if arguments.lateness:
+        print_table()
+        return 0
     if arguments.planted:
         return _find_planted(arguments)
     began, passed, lived = time.monotonic(), 0.0, 0
@@ -61,6 +65,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--planted", action="store_true", help="plant bugs, and tell by which seed each is found"
     )
+    parser.add_argument("--lateness", action="store_true", help="measure how late lost results are recovered")
     parser.add_argument("--only", help="the name of one planted bug")
     return parser.parse_args()
 

@@ -1,13 +1,11 @@
 """How late lost results are recovered, with the real ledger and reconciler under virtual time.
 
-`python -m tests.simulation.lateness` plays mixes of tasks, and prints a table for docs/performance.md.
+`make simulate ARGS=--lateness` plays mixes of tasks, and prints a table for docs/performance.md.
 """
 
-import argparse
 import logging
 import math
 import random
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from receiver.clock import to_unix
 from receiver.config import Settings
@@ -165,8 +164,10 @@ class _World:
 
 def play(mix: Mix, seed: int = 1, **settings: object) -> Figures:
     """Play a mix on a fresh ledger and return its figures."""
-    record._commits = _Direct()  # type: ignore[assignment]  # no thread beside ours
-    with tempfile.TemporaryDirectory(prefix="backstop-lateness-", dir=_memory()) as directory:
+    with (
+        patch.object(record, "_commits", _Direct()),  # no thread beside ours
+        tempfile.TemporaryDirectory(prefix="backstop-lateness-", dir=_memory()) as directory,
+    ):
         url = f"sqlite:///{directory}/ledger.db"
         init_database(url)
         try:
@@ -231,18 +232,9 @@ HEAD = """| tasks | p50 s | p90 s | p99 s | slowest kind's p50 s | first 50 of a
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
 
 
-def main() -> int:
-    """Play the mixes that the arguments choose, and print their table."""
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation.lateness", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--mix", type=int, nargs="+", choices=range(len(MIXES)), help="only these, from 0")
-    arguments = parser.parse_args()
+def print_table(mixes: Sequence[Mix] = MIXES, seed: int = 1) -> None:
+    """Play the mixes and print their table, a row as soon as it is known."""
     logging.disable(logging.CRITICAL)
     print(HEAD)
-    for number in arguments.mix or range(len(MIXES)):
-        print(row(MIXES[number], play(MIXES[number], arguments.seed)), flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for mix in mixes:
+        print(row(mix, play(mix, seed)), flush=True)
