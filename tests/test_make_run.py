@@ -25,7 +25,14 @@ def start(tmp_path: Path) -> Start:
         script(tmp_path / "bin" / "python", f"case $2 in receiver.web) {receiver};; *) {reconciler};; esac")
         for name in ("installed", ".env"):
             (tmp_path / name).touch()
-        command = ["make", "--file", f"{REPOSITORY}/Makefile", f"VENV={tmp_path}", "run"]
+        command = [
+            "make",
+            "--no-print-directory",
+            "--file",
+            f"{REPOSITORY}/Makefile",
+            f"VENV={tmp_path}",
+            "run",
+        ]
         return subprocess.Popen(
             command,
             cwd=tmp_path,

@@ -8,6 +8,7 @@ import pytest
 
 from receiver.clock import utcnow
 from receiver.ledger import pauses
+from receiver.ledger.engine.db import writing
 from receiver.ledger.models import Pause, ReconcileRun, Task
 from tests.factories import finished_item, item, register
 from tests.processes import Backstop, wait_until
@@ -97,7 +98,8 @@ def test_a_running_reconciler_opens_them_when_its_clock_is_set_back(deployment, 
     process = start(deployment)
     wait_until(lambda: runs() >= 1)
     register("given-up")
-    Task.update(status="expired", next_lookup_at=None, gave_up_at=utcnow() + timedelta(days=2)).execute()
+    with writing():  # in turn with the reconciler
+        Task.update(status="expired", next_lookup_at=None, gave_up_at=utcnow() + timedelta(days=2)).execute()
     stand_in.add_record(finished_item("given-up"))
     set_clock(0)
     wait_until(lambda: status_of("given-up") == "succeeded")
