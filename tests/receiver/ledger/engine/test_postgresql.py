@@ -13,6 +13,7 @@ from receiver.ledger.engine.errors import is_of_data, is_outage
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import Delivery, Task, database
 from tests.factories import body, record, register
+from tests.processes import wait_until
 
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql", "pooler"], indirect=True)
 
@@ -90,7 +91,7 @@ def test_a_server_that_takes_no_writes_any_more_is_left(ledger, monkeypatch):
     assert is_outage(refused.value)  # all of a group go to the spool,
     assert not is_of_data(refused.value)  # from where they are tried again
     assert len(idle) == 3
-    assert all(connection.closed for connection in idle)
+    wait_until(lambda: all(connection.closed for connection in idle))
     assert record(body("t1")).status == "succeeded"
 
 
