@@ -29,7 +29,8 @@ FIRST_DISCOVERY_AFTER = timedelta(seconds=5)
 DISCOVER_ON_AFTER = timedelta(seconds=30)
 MEND_EVERY = timedelta(hours=1)
 LEARN_EVERY = timedelta(seconds=10)
-DISCOVERY, PRUNE = "discovery", "prune"
+AGAIN_AFTER = timedelta(seconds=5)  # of a database that cannot be used
+RECONCILE, DISCOVERY, PRUNE = "reconcile", "discovery", "prune"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,10 @@ def list_jobs(
     clock: Clock,
     run_in: Callable[[str, timedelta], None],
 ) -> list[Job]:
-    """Return what to do how often. A job calls `run_in` to be run earlier: in so much time from now."""
+    """Return what to do how often. A job calls `run_in` to be run next in so much time from now."""
+    interval = settings.reconcile_interval
     jobs = [
-        Job(
-            "reconcile", partial(reconcile_due_tasks, reconciler, Outage(clock)), settings.reconcile_interval
-        ),
+        Job(RECONCILE, partial(reconcile_due_tasks, reconciler, Outage(clock), run_in), interval),
         Job("learn", partial(learn_paces, paces, clock), LEARN_EVERY),
         Job("mend", lambda: mend_times(clock.now()), MEND_EVERY),
         Job(PRUNE, lambda: prune_old_rows(settings.retention, clock.now()), PRUNE_EVERY, FIRST_PRUNE_AFTER),
@@ -89,8 +89,10 @@ def mend_times(now: datetime) -> None:
         log.warning("A reconciler ran while its clock was ahead. %d tasks are asked about again.", mended)
 
 
-def reconcile_due_tasks(reconciler: Reconciler, outage: Outage) -> None:
-    """Ask upstream about every task that is due. If the database is down, the next run tries again."""
+def reconcile_due_tasks(
+    reconciler: Reconciler, outage: Outage, run_in: Callable[[str, timedelta], None]
+) -> None:
+    """Ask upstream about every task that is due. If the database is down, try again some seconds later."""
     try:
         has_more = True
         while has_more:
@@ -100,7 +102,10 @@ def reconcile_due_tasks(reconciler: Reconciler, outage: Outage) -> None:
             outage.note(counts)
             has_more = reconciler.has_more
     except DATABASE_ERRORS as problem:
-        log.error("The database cannot be used, trying again at the next run: %s", describe(problem))
+        log.error(
+            "The database cannot be used, trying again in %d s: %s", AGAIN_AFTER.seconds, describe(problem)
+        )
+        run_in(RECONCILE, AGAIN_AFTER)
 
 
 def discover_tasks(discoverers: Sequence[Discoverer], run_in: Callable[[str, timedelta], None]) -> None:

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 # A run that always finds more would never be noted as finished.
 RUN_FOR_SECONDS = 60.0
-# A task that is due waits for others that become due, so that one call asks about all of them: for so much of
-# the grace. Results to be confirmed do not wait, and take along what is due.
+# A due task waits until others are due too, so that one call asks about all of them. It waits for this share
+# of the grace at most. Results to be confirmed do not wait, and take along what is due.
 _COMPANY_GRACES = 1 / 6
 NOTE_IDLE_EVERY = timedelta(seconds=15)
 
@@ -56,6 +56,7 @@ class Reconciler:
         self._rng = rng
         self._company_within = settings.reconcile_grace * _COMPANY_GRACES
         self._noted_at = -math.inf  # monotonic: when a run last left a row
+        self._in_vain = False  # the last run could claim nothing of what was due
 
     def run(self, due_by: datetime | None = None) -> Counts:
         """Ask about all tasks that are due, those included that become due meanwhile. Return the counts.
@@ -63,8 +64,8 @@ class Reconciler:
         It ends after RUN_FOR_SECONDS; `has_more` then tells whether the next run should begin at once.
         With `due_by` it asks only about tasks that were due by then, however long that takes. It ends early
         when upstream wants no calls, and when `stop` is set: it awaits the calls in flight, and releases
-        what was claimed and has no answer. A run that finds nothing to ask leaves a row only once in
-        NOTE_IDLE_EVERY, which tells that the reconciler is at work.
+        what was claimed and has no answer. While there is nothing to ask, it runs only once in
+        NOTE_IDLE_EVERY: the row tells that the reconciler is at work.
         """
         started_at = self._clock.now()
         if due_by is None and not self._is_worth_a_run(started_at):
@@ -74,8 +75,10 @@ class Reconciler:
         run = self._asking(run_id, due_by)
         try:
             self._mend_schedule(started_at)
-            if store.is_anything_due(started_at) and self._is_allowed(run, started_at):
+            is_due = self._is_due(started_at, due_by)
+            if is_due and self._is_allowed(run, started_at):
                 self._converge(run)
+            self._in_vain = is_due and not (run.counts.due or run.counts.error)
         except Exception as problem:
             run.counts.error = f"{type(problem).__name__}: {describe(problem)}"
             raise
@@ -86,7 +89,13 @@ class Reconciler:
 
     def _is_worth_a_run(self, now: datetime) -> bool:
         idle_for = self._clock.monotonic() - self._noted_at
-        return idle_for >= NOTE_IDLE_EVERY.total_seconds() or store.is_anything_due(now, self._company_within)
+        if idle_for >= NOTE_IDLE_EVERY.total_seconds():
+            return True
+        return not self._in_vain and self._is_due(now, None) and pauses.may_ask(now)
+
+    def _is_due(self, now: datetime, due_by: datetime | None) -> bool:
+        # A single run waits for no company.
+        return store.is_anything_due(now, timedelta(0) if due_by else self._company_within)
 
     def _asking(self, run_id: int, due_by: datetime | None) -> Asking:
         # A single run has not watched the clock: there the late answers alone decide.
@@ -142,7 +151,7 @@ class Reconciler:
 
         def claim(doubtful: bool) -> store.Claim:
             now = self._clock.now()
-            if due_by is None and not store.is_anything_due(now, self._company_within):
+            if not self._is_due(now, due_by):
                 return store.Claim((), now, doubtful)
             return store.claim(now, limit=limit, lease=lease, doubtful=doubtful, due_by=due_by)
 

@@ -12,7 +12,9 @@ from receiver.ledger.evidence import (
     ABSENT,
     Answer,
 )
+from receiver.ledger.models import Task
 from receiver.ledger.patience import ENOUGH_LATE_ANSWERS, WAIT_AFTER_LATE_ANSWER, Patience
+from receiver.ledger.reading import queries
 from receiver.ledger.registration import Registration
 from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import read_item
@@ -72,6 +74,13 @@ def record(
 ) -> store.Recorded:
     callback = store.Callback(body=payload, size=len(payload), **fields)
     return store.record(callback, now or utcnow(), timetable=TIMETABLE, confirm=confirm)
+
+
+def task(task_id: str = "t1") -> Task:
+    """Return a task as the ledger knows it."""
+    found = queries.find_task(task_id)
+    assert found is not None
+    return found
 
 
 def claim(

@@ -110,7 +110,9 @@ def claim(
     tasks: list[Task] = []
     with writing():
         service = _service_of_longest_due(now, lease, [wanted for _, wanted in shares[:2]])
-        for up_to, wanted in shares if service else ():
+        if service is None:
+            return Claim((), now + lease, doubtful)
+        for up_to, wanted in shares:
             tasks += _claim_some(now, lease, up_to - len(tasks), service, *wanted)
         if tasks and not (doubtful or probing or due_by):
             tasks += _claim_some(now, lease, limit - len(tasks), service, *_OVERDUE, *_due_soon(now))
@@ -153,9 +155,7 @@ def _unlocked(tasks: Any) -> Any:
     return tasks.for_update("FOR UPDATE SKIP LOCKED") if on_postgresql() else tasks
 
 
-def _claim_some(
-    now: datetime, lease: timedelta, limit: int, service: str | None, *conditions: Any
-) -> list[Task]:
+def _claim_some(now: datetime, lease: timedelta, limit: int, service: str, *conditions: Any) -> list[Task]:
     if limit <= 0:
         return []
     # A task may be due while somebody asks about it: a callback came, or a person wants to know now.

@@ -68,7 +68,7 @@ def _schedule_of_callback() -> Assignments:
     """A callback that adds something reschedules the next look-up. A repeated one does not.
 
     One that contradicts upstream's final answer makes the task due once more, at once. So does one that
-    contradicts an earlier callback about a task which is no more asked about: either may be forged.
+    contradicts an earlier callback about a task that is no longer asked about: either may be forged.
     """
     adds = _raises("callback") & ~_is_final(Task.lookup_status)
     next_lookup_at = [

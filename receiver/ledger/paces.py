@@ -42,7 +42,7 @@ class Paces:
         """Read the paces anew. Raises the database's errors; the old ones then stay."""
         with database.connection_context():
             rows: list[LearnedPace] = list(LearnedPace.select())
-        known = {_kind_of(row): Pace(tuple(json.loads(row.weights))) for row in rows}
+        known = {kind_of(row): Pace(tuple(json.loads(row.weights))) for row in rows}
         self.timetable = Timetable(self.timetable.grace, known)
 
 
@@ -59,9 +59,9 @@ def read_while_running(paces: Paces) -> None:
 
 
 def learn(now: datetime) -> int:
-    """Learn from the results since the last time; return from how many tasks.
+    """Learn from the results since the last time, and return how many tasks they are of.
 
-    Two processes may call it at once: the second one's work is dropped.
+    If two processes call it at once, the work of one is dropped.
     """
     learned = 0
     while True:
@@ -74,7 +74,7 @@ def learn(now: datetime) -> int:
             if not _go_on(after, events[-1].id):
                 return learned
             _add(lengths, now)
-        learned += sum(map(len, lengths.values()))
+        learned += sum(len(seconds) for kind, seconds in lengths.items() if not kind.type)
 
 
 def _place() -> int:
@@ -118,9 +118,9 @@ def _lengths(events: Iterable[Event]) -> Mapping[TaskKind, list[float]]:
     return lengths
 
 
-def kind_of(task: Task) -> TaskKind:
-    """Return what kind a task is of, as far as that is known."""
-    return TaskKind(task.service, task.type or "", task.mode or "")
+def kind_of(row: Task | LearnedPace) -> TaskKind:
+    """Return the kind of a task, as far as that is known, or of a pace."""
+    return TaskKind(row.service, row.type or "", row.mode or "")
 
 
 def _length_of(task: Task) -> timedelta | None:
@@ -132,7 +132,7 @@ def _length_of(task: Task) -> timedelta | None:
 
 
 def _add(lengths: Mapping[TaskKind, list[float]], now: datetime) -> None:
-    known = {_kind_of(row): row for row in LearnedPace.select()}
+    known = {kind_of(row): row for row in LearnedPace.select()}
     for kind, seconds in sorted(lengths.items()):
         row = known.get(kind)
         if row is None and len(known) >= _MOST_KINDS:
@@ -143,7 +143,3 @@ def _add(lengths: Mapping[TaskKind, list[float]], now: datetime) -> None:
             LearnedPace.update(weights=weights, learned_at=now).where(LearnedPace.id == row.id).execute()
         else:
             known[kind] = LearnedPace.create(**kind._asdict(), weights=weights, learned_at=now)
-
-
-def _kind_of(row: LearnedPace) -> TaskKind:
-    return TaskKind(row.service, row.type, row.mode)

@@ -42,6 +42,12 @@ def current_pause(now: datetime) -> Pause | None:
         return pause
 
 
+def may_ask(now: datetime) -> bool:
+    """Tell whether no pause is in force, or the account's next probe is due."""
+    pause = current_pause(now)
+    return pause is None or (pause.next_probe_at is not None and pause.next_probe_at <= now)
+
+
 def stop_asking(
     reason: str, now: datetime, *, account: bool = False, retry_after: timedelta | None = None
 ) -> None:

@@ -257,11 +257,11 @@ class TestPause:
         stand_in.options.account_error = None
         at(40)
 
-    def test_a_run_while_paused_is_no_good_run(self, stand_in, reconciler):
+    def test_a_run_while_paused_is_no_good_run(self, stand_in, reconciler, other):
         register("a", grace=NOW_DUE)
         stand_in.options.account_error = "invalid_token"
         reconciler.run()
-        assert "paused" in reconciler.run().error
+        assert "paused" in other.run().error
         assert queries.last_good_run() is None
 
     @pytest.mark.parametrize("header", ["5", "date"])

@@ -51,6 +51,14 @@ def test_any_other_waits_for_its_time(moved, run_in, found):
     assert moved == []
 
 
+def test_a_database_that_is_away_is_tried_again_in_some_seconds(moved, run_in, caplog):
+    jobs.reconcile_due_tasks(Discoverer(OperationalError("away")), None, run_in)
+    assert moved == [("reconcile", jobs.AGAIN_AFTER)]
+    assert [record.getMessage() for record in caplog.records] == [
+        "The database cannot be used, trying again in 5 s: away"
+    ]
+
+
 def test_a_database_that_is_away_is_one_line(caplog, run_in):
     jobs.discover_tasks([Discoverer(OperationalError("away"))], run_in)
     assert [record.getMessage() for record in caplog.records] == [

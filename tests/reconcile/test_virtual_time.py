@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from receiver.clock import to_unix
-from receiver.ledger import store
+from receiver.ledger import pauses, store
 from receiver.ledger.models import Delivery, Discovery, Lookup, ReconcileRun, Task
 from receiver.ledger.paces import Paces
 from receiver.ledger.registration import Registration
@@ -138,6 +138,23 @@ def test_a_wall_clock_that_is_set_back_delays_nothing(make_world):
 def test_an_idle_reconciler_leaves_a_row_four_times_a_minute(make_world):
     make_world(interval=1).live(HOUR / 6)
     assert 39 <= ReconcileRun.select().count() <= 41
+
+
+def test_a_pause_leaves_no_row_a_second_while_tasks_wait(make_world):
+    world = make_world(interval=1)
+    register("waits", now=NOON - HOUR, grace=timedelta(0))
+    pauses.throttle("429", timedelta(minutes=10), NOON)
+    world.live(HOUR / 6)
+    assert 39 <= ReconcileRun.select().count() <= 41
+    world.live(timedelta(seconds=3))
+    assert len(world.upstream.looked_up) == 1  # at once when it is over
+
+
+def test_what_nobody_here_can_ask_about_leaves_no_row_a_second(make_world):
+    world = make_world(interval=1)
+    register("newer", now=NOON - HOUR, grace=timedelta(0), service="of-a-newer-version")
+    world.live(HOUR / 6)
+    assert ReconcileRun.select().count() <= 41
 
 
 def test_a_callbacks_result_is_confirmed_at_the_next_look(make_world):

@@ -8,7 +8,6 @@ from receiver.clock import utcnow
 from receiver.ledger import store
 from receiver.ledger.evidence import ABSENT, Answer
 from receiver.ledger.models import Task
-from receiver.ledger.reading import queries
 from tests.factories import (
     DAY,
     apply,
@@ -18,18 +17,13 @@ from tests.factories import (
     look_up,
     record,
     register,
+    task,
 )
 
 pytestmark = pytest.mark.usefixtures("ledger")
 
 NOW = utcnow()
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-
-
-def task(task_id: str = "t1") -> Task:
-    found = queries.find_task(task_id)
-    assert found is not None
-    return found
 
 
 def release_all() -> None:

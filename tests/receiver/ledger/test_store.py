@@ -32,18 +32,13 @@ from tests.factories import (
     progress_body,
     record,
     register,
+    task,
 )
 
 pytestmark = pytest.mark.usefixtures("ledger")
 
 NOW = utcnow()
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-
-
-def task(task_id: str = "t1") -> Task:
-    found = queries.find_task(task_id)
-    assert found is not None
-    return found
 
 
 class TestRecord:

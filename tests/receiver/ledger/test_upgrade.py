@@ -28,7 +28,7 @@ def test_a_ledger_from_before_is_learned_from_by_its_events(empty_url):
         Task.update(**done).where(Task.id != "t2").execute()
     assert migrate() == ["0012_triggers_by_statement", "0013_paces"]
     record(body("t2"), NOW - MINUTE)
-    assert learn(NOW) == 6
+    assert learn(NOW) == 3
     kinds = {(row.service, row.type, row.mode) for row in LearnedPace.select()}
     assert kinds == {("midjourney", "imagine", ""), ("midjourney", "", "")}
     outcomes = tally.count_outcomes()

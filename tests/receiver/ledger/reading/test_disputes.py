@@ -7,7 +7,6 @@ import pytest
 
 from receiver.clock import utcnow
 from receiver.ledger import runs, store
-from receiver.ledger.models import Task
 from receiver.ledger.reading import disputes, queries
 from tests.factories import (
     DAY,
@@ -21,18 +20,13 @@ from tests.factories import (
     progress_body,
     record,
     register,
+    task,
 )
 
 pytestmark = pytest.mark.usefixtures("ledger")
 
 NOW = utcnow()
 HOUR = timedelta(hours=1)
-
-
-def task(task_id: str = "t1") -> Task:
-    found = queries.find_task(task_id)
-    assert found is not None
-    return found
 
 
 class TestDoubt:
