@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from dotenv import dotenv_values
 
@@ -46,6 +46,10 @@ class Settings:
     reconcile_lease: timedelta
     reconcile_max_rate: float
     confirm_callbacks: bool
+    forward_urls: tuple[str, ...] = field(repr=False)
+    forward_secrets: tuple[str, ...] = field(repr=False)
+    forward_when: Literal["confirmed", "settled"]
+    forward_allow_private: bool
     reconcile_in_web: bool
     thumbnails: bool
     max_body_bytes: int
@@ -84,6 +88,10 @@ class Settings:
             reconcile_lease=reader.read("RECONCILE_LEASE", values.seconds, timedelta(seconds=120)),
             reconcile_max_rate=reader.read("RECONCILE_MAX_RATE", values.rate, 1.0),
             confirm_callbacks=reader.read("CONFIRM_CALLBACKS", values.boolean, True),
+            forward_urls=reader.read("FORWARD_URL", values.forward_urls, ()),
+            forward_secrets=reader.read("FORWARD_SECRET", values.signing_secrets, ()),
+            forward_when=reader.read("FORWARD_WHEN", values.forward_when, "confirmed"),
+            forward_allow_private=reader.read("FORWARD_ALLOW_PRIVATE", values.boolean, False),
             reconcile_in_web=reader.read("RECONCILE_IN_WEB", values.boolean, False),
             thumbnails=reader.read("THUMBNAILS", values.boolean, True),
             max_body_bytes=reader.read("MAX_BODY_BYTES", values.whole(1, 2**30), 2**20),
@@ -97,6 +105,8 @@ class Settings:
         )
         if settings.reconcile_in_web and settings.api_token is None:
             reader.complain_if("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")
+        if settings.forward_urls:
+            settings._check_forwarding(reader)
         may_be_lost = reader.read("ALLOW_EPHEMERAL_DATABASE", values.boolean, False)
         if not reader.has_refused("DATABASE_URL"):
             if platform and not may_be_lost:
@@ -104,6 +114,16 @@ class Settings:
             reader.complain_if(settings._wrong_connections())
         reader.raise_for_problems()
         return settings
+
+    def _check_forwarding(self, reader: "_Reader") -> None:
+        if not self.forward_secrets and not reader.has_refused("FORWARD_SECRET"):
+            how = f"make one with: {values.TO_MAKE_ONE_TO_SIGN}"
+            reader.complain_if(f"FORWARD_SECRET is missing; FORWARD_URL needs it; {how}")
+        if self.forward_when == "confirmed" and not self.confirm_callbacks:
+            reader.complain_if(
+                "FORWARD_WHEN=confirmed needs CONFIRM_CALLBACKS=true: no event would ever be sent;"
+                " FORWARD_WHEN=settled sends what nobody has confirmed"
+            )
 
     @property
     def connections_each(self) -> int:

@@ -1,15 +1,21 @@
 """Reads the text of one setting. Each function raises ValueError with what a good value is like. Pure."""
 
+import base64
+import binascii
 import math
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 from receiver.database_url import postgresql_parameters
 
 TO_MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+TO_MAKE_ONE_TO_SIGN = "echo whsec_$(openssl rand -base64 32)"
 _SHORTEST_SECRET = 16
+_SIGNING_PREFIX = "whsec_"
+_SIGNING_BYTES = range(24, 65)
 
 
 def database_url(text: str) -> str:
@@ -131,3 +137,56 @@ def boolean(text: str) -> bool:
     if text.lower() not in words:
         raise ValueError("must be true or false")
     return words[text.lower()]
+
+
+def forward_urls(text: str) -> tuple[str, ...]:
+    """Return addresses of the customer's app, each of them once."""
+    urls = tuple(text.split())
+    normal = [_normal_url(url) for url in urls]
+    if len(set(normal)) < len(normal):
+        raise ValueError("must name each address once")
+    return urls
+
+
+def _normal_url(text: str) -> tuple[str | None, ...]:
+    """Return the parts of an address of ours to post to, in a form that equal addresses share."""
+    example = (
+        "must be http or https addresses without a #, like https://app.example.com/hooks, separated by spaces"
+    )
+    url = _split(text, example)
+    try:
+        port = url.port or {"http": 80, "https": 443}[url.scheme]
+    except (ValueError, KeyError):
+        raise ValueError(example) from None
+    if not url.hostname or "#" in text or not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError(example)
+    return url.scheme, url.username, url.password, url.hostname, str(port), url.path or "/", url.query
+
+
+def signing_secrets(text: str) -> tuple[str, ...]:
+    """Return secrets to sign with, as Standard Webhooks writes them."""
+    secrets = tuple(secret.strip() for secret in text.split(",") if secret.strip())
+    if not secrets or not all(_is_signing_secret(secret) for secret in secrets):
+        raise ValueError(
+            f"must be {_SIGNING_PREFIX} and the base64 of {_SIGNING_BYTES[0]} to {_SIGNING_BYTES[-1]} bytes,"
+            f" with commas between several, like the output of: {TO_MAKE_ONE_TO_SIGN}"
+        )
+    return secrets
+
+
+def _is_signing_secret(secret: str) -> bool:
+    encoded = secret.removeprefix(_SIGNING_PREFIX)
+    try:
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return secret.startswith(_SIGNING_PREFIX) and len(key) in _SIGNING_BYTES
+
+
+def forward_when(text: str) -> Literal["confirmed", "settled"]:
+    """Return when the customer's app is told."""
+    if text == "confirmed":
+        return "confirmed"
+    if text == "settled":
+        return "settled"
+    raise ValueError("must be confirmed or settled")

@@ -253,3 +253,90 @@ def test_the_address_and_the_proxies_are_those_of_the_platform_unless_they_are_s
     ours = read(FLY_APP_NAME="x", PUBLIC_URL="https://a.example", TRUSTED_PROXIES="3", **database)
     assert (ours.public_url, ours.trusted_proxies) == ("https://a.example", 3)
     assert (read().public_url, read().trusted_proxies) == (None, 0)
+
+
+URL = "https://app.example.com/hooks"
+SECRET = "whsec_" + "c2VjcmV0" * 4  # base64 of 24 bytes
+
+
+def test_nobody_is_told_unless_the_settings_say_so():
+    settings = read()
+    assert (settings.forward_urls, settings.forward_secrets) == ((), ())
+    assert (settings.forward_when, settings.forward_allow_private) == ("confirmed", False)
+    read(CONFIRM_CALLBACKS="false")
+
+
+def test_addresses_to_tell_are_separated_by_spaces():
+    settings = read(FORWARD_URL=f" {URL}  http://10.0.0.7:9000/?a=1 ", FORWARD_SECRET=SECRET)
+    assert settings.forward_urls == (URL, "http://10.0.0.7:9000/?a=1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "app.example.com",
+        "ftp://app.example.com",
+        "https://",
+        "https:///hooks",
+        "https://app.example.com/#part",
+        "https://app.example.com/#",
+        "https://app.example.com:http/",
+        "https://app.example.com:99999/",
+        "https://[::1/",
+        "https://app.example.com/ü",
+        f"{URL} and more",
+    ],
+)
+def test_it_refuses_what_is_no_address_to_tell(url: str):
+    with pytest.raises(SettingsError, match="FORWARD_URL must be http or https addresses"):
+        read(FORWARD_URL=url, FORWARD_SECRET=SECRET)
+
+
+@pytest.mark.parametrize("other", [URL, "HTTPS://APP.example.com:443/hooks"])
+def test_it_refuses_an_address_that_is_there_twice(other: str):
+    with pytest.raises(SettingsError, match="FORWARD_URL must name each address once"):
+        read(FORWARD_URL=f"{URL} {other}", FORWARD_SECRET=SECRET)
+
+
+def test_what_is_sent_is_signed_by_one_secret_or_several():
+    with pytest.raises(SettingsError, match="FORWARD_SECRET is missing; FORWARD_URL needs it"):
+        read(FORWARD_URL=URL)
+    longest = "whsec_" + "A" * 86 + "=="  # 64 bytes
+    assert read(FORWARD_SECRET=f"{SECRET} , {longest},").forward_secrets == (SECRET, longest)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "c2VjcmV0" * 4,  # no prefix
+        "whsec_" + "c2VjcmV0" * 3,  # 18 bytes
+        "whsec_" + "c2VjcmV0" * 11,  # 66 bytes
+        "whsec_" + "c2Vj_-V0" * 4,  # base64 for URLs, which the package misreads
+        "whsec_" + "c2VjcmV0" * 4 + "c",
+        "whsec_",
+        f"{SECRET},x",
+        ",",
+    ],
+)
+def test_it_refuses_what_cannot_sign_and_does_not_show_it(secret: str):
+    with pytest.raises(
+        SettingsError, match="FORWARD_SECRET must be whsec_ and the base64 of 24 to 64"
+    ) as stopped:
+        read(FORWARD_URL=URL, FORWARD_SECRET=secret)
+    assert "c2Vj" not in str(stopped.value)
+    assert str(stopped.value).count("FORWARD_SECRET ") == 1
+
+
+def test_it_refuses_to_wait_for_confirmations_that_never_come():
+    told = {"FORWARD_URL": URL, "FORWARD_SECRET": SECRET, "CONFIRM_CALLBACKS": "false"}
+    with pytest.raises(SettingsError, match="FORWARD_WHEN=confirmed needs CONFIRM_CALLBACKS=true"):
+        read(**told)
+    assert read(**told, FORWARD_WHEN="settled").forward_when == "settled"
+    with pytest.raises(SettingsError, match="FORWARD_WHEN must be confirmed or settled"):
+        read(FORWARD_WHEN="never")
+
+
+def test_addresses_with_passwords_stay_out_of_its_repr():
+    settings = read(FORWARD_URL="https://user:hidden@x.example/?token=hidden", FORWARD_SECRET=SECRET)
+    assert "hidden" not in repr(settings)
+    assert SECRET not in repr(settings)

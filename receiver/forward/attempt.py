@@ -1,0 +1,32 @@
+"""What one attempt sends, and what comes of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+# delivered: 2xx. throttled: 429 or 503. gone: 410. refused: any other status, a redirect too.
+# timeout: no status in time. forbidden: no address of the host may be connected to. network: everything else.
+Kind = Literal["delivered", "refused", "throttled", "gone", "timeout", "network", "forbidden"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A POST to the customer's app."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    may_be_private: bool  # the operator named the URL, so it may lead into a private network
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a request."""
+
+    status: int | None  # None without an answer
+    answer: bytes  # the first bytes of the answer's body
+    error: str | None  # why there is no whole answer; never holds the URL or a secret
+    took: timedelta
+    retry_after: timedelta | None  # as a throttled answer says it
+    kind: Kind
