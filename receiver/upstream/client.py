@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import urllib3
 
-from receiver.clock import to_unix, utcnow
+from receiver.clock import to_unix
 from receiver.config import Settings, SettingsError
 from receiver.redact import MASK, mask_tokens
+from receiver.retry_after import parse_retry_after
 from receiver.upstream.errors import ErrorScope as ErrorScope
 from receiver.upstream.errors import UpstreamError as UpstreamError
 from receiver.upstream.errors import meaning_of
@@ -29,8 +30,6 @@ _LARGE_PART = 2**20  # bytes
 _CHUNK = 65536
 _MOST_WORDS = 400
 _MOST_PAGES = 20
-_LONGEST_DATE = len("Wednesday, 31-Dec-2099 23:59:59 GMT")
-_RETRY_AFTER = urllib3.Retry(retry_after_max=10**12)  # no bound: pauses have one of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,7 @@ class Upstream:
 
     def _error(self, response: urllib3.BaseHTTPResponse, answer: Any) -> UpstreamError:
         status, problem = response.status, _problem_of(answer)
-        retry_after = _read_retry_after(response.headers.get("Retry-After"))
+        retry_after = parse_retry_after(response.headers.get("Retry-After"))
         code = f" {problem.code}" if problem.code else ""
         message = f"upstream answered {status}{code}: {problem.message}"
         meaning = meaning_of(status, problem.code)
@@ -199,20 +198,6 @@ def _too_late(size: int) -> UpstreamError:
     # A large part has come: there is too much of it. Otherwise the server drips.
     scope = ErrorScope.SIZE if size > _LARGE_PART else ErrorScope.CALL
     return UpstreamError("upstream's answer takes too long to read", permanent=False, scope=scope)
-
-
-def _read_retry_after(text: str | None) -> timedelta | None:
-    """Read a Retry-After header, seconds or an HTTP date; None where it is missing or senseless."""
-    # Longer than any date of HTTP's: urllib3 takes a zone of any size.
-    if text is None or len(text) > _LONGEST_DATE:
-        return None
-    if text.strip().isdigit():
-        text = text.strip()[:9]  # of seconds: more than any pause lasts
-    try:
-        wait = timedelta(seconds=_RETRY_AFTER.parse_retry_after(text))
-    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):  # neither, or out of all bounds
-        return None
-    return wait if wait < datetime.max - utcnow() else None
 
 
 def _ids_of(items: list[Any]) -> set[str]:
