@@ -36,6 +36,13 @@ class IdleConnections:
         for _, old, _ in ended:
             old.close()
 
+    def close(self) -> None:
+        """Close all that nobody uses."""
+        with self._lock:
+            ended, self._kept = self._kept, []
+        for _, wire, _ in ended:
+            wire.close()
+
     def _pop(self, server: Hashable) -> Wire | None:
         oldest = time.monotonic() - _KEPT_FOR_SECONDS
         with self._lock:

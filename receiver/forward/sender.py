@@ -5,6 +5,7 @@ import ssl
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, cast
 
 from receiver.forward.addresses import NotPublicError, is_public
@@ -42,7 +43,10 @@ class Sender:
         self._allow_private_urls = allow_private_urls
         self._idle = IdleConnections(connections)
         self._names = Names()
-        self._tls = ssl.create_default_context()
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
 
     def send(self, request: Request) -> Outcome:
         """Send a request and return what came of it, within ATTEMPT_WITHIN_SECONDS.
@@ -63,6 +67,10 @@ class Sender:
             retry_after=answer.retry_after,
             kind=kind_of(answer.status, problem),
         )
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        self._idle.close()
 
     def _exchange(self, request: Request, deadline: float, answer: _Answer) -> None:
         target = parse_target(request.url)
@@ -135,7 +143,7 @@ def _head(target: Target, request: Request) -> bytes:
 def _send(wire: Wire, message: bytes) -> bool:
     try:
         wire.sendall(message)
-    except BrokenPipeError:
+    except ConnectionError:
         return False  # the server may have answered before it had read everything, such as a 413
     return True
 

@@ -70,7 +70,7 @@ def test_an_address_of_a_network_of_our_own_is_not(address: str):
 
 def test_it_never_takes_for_public_what_python_does_not():
     rng = random.Random(7)
-    numbers = [ipaddress.IPv4Address(rng.getrandbits(32)) for _ in range(20_000)]
-    numbers += [ipaddress.IPv6Address((1 << 125) | rng.getrandbits(125)) for _ in range(20_000)]
+    numbers = [ipaddress.IPv4Address(rng.getrandbits(32)) for _ in range(4_000)]
+    numbers += [ipaddress.IPv6Address((1 << 125) | rng.getrandbits(125)) for _ in range(4_000)]
     wrong = [one for one in numbers if is_public(str(one)) and (not one.is_global or one.is_multicast)]
     assert wrong == []
