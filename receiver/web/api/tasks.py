@@ -12,9 +12,10 @@ from receiver.ledger import store
 from receiver.ledger.models import Task
 from receiver.ledger.reading import listing, queries
 from receiver.ledger.reading.portions import load_briefly, load_first
+from receiver.ledger.reading.task_json import loads, task_json
 from receiver.upstream.results import is_storable
+from receiver.web.api.details_json import delivery_json, lookup_json
 from receiver.web.api.registrations import read_json, read_registrations
-from receiver.web.api.task_json import delivery_json, loads, lookup_json, task_json
 from receiver.web.auth import require_api_key
 from receiver.web.current import current_timetable
 from receiver.web.errors import BadInput
