@@ -11,9 +11,13 @@ from receiver.upstream.results import dump
 _NOT_TOLD = {"deliveries", "lookups", "next_lookup_at"}
 
 
-def event_json(event: Event, task: Task) -> dict[str, Any]:
-    """Return an event with its task as the task is now: it may have changed since the event."""
-    told = {name: value for name, value in task_json(task).items() if name not in _NOT_TOLD}
+def event_json(event: Event, task: Task | None) -> dict[str, Any]:
+    """Return an event with its task as the task is now: it may have changed since the event.
+
+    Of a task that has been deleted only the id is told.
+    """
+    shown = {"id": event.task_id} if task is None else task_json(task)
+    told = {name: value for name, value in shown.items() if name not in _NOT_TOLD}
     return {
         "type": event.type,
         "timestamp": to_iso(event.happened_at),
