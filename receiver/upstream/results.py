@@ -16,7 +16,7 @@ from receiver.redact import mask_tokens, mask_tokens_within, may_hold_token
 from receiver.upstream.encodings import LARGEST as LARGEST
 from receiver.upstream.encodings import decoded
 from receiver.upstream.strict_json import MAX_VALUES as MAX_VALUES
-from receiver.upstream.strict_json import dump
+from receiver.upstream.strict_json import dump as dump
 from receiver.upstream.strict_json import parse_json as parse_json
 from receiver.upstream.submissions import LONGEST_TEXT, bounded
 from receiver.upstream.unreadable import Unreadable as Unreadable

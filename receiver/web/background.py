@@ -26,6 +26,7 @@ from receiver.web.callbacks import record
 from receiver.web.current import paces_of
 from receiver.web.intake import intake_of
 from receiver.web.refused import Board, record_while_running
+from receiver.web.waiting import waiting_of
 
 log = logging.getLogger("receiver")
 
@@ -51,6 +52,7 @@ class Background:
     def __init__(self, app: Flask, settings: Settings, start_scheduler: StartScheduler | None) -> None:
         self._settings = settings
         self._refused = intake_of(app).refused
+        self._waiting = waiting_of(app)
         self._paces = paces_of(app)
         self._start_scheduler = start_scheduler
         self._scheduler: Scheduler | None = None
@@ -79,7 +81,8 @@ class Background:
             self._scheduler = self._start_scheduler(self._settings, upstream, self._stop)
 
     def begin_to_stop(self) -> None:
-        """Ask the run in progress to end, while the worker still serves its last requests."""
+        """Ask the run in progress and the requests that wait to end, while the worker still serves others."""
+        self._waiting.end()
         self._stop.set()
 
     def stop(self) -> None:

@@ -20,12 +20,13 @@ from receiver.ledger.record import KEPT_OF_LARGE
 from receiver.ledger.refusals import NOT_KEPT, SHORTENED, WRONG_TOKEN
 from receiver.ledger.timetable import Timetable
 from receiver.redact import MASK, mask_tokens
-from receiver.upstream.results import Unreadable
+from receiver.upstream.results import FINAL, Unreadable
 from receiver.web.auth import is_same_secret
 from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import database_down
 from receiver.web.intake import current_intake
 from receiver.web.stalls import stall_guard
+from receiver.web.waiting import current_waiting
 from receiver.web.writes import why_lost
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
         return _spool(callback, now, problem)
     if recorded.problem and recorded.problem.code == SHORTENED:
         current_intake().refused.note(SHORTENED, callback.remote_addr)
+    if recorded.task_id is not None and recorded.status in FINAL:
+        current_waiting().hurry(recorded.task_id)
     return _answer(recorded)
 
 

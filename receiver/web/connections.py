@@ -75,6 +75,16 @@ def end_reading(connection: socket.socket) -> None:
     _shut(connection, socket.SHUT_RD)
 
 
+def is_gone(connection: socket.socket) -> bool:
+    """Tell whether the client has closed its connection."""
+    try:
+        return _plain(connection).recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def _shut(connection: socket.socket, how: int) -> None:
     # Shut down the plain socket: gevent's own shutdown raises in the reader, which then loses its data.
     with contextlib.suppress(OSError):

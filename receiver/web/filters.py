@@ -22,14 +22,17 @@ FIELDS = (
 DELIVERY_FIELDS = ("verdict", "task", "since", "until")
 VERDICTS = ("unreadable", PENDING, SUCCEEDED, FAILED)  # of deliveries
 MOST_LISTED = 200
+LONGEST_WAIT = 25  # seconds; platforms' routers end a request after 30 s
 _LARGEST_ID = 2**63 - 1
 _TRUTHS = {"true": True, "false": False, None: None}
 _NO_CURSOR = "before must be a cursor as `next` gave it."
 
 
-def refuse_unknown(arguments: Mapping[str, str], fields: Iterable[str]) -> None:
-    """Raise BadInput for a parameter that is not one of `fields`, `limit` or `before`."""
-    known = {*fields, "limit", "before"}
+def refuse_unknown(
+    arguments: Mapping[str, str], fields: Iterable[str], paging: Iterable[str] = ("limit", "before")
+) -> None:
+    """Raise BadInput for a parameter that is neither one of `fields` nor of `paging`."""
+    known = {*fields, *paging}
     if unknown := arguments.keys() - known:
         raise BadInput(f"Unknown parameter {min(unknown)!r}; the known ones are {', '.join(sorted(known))}.")
 
@@ -96,6 +99,24 @@ def read_limit(text: str) -> int:
     """Return the largest number of rows in a page of a list. Raises BadInput."""
     if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MOST_LISTED:
         raise BadInput(f"limit must be a whole number from 1 to {MOST_LISTED}.")
+    return int(text)
+
+
+def read_event_cursor(text: str | None) -> int:
+    """Return the number of the event that a page follows; 0 for none. Raises BadInput."""
+    if text is None:
+        return 0
+    if not re.fullmatch("[0-9]{1,19}", text) or int(text) > _LARGEST_ID:
+        raise BadInput("after must be a cursor as `next` gave it, or 0 for the beginning.")
+    return int(text)
+
+
+def read_wait(text: str | None) -> int:
+    """Return for how many seconds to wait for news. Raises BadInput."""
+    if text is None:
+        return 0
+    if not re.fullmatch("[0-9]{1,2}", text) or int(text) > LONGEST_WAIT:
+        raise BadInput(f"wait must be a whole number of seconds from 0 to {LONGEST_WAIT}.")
     return int(text)
 
 

@@ -108,7 +108,8 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         try:
             self._answer(listener_name, req, sock, addr)
             # Back-pressure: the more requests are in progress, the later a connection's next one is read.
-            gevent.sleep(_TURN_SECONDS * max(self._others - _WITHOUT_TURNS, 0))
+            busy = self._others - self.wsgi.extensions["backstop_waiting"].count
+            gevent.sleep(_TURN_SECONDS * max(busy - _WITHOUT_TURNS, 0))
         finally:
             self._others -= 1
 

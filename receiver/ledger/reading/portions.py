@@ -27,10 +27,15 @@ _LARGEST_SHOWN = 32 * 2**10  # bytes; lists look for a picture's address in resp
 
 def load_first(task_ids: Sequence[str]) -> list[Task]:
     """Return the first tasks that fit into MOST_BYTES, in the given order; at least one."""
+    return [task for task in load_each(task_ids) if task is not None]
+
+
+def load_each(task_ids: Sequence[str]) -> list[Task | None]:
+    """Return the same with None for a task that is not there. A task counts each time that it is named."""
     with database.connection_context():
         first = task_ids[: _how_many_fit(task_ids)]
         found = _by_id(Task.select(), first)
-    return [found[task_id] for task_id in first if task_id in found]
+    return [found.get(task_id) for task_id in first]
 
 
 def load_briefly(task_ids: Sequence[str]) -> dict[str, Task]:

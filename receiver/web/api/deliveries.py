@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 
 from receiver.ledger.models import Delivery
 from receiver.ledger.reading.deliveries import list_deliveries
-from receiver.web.api.task_json import delivery_json
+from receiver.web.api.details_json import delivery_json
 from receiver.web.auth import require_api_key
 from receiver.web.filters import (
     DELIVERY_FIELDS,

@@ -12,16 +12,25 @@ from receiver.ledger import store
 from receiver.ledger.models import Task
 from receiver.ledger.reading import listing, queries
 from receiver.ledger.reading.portions import load_briefly, load_first
-from receiver.upstream.results import is_storable
+from receiver.ledger.reading.task_json import loads, task_json
+from receiver.upstream.results import PENDING, is_storable
+from receiver.web.api.details_json import delivery_json, lookup_json
 from receiver.web.api.registrations import read_json, read_registrations
-from receiver.web.api.task_json import delivery_json, loads, lookup_json, task_json
 from receiver.web.auth import require_api_key
 from receiver.web.current import current_timetable
-from receiver.web.errors import BadInput
-from receiver.web.filters import FIELDS, cursor, read_cursor, read_filter, read_limit, refuse_unknown
+from receiver.web.filters import (
+    FIELDS,
+    cursor,
+    read_cursor,
+    read_filter,
+    read_limit,
+    read_wait,
+    refuse_unknown,
+)
 from receiver.web.offload import offload
 from receiver.web.task_actions import acknowledge_listed, acknowledge_or_409, find_or_404
 from receiver.web.timeline import timeline, versions
+from receiver.web.waiting import current_waiting
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 blueprint.before_request(require_api_key)
@@ -57,8 +66,16 @@ def list_tasks() -> ResponseReturnValue:
 
 @blueprint.get("/<text:task_id>")
 def show_task(task_id: str) -> ResponseReturnValue:
-    """Show a task with its newest deliveries and look-ups and its timeline. 404: we never heard of it."""
+    """Show a task with its newest deliveries and look-ups and its timeline.
+
+    With `wait` it answers as soon as the task is no longer pending, or after so many seconds. 400: a bad
+    `wait`. 404: we never heard of the task.
+    """
+    seconds = read_wait(request.args.get("wait"))
     task = find_or_404(task_id)
+    if seconds and task.status == PENDING:
+        current_waiting().until_settled(task_id, seconds)
+        task = find_or_404(task_id)
     deliveries, lookups = queries.deliveries_of(task.id), queries.lookups_of(task.id)
     disputed = {
         version.witness: {"status": version.status, "response": loads(version.response)}
@@ -103,8 +120,7 @@ def acknowledge_some() -> ResponseReturnValue:
     `more` tells whether others remain. 400: a bad parameter.
     """
     arguments = request.args.to_dict()
-    if unknown := arguments.keys() - set(FIELDS):
-        raise BadInput(f"Unknown parameter {min(unknown)!r}; the known ones are {', '.join(sorted(FIELDS))}.")
+    refuse_unknown(arguments, FIELDS, paging=())
     acknowledged, more = acknowledge_listed(read_filter(arguments))
     return jsonify({"acknowledged": acknowledged, "more": more})
 

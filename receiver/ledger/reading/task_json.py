@@ -1,10 +1,10 @@
-"""The API's JSON of tasks, deliveries and look-ups."""
+"""The JSON of a task, for the API, exports and events."""
 
 import json
 from typing import Any
 
 from receiver.clock import to_iso
-from receiver.ledger.models import Delivery, Lookup, Task
+from receiver.ledger.models import Task
 
 
 def task_json(task: Task) -> dict[str, Any]:
@@ -35,32 +35,6 @@ def task_json(task: Task) -> dict[str, Any]:
     }
 
 
-def lookup_json(lookup: Lookup) -> dict[str, Any]:
-    """Return a look-up as the API's JSON."""
-    return {
-        "id": lookup.id,
-        "run": lookup.run_id,  # type: ignore[attr-defined]  # the stubs leave it out
-        "asked_at": to_iso(lookup.asked_at),
-        "answered_at": to_iso(lookup.answered_at),
-        "verdict": lookup.verdict,
-        "progress": lookup.progress,
-        "error": lookup.error,
-    }
-
-
-def delivery_json(delivery: Delivery) -> dict[str, Any]:
-    """Return a delivery as the API's JSON, without headers and body."""
-    return {
-        "id": delivery.id,
-        "received_at": to_iso(delivery.received_at),
-        "verdict": delivery.verdict,
-        "ref": delivery.ref,
-        "remote_addr": delivery.remote_addr,
-        "token": None if delivery.token is None else delivery.token + 1,
-        "size": delivery.size,
-        "sha256": bytes(delivery.digest).hex(),
-    }
-
-
 def loads(text: str | None) -> Any:
+    """Return a stored JSON text as a value."""
     return None if text is None else json.loads(text)
