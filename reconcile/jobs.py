@@ -13,6 +13,7 @@ from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.paces import Paces, learn
 from receiver.ledger.reading import tally
 from reconcile.discover import Discoverer
+from reconcile.forward import Forwarder
 from reconcile.outage import Outage
 from reconcile.run import Reconciler
 
@@ -30,7 +31,8 @@ DISCOVER_ON_AFTER = timedelta(seconds=30)
 MEND_EVERY = timedelta(hours=1)
 LEARN_EVERY = timedelta(seconds=10)
 AGAIN_AFTER = timedelta(seconds=5)  # of a database that cannot be used
-RECONCILE, DISCOVERY, PRUNE = "reconcile", "discovery", "prune"
+FORWARD_EVERY = timedelta(seconds=1)
+RECONCILE, DISCOVERY, PRUNE, FORWARD = "reconcile", "discovery", "prune", "forward"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,20 @@ def list_jobs(
         discover = partial(discover_tasks, discoverers, run_in)
         jobs.append(Job(DISCOVERY, discover, DISCOVER_EVERY, FIRST_DISCOVERY_AFTER))
     return jobs
+
+
+def forward_job(forwarder: Forwarder, run_in: Callable[[str, timedelta], None]) -> Job:
+    """Return the job that tells the customer's app."""
+    return Job(FORWARD, partial(forward_events, forwarder, run_in), FORWARD_EVERY)
+
+
+def forward_events(forwarder: Forwarder, run_in: Callable[[str, timedelta], None]) -> None:
+    """Tell the customer's app what has happened. If the database is down, try again some seconds later."""
+    try:
+        forwarder.run()
+    except DATABASE_ERRORS as problem:
+        log.error("The database cannot be used, telling the app later: %s", describe(problem))
+        run_in(FORWARD, AGAIN_AFTER)
 
 
 def learn_paces(paces: Paces, clock: Clock) -> None:

@@ -24,7 +24,8 @@ from receiver.upstream.client import Upstream
 from receiver.upstream.services import SERVICES
 from reconcile.calls import Caller, call_threads
 from reconcile.discover import Discoverer
-from reconcile.jobs import Job, list_jobs
+from reconcile.forward import Forwarder, sender_for
+from reconcile.jobs import Job, forward_job, list_jobs
 from reconcile.pacemaker import Pacemaker, SteadyClock
 from reconcile.rate_limit import RateLimiter
 from reconcile.run import Reconciler
@@ -99,5 +100,7 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
         discoverers = [Discoverer(settings, lister, paces, service, stop) for service in SERVICES.values()]
     scheduler = _Scheduler(steady, clock)
     reconciler = Reconciler(settings, caller, paces, steady, random.Random(), stop)
-    scheduler.begin(list_jobs(settings, reconciler, discoverers, paces, clock, scheduler.run_in))
+    forwarder = Forwarder(settings, sender_for(settings), clock, random.Random(), stop)
+    jobs = list_jobs(settings, reconciler, discoverers, paces, clock, scheduler.run_in)
+    scheduler.begin([*jobs, forward_job(forwarder, scheduler.run_in)])
     return scheduler

@@ -30,7 +30,7 @@ def test_nothing_but_tests_imports_tests():
     "module",
     [
         *("reconcile.__main__", "receiver.ledger.store", "receiver.ledger.reading.queries"),
-        *("receiver.ledger.reading.event_json", "receiver.spool.spool", "receiver.upstream.client"),
+        *("receiver.ledger.event_json", "receiver.spool.spool", "receiver.upstream.client"),
     ],
 )
 def test_it_loads_no_flask(module: str):

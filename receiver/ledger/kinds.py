@@ -81,6 +81,7 @@ class RegistrationRow(Heard):
     trace_id_source: int | None
     submitted_at: datetime | None
     submitted_at_source: int | None
+    callback_url: str | None
 
 
 class CallbackRow(Heard, Settlement, CallbackTestimony):
@@ -128,14 +129,15 @@ class Kind:
     """How rows of one kind join what is known.
 
     `witness` is whose testimony they hold, and `facts` are what they may tell, each with its source.
-    Of the times in `earliest` the earliest counts. `schedule` is whose rule times the next look-up.
+    Of several values of a column in `smallest` the smallest counts: of times the earliest. `schedule` is
+    whose rule times the next look-up.
     `knows_service`: its rows name the task's service, and do not assume one.
     """
 
     columns: frozenset[str]
     witness: Witness | None = None
     facts: tuple[str, ...] = ()
-    earliest: tuple[str, ...] = ()
+    smallest: tuple[str, ...] = ()
     schedule: Witness | None = None
     knows_service: bool = False
 
@@ -143,7 +145,7 @@ class Kind:
 REGISTRATION = Kind(
     frozenset(RegistrationRow.__annotations__),
     facts=("type", "ref", "trace_id", "submitted_at"),
-    earliest=("registered_at",),
+    smallest=("registered_at", "callback_url"),
     knows_service=True,
 )
 CALLBACK = Kind(
@@ -157,6 +159,6 @@ LOOKUP = Kind(
     frozenset(LookupRow.__annotations__),
     witness="lookup",
     facts=("type", "trace_id", "request", "submitted_at"),
-    earliest=("finished_at",),
+    smallest=("finished_at",),
     schedule="lookup",
 )

@@ -6,7 +6,8 @@ task at the same moment cannot overwrite each other. A task has two sorts of col
 
 - Columns that depend only on what was said, not on the order or on repetitions. A witness keeps the testimony
   with the greatest key. A fact keeps the value of its best source, and of several values from that source the
-  smallest; `prompt` and `mode` go with `request`. `registered_at` and `finished_at` keep the earliest time.
+  smallest; `prompt` and `mode` go with `request`. `registered_at` and `finished_at` keep the
+  earliest time, and `callback_url` the smallest.
   `status` follows from both witnesses and `gave_up_at`: see `_settlement`.
 - Columns that depend on the order of arrival: `service`, `created_at`, `settled_by`, `settled_at`,
   `gave_up_at`, `doubted_at`, `acknowledged_at`, `refused_at`, `last_lookup_error`, `looked_at`, the counts,
@@ -139,8 +140,8 @@ def _facts(kind: Kind) -> Assignments:
         better = source.is_null() | (told_source < source) | ((told_source == source) & _precedes(fact))
         for column in (fact, source, *(_OF_REQUEST if fact is Task.request else ())):
             joined[column] = _choose(told_source.is_null(False) & better, column)
-    for time in (getattr(Task, name) for name in kind.earliest):
-        joined[time] = _choose(time.is_null() | _precedes(time), time)
+    for column in (getattr(Task, name) for name in kind.smallest):
+        joined[column] = _choose(column.is_null() | _precedes(column), column)
     return joined
 
 

@@ -21,6 +21,10 @@ from peewee import (
 )
 
 from receiver.ledger.engine.proxy import database as database
+from receiver.ledger.forward import Attempt as Attempt
+from receiver.ledger.forward import Endpoint as Endpoint
+from receiver.ledger.forward import Forward as Forward
+from receiver.ledger.forward import Resending as Resending
 from receiver.ledger.task import ACKNOWLEDGED as ACKNOWLEDGED
 from receiver.ledger.task import DISPUTED as DISPUTED
 from receiver.ledger.task import DOUBTFUL as DOUBTFUL
@@ -229,4 +233,7 @@ class Reader(Row):
         table_name = "reader"
 
 
-MODELS = (Task, Event, Tally, Delivery, Refusal, ReconcileRun, Lookup, Pause, Discovery, LearnedPace, Reader)
+MODELS = (
+    *(Task, Event, Tally, Delivery, Refusal, ReconcileRun, Lookup, Pause, Discovery, LearnedPace, Reader),
+    *(Endpoint, Forward, Attempt, Resending),
+)

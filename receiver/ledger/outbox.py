@@ -24,6 +24,9 @@ from receiver.ledger.engine.db import on_postgresql
 from receiver.ledger.models import Event, database
 
 DISPUTED = "task.disputed"
+# Upstream says the same as the callback that settled the task. It has the number of the event that it
+# confirms, or the next one where the task has had several.
+CONFIRMED = "task.confirmed"
 # Our transactions take milliseconds. PostgreSQL ends one that hangs: we set its limits for statements and for
 # idle transactions.
 _WRITERS_WITHIN_SECONDS = 1.0

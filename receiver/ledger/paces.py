@@ -16,9 +16,10 @@ from itertools import takewhile
 from receiver.clock import SKEW
 from receiver.ledger.engine.db import writing
 from receiver.ledger.engine.errors import DATABASE_ERRORS
-from receiver.ledger.models import Event, LearnedPace, Reader, Task, database
-from receiver.ledger.outbox import events_after
+from receiver.ledger.models import Event, LearnedPace, Task, database
+from receiver.ledger.outbox import CONFIRMED, events_after
 from receiver.ledger.pace import Pace, TaskKind
+from receiver.ledger.readers import go_on, place_of
 from receiver.ledger.timetable import Timetable
 
 _NAME = "paces"  # of our place in the outbox
@@ -65,31 +66,16 @@ def learn(now: datetime) -> int:
     """
     learned = 0
     while True:
-        after = _place()
+        after = place_of(_NAME)
         events = _ripe(events_after(after, _AT_ONCE), now)
         if not events:
             return learned
         lengths = _lengths(events)
         with writing():
-            if not _go_on(after, events[-1].id):
+            if not go_on(_NAME, after, events[-1].id):
                 return learned
             _add(lengths, now)
         learned += sum(len(seconds) for kind, seconds in lengths.items() if not kind.type)
-
-
-def _place() -> int:
-    with database.connection_context():
-        place: int | None = Reader.select(Reader.event).where(Reader.name == _NAME).scalar()
-    if place is None:
-        with writing():
-            Reader.insert(name=_NAME, event=0).on_conflict_ignore().execute()
-    return place or 0
-
-
-def _go_on(after: int, last: int) -> bool:
-    """Move our place by compare-and-set. Returns False when another process has moved it."""
-    here = (Reader.name == _NAME, Reader.event == after)
-    return bool(Reader.update(event=last).where(*here).execute())
 
 
 def _ripe(events: Sequence[Event], now: datetime) -> list[Event]:
@@ -104,7 +90,7 @@ def _ripe(events: Sequence[Event], now: datetime) -> list[Event]:
 
 def _lengths(events: Iterable[Event]) -> Mapping[TaskKind, list[float]]:
     """Return how many seconds each task took, by its kind and the wider ones."""
-    ids = [event.task_id for event in events if event.sequence == 1]
+    ids = [event.task_id for event in events if event.sequence == 1 and event.type != CONFIRMED]
     columns = (Task.id, Task.service, Task.type, Task.mode, Task.registered_at, Task.submitted_at)
     ends = (Task.finished_at, Task.settled_at, Task.settled_by)
     with database.connection_context():

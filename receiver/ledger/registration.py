@@ -23,6 +23,7 @@ class Registration:
     ref: str | None = None
     trace_id: str | None = None
     submitted_at: datetime | None = None
+    callback_url: str | None = None  # where the result is posted in upstream's own form
 
 
 def of_registrations(
@@ -50,6 +51,7 @@ def _of_registration(registration: Registration, now: datetime, timetable: Timet
         "trace_id_source": _source(registration.trace_id),
         "submitted_at": registration.submitted_at,
         "submitted_at_source": _source(registration.submitted_at),
+        "callback_url": registration.callback_url,
     }
 
 
@@ -65,6 +67,7 @@ def _fold(registrations: Sequence[Registration]) -> list[Registration]:
             ref=_smaller(known.ref, registration.ref),
             trace_id=_smaller(known.trace_id, registration.trace_id),
             submitted_at=_smaller(known.submitted_at, registration.submitted_at),
+            callback_url=_smaller(known.callback_url, registration.callback_url),
         )
     # In the order of their ids, across all statements that write them: or two batches could deadlock.
     return [folded[task_id] for task_id in sorted(folded)]

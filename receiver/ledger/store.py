@@ -13,7 +13,7 @@ from typing import Any
 
 from peewee import SQL, chunked
 
-from receiver.ledger import evidence, giving_up, registration
+from receiver.ledger import dealing, evidence, giving_up, registration
 from receiver.ledger.claims import Claim, claim, is_anything_due, locked, release
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.engine.statements import Statement
@@ -30,6 +30,7 @@ from receiver.ledger.patience import Patience
 from receiver.ledger.pauses import pauses_since
 from receiver.ledger.record import Callback, Recorded, record
 from receiver.ledger.registration import Registration
+from receiver.ledger.telling import When
 from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import FINAL
 
@@ -59,16 +60,25 @@ class OtherService(ValueError):
         super().__init__(f"Task {task_id!r} belongs to the service {service}.")
 
 
-def register(registrations: Sequence[Registration], now: datetime, *, timetable: Timetable) -> int:
+def register(
+    registrations: Sequence[Registration],
+    now: datetime,
+    *,
+    timetable: Timetable,
+    forward_when: When = "confirmed",
+) -> int:
     """Register submitted tasks and return how many are new.
 
     Registering a task again adds what was missing. Of two different values the smaller one counts. Raises
-    OtherService if one of the tasks is known under another service. Then none is registered.
+    OtherService if one of the tasks is known under another service. Then none is registered. A result that
+    is known already is forwarded to the callback URL that a registration brings.
     """
     created = 0
+    with_url = {one.id for one in registrations if one.callback_url is not None}
     with writing():
         for rows in chunked(registration.of_registrations(registrations, now, timetable), _ROWS_AT_ONCE):
             created += _merge_registrations(rows)
+            dealing.deal_to_late_urls(with_url & {row["id"] for row in rows}, now, forward_when)
     return created
 
 

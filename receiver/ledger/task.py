@@ -83,6 +83,7 @@ class Task(Row):
     refused_at = DateTimeField(null=True)  # upstream's last answer refused its id; it is asked apart
     last_lookup_error = TextField(null=True)
     looked_at = DateTimeField(null=True)  # the last look-up
+    callback_url = TextField(null=True)  # where the caller wants the result posted
     delivery_count = IntegerField(default=0)
     lookup_count = IntegerField(default=0)
 
@@ -175,9 +176,9 @@ Task.add_index(
 
 
 class Event(Row):
-    """What the customer's app is told about a task; see `ledger.outbox`. Triggers write it; it never changes.
+    """What happened to a task that the customer's app may be told; see `ledger.outbox`. Triggers write it.
 
-    All that it says was true when the event happened. `confirmed` is what `Task.confirmed` was.
+    It never changes: all that it says was true when it happened. `confirmed` is what `Task.confirmed` was.
     """
 
     id = BigAutoField()  # never used again, not even that of a deleted event
@@ -186,7 +187,7 @@ class Event(Row):
     confirmed = BooleanField(null=True)
     # No foreign key: the trigger has its task at hand, and PostgreSQL would look for it again.
     task_id = TextField()
-    type = TextField()  # task.disputed, or task. and the status
+    type = TextField()  # task.disputed, task.confirmed, or task. and the status
     status = TextField()
     settled_by = TextField(null=True)
 

@@ -5,8 +5,8 @@ from typing import Any
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
+from receiver.ledger.event_json import event_json
 from receiver.ledger.models import Event, Task
-from receiver.ledger.reading.event_json import event_json
 from receiver.ledger.reading.events import list_events, newest_event
 from receiver.web.auth import require_api_key
 from receiver.web.errors import BadInput

@@ -12,7 +12,7 @@ from receiver.ledger import store
 from receiver.ledger.models import Task
 from receiver.ledger.reading import listing, queries
 from receiver.ledger.reading.portions import load_briefly, load_first
-from receiver.ledger.reading.task_json import loads, task_json
+from receiver.ledger.task_json import loads, task_json
 from receiver.upstream.results import PENDING, is_storable
 from receiver.web.api.details_json import delivery_json, lookup_json
 from receiver.web.api.registrations import read_json, read_registrations

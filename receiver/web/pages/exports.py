@@ -11,7 +11,7 @@ from typing import Any
 from receiver.clock import to_iso
 from receiver.ledger.models import Task
 from receiver.ledger.reading.listing import Found
-from receiver.ledger.reading.task_json import task_json
+from receiver.ledger.task_json import task_json
 from receiver.redact import mask_tokens
 from receiver.web.response_view import failure_of, image_of
 

@@ -17,7 +17,7 @@ from receiver.ledger import record as recording
 from receiver.ledger import store
 from receiver.ledger.models import Task, database
 from receiver.ledger.reading import queries
-from receiver.ledger.reading.task_json import task_json
+from receiver.ledger.task_json import task_json
 from tests.factories import (
     body,
     failed_item,

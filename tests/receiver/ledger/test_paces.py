@@ -112,7 +112,7 @@ def test_many_results_are_learned_in_portions(monkeypatch):
     for n in range(8):
         settle(f"t{n}", 40)
     assert learn(NOW) == 8
-    assert Reader.get().event >= 8
+    assert Reader.get_by_id("paces").event >= 8
 
 
 def test_kinds_that_callers_make_up_are_bounded(monkeypatch):

@@ -51,11 +51,11 @@ _WHEN_IT_HAPPENED = """\
 """
 _HEAD_OF_EVENTS = {
     "sqlite": f"""\
--- What writes `event`, version 1: what the customer's app is told (see receiver/ledger/outbox.py).
--- The conditions are those of receiver/ledger/models.py; a test compares them.
+-- What writes `event`, version 3: what the customer's app is told (see receiver/ledger/outbox.py).
+-- The conditions are those of receiver/ledger/task.py; a test compares them.
 {_WHEN_IT_HAPPENED}""",
     "postgresql": f"""\
--- What writes `event`, version 2: what the customer's app is told (see receiver/ledger/outbox.py).
+-- What writes `event`, version 3: what the customer's app is told (see receiver/ledger/outbox.py).
 -- The conditions are those of receiver/ledger/task.py; a test compares them.
 {_WHEN_IT_HAPPENED}\
 -- Once a statement. It looks first: an INSERT takes the lock that readers wait for, even if it inserts nothing.
@@ -199,12 +199,32 @@ def events(kind: str, *old: str) -> tuple[str, str]:
     return of_status, event(kind, f"'{outbox.DISPUTED}'", "NEW.status", *old)
 
 
-def conditions(with_old: bool) -> tuple[str, str]:
-    """When the status becomes another one than pending, and when a dispute begins."""
+def confirmation(kind: str) -> str:
+    """The values of the event of a confirmation. It has no number within its task if there is one other event."""
+    sequence = (
+        f"(SELECT COALESCE(MAX(sequence) + 1, 1) FROM event\n"
+        f"      WHERE task_id = NEW.id AND {models.REPEATED.sql})"
+    )
+    parts = (
+        *("NEW.id", sequence, f"'{outbox.CONFIRMED}'", "NEW.status", "NEW.settled_by", "TRUE"),
+        f"COALESCE(NEW.looked_at, {_CLOCK[kind]})",
+    )
+    return ",\n    ".join(parts)
+
+
+def conditions(with_old: bool) -> tuple[str, ...]:
+    """When the status becomes another one than pending, when a dispute begins, when upstream confirms."""
     disputed = of_row(models.DISPUTED.sql)
     new = f"NEW.status <> '{PENDING}'", disputed.format(row="NEW")
+    if not with_old:
+        return new
     old = "NEW.status <> OLD.status", f"NOT {disputed.format(row='OLD')}"
-    return tuple(f"{now} AND {before}" for now, before in zip(new, old, strict=True)) if with_old else new
+    final = ", ".join(f"'{status}'" for status in sorted(FINAL))
+    confirmed = (
+        f"NEW.lookup_status IN ({final}) AND COALESCE(OLD.lookup_status, '{PENDING}') NOT IN ({final})"
+        f" AND NEW.status = OLD.status AND NOT {new[1]}"
+    )
+    return *(f"{now} AND {before}" for now, before in zip(new, old, strict=True)), confirmed
 
 
 def write(values: str, condition: str = "") -> str:
@@ -216,17 +236,19 @@ def write(values: str, condition: str = "") -> str:
 
 def events_of_sqlite() -> str:
     new, begins = conditions(with_old=False), conditions(with_old=True)
-    first, later = events("sqlite", f"'{PENDING}'", "NULL"), events("sqlite", "OLD.status", "OLD.doubted_at")
+    first = events("sqlite", f"'{PENDING}'", "NULL")
+    later = (*events("sqlite", "OLD.status", "OLD.doubted_at"), confirmation("sqlite"))
     # One for each kind: it costs the hot path less.
     inserts = "".join(
         f"\nCREATE TRIGGER task_event_insert_{name} AFTER INSERT ON task WHEN\n  {condition}\n"
         f"BEGIN\n{write(values)}END;\n"
         for name, condition, values in zip(("status", "dispute"), new, first, strict=True)
     )
-    # One for both: a task may begin to be disputed by what changes its status, which is told first.
+    # One for all: a task may begin to be disputed by what changes its status, which is told first.
+    any_of = "\n  OR ".join(f"({condition})" for condition in begins)
     return (
         f"{_HEAD_OF_EVENTS['sqlite']}{inserts}\nCREATE TRIGGER task_event_update AFTER UPDATE ON task WHEN\n"
-        f"  ({begins[0]})\n  OR ({begins[1]})\n"
+        f"  {any_of}\n"
         f"BEGIN\n{''.join(map(write, later, begins))}END;\n"
     )
 
@@ -240,11 +262,12 @@ def events_of_postgresql() -> str:
         is_update = name == "update"
         old = ("OLD.status", "OLD.doubted_at") if is_update else (f"'{PENDING}'", "NULL")
         begins = conditions(with_old=is_update)
+        told = (*events("postgresql", *old), *([confirmation("postgresql")] if is_update else ()))
         inserts = "".join(
-            f"{write_from(tables, values, condition)}"
-            for values, condition in zip(events("postgresql", *old), begins, strict=True)
+            write_from(tables, values, condition) for values, condition in zip(told, begins, strict=True)
         )
-        look = f"SELECT FROM {tables} WHERE\n    ({begins[0]})\n    OR ({begins[1]})"
+        any_of = "\n    OR ".join(f"({condition})" for condition in begins)
+        look = f"SELECT FROM {tables} WHERE\n    {any_of}"
         text += by_statement(name, f"task_event_{name}", f"  IF EXISTS ({look}) THEN\n{inserts}  END IF;\n")
     # NEW and OLD are names of plpgsql, for the row of a trigger by row.
     return re.sub(r"\bOLD\b(?! TABLE)", "was", re.sub(r"\bNEW\b(?! TABLE)", "is_now", text))
@@ -262,5 +285,4 @@ def write_from(tables: str, values: str, condition: str) -> str:
     ("kind", "expected"), [("sqlite", events_of_sqlite()), ("postgresql", events_of_postgresql())]
 )
 def test_events_are_written_by_the_conditions_of_python(kind, expected):
-    version = {"sqlite": "v1", "postgresql": "v2"}[kind]
-    assert (_SQL / f"outbox_{version}.{kind}.sql").read_text() == expected
+    assert (_SQL / f"outbox_v3.{kind}.sql").read_text() == expected

@@ -3,10 +3,10 @@
 import json
 from datetime import datetime, timedelta
 
+from receiver.ledger.event_json import event_body
 from receiver.ledger.models import Task
 from receiver.ledger.outbox import events_after
-from receiver.ledger.reading.event_json import event_body
-from receiver.ledger.reading.task_json import task_json
+from receiver.ledger.task_json import task_json
 from tests.factories import body, failure_body, finished_item, look_up, record, register, task
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, 250_000)

@@ -4,7 +4,7 @@ from typing import Any
 
 from receiver.clock import to_iso
 from receiver.ledger.models import Event, Task
-from receiver.ledger.reading.task_json import task_json
+from receiver.ledger.task_json import task_json
 from receiver.upstream.results import dump
 
 # How we came to know the result, which each further look-up changes.

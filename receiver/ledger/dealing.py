@@ -1,0 +1,121 @@
+"""Deals events to endpoints: each makes a forward for each endpoint that is told of it.
+
+Any number of processes may deal. One reader's place in the outbox moves by compare-and-set, in the
+transaction that writes the forwards. So each event is dealt once.
+"""
+
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from peewee import fn
+
+from receiver.ledger import endpoints
+from receiver.ledger.engine.db import writing
+from receiver.ledger.models import Endpoint, Event, Forward, Task, database
+from receiver.ledger.outbox import events_after
+from receiver.ledger.readers import go_on, place_of
+from receiver.ledger.task import REPEATED
+from receiver.ledger.telling import When, body_for_app, body_in_upstreams_form, told_as
+
+READER = "forwards"
+_AT_ONCE = 64
+_RESULTS = ("task.succeeded", "task.failed")
+_LEVEL = 1  # of zlib: the bodies are small
+
+
+def deal(now: datetime, when: When) -> int:
+    """Deal the next events, and return how many of them were read."""
+    after = place_of(READER)
+    events = events_after(after, _AT_ONCE)
+    if not events:
+        return 0
+    with database.connection_context():
+        apps = endpoints.apps()
+        tasks = _tasks_of(events, with_all=bool(apps))
+    with writing():
+        if go_on(READER, after, events[-1].id):
+            told = (event for event in events if event.task_id in tasks)
+            _insert([row for event in told for row in _rows(event, tasks[event.task_id], apps, when, now)])
+    return len(events)
+
+
+def deal_to_late_urls(task_ids: Collection[str], now: datetime, when: When) -> None:
+    """Deal the results of tasks whose callback URL became known after the result.
+
+    In the transaction that makes the URLs known. The events of later results will find them.
+    """
+    if not task_ids:
+        return
+    for task in Task.select().where(Task.id.in_(task_ids)):
+        body = body_in_upstreams_form(task, when)
+        if body is not None:
+            _insert([_to_callback_url(task, _said_of(task), body, now)])
+
+
+def _said_of(task: Task) -> dict[str, Any]:
+    """Return what the last event of a task with a result says."""
+    several = Event.select(fn.MAX(Event.sequence)).where(Event.task_id == task.id, REPEATED).scalar()
+    return {
+        "event": None,
+        "task_id": task.id,
+        "sequence": several or 1,
+        "type": f"task.{task.status}",
+        "happened_at": task.settled_at,
+    }
+
+
+def _tasks_of(events: Sequence[Event], with_all: bool) -> Mapping[str, Task]:
+    """Return the events' tasks. Without an app only those with a callback URL of their own are needed."""
+    query = Task.select().where(Task.id.in_({event.task_id for event in events}))
+    if not with_all:
+        query = query.where(Task.callback_url.is_null(False))
+    return {task.id: task for task in query}
+
+
+def _rows(
+    event: Event, task: Task, apps: Sequence[Endpoint], when: When, now: datetime
+) -> list[dict[str, Any]]:
+    type_ = told_as(event, when)
+    if type_ is None:
+        return []
+    said = {
+        "event": event.id,
+        "task_id": event.task_id,
+        "sequence": event.sequence,
+        "type": type_,
+        "happened_at": event.happened_at,
+    }
+    rows = []
+    if apps:
+        body = zlib.compress(body_for_app(event, task, when), _LEVEL)
+        rows += [_row(said, app, None, body, now) for app in apps]
+    if task.callback_url is not None and type_ in _RESULTS:
+        result = body_in_upstreams_form(task, when)
+        if result is not None:
+            rows.append(_to_callback_url(task, said, result, now))
+    return rows
+
+
+def _to_callback_url(task: Task, said: Mapping[str, Any], body: bytes, now: datetime) -> dict[str, Any]:
+    server = endpoints.server_of(str(task.callback_url), now)
+    return _row(said, server, task.callback_url, zlib.compress(body, _LEVEL), now)
+
+
+def _row(
+    said: Mapping[str, Any], endpoint: Endpoint, url: str | None, body: bytes, now: datetime
+) -> dict[str, Any]:
+    return {
+        **said,
+        "endpoint": endpoint.id,
+        "url": url,
+        "body": body,
+        "created_at": now,
+        "next_attempt_at": now,
+    }
+
+
+def _insert(rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        Forward.insert_many(rows).on_conflict_ignore().execute()

@@ -1,0 +1,155 @@
+"""Tells the customer's app: deals events to endpoints, sends what is due, and notes what came of it."""
+
+import json
+import logging
+import random
+import threading
+import zlib
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from receiver.clock import Clock
+from receiver.config import Settings
+from receiver.forward.retries import next_attempt
+from receiver.forward.sender import Outcome, Request, Sender
+from receiver.forward.signing import sign
+from receiver.ledger import endpoints, forwards
+from receiver.ledger.dealing import READER, deal
+from receiver.ledger.forwards import Attempted
+from receiver.ledger.models import Forward
+from receiver.redact import mask_tokens
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 64  # attempts in flight, of one process
+_LOOK_EVERY_SECONDS = 0.25  # for new events, while attempts are in flight
+_STOP_WITHIN_SECONDS = 16.0  # an attempt takes 15 s at most
+_WORDS_FOR = {"timeout": "no answer in time", "gone": "410 Gone", "forbidden": "not a public address"}
+
+
+class Sends(Protocol):
+    """What sends a request: a Sender, or a simulation's."""
+
+    def send(self, request: Request) -> Outcome: ...
+
+
+def sender_for(settings: Settings) -> Sender:
+    """Return what sends to the customer's app."""
+    return Sender(allow_private_urls=settings.forward_allow_private, connections=AT_ONCE)
+
+
+class Forwarder:
+    """Tells the customer's app until `stop` is set. One thread at a time may run it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        sender: Sends,
+        clock: Clock,
+        rng: random.Random,
+        stop: threading.Event,
+        threads: Executor | None = None,
+    ) -> None:
+        self._settings = settings
+        self._sender = sender
+        self._threads = threads or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="forward")
+        self._clock = clock
+        self._rng = rng
+        self._stop = stop
+        self._in_flight: dict[Future[Attempted], Forward] = {}
+        self._is_configured = False
+
+    def run(self) -> None:
+        """Deal what has happened and send what is due, until nothing is due and nothing in flight."""
+        if not self._is_configured:
+            endpoints.configure(self._settings.forward_urls, self._clock.now())
+            self._is_configured = True
+        if not forwards.is_anything_to_do(self._clock.now(), READER):
+            return
+        try:
+            while not self._stop.is_set() and self._advance():
+                pass
+        finally:
+            self._finish()
+
+    def _advance(self) -> bool:
+        """Do what can be done now. Returns whether there is more."""
+        now = self._clock.now()
+        dealt = deal(now, self._settings.forward_when)
+        room = AT_ONCE - len(self._in_flight)
+        claimed = forwards.claim(now, room) if room else []
+        for forward in claimed:
+            self._in_flight[self._threads.submit(self._attempt, forward)] = forward
+        if self._in_flight:
+            self._clock.wait(_LOOK_EVERY_SECONDS, self._in_flight)
+            self._note_ended()
+        return bool(dealt or claimed or self._in_flight)
+
+    def _note_ended(self) -> None:
+        ended = [call for call in self._in_flight if call.done()]
+        if ended:
+            attempted = [call.result() for call in ended]
+            for endpoint in forwards.note(attempted, self._clock.now()):
+                log.warning("Endpoint %d is held (%s): %s", endpoint.id, endpoint.host, endpoint.failure)
+            for call in ended:
+                del self._in_flight[call]
+
+    def _finish(self) -> None:
+        """Await the attempts in flight, and release what was not begun."""
+        waiting = [self._in_flight.pop(call) for call in list(self._in_flight) if call.cancel()]
+        until = self._clock.monotonic() + _STOP_WITHIN_SECONDS
+        while self._in_flight and self._clock.monotonic() < until:
+            self._clock.wait(_LOOK_EVERY_SECONDS, self._in_flight)
+            self._note_ended()
+        forwards.release(waiting, self._clock.now())
+
+    def _attempt(self, forward: Forward) -> Attempted:
+        """Send a forward. Runs in a thread, without the ledger."""
+        began_at, body = self._clock.now(), zlib.decompress(forward.body)
+        url = forward.url or forward.endpoint.url
+        headers = self._headers(forward, began_at, body)
+        outcome = self._sender.send(Request(url, headers, body, may_be_private=forward.url is None))
+        return self._attempted(forward, began_at, url, headers, outcome)
+
+    def _headers(self, forward: Forward, at: datetime, body: bytes) -> dict[str, str]:
+        signed = sign(self._settings.forward_secrets, forward.message_id, at, body)
+        return {"content-type": "application/json"} | signed
+
+    def _attempted(
+        self, forward: Forward, began_at: datetime, url: str, headers: dict[str, str], outcome: Outcome
+    ) -> Attempted:
+        cause, next_at, counted = None, None, forward.counted + 1
+        if outcome.kind != "delivered":
+            now = self._clock.now()
+            retry = next_attempt(
+                outcome, forward.counted, forward.began_at or began_at, now, _held_for(forward), self._rng
+            )
+            cause, next_at, counted = cause_of(outcome), retry.at, retry.counted
+        return Attempted(
+            forward=forward,
+            began_at=began_at,
+            took=outcome.took,
+            url=mask_tokens(url),
+            headers=json.dumps(headers),
+            kind=outcome.kind,
+            status=outcome.status,
+            answer=outcome.answer,
+            error=outcome.error,
+            cause=cause,
+            counted=counted,
+            next_attempt_at=next_at,
+        )
+
+
+def _held_for(forward: Forward) -> timedelta:
+    if forward.began_at is None:
+        return timedelta(0)
+    return timedelta(seconds=forward.endpoint.held_seconds - forward.held_before)
+
+
+def cause_of(outcome: Outcome) -> str:
+    """Return what an attempt failed of, in a few words that group such failures."""
+    if outcome.kind in _WORDS_FOR:
+        return _WORDS_FOR[outcome.kind]
+    return f"HTTP {outcome.status}" if outcome.status is not None else outcome.error or "network"
