@@ -1,5 +1,6 @@
 """Runs blocking calls in native threads, so that they do not block the process's greenlets."""
 
+import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -8,6 +9,7 @@ from gevent.threadpool import ThreadPool
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
+_LOOK_AGAIN_SECONDS = 0.0005
 
 
 class NativeThreads:
@@ -29,6 +31,24 @@ class NativeThreads:
         if self._pool is None:
             self._pool = ThreadPool(self._most, hub=get_hub())
         return run_in(self._pool, lambda: function(*args, **kwargs))
+
+
+class SharedLock:
+    """A lock for greenlets and native threads alike.
+
+    gevent's own lock does not always wake a native thread that waits for it. The native lock would block all
+    greenlets. So those who wait look again and again. Hold it only for moments.
+    """
+
+    def __init__(self) -> None:
+        self._lock = monkey.get_original("_thread", "allocate_lock")()
+
+    def __enter__(self) -> None:
+        while not self._lock.acquire(False):
+            time.sleep(_LOOK_AGAIN_SECONDS)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def run_in(pool: ThreadPool, function: Callable[[], Answer]) -> Answer:

@@ -1,8 +1,9 @@
-"""Backstop's WSGI application, which tells how many statements it has sent to the database."""
+"""Backstop's WSGI application, which tells how many requests wait and which statements the database got."""
 
 from typing import Any
 
 from receiver.ledger.engine.proxy import database
+from receiver.web.waiting import current_waiting
 from wsgi import app
 
 _sent: list[str] = []
@@ -17,6 +18,6 @@ def _execute_counted(sql: str, *arguments: Any, **named: Any) -> Any:
 database.obj.execute_sql = _execute_counted
 
 
-@app.get("/statements")
-def tell_statements() -> list[str]:
-    return _sent
+@app.get("/counts")
+def tell_counts() -> dict[str, Any]:
+    return {"waiting": current_waiting().count, "statements": _sent}

@@ -657,6 +657,11 @@ class TestNobodyIsStopped:
         waits.join()
         assert answered == 20
 
+    def test_while_many_lists_are_asked_for_at_once(self, backstop):
+        with ThreadPool(100) as clients:
+            answers = clients.map(lambda _: backstop.request("GET", "/api/tasks").status, range(300))
+        assert Counter(answers) == {200: 300}
+
 
 class TestDatabaseOutage:
     """The receiver still answers, and nothing that it acknowledged is missing afterwards."""

@@ -5,16 +5,18 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.factories import body
 from tests.processes import REPOSITORY, Backstop, wait_until
 from tests.upstream import StandIn
 
 README = (REPOSITORY / "README.md").read_text()
-SECTIONS = ("Point Ace Data Cloud at it", "Register tasks", "Use the results")
+SECTIONS = ("Point Ace Data Cloud at it", "Register tasks", "Get the results")
 
 
 def commands(section: str) -> list[str]:
@@ -36,25 +38,26 @@ def test_its_commands_work_as_they_stand_in_a_shell_with_the_settings(tmp_path: 
         (tmp_path / ".env").write_text("".join(f"{name}={text}\n" for name, text in backstop.environ.items()))
         script = "set -a; . ./.env; set +a\n" + "".join("".join(commands(section)) for section in SECTIONS)
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        ran = subprocess.run(
-            ["bash", "-e"],
-            input=script,
-            cwd=tmp_path,
-            env={"PATH": path, "PYTHONPATH": str(REPOSITORY)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert ran.returncode == 0, ran.stderr
+        with ThreadPoolExecutor(1) as upstream:
+            calling_back = upstream.submit(call_back, backstop, re.findall("^TASK=([^ ]+)", script, re.M)[0])
+            ran = subprocess.run(
+                ["bash", "-e"],
+                input=script,
+                cwd=tmp_path,
+                env={"PATH": path, "PYTHONPATH": str(REPOSITORY)},
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert ran.returncode == 0, ran.stderr
+            calling_back.result()
         url, printed = ran.stdout.split("\n", 1)
         assert url == backstop.callback_url
-        submitted, registered, task = read_all(printed)
+        submitted, registered, task, events = read_all(printed)
         assert registered["created"] == 1
-        assert (task["id"], task["ref"], task["confirmed"]) == (
-            registered["items"][0]["id"],
-            "order-1234",
-            None,
-        )
+        shown = (task["id"], task["ref"], task["status"], task["confirmed"])
+        assert shown == (registered["items"][0]["id"], "order-1234", "succeeded", None)
+        assert task["id"] in {item["data"]["task"]["id"] for item in events["items"]}
         called_back = wait_until(lambda: known(backstop, submitted["task_id"]))
         assert (called_back["ref"], called_back["status"]) == ("order-1234", "succeeded")
 
@@ -67,6 +70,12 @@ def read_all(text: str) -> list[Any]:
         values.append(value)
         text = text[end:]
     return values
+
+
+def call_back(backstop: Backstop, task_id: str) -> None:
+    """Post a task's callback once the task has been registered."""
+    wait_until(lambda: known(backstop, task_id))
+    backstop.post_callback(body(task_id))
 
 
 def known(backstop: Backstop, task_id: str) -> Any:

@@ -20,6 +20,7 @@ from receiver.ledger.engine.proxy import database
 from receiver.ledger.engine.schema import SchemaBehind, require_schema
 from receiver.ledger.paces import read_while_running
 from receiver.ledger.store import Callback, Recorded
+from receiver.native import SharedLock
 from receiver.spool.spool import Spool, replay_while_running
 from receiver.upstream.client import Upstream
 from receiver.web.callbacks import record
@@ -62,6 +63,7 @@ class Background:
         """Start all threads. If the database is not ready, log the reason, which /readyz tells too."""
         _log_readiness()
         if self._settings.database_url.startswith("sqlite:"):
+            database.obj._lock = SharedLock()  # slow reads run in native threads (offload.py)
             # A native thread with the native sleep: a greenlet would block all others during a checkpoint.
             start_new_thread = monkey.get_original("_thread", "start_new_thread")
             sleep = monkey.get_original("time", "sleep")

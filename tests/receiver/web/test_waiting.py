@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import psycopg
 import pytest
@@ -149,14 +150,18 @@ class TestHowItIsAnswered:
         assert client.post(f"/callbacks/{CALLBACK_TOKEN}", data=body("t1")).status_code == 200
         assert "succeeded" in asked.result(timeout=20).text
 
-    def test_a_callback_about_another_task_or_with_progress_brings_no_look(self, ask, of_app, client):
+    def test_a_callback_about_another_task_or_with_progress_brings_no_look(
+        self, ask, of_app, client, monkeypatch
+    ):
         register("t1")
+        hurry = mock.Mock(wraps=of_app._hurry)
+        monkeypatch.setattr(of_app, "_hurry", hurry)
         asked = begin_to_wait(ask, of_app, "/api/tasks/t1?wait=25")
         for payload in (body("t2"), progress_body("t1")):
             client.post(f"/callbacks/{CALLBACK_TOKEN}", data=payload)
-        assert not of_app._hurry.is_set()
-        of_app.end()
-        assert shown(asked)["status"] == "pending"
+        assert not hurry.set.called
+        client.post(f"/callbacks/{CALLBACK_TOKEN}", data=body("t1"))
+        assert (shown(asked)["status"], hurry.set.call_count) == ("succeeded", 1)
 
     def test_at_once_beyond_the_bound(self, ask, of_app, monkeypatch):
         register("t1")

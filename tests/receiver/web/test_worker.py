@@ -72,6 +72,18 @@ def test_one_that_does_not_read_does_not_hold_the_worker_while_it_is_turned_away
         worker.handle_request(None, SimpleNamespace(path="/"), connection[0], None)
 
 
+@pytest.mark.parametrize(("waiting", "seconds"), [(0, 0.4), (60, 0.1), (90, 0)])
+def test_the_busier_it_is_the_later_the_next_request_is_read_where_waiting_is_no_work(
+    worker, connection, monkeypatch, waiting, seconds
+):
+    worker._most_others, worker._others = 300, 99
+    worker.wsgi.extensions["backstop_waiting"] = SimpleNamespace(count=waiting)
+    slept = []
+    monkeypatch.setattr("receiver.web.worker.gevent.sleep", slept.append)
+    worker.handle_request(None, SimpleNamespace(path="/"), connection[0], None)
+    assert slept == [pytest.approx(seconds)]
+
+
 def test_a_request_that_ends_gives_its_place_back(worker, connection):
     worker._others = 0
     for _ in range(10):

@@ -127,10 +127,10 @@ def test_a_cursor_from_before_the_ledger_was_restored_is_a_400_as_it_would_miss_
 
 def test_readers_that_wait_miss_no_event_beside_concurrent_writers(client, auth, monkeypatch):
     monkeypatch.setattr(waiting, "LOOK_EVERY_SECONDS", 0.01)
-    wanted = [f"t{n:03}" for n in range(80)]
+    wanted = [f"t{n:03}" for n in range(160)]
     register(*wanted)
     rng, read, failures = random.Random(1), [[], []], []
-    work = [(task_id, rng.random() * 0.004) for task_id in wanted]
+    work = [(task_id, rng.random() * 0.03) for task_id in wanted]
 
     def settle(some):
         for task_id, pause in some:
