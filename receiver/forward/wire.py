@@ -96,14 +96,23 @@ def connect(addresses: Sequence[Address], seconds: float) -> socket.socket:
     until = time.monotonic() + seconds
     tried = addresses[:_MOST_ADDRESSES]
     for position, address in enumerate(tried):
-        connection = socket.socket(address.family, socket.SOCK_STREAM)
-        connection.settimeout(max(until - time.monotonic(), 0.001) / (len(tried) - position))
+        share = (until - time.monotonic()) / (len(tried) - position)
         try:
-            connection.connect(address.sockaddr)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return _connect_to(address, max(share, 0.001))
+        except TimeoutError:
+            problem = TimeoutError("no connection in time")
         except OSError as caught:
-            connection.close()
-            problem = TimeoutError("no connection in time") if isinstance(caught, TimeoutError) else caught
-        else:
-            return connection
+            problem = caught
     raise problem
+
+
+def _connect_to(address: Address, seconds: float) -> socket.socket:
+    connection = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(seconds)
+        connection.connect(address.sockaddr)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

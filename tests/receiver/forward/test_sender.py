@@ -7,7 +7,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -368,13 +367,27 @@ def test_a_replaced_connection_gets_no_more_time(sink: Sink, sender: Sender, sho
 
 
 def test_a_server_that_says_more_than_it_was_asked_is_not_listened_to(sink: Sink, sender: Sender):
+    answered, said_more = threading.Event(), threading.Event()
+
     def answer_twice(sink: Sink, connection: socket.socket) -> bool:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        answered.wait()
         connection.sendall(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+        said_more.set()
         return True
 
     sink.then(answer_twice)
-    assert [sender.send(request(sink.url)).status for _ in range(2)] == [200, 200]
+    assert sender.send(request(sink.url)).status == 200
+    answered.set()
+    said_more.wait()
+    assert sender.send(request(sink.url)).status == 200
+
+
+def test_the_rest_of_a_long_answer_is_not_taken_for_the_next_one(sink: Sink, sender: Sender):
+    sink.then(reply(500, b"x" * 3000), say_chunks(b"x" * 3000))
+    outcomes = [sender.send(request(sink.url)) for _ in range(3)]
+    assert [(one.status, len(one.answer)) for one in outcomes] == [(500, 1024), (200, 1024), (200, 0)]
+    assert len(sink.received) == 3
 
 
 def test_only_so_many_connections_are_kept(make_sender):
@@ -516,16 +529,15 @@ def test_names_that_hang_use_so_many_threads_and_no_more(sender, resolve, held_b
     with ThreadPoolExecutor(2) as threads:
         hanging = [threads.submit(sender.send, request(f"http://{n}.example/")) for n in range(2)]
         wait_until(lambda: len(asked) == 2)
-        began = time.monotonic()
         assert sender.send(request("http://third.example/")).kind == "timeout"
-        assert time.monotonic() - began < SHORT
         assert {one.result().kind for one in hanging} == {"timeout"}
     release()
     assert len(asked) == 2
 
 
 def test_a_further_address_is_tried(sender: Sender, resolve, sink: Sink):
-    resolve(to("127.0.0.2", "127.0.0.1"))
+    unknown = (99, socket.SOCK_STREAM, 6, "", ("::1", sink.port))  # as IPv6 on a machine without it
+    resolve(lambda host, port: [unknown, *to("127.0.0.2", "127.0.0.1")(host, port)])
     assert sender.send(request(f"http://app.example:{sink.port}/")).kind == "delivered"
 
 
@@ -673,6 +685,10 @@ def test_what_is_no_address_is_told_without_it(sender: Sender, url: str):
     assert outcome.kind == "network"
     assert outcome.error.startswith("the URL is not ")
     assert SECRET not in outcome.error
+
+
+def test_the_repr_of_a_request_holds_no_secret():
+    assert SECRET not in repr(request(f"http://x.example/?token={SECRET}", SECRET.encode(), A=SECRET))
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: b", "a\nb", "a\0b"])
