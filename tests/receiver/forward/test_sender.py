@@ -177,6 +177,7 @@ SLOW = {
     "a dripping head": drip(HEAD + b"A: ", b"b"),
     "dripping headers": drip(HEAD, b"A: b\r\n"),
     "promises without end": drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a flood of promises": drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, every=0),
 }
 SLOW_BODIES = {
     "no body": hang(HEAD + b"Content-Length: 10\r\n\r\n"),
@@ -184,6 +185,9 @@ SLOW_BODIES = {
     "a dripping body": drip(HEAD + b"Content-Length: 1000\r\n\r\n", b"x"),
     "a dripping body without a length": drip(HEAD + b"\r\n", b"x"),
     "dripping chunks": drip(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "a flood of trailers": drip(
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"A: b\r\n" * 1000, every=0
+    ),
     "a chunk's length without end": drip(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
 }
 
@@ -446,6 +450,19 @@ def test_it_believes_the_certificates_that_the_machine_believes(
     outcome = sender.send(request(tls_sink.url.replace("localhost", "127.0.0.1")))
     assert "the certificate is not valid: IP address mismatch" in outcome.error
     assert len(tls_sink.received) == 3
+
+
+def test_a_tls_server_that_says_more_is_not_listened_to(tls_sink, certificate, make_sender, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    more = b"\r\n" * 6000 + b"HTTP/1.1 410 Gone\r\n\r\n"  # in one record, but more than is read at once
+
+    def act(sink: Sink, connection: socket.socket) -> bool:
+        connection.sendall(HEAD + b"Content-Length: 0\r\n\r\n" + more)
+        return True
+
+    tls_sink.then(act)
+    sender = make_sender()
+    assert [sender.send(request(tls_sink.url)).status for _ in range(2)] == [200, 200]
 
 
 def test_a_tls_server_that_drips_is_left_in_time(tls_sink, certificate, make_sender, monkeypatch, short):
