@@ -18,7 +18,7 @@ def test_the_sender_keeps_its_deadline_in_greenlets(tmp_path: Path):
     tests = REPOSITORY / "tests/receiver/forward/test_sender.py"
     options = [
         "-k",
-        "in_time or hang or replaced or threads or tls",
+        "handshake or dripping or flood or hang or threads or tls",
         "-q",
         "-n0",
         "-x",
