@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.processes import REPOSITORY
 
 _ALL_OF_THEM = """
@@ -14,6 +16,7 @@ sys.exit(pytest.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.processes
 def test_the_sender_keeps_its_deadline_in_greenlets(tmp_path: Path):
     tests = REPOSITORY / "tests/receiver/forward/test_sender.py"
     options = [
