@@ -11,6 +11,8 @@ from tests.simulation.trace import Trace
 
 _LISTS = re.compile(r"\((?:\?|\(\?(?:, \?)*\))(?:, (?:\?|\(\?(?:, \?)*\)))*\)")
 _ROWS = re.compile(r"(VALUES )?\(\?…\)(?:, \(\?…\))+")
+# What the names of the other points begin with.
+TURN, COMMIT, COMMITTED = "the turn of ", "COMMIT after ", "what follows the commit of "
 # Of the statements one in so many is aimed at in a world: it dies there, be the statement ever so rare.
 _AIMED = 8
 
@@ -53,12 +55,12 @@ class Deaths:
         self._trace.note(f"{process.name} dies before: {point[:150]}")
         process.die()
 
-    def step(self) -> None:
+    def step(self, point: str = "a step") -> None:
         """Let the present process die, or stand still for a while, between two steps."""
         process = process_now()
         if process is None:
             return
-        self.before("a step")
+        self.before(point)
         clock = process.clock
         if self._faults.happens("stops", clock):
             lasts = 0.01 * 30_000 ** self._faults.rng("stops").random()
