@@ -148,14 +148,15 @@ def ledger_of_a_world() -> Iterator[Path]:
 @contextmanager
 def turn_of_the_world(deaths: Deaths) -> Iterator[None]:
     """Take the turn to write as the product does; before that, other strands may run."""
-    deaths.step(f"{TURN}{writer_now()}")
+    writer = writer_now()
+    deaths.step(f"{TURN}{writer}")
     watched = database.obj
     with sqlite_turn():
-        watched.in_turn = True
+        watched.in_turn, deaths.writer = True, writer
         try:
             yield
         finally:
-            watched.in_turn = False
+            watched.in_turn, deaths.writer = False, None
 
 
 def bind(path: Path, deaths: Deaths, now: Callable[[], float]) -> WatchedSqlite:
