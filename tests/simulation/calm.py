@@ -25,6 +25,8 @@ def is_idle(world: "World", ledger: sqlite3.Connection, job: str) -> bool:
     """Tell whether a job of a reconciler would find nothing to do."""
     if job == "learn":
         return has_nothing_to_learn(ledger)
+    if job == "follow":
+        return not ledger.execute("SELECT 1 FROM receiver_return WHERE times > followed").fetchone()
     if job == "discovery":
         return _are_all_known(world, ledger)
     due = ledger.execute("SELECT 1 FROM task WHERE next_lookup_at <= ? LIMIT 1", (str(world.clock.now()),))

@@ -122,9 +122,10 @@ class World:
 
     def _is_idle(self, job: str) -> bool:
         """Tell whether a job would find nothing to do, and can be left out: in the calm, or if it comes often."""
-        if not self.is_calm and job != "learn":
+        comes_often = job in {"learn", "follow"}
+        if not self.is_calm and not comes_often:
             return False
-        if self.rng.random() < (0.02 if job == "learn" else 0.1):
+        if self.rng.random() < (0.02 if comes_often else 0.1):
             return False  # it may well find nothing
         return is_idle(self, self.beside, job)
 
