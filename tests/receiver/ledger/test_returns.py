@@ -62,6 +62,7 @@ def test_tasks_of_which_nothing_new_can_be_expected_keep_their_time():
     look_up([item("looked_at")], now=NOW - 5 * SECOND)
     register("leased", now=NOW - MINUTE, grace=timedelta(0))
     assert claim(NOW - SECOND).ids == ["leased"]
+    register("confirmed_later", now=NOW - MINUTE)
     record(body("confirmed_later"), now=NOW - MINUTE)
     Task.update(next_lookup_at=NOW + HOUR).where(Task.id == "confirmed_later").execute()
     register("given_up", now=NOW - HOUR)
