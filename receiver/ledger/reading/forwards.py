@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
+from operator import and_
 from typing import Any, NamedTuple
 
-from peewee import SQL, fn
+from peewee import SQL, Case, fn
 
 from receiver.ledger.forward import (
     DELIVERED,
@@ -20,10 +22,12 @@ from receiver.ledger.models import Attempt, Endpoint, Forward, database
 ForwardPlace = tuple[datetime, int]  # a forward's place in a list: its created_at and its id
 
 STATES = (WAITING, HELD, DELIVERED, GIVEN_UP, RESENT, DISMISSED)
+_IS_CLOSED = Endpoint.held_at.is_null(False) | Endpoint.retired_at.is_null(False)
 _STORED = (WAITING, DELIVERED, GIVEN_UP, RESENT, DISMISSED)
 # How many forwards of a status one page reads at most when no index serves the filter.
 MOST_LOOKED_AT = 1000
 MOST_COUNTED = 10_000
+MOST_TO_COUNT = 100_000
 _MOST_CAUSES = 20
 # Bodies may be large, and lists do not show them.
 _WITHOUT_BODY = [field for field in Forward._meta.sorted_fields if field.name != "body"]
@@ -91,6 +95,15 @@ def find_next(
     places, ended = _find(wanted, limit + 1, after, newest_first=False)
     found = [forward_id for _, forward_id in places[:limit]]
     return found, places[limit - 1] if len(places) > limit else ended
+
+
+def count_forwards(wanted: ForwardFilter) -> int | None:
+    """Count the forwards that a filter holds; None where more than MOST_TO_COUNT must be looked at."""
+    with database.connection_context():
+        looks = [_count(start, wanted) for start in _starts(wanted)]
+    if any(looked_at > MOST_TO_COUNT for looked_at, _ in looks):
+        return None
+    return sum(count for _, count in looks)
 
 
 def find_forward(forward_id: int) -> Forward | None:
@@ -221,6 +234,25 @@ def _query(start: Any, wanted: ForwardFilter, beyond: ForwardPlace | None, newes
     return query.order_by(*(column.desc() if newest_first else column for column in order))
 
 
+def _count(start: Any, wanted: ForwardFilter) -> tuple[int, int]:
+    """Return how many forwards were looked at, up to MOST_TO_COUNT + 1, and how many the filter holds."""
+    looked_at = _query(start, wanted, None, newest_first=False).limit(MOST_TO_COUNT + 1).alias("looked_at")
+    conditions = [
+        getattr(looked_at.c, name) == value
+        for name in ("endpoint_id", "type", "cause")
+        if (value := getattr(wanted, name.removesuffix("_id"))) is not None
+    ]
+    if wanted.status is not None:
+        closed = Endpoint.select(Endpoint.id).where(_IS_CLOSED)
+        is_held = (looked_at.c.status == WAITING) & looked_at.c.endpoint_id.in_(closed)
+        stored = WAITING if wanted.status == HELD else wanted.status
+        conditions += [looked_at.c.status == stored, is_held if wanted.status == HELD else ~is_held]
+    is_wanted = reduce(and_, conditions, SQL("1 = 1"))
+    held = fn.COALESCE(fn.SUM(Case(None, [(is_wanted, 1)], 0)), 0)
+    counts: Any = Forward.select(fn.COUNT(SQL("*")), held).from_(looked_at).tuples().get()
+    return int(counts[0]), int(counts[1])
+
+
 def _beyond(created_at: datetime, forward_id: int, newest_first: bool) -> tuple[Any, Any]:
     # The first condition is for the index; the second is exact.
     if newest_first:
@@ -247,5 +279,4 @@ def _only(wanted: ForwardFilter, rows: list[_Looked]) -> list[_Looked]:
 
 def _closed(endpoints: set[int]) -> set[int]:
     """Return those of the endpoints that are held or no longer configured."""
-    is_closed = Endpoint.held_at.is_null(False) | Endpoint.retired_at.is_null(False)
-    return {one.id for one in Endpoint.select(Endpoint.id).where(Endpoint.id.in_(endpoints), is_closed)}
+    return {one.id for one in Endpoint.select(Endpoint.id).where(Endpoint.id.in_(endpoints), _IS_CLOSED)}

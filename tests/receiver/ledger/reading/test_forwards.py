@@ -162,3 +162,13 @@ def test_a_tasks_forwards_are_listed_newest_first():
     ids = [row.id for row in Forward.select().where(Forward.task_id == "t1").order_by(Forward.id.desc())]
     assert [row.id for row in forwards.forwards_of("t1")] == ids
     assert [row.id for row in forwards.forwards_of("t1", limit=2)] == ids[:2]
+
+
+@pytest.mark.usefixtures("forty")
+def test_a_count_is_that_of_the_list(monkeypatch):
+    for wanted in some_filters():
+        assert forwards.count_forwards(wanted) == len(expected(wanted)), wanted
+    monkeypatch.setattr(forwards, "MOST_TO_COUNT", 7)
+    assert forwards.count_forwards(ForwardFilter(endpoint=1)) is None
+    assert forwards.count_forwards(ForwardFilter(status="dismissed")) is None
+    assert forwards.count_forwards(ForwardFilter(task="t99")) == 0
