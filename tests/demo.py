@@ -1,9 +1,11 @@
 """make demo: the whole service against a stand-in for Ace Data Cloud that loses a third of its callbacks.
 
-It submits tasks of all kinds and shows how their results arrive: by callback, or recovered by a look-up. It
-needs only the packages in requirements.txt.
+It submits tasks of all kinds and shows how their results arrive: by callback, or recovered by a look-up. An
+app is told about each. It is away for a while, and hears everything afterwards. The demo needs only the
+packages in requirements.txt.
 """
 
+import base64
 import random
 import secrets
 import signal
@@ -15,11 +17,14 @@ from datetime import datetime
 from pathlib import Path
 
 import urllib3
+from peewee import fn
 
 from receiver.clock import utcnow
-from receiver.ledger.engine.db import init_database
-from receiver.ledger.models import MISSED, Task, database
+from receiver.ledger.dealing import READER
+from receiver.ledger.engine.db import init_database, writing
+from receiver.ledger.models import MISSED, Event, Reader, Task, database
 from receiver.ledger.reading import tally
+from tests.customer import Customer
 from tests.past import KINDS, make_past, prompt_of
 from tests.processes import Backstop, free_port
 from tests.upstream import Options, StandIn
@@ -31,6 +36,9 @@ NEW_LINE = "\n\n" if sys.stdout.isatty() else "\n"  # ends the line that is rewr
 OPTIONS = {"lost": 0.33, "failing": 0.1, "progress": 0.3, "duplicated": 0.1, "disordered": 0.1}
 FAULTS = {"rate_429": 0.05, "rate_500": 0.05}
 
+APP_IS_AWAY = (20, 40)  # seconds after the start
+_SIGNING_SECRET = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
 _http = urllib3.PoolManager()
 
 
@@ -41,13 +49,15 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory(prefix="backstop-demo-") as directory,
         StandIn(options) as upstream,
+        Customer(_SIGNING_SECRET) as customer,
         deployment(Path(directory), upstream, _port()) as backstop,
     ):
+        backstop.environ |= {"FORWARD_URL": customer.url, "FORWARD_SECRET": _SIGNING_SECRET}
         backstop.application = "tests.demo_app:app"
         try:
             start(backstop, upstream, lambda step: print(f"{step} ...", flush=True))
             _tell(backstop, upstream)
-            _submit_for_ever(backstop, upstream)
+            _submit_for_ever(backstop, upstream, customer)
         except KeyboardInterrupt:
             print("\nStopping what the demo started.")
         except (RuntimeError, urllib3.exceptions.HTTPError) as problem:
@@ -79,9 +89,18 @@ def start(backstop: Backstop, upstream: StandIn, tell: Callable[[str], None] = l
     init_database(backstop.database_url)
     tell("Making up a week of tasks, so that the plots have something to show")
     make_past(utcnow(), upstream.records.base_url)
+    tell_nobody_of_the_past()
     tell("Starting the receiver and the reconciler")
     backstop.start_web()
     backstop.start_reconciler()
+
+
+def tell_nobody_of_the_past() -> None:
+    """Let the dealer of events begin after those that are there."""
+    with database.connection_context():
+        newest = Event.select(fn.MAX(Event.id)).scalar() or 0
+    with writing():
+        Reader.update(event=newest).where(Reader.name == READER).execute()
 
 
 def _tell(backstop: Backstop, upstream: StandIn) -> None:
@@ -95,17 +114,18 @@ def _tell(backstop: Backstop, upstream: StandIn) -> None:
     )
 
 
-def _submit_for_ever(backstop: Backstop, upstream: StandIn) -> None:
+def _submit_for_ever(backstop: Backstop, upstream: StandIn, customer: Customer) -> None:
     rng, submitted, reported_at, past = random.Random(1), 0, 0.0, tally.count_outcomes()
-    began_at, recovered = utcnow(), False
+    began_at, recovered, outage = utcnow(), False, AppOutage(backstop, customer)
     while True:
+        outage.follow()
         submit(rng, backstop, upstream)
         submitted += 1
         if not recovered:
             recovered = _tell_of_first_recovered(began_at, backstop)
         if time.monotonic() - reported_at >= REPORT_EVERY_SECONDS:
             reported_at = time.monotonic()
-            _report(submitted, past)
+            _report(submitted, past, customer)
         if submitted > AT_ONCE:
             time.sleep(SUBMIT_EVERY_SECONDS)
 
@@ -141,12 +161,38 @@ def _tell_of_first_recovered(began_at: datetime, backstop: Backstop) -> bool:
     return True
 
 
-def _report(submitted: int, past: tally.Outcomes) -> None:
+class AppOutage:
+    """The app is away once for a while, and the terminal tells of it."""
+
+    def __init__(self, backstop: Backstop, customer: Customer) -> None:
+        self._backstop = backstop
+        self._customer = customer
+        self._began = time.monotonic()
+        self._was_told = 0
+        self._is_over = False
+
+    def follow(self) -> None:
+        """Let the app go and come back when it is time."""
+        goes, comes_back = APP_IS_AWAY
+        seconds = time.monotonic() - self._began
+        if not self._is_over and not self._customer.is_away and seconds >= goes:
+            self._customer.is_away, self._was_told = True, len(self._customer.events)
+            print(
+                f"{NEW_LINE}The app that is told about results goes away for {comes_back - goes} s."
+                f" Its events wait.\n  {self._backstop.url}/forwards\n",
+                flush=True,
+            )
+        elif self._customer.is_away and seconds >= comes_back:
+            self._customer.is_away, self._is_over = False, True
+            print(f"{NEW_LINE}The app is back. What waited arrives within a minute or so.\n", flush=True)
+
+
+def _report(submitted: int, past: tally.Outcomes, customer: Customer) -> None:
     now = tally.count_outcomes()
     line = (
         f"submitted {submitted}   by callback {now.by_callback - past.by_callback}"
         f"   recovered {now.missed - past.missed}   (failed upstream {now.failed - past.failed})"
-        f"   waiting {now.pending}"
+        f"   waiting {now.pending}   told to the app {len(customer.events)}"
     )
     print(f"\r{line}  " if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
 

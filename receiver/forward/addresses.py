@@ -44,7 +44,7 @@ _NOT_PUBLIC_6 = [
 
 def is_public(address: str) -> bool:
     """Tell whether an IP address, as sockets write it, is a public one."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
+    ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv4Address):
         return not any(ip in network for network in _NOT_PUBLIC_4)
     return ip in _PUBLIC_6 and not any(ip in network for network in _NOT_PUBLIC_6)

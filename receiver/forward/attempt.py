@@ -1,7 +1,7 @@
 """What one attempt sends, and what comes of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
@@ -12,11 +12,11 @@ Kind = Literal["delivered", "refused", "throttled", "gone", "timeout", "network"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A POST to the customer's app."""
+    """A POST to the customer's app. `repr` shows no secrets."""
 
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
     may_be_private: bool  # the operator named the URL, so it may lead into a private network
 
 

@@ -53,16 +53,18 @@ class Wire:
 
     def is_silent(self) -> bool:
         """Tell whether nothing has come, not even the end."""
-        return not wait_for_read(self._socket, timeout=0)
+        has_decrypted = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
+        return not has_decrypted and not wait_for_read(self._socket, timeout=0)
 
     def close(self) -> None:
         """End the connection."""
         self._socket.close()
 
     def _by_deadline(
-        self, step: Callable[[], _Answer], wait_for_more: Callable[[socket.socket, float], bool]
+        self, step: Callable[[], _Answer], wait_for_more: Callable[[socket.socket, float], object]
     ) -> _Answer:
-        while True:
+        # Look at the clock before each step too: a server that floods never lets us wait.
+        while time.monotonic() < self.deadline:
             wait = wait_for_more
             try:
                 return step()
@@ -72,8 +74,8 @@ class Wire:
                 wait = wait_for_read
             except ssl.SSLWantWriteError:
                 wait = wait_for_write
-            if not wait(self._socket, max(self.deadline - time.monotonic(), 0)):
-                raise TimeoutError("no whole answer in time")
+            wait(self._socket, max(self.deadline - time.monotonic(), 0))
+        raise TimeoutError("no whole answer in time")
 
 
 class _Reader(io.RawIOBase):
@@ -96,14 +98,23 @@ def connect(addresses: Sequence[Address], seconds: float) -> socket.socket:
     until = time.monotonic() + seconds
     tried = addresses[:_MOST_ADDRESSES]
     for position, address in enumerate(tried):
-        connection = socket.socket(address.family, socket.SOCK_STREAM)
-        connection.settimeout(max(until - time.monotonic(), 0.001) / (len(tried) - position))
+        share = (until - time.monotonic()) / (len(tried) - position)
         try:
-            connection.connect(address.sockaddr)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return _connect_to(address, max(share, 0.001))
+        except TimeoutError:
+            problem = TimeoutError("no connection in time")
         except OSError as caught:
-            connection.close()
-            problem = TimeoutError("no connection in time") if isinstance(caught, TimeoutError) else caught
-        else:
-            return connection
+            problem = caught
     raise problem
+
+
+def _connect_to(address: Address, seconds: float) -> socket.socket:
+    connection = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(seconds)
+        connection.connect(address.sockaddr)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -2,6 +2,8 @@
 
 Any number of processes may deal. One reader's place in the outbox moves by compare-and-set, in the
 transaction that writes the forwards. So each event is dealt once.
+
+See "The life of an event" in docs/design.md.
 """
 
 import zlib

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.processes import REPOSITORY
 
 _ALL_OF_THEM = """
@@ -14,11 +16,12 @@ sys.exit(pytest.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.processes
 def test_the_sender_keeps_its_deadline_in_greenlets(tmp_path: Path):
     tests = REPOSITORY / "tests/receiver/forward/test_sender.py"
     options = [
         "-k",
-        "in_time or hang or replaced or threads or tls",
+        "handshake or dripping or flood or hang or threads or tls",
         "-q",
         "-n0",
         "-x",

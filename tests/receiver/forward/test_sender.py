@@ -7,7 +7,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -178,6 +177,7 @@ SLOW = {
     "a dripping head": drip(HEAD + b"A: ", b"b"),
     "dripping headers": drip(HEAD, b"A: b\r\n"),
     "promises without end": drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a flood of promises": drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, every=0),
 }
 SLOW_BODIES = {
     "no body": hang(HEAD + b"Content-Length: 10\r\n\r\n"),
@@ -185,6 +185,9 @@ SLOW_BODIES = {
     "a dripping body": drip(HEAD + b"Content-Length: 1000\r\n\r\n", b"x"),
     "a dripping body without a length": drip(HEAD + b"\r\n", b"x"),
     "dripping chunks": drip(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "a flood of trailers": drip(
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"A: b\r\n" * 1000, every=0
+    ),
     "a chunk's length without end": drip(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
 }
 
@@ -368,13 +371,27 @@ def test_a_replaced_connection_gets_no_more_time(sink: Sink, sender: Sender, sho
 
 
 def test_a_server_that_says_more_than_it_was_asked_is_not_listened_to(sink: Sink, sender: Sender):
+    answered, said_more = threading.Event(), threading.Event()
+
     def answer_twice(sink: Sink, connection: socket.socket) -> bool:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        answered.wait()
         connection.sendall(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+        said_more.set()
         return True
 
     sink.then(answer_twice)
-    assert [sender.send(request(sink.url)).status for _ in range(2)] == [200, 200]
+    assert sender.send(request(sink.url)).status == 200
+    answered.set()
+    said_more.wait()
+    assert sender.send(request(sink.url)).status == 200
+
+
+def test_the_rest_of_a_long_answer_is_not_taken_for_the_next_one(sink: Sink, sender: Sender):
+    sink.then(reply(500, b"x" * 3000), say_chunks(b"x" * 3000))
+    outcomes = [sender.send(request(sink.url)) for _ in range(3)]
+    assert [(one.status, len(one.answer)) for one in outcomes] == [(500, 1024), (200, 1024), (200, 0)]
+    assert len(sink.received) == 3
 
 
 def test_only_so_many_connections_are_kept(make_sender):
@@ -433,6 +450,19 @@ def test_it_believes_the_certificates_that_the_machine_believes(
     outcome = sender.send(request(tls_sink.url.replace("localhost", "127.0.0.1")))
     assert "the certificate is not valid: IP address mismatch" in outcome.error
     assert len(tls_sink.received) == 3
+
+
+def test_a_tls_server_that_says_more_is_not_listened_to(tls_sink, certificate, make_sender, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    more = b"\r\n" * 6000 + b"HTTP/1.1 410 Gone\r\n\r\n"  # in one record, but more than is read at once
+
+    def act(sink: Sink, connection: socket.socket) -> bool:
+        connection.sendall(HEAD + b"Content-Length: 0\r\n\r\n" + more)
+        return True
+
+    tls_sink.then(act)
+    sender = make_sender()
+    assert [sender.send(request(tls_sink.url)).status for _ in range(2)] == [200, 200]
 
 
 def test_a_tls_server_that_drips_is_left_in_time(tls_sink, certificate, make_sender, monkeypatch, short):
@@ -516,16 +546,15 @@ def test_names_that_hang_use_so_many_threads_and_no_more(sender, resolve, held_b
     with ThreadPoolExecutor(2) as threads:
         hanging = [threads.submit(sender.send, request(f"http://{n}.example/")) for n in range(2)]
         wait_until(lambda: len(asked) == 2)
-        began = time.monotonic()
         assert sender.send(request("http://third.example/")).kind == "timeout"
-        assert time.monotonic() - began < SHORT
         assert {one.result().kind for one in hanging} == {"timeout"}
     release()
     assert len(asked) == 2
 
 
 def test_a_further_address_is_tried(sender: Sender, resolve, sink: Sink):
-    resolve(to("127.0.0.2", "127.0.0.1"))
+    unknown = (99, socket.SOCK_STREAM, 6, "", ("::1", sink.port))  # as IPv6 on a machine without it
+    resolve(lambda host, port: [unknown, *to("127.0.0.2", "127.0.0.1")(host, port)])
     assert sender.send(request(f"http://app.example:{sink.port}/")).kind == "delivered"
 
 
@@ -673,6 +702,10 @@ def test_what_is_no_address_is_told_without_it(sender: Sender, url: str):
     assert outcome.kind == "network"
     assert outcome.error.startswith("the URL is not ")
     assert SECRET not in outcome.error
+
+
+def test_the_repr_of_a_request_holds_no_secret():
+    assert SECRET not in repr(request(f"http://x.example/?token={SECRET}", SECRET.encode(), A=SECRET))
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: b", "a\nb", "a\0b"])
