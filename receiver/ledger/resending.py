@@ -18,7 +18,7 @@ from receiver.ledger.forward import DISMISSED, GIVEN_UP, OPEN_RESENDING, PENDING
 from receiver.ledger.models import Endpoint, Forward, Resending, database
 from receiver.ledger.reading.forwards import ForwardFilter, count_forwards, find_next
 
-FASTEST = 500.0  # forwards a second
+SLOWEST, DEFAULT_RATE, FASTEST = 0.1, 10.0, 500.0  # forwards a second
 _AT_ONCE = 100
 _BURST = timedelta(seconds=1)  # what was not sent in a longer time, as after a restart, is not made up for
 _CLOCKS_DIFFER = timedelta(minutes=1)

@@ -33,13 +33,6 @@ def cursor(*parts: str) -> str:
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode()
 
 
-@pytest.fixture
-def api(client, auth):
-    """Calls the API with the key: api.get("/api/tasks")."""
-    client.environ_base["HTTP_AUTHORIZATION"] = auth["Authorization"]
-    return client
-
-
 class TestKey:
     @pytest.mark.parametrize(
         "header",
@@ -233,7 +226,7 @@ class TestShow:
         record(failure_body("t1"), NOW - timedelta(seconds=3), confirm=True)
         look_up([finished_item("t1")], NOW)
         shown = api.get("/api/tasks/t1").json
-        assert set(shown) == {*TASK_FIELDS, "timeline"}
+        assert set(shown) == {*TASK_FIELDS, "callback_url", "forwards", "timeline"}
         assert [event["event"] for event in shown["timeline"]] == [
             "submitted", "registered", "delivery", "delivery", "delivery", "lookup", "settled", "disputed",
         ]  # fmt: skip
