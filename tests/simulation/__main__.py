@@ -11,12 +11,23 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from tests.simulation import planted
+from tests.simulation.deaths import COMMIT, COMMITTED, TURN
 from tests.simulation.faults import KINDS
 from tests.simulation.lateness import print_table
 from tests.simulation.living import Outcome, run
 from tests.simulation.shrinking import shrink
+from tests.simulation.writers import writers
 
 _TOLD_EVERY_SECONDS = 10.0
+_MANY = 400  # so many worlds should have had a death at every point
+# By what a point's name begins with; all others are statements.
+_KINDS_OF_POINTS = {
+    "transactions, before their turn to write": TURN,
+    "commits, before them": COMMIT,
+    "commits, after them": COMMITTED,
+    "moments of the spool": "the spool",
+    "steps": "a step",
+}
 
 
 def main() -> int:
@@ -45,7 +56,7 @@ def main() -> int:
             told_at = time.monotonic()
             print(f"{lived} worlds, {len(failed)} failed", file=sys.stderr)
     _tell_sum(lived, len(failed), passed, time.monotonic() - began, arguments.workers)
-    _tell_points(points, met, arguments.points)
+    _tell_points(points, met, lived, arguments.points)
     return 1 if failed else 0
 
 
@@ -114,14 +125,22 @@ def _tell_sum(lived: int, failed: int, passed: float, took: float, workers: int)
     )
 
 
-def _tell_points(points: Counter[str], met: Counter[str], all_of_them: bool) -> None:
-    statements = {
-        point for point in met if not point.startswith(("COMMIT", "what follows", "a step", "the spool"))
-    }
-    died = statements & points.keys()
-    print(f"{len(died)} of {len(statements)} statements were a point of death; {points.total()} deaths")
-    for point in sorted(met if all_of_them else statements - died, key=lambda point: points[point]):
-        print(f"  {points[point]:6} of {met[point]:7}  {point[:160]}")
+def _tell_points(points: Counter[str], met: Counter[str], lived: int, all_of_them: bool) -> None:
+    """Tell how many points of each kind were one of death, and list those that were not even in many worlds."""
+    print(f"{points.total()} deaths. Points of death were:")
+    every = {*met, *(f"{TURN}{writer}" for writer in writers())}
+    statements = {point for point in every if not point.startswith(tuple(_KINDS_OF_POINTS.values()))}
+    _tell_kind("statements", statements, points)
+    for kind, beginning in _KINDS_OF_POINTS.items():
+        _tell_kind(kind, {point for point in every if point.startswith(beginning)}, points)
+    missed = every - points.keys() if lived >= _MANY else set()
+    for point in sorted(every if all_of_them else missed, key=lambda point: (points[point], point)):
+        told = f"{points[point]:6} of {met[point]:7}" if met[point] else "   it did not occur"
+        print(f"    {told}  {point[:160]}")
+
+
+def _tell_kind(kind: str, of_kind: set[str], points: Counter[str]) -> None:
+    print(f"  {len(of_kind & points.keys())} of {len(of_kind)} {kind}")
 
 
 def _find_planted(arguments: argparse.Namespace) -> int:
