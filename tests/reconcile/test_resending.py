@@ -1,6 +1,7 @@
 """Events are sent again over real sockets, while the customer's app is told of new ones."""
 
 import random
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -134,3 +135,32 @@ def test_new_events_do_not_wait_for_what_is_sent_again(make, sink):
     new = next(place for place, text in enumerate(order) if b'"new"' in text)
     assert len(order) == 201
     assert new < 100
+
+
+def test_new_events_have_places_while_a_backlog_takes_all_others(make, sink):
+    forwarder = make()
+    for number in range(160):
+        old = create_forward(endpoint=Endpoint.get(), task_id=f"old{number}", status="delivered")
+        resending.resend(old.id, utcnow())
+    answer = reply()
+    begun, settled = threading.Event(), threading.Event()
+
+    def slow(sink: Sink, connection: socket.socket) -> bool:
+        number = len(sink.received)
+        if number >= 40:
+            begun.set()
+            settled.wait(60)
+        sink.stopping.wait(0.005 + number % 7 * 0.01)  # so that places become free one by one
+        return answer(sink, connection)
+
+    sink.always = slow
+    thread = threading.Thread(target=forwarder.run)
+    thread.start()
+    assert begun.wait(60)
+    for number in range(4):
+        settle(f"new{number}")
+    settled.set()
+    thread.join(60)
+    places = [place for place, request in enumerate(sink.received) if b'"new' in request.body]
+    assert len(places) == 4
+    assert max(places) < 160
