@@ -68,10 +68,17 @@ def host_of(url: str) -> str:
 
 
 def hold(endpoint_id: int, because: HeldBecause, now: datetime) -> bool:
-    """Hold an endpoint. Returns False for one that is held already, or unknown."""
+    """Hold an endpoint. Returns False for one that is held already, or unknown.
+
+    Where it failed and a person pauses it, the hold becomes the person's, without probes.
+    """
     probe_at = None if because == "person" else now + PROBE_EVERY
     held = Endpoint.update(held_at=now, held_because=because, probe_at=probe_at)
+    paused = Endpoint.update(held_because=because, probe_at=None)
+    is_failing = (Endpoint.held_at.is_null(False), Endpoint.held_because != "person")
     with writing():
+        if because == "person" and paused.where(Endpoint.id == endpoint_id, *is_failing).execute():
+            return True
         return bool(held.where(Endpoint.id == endpoint_id, Endpoint.held_at.is_null()).execute())
 
 

@@ -15,8 +15,8 @@ from peewee import SQL, Select, fn
 
 from receiver.ledger import endpoints
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.forward import DELIVERED, GIVEN_UP, PENDING_FORWARD, WAITING
-from receiver.ledger.models import Attempt, Endpoint, Event, Forward, Reader, database
+from receiver.ledger.forward import DELIVERED, GIVEN_UP, OPEN_RESENDING, PENDING_FORWARD, PUSHED, WAITING
+from receiver.ledger.models import Attempt, Endpoint, Event, Forward, Reader, Resending, database
 
 LEASE = timedelta(minutes=1)  # far above the time of an attempt
 # Attempts at once at one host, of all processes. One that has failed for long gets a single one, so that
@@ -47,22 +47,22 @@ class Attempted:
 
 
 def is_anything_to_do(now: datetime, reader: str) -> bool:
-    """Tell whether events wait to be dealt, or forwards are due. One query, however many there are."""
+    """Tell whether events wait to be dealt, or forwards are due, or are to be sent again. One query."""
     dealt = Reader.select(Reader.event).where(Reader.name == reader)
     newest = Event.select(fn.MAX(Event.id))
     soonest = Forward.select(fn.MIN(Forward.next_attempt_at)).where(PENDING_FORWARD)
+    resending = Resending.select(fn.MIN(Resending.next_at)).where(OPEN_RESENDING)
     is_undealt = fn.COALESCE(newest, 0) > fn.COALESCE(dealt, 0)
+    is_due = fn.COALESCE(soonest <= now, SQL("FALSE")) | fn.COALESCE(resending <= now, SQL("FALSE"))
     with database.connection_context():
-        return bool(
-            Select([], [is_undealt | fn.COALESCE(soonest <= now, SQL("FALSE"))]).bind(database).scalar()
-        )
+        return bool(Select([], [is_undealt | is_due]).bind(database).scalar())
 
 
 def claim(now: datetime, room: int) -> list[Forward]:
     """Lease up to `room` forwards that are due, with their endpoints.
 
     The hosts take turns, and each gets at most PER_HOST attempts at once, of all processes. A backlog goes
-    out oldest first. Of a held endpoint only probes are claimed, and what a person has sent again.
+    out oldest first. Of a held endpoint only probes are claimed, and what a person wants sent.
     """
     with writing():
         places = _places(now)
@@ -122,12 +122,14 @@ def _due_at(endpoint: Endpoint, room: int, now: datetime) -> list[int]:
     fresh = max(int(room * _FRESH), 1)
     if len(backlog) < room or room == 1:
         return backlog
-    newest = _unlocked(due.where(Forward.attempts == 0).order_by(Forward.id.desc()), fresh)
+    # What a person sends again is not new.
+    new = due.where(Forward.attempts == 0, Forward.resends.is_null())
+    newest = _unlocked(new.order_by(Forward.id.desc()), fresh)
     return list(dict.fromkeys([*backlog[: room - fresh], *newest, *backlog]))[:room]
 
 
 def _due_although_held(endpoint: Endpoint, due: Any, now: datetime) -> list[int]:
-    again = _unlocked(due.where(Forward.resends.is_null(False), Forward.attempts == 0), 1)
+    again = _unlocked(due.where(PUSHED), 1)
     if again or endpoint.probe_at is None or endpoint.probe_at > now:
         return again
     Endpoint.update(probe_at=now + endpoints.PROBE_EVERY).where(Endpoint.id == endpoint.id).execute()
@@ -186,6 +188,7 @@ def _settle(one: Attempted, now: datetime) -> None:
         "status": DELIVERED if one.cause is None else GIVEN_UP if is_over else WAITING,
         "ended_at": now if is_over else None,
         "cause": one.cause,
+        "pushed": False,
     }
     is_ours = (Forward.id == forward.id, PENDING_FORWARD) if one.cause is None else _ours(forward)
     Forward.update(**changes).where(*is_ours).execute()
