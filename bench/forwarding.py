@@ -49,9 +49,9 @@ def tell(part: Row) -> str:
         rows.append((title, number(median(pick(ours, endpoints=1), "per_second")), *p99))
     head = ("", "events a second", f"p99 s to {_ENDPOINTS}", "times as long if another hangs")
     return (
-        "One process tells an app that takes every event at once, on the same cores. Then it tells ten apps, of"
-        " which one may hang: p99 is how long an event waited for its first attempt, at the apps that do not"
-        f" hang.\n\n{table(head, rows)}"
+        "One process tells an app that takes every event at once, on the same cores. Then it tells ten apps,"
+        " of which one may hang: p99 is how long an event waited for its first attempt, at the apps that do"
+        f" not hang.\n\n{table(head, rows)}"
     )
 
 

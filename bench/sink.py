@@ -1,4 +1,4 @@
-"""python -m bench.sink PORT…: servers that take every POST at once. One port for each address that is told."""
+"""python -m bench.sink PORT…: servers that take every POST at once, one on each port."""
 
 import asyncio
 import sys
