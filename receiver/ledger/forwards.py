@@ -13,14 +13,15 @@ from typing import Any
 
 from peewee import SQL, Select, fn
 
+from receiver.clock import SKEW
 from receiver.ledger import endpoints
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.forward import DELIVERED, GIVEN_UP, PENDING_FORWARD, WAITING
+from receiver.ledger.forward import DELIVERED, FRESH, GIVEN_UP, LEASED, PENDING_FORWARD, WAITING, WANTED_AGAIN
 from receiver.ledger.models import Attempt, Endpoint, Event, Forward, Reader, database
 
 LEASE = timedelta(minutes=1)  # far above the time of an attempt
-# Attempts at once at one host, of all processes. One that has failed for long gets a single one, so that
-# those that hang leave room for others.
+# Attempts at once at one host, of all processes. An endpoint that has failed for long gets a single one, so
+# that those that hang leave room for others.
 PER_HOST = 8
 _LONG_FAILING = timedelta(minutes=1)
 # Of an endpoint's places so many, of all, go to the newest of what was never tried: a backlog does not delay
@@ -47,15 +48,12 @@ class Attempted:
 
 
 def is_anything_to_do(now: datetime, reader: str) -> bool:
-    """Tell whether events wait to be dealt, or forwards are due. One query, however many there are."""
+    """Tell whether events wait to be dealt, or forwards can be sent. It reads at most a row an endpoint."""
     dealt = Reader.select(Reader.event).where(Reader.name == reader)
-    newest = Event.select(fn.MAX(Event.id))
-    soonest = Forward.select(fn.MIN(Forward.next_attempt_at)).where(PENDING_FORWARD)
-    is_undealt = fn.COALESCE(newest, 0) > fn.COALESCE(dealt, 0)
+    is_undealt = fn.COALESCE(Event.select(fn.MAX(Event.id)), 0) > fn.COALESCE(dealt, 0)
+    is_ready = fn.EXISTS(Endpoint.select(SQL("1")).where(_is_ready(now)))
     with database.connection_context():
-        return bool(
-            Select([], [is_undealt | fn.COALESCE(soonest <= now, SQL("FALSE"))]).bind(database).scalar()
-        )
+        return bool(Select([], [is_undealt | is_ready]).bind(database).scalar())
 
 
 def claim(now: datetime, room: int) -> list[Forward]:
@@ -65,44 +63,73 @@ def claim(now: datetime, room: int) -> list[Forward]:
     out oldest first. Of a held endpoint only probes are claimed, and what a person has sent again.
     """
     with writing():
-        places = _places(now)
-        wanted = [_due_at(endpoint, room_there, now) for endpoint, room_there in places]
-        taken = list(chain.from_iterable(zip_longest(*wanted)))
-        ids = [id_ for id_ in dict.fromkeys(taken) if id_ is not None][:room]
-        if not ids:
+        # Locked, so that two processes cannot give away the same places.
+        ready = endpoints.locked(Endpoint.select().where(_is_ready(now)))
+        if not ready:
             return []
+        chosen = _choose(ready, now, room)
         until = now + LEASE
-        Forward.update(next_attempt_at=until, leased_until=until).where(Forward.id.in_(ids)).execute()
-        claimed = Forward.select(Forward, Endpoint).join(Endpoint).where(Forward.id.in_(ids))
-        return sorted(claimed, key=lambda forward: ids.index(forward.id))
+        Forward.update(next_attempt_at=until, leased_until=until).where(Forward.id.in_(chosen)).execute()
+        claimed = Forward.select(Forward, Endpoint).join(Endpoint).where(Forward.id.in_(chosen))
+        return sorted(claimed, key=lambda forward: chosen.index(forward.id))
 
 
-def _places(now: datetime) -> list[tuple[Endpoint, int]]:
-    """Return the endpoints that something may be due to, each with how many attempts may begin there."""
-    is_due = Forward.select(SQL("1")).where(
-        Forward.endpoint == Endpoint.id, PENDING_FORWARD, Forward.next_attempt_at <= now
+def _is_ready(now: datetime) -> Any:
+    """Return the condition that something can be sent to an endpoint."""
+    waiting = Forward.select(SQL("1")).where(Forward.endpoint == Endpoint.id, PENDING_FORWARD)
+    is_due = Endpoint.held_at.is_null() & fn.EXISTS(waiting.where(Forward.next_attempt_at <= now))
+    is_probed = (Endpoint.probe_at <= now) & fn.EXISTS(waiting)
+    is_wanted = Endpoint.held_at.is_null(False) & fn.EXISTS(
+        waiting.where(WANTED_AGAIN, Forward.next_attempt_at <= now)
     )
-    due = list(Endpoint.select().where(Endpoint.retired_at.is_null(), fn.EXISTS(is_due)))
-    if not due:
-        return []
-    is_leased = (Forward.leased_until > now) & (Forward.leased_until <= now + LEASE)
-    leased = (
-        Forward.select(Forward.id, Endpoint.host).join(Endpoint).where(Forward.status == WAITING, is_leased)
+    return Endpoint.retired_at.is_null() & (is_due | is_probed | is_wanted)
+
+
+def _choose(ready: Sequence[Endpoint], now: datetime, room: int) -> list[int]:
+    """Return the numbers of forwards to send: the endpoints take turns, and each host has its places."""
+    at_endpoint, at_host = _in_flight(now)
+    # Those that fail come last, and those come first that have the fewest attempts in flight.
+    ready = sorted(ready, key=lambda one: (one.failing_since is not None, at_endpoint[one.id], one.id))
+    turns = []
+    for one in ready:
+        places = min(_most(one, now) - at_endpoint[one.id], PER_HOST - at_host[one.host], room)
+        turns.append([(id_, one) for id_ in _due_at(one, places, now)])
+    chosen: list[int] = []
+    for id_, one in filter(None, chain.from_iterable(zip_longest(*turns))):
+        if len(chosen) < room and at_host[one.host] < PER_HOST:
+            chosen.append(id_)
+            at_host[one.host] += 1
+            endpoints.note_probe(one, now)
+    return chosen
+
+
+def _in_flight(now: datetime) -> tuple[Counter[int], Counter[str]]:
+    """Return how many attempts are in flight by endpoint, and by host. A lease from the future is void."""
+    is_leased = (Forward.leased_until > now) & (Forward.leased_until <= now + LEASE + SKEW)
+    leased: Any = (
+        Forward.select(Forward.endpoint, Endpoint.host, fn.COUNT(Forward.id))
+        .join(Endpoint)
+        .where(LEASED, is_leased)
+        .group_by(Forward.endpoint, Endpoint.host)
+        .tuples()
     )
-    in_flight = Counter(forward.endpoint.host for forward in leased)
-    # Two endpoints on one host share its places.
-    on_host = Counter(endpoint.host for endpoint in due)
-    places = ((one, (_most(one, now) - in_flight[one.host]) / on_host[one.host]) for one in due)
-    return [(one, -int(-room // 1)) for one, room in places if room > 0]
+    at_endpoint, at_host = Counter[int](), Counter[str]()
+    for endpoint, host, attempts in leased:
+        at_endpoint[endpoint] += attempts
+        at_host[host] += attempts
+    return at_endpoint, at_host
 
 
 def _most(endpoint: Endpoint, now: datetime) -> int:
     since = endpoint.failing_since
-    return 1 if since is not None and since <= now - _LONG_FAILING else PER_HOST
+    has_failed_long = since is not None and since <= now - _LONG_FAILING
+    return 1 if has_failed_long or endpoint.held_at is not None else PER_HOST
 
 
-def _due_at(endpoint: Endpoint, room: int, now: datetime) -> list[int]:
+def _due_at(endpoint: Endpoint, places: int, now: datetime) -> list[int]:
     """Return the numbers of forwards to send to an endpoint now."""
+    if places <= 0:
+        return []
     earlier = Forward.alias()
     is_behind = earlier.select(SQL("1")).where(
         earlier.task_id == Forward.task_id,
@@ -110,28 +137,28 @@ def _due_at(endpoint: Endpoint, room: int, now: datetime) -> list[int]:
         earlier.id < Forward.id,
         earlier.status == WAITING,
     )
-    due = Forward.select(Forward.id).where(
-        Forward.endpoint == endpoint.id,
-        PENDING_FORWARD,
-        Forward.next_attempt_at <= now,
-        ~fn.EXISTS(is_behind),
-    )
+    first = Forward.select(Forward.id).where(Forward.endpoint == endpoint.id, ~fn.EXISTS(is_behind))
     if endpoint.held_at is not None:
-        return _due_although_held(endpoint, due, now)
-    backlog = _unlocked(due.order_by(Forward.next_attempt_at, Forward.id), room)
-    fresh = max(int(room * _FRESH), 1)
-    if len(backlog) < room or room == 1:
+        return _due_although_held(endpoint, first, now)
+    due = first.where(Forward.next_attempt_at <= now)
+    in_turn = (Forward.next_attempt_at, Forward.id)
+    backlog = _unlocked(due.where(PENDING_FORWARD).order_by(*in_turn), places)
+    if len(backlog) < places or places == 1:
         return backlog
-    newest = _unlocked(due.where(Forward.attempts == 0).order_by(Forward.id.desc()), fresh)
-    return list(dict.fromkeys([*backlog[: room - fresh], *newest, *backlog]))[:room]
+    fresh = max(int(places * _FRESH), 1)
+    newest = _unlocked(due.where(FRESH).order_by(Forward.id.desc()), fresh)
+    return list(dict.fromkeys([*backlog[: places - fresh], *newest, *backlog]))[:places]
 
 
-def _due_although_held(endpoint: Endpoint, due: Any, now: datetime) -> list[int]:
-    again = _unlocked(due.where(Forward.resends.is_null(False), Forward.attempts == 0), 1)
+def _due_although_held(endpoint: Endpoint, first: Any, now: datetime) -> list[int]:
+    """Return what a person has sent again, else a probe: the one that is due first, though it be later."""
+    wanted = first.where(WANTED_AGAIN, Forward.next_attempt_at <= now)
+    again = _unlocked(wanted.order_by(Forward.id), 1)
     if again or endpoint.probe_at is None or endpoint.probe_at > now:
         return again
-    Endpoint.update(probe_at=now + endpoints.PROBE_EVERY).where(Endpoint.id == endpoint.id).execute()
-    return _unlocked(due.order_by(Forward.next_attempt_at, Forward.id), 1)
+    is_free = Forward.leased_until.is_null() | (Forward.leased_until <= now)
+    probe = first.where(PENDING_FORWARD, is_free)
+    return _unlocked(probe.order_by(Forward.next_attempt_at, Forward.id), 1)
 
 
 def _unlocked(due: Any, limit: int) -> list[int]:
@@ -153,11 +180,24 @@ def note(attempted: Sequence[Attempted], now: datetime) -> list[Endpoint]:
 
     When the lease had lapsed, only a success changes the forward: another process has it.
     """
+    attempted = sorted(attempted, key=lambda one: one.forward.id)
     with writing():
-        Attempt.insert_many([_attempt(one) for one in attempted]).execute()
-        for one in sorted(attempted, key=lambda one: one.forward.id):
+        # Endpoints before forwards, and both in id order, like every writer of both: or two could deadlock.
+        ids = {one.forward.endpoint.id for one in attempted}
+        known = {one.id: one for one in endpoints.locked(Endpoint.select().where(Endpoint.id.in_(ids)))}
+        kept = _locked_ids([one.forward.id for one in attempted])
+        attempted = [one for one in attempted if one.forward.id in kept]
+        if attempted:
+            Attempt.insert_many([_attempt(one) for one in attempted]).execute()
+        for one in attempted:
             _settle(one, now)
-        return endpoints.note_health(_health(attempted), now)
+        return endpoints.note_health([(known[id_], all_) for id_, all_ in _health(attempted)], now)
+
+
+def _locked_ids(ids: Sequence[int]) -> set[int]:
+    """Lock forwards, and return which of them there are: somebody may have deleted the others."""
+    query = Forward.select(Forward.id).where(Forward.id.in_(ids)).order_by(Forward.id)
+    return {forward.id for forward in (query.for_update() if on_postgresql() else query)}
 
 
 def _attempt(one: Attempted) -> Mapping[str, Any]:
@@ -176,30 +216,32 @@ def _attempt(one: Attempted) -> Mapping[str, Any]:
 
 def _settle(one: Attempted, now: datetime) -> None:
     forward, is_over = one.forward, one.cause is None or one.next_attempt_at is None
+    held_before = forward.endpoint.held_seconds_by(one.began_at)
     changes = {
         "attempts": Forward.attempts + 1,
         "counted": one.counted,
         "began_at": forward.began_at or one.began_at,
-        "held_before": forward.held_before if forward.began_at else forward.endpoint.held_seconds,
+        "held_before": forward.held_before if forward.began_at else held_before,
         "leased_until": None,
         "next_attempt_at": None if is_over else one.next_attempt_at,
         "status": DELIVERED if one.cause is None else GIVEN_UP if is_over else WAITING,
         "ended_at": now if is_over else None,
         "cause": one.cause,
     }
-    is_ours = (Forward.id == forward.id, PENDING_FORWARD) if one.cause is None else _ours(forward)
-    Forward.update(**changes).where(*is_ours).execute()
+    # A success counts even if another process has given the forward up meanwhile.
+    is_untold = (Forward.id == forward.id, Forward.status.in_((WAITING, GIVEN_UP)))
+    Forward.update(**changes).where(*(is_untold if one.cause is None else _ours(forward))).execute()
 
 
 def _ours(forward: Forward) -> tuple[Any, ...]:
     return Forward.id == forward.id, PENDING_FORWARD, Forward.leased_until == forward.leased_until
 
 
-def _health(attempted: Sequence[Attempted]) -> list[endpoints.Health]:
+def _health(attempted: Sequence[Attempted]) -> list[tuple[int, endpoints.Health]]:
     by_endpoint: dict[int, list[Attempted]] = defaultdict(list)
     for one in sorted(attempted, key=lambda one: one.began_at + one.took):
         by_endpoint[one.forward.endpoint.id].append(one)
     return [
-        endpoints.Health(id_, [one.cause for one in all_], is_gone=all_[-1].kind == "gone")
+        (id_, endpoints.Health([one.cause for one in all_], is_gone=all_[-1].kind == "gone"))
         for id_, all_ in by_endpoint.items()
     ]
