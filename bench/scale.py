@@ -151,7 +151,7 @@ def _measure_reconciling(run_id: int, repeats: int) -> dict[str, float]:
 
 def _plan_of_due() -> dict[str, Any]:
     """Return how the database sees that nothing is due, and whether by the indexes of what is due alone."""
-    sql, values = claims._anything_due(_BEFORE_ANY_IS_DUE, _BEFORE_ANY_IS_DUE).sql()
+    sql, values = claims._build_anything_due(_BEFORE_ANY_IS_DUE, _BEFORE_ANY_IS_DUE).sql()
     explain = "EXPLAIN" if on_postgresql() else "EXPLAIN QUERY PLAN"
     with database.connection_context():
         lines = [str(row[-1]) for row in database.execute_sql(f"{explain} {sql}", values).fetchall()]

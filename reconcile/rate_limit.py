@@ -4,6 +4,8 @@ import threading
 
 from receiver.clock import Clock
 
+SEE_STOP_WITHIN_SECONDS = 0.25
+
 
 class RateLimiter:
     """Lets through at most `rate` calls a second, evenly spread; 0 is no limit."""
@@ -25,4 +27,4 @@ class RateLimiter:
 
     def seconds_left(self) -> float:
         """Return how long to wait for the next place, in portions short enough to notice a stop."""
-        return min(max(self._next_at - self._clock.monotonic(), 0.01), 0.25)
+        return min(max(self._next_at - self._clock.monotonic(), 0.01), SEE_STOP_WITHIN_SECONDS)

@@ -22,6 +22,7 @@ from reconcile.asking import Asking
 from reconcile.calls import Caller
 from reconcile.counts import Counts
 from reconcile.pacemaker import SteadyClock
+from reconcile.rate_limit import SEE_STOP_WITHIN_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -134,12 +135,13 @@ class Reconciler:
             while run.goes_on and not self._stop.is_set():
                 run.collect()
                 # Asking goes before writing: upstream works while this thread is busy with the database.
-                if run.has_more and run.has_room(concurrency) and limiter.take():
+                may_ask = run.has_more and run.has_room(concurrency)
+                if may_ask and limiter.take():
                     run.ask_next()
                 elif run.answered:
                     run.apply_next()
                 else:
-                    run.await_answer(limiter.seconds_left())
+                    run.await_answer(limiter.seconds_left() if may_ask else SEE_STOP_WITHIN_SECONDS)
                 run.note_progress()
             run.finish()
         finally:

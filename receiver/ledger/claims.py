@@ -3,17 +3,17 @@
 See "Leases" in docs/design.md.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Any
 
 from peewee import SQL, Case, Select, fn
 
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.mending import unleased
+from receiver.ledger.engine.statements import Query
+from receiver.ledger.mending import absurd_lease, unleased
 from receiver.ledger.models import DOUBTFUL, KNOWN, OPEN, SETTLED, Pause, Task, database
 from receiver.ledger.pauses import in_force
 from receiver.ledger.timetable import APART, SOONEST
@@ -21,7 +21,7 @@ from receiver.upstream.services import SERVICES
 
 _NEVER = datetime(9999, 12, 31)
 # What waits for an answer, by the index that holds it.
-_OVERDUE, _UNCONFIRMED, _DOUBTFUL = (OPEN, KNOWN), (SETTLED, KNOWN), (DOUBTFUL,)
+_KINDS = {"overdue": (OPEN, KNOWN), "unconfirmed": (SETTLED, KNOWN), "doubtful": (DOUBTFUL,)}
 # What the rest of a look-up needs to know of its tasks.
 _CLAIMED = (
     *(Task.id, Task.service, Task.type, Task.mode, Task.created_at),
@@ -66,19 +66,20 @@ def is_anything_due(now: datetime, overdue_for: timedelta = timedelta(0)) -> boo
     One query looks into three indexes, however many tasks there are.
     """
     with database.connection_context():
-        return bool(_anything_due(now, now - overdue_for).scalar())
+        return bool(_anything_due.scalar(now=now, overdue_by=now - overdue_for))
 
 
-def _anything_due(now: datetime, overdue_by: datetime) -> Any:
+def _build_anything_due(now: Any, overdue_by: Any) -> Any:
     # The earliest of each kind, rather than whether any is due: PostgreSQL's plan for any moment expects to
     # meet one that is due soon when it reads all tasks.
-    by = ((_OVERDUE, overdue_by), (_UNCONFIRMED, now), (_DOUBTFUL, overdue_by))
+    by = {"overdue": overdue_by, "unconfirmed": now, "doubtful": overdue_by}
     is_due = (
         fn.COALESCE(
-            Task.select(fn.MIN(Task.next_lookup_at)).where(Task.next_lookup_at.is_null(False), *kind), _NEVER
+            Task.select(fn.MIN(Task.next_lookup_at)).where(Task.next_lookup_at.is_null(False), *_KINDS[kind]),
+            _NEVER,
         )
         <= moment
-        for kind, moment in by
+        for kind, moment in by.items()
     )
     return Select([], [reduce(or_, is_due)]).bind(database)
 
@@ -99,35 +100,37 @@ def claim(
     go to open tasks that are due soon: asking about them costs no call. With `doubtful` there are doubtful
     tasks alone. While asking is paused nothing is claimed, except for the probe.
     """
-    conditions = [Task.next_lookup_at <= min(now, due_by or now)]
-    if not probing:
-        conditions.append(~fn.EXISTS(Pause.select(SQL("1")).where(in_force(now))))
-    of_results, of_others = (*_UNCONFIRMED, *conditions), (*_OVERDUE, *conditions)
+    shares = [(max(limit // 2, 1), "unconfirmed"), (limit, "overdue"), (limit, "unconfirmed")]
     if doubtful:
-        shares = [(limit, (*_DOUBTFUL, *conditions))]
-    else:
-        shares = [(max(limit // 2, 1), of_results), (limit, of_others), (limit, of_results)]
+        shares = [(limit, "doubtful")]
+    when = {"now": now, "due_by": min(now, due_by or now), "absurd": absurd_lease(now, lease)}
     tasks: list[Task] = []
     with writing():
-        service = _service_of_longest_due(now, lease, [wanted for _, wanted in shares[:2]])
-        if service is None:
+        longest_due = [
+            task for _, kind in shares[:2] for task in _longest_due[kind, probing].objects(Task, **when)
+        ]
+        if not longest_due:
             return Claim((), now + lease, doubtful)
-        for up_to, wanted in shares:
-            tasks += _claim_some(now, lease, up_to - len(tasks), service, *wanted)
-        if tasks and not (doubtful or probing or due_by):
-            tasks += _claim_some(now, lease, limit - len(tasks), service, *_OVERDUE, *_due_soon(now))
+        service = min(longest_due, key=lambda task: task.next_lookup_at).service
+        if not (doubtful or probing or due_by):
+            shares.append((limit, "soon"))
+        for up_to, kind in shares:
+            if up_to > len(tasks) and (tasks or kind != "soon"):
+                some = {"limit": up_to - len(tasks), "service": service, "until": now + lease}
+                tasks += _claim_some[kind, probing].objects(Task, **when, **some)
     return Claim(tuple(tasks), now + lease, doubtful)
 
 
-def _service_of_longest_due(now: datetime, lease: timedelta, kinds: Sequence[tuple[Any, ...]]) -> str | None:
-    # A newer version may have left tasks of a service that this one does not know: ask about the others.
-    is_due = (unleased(now, lease), Task.service.in_(tuple(SERVICES)))
-    due = Task.select(Task.next_lookup_at, Task.service).order_by(Task.next_lookup_at).limit(1)
-    longest = (_unlocked(due.where(*is_due, *wanted)).tuples() for wanted in kinds)
-    return min((found for first in longest for found in first), default=(now, None))[1]
+def _is_due(kind: str, probing: bool, now: Any, due_by: Any) -> tuple[Any, ...]:
+    if kind == "soon":
+        return (*_KINDS["overdue"], *_is_due_soon(now))
+    conditions = (*_KINDS[kind], Task.next_lookup_at <= due_by)
+    if probing:
+        return conditions
+    return (*conditions, ~fn.EXISTS(Pause.select(SQL("1")).where(in_force(now))))
 
 
-def _due_soon(now: datetime) -> tuple[Any, ...]:
+def _is_due_soon(now: Any) -> tuple[Any, ...]:
     """Return the conditions of tasks that may be asked about before they are due."""
     return (
         (Task.next_lookup_at > now) & (Task.next_lookup_at <= now + _SOON),
@@ -155,19 +158,37 @@ def _unlocked(tasks: Any) -> Any:
     return tasks.for_update("FOR UPDATE SKIP LOCKED") if on_postgresql() else tasks
 
 
-def _claim_some(now: datetime, lease: timedelta, limit: int, service: str, *conditions: Any) -> list[Task]:
-    if limit <= 0:
-        return []
+def _build_longest_due(kind: str, probing: bool, *, now: Any, due_by: Any, absurd: Any) -> Any:
+    # A newer version may have left tasks of a service that this one does not know: ask about the others.
+    due = Task.select(Task.next_lookup_at, Task.service).where(
+        unleased(now, absurd), Task.service.in_(tuple(SERVICES)), *_is_due(kind, probing, now, due_by)
+    )
+    return _unlocked(due.order_by(Task.next_lookup_at).limit(1))
+
+
+def _build_claim(
+    kind: str, probing: bool, *, now: Any, due_by: Any, absurd: Any, service: Any, limit: Any, until: Any
+) -> Any:
     # A task may be due while somebody asks about it: a callback came, or a person wants to know now.
-    due = _unlocked(
+    due = (
         Task.select(Task.id)
-        .where(unleased(now, lease), Task.service == service, *conditions)
+        .where(unleased(now, absurd), Task.service == service, *_is_due(kind, probing, now, due_by))
         .order_by(Task.next_lookup_at)
         .limit(limit)
     )
-    return list(
-        Task.update(next_lookup_at=now + lease, leased_until=now + lease)
-        .where(Task.id.in_(due))
+    return (
+        Task.update(next_lookup_at=until, leased_until=until)
+        .where(Task.id.in_(_unlocked(due)))
         .returning(*_CLAIMED)
-        .execute()
     )
+
+
+_anything_due = Query(_build_anything_due)
+_longest_due, _claim_some = (
+    {
+        (kind, probing): Query(partial(build, kind, probing))
+        for kind in (*_KINDS, "soon")
+        for probing in (False, True)
+    }
+    for build in (_build_longest_due, _build_claim)
+)

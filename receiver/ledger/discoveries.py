@@ -11,6 +11,7 @@ from peewee import Case
 
 from receiver.clock import SKEW
 from receiver.ledger.engine.db import writing
+from receiver.ledger.engine.statements import Query
 from receiver.ledger.models import Discovery
 
 LEASE = timedelta(minutes=2)
@@ -35,17 +36,10 @@ def take_turn(service: str, now: datetime, look_back: timedelta) -> Turn | None:
     The first discovery begins `look_back` ago. So does one whose row is ahead of the clock: it would see
     nothing until that time.
     """
-    lapsed = Discovery.leased_until <= now
-    # A longer lease was taken by a clock that was ahead: ignore it, or it might never end.
-    absurd = Discovery.leased_until > now + 2 * LEASE
+    begins = now - look_back
     with writing():
-        Discovery.insert(service=service, covered_to=now - look_back).on_conflict_ignore().execute()
-        taken = list(
-            Discovery.update(leased_until=now + LEASE, **_bounded(now, look_back))
-            .where(Discovery.service == service, Discovery.leased_until.is_null() | lapsed | absurd)
-            .returning(Discovery)
-            .execute()
-        )
+        Discovery.insert(service=service, covered_to=begins).on_conflict_ignore().execute()
+        taken = _take.objects(Discovery, service=service, now=now, begins=begins)
     turns = (Turn(row.service, row.covered_to, row.window_end, row.listed, row.leased_until) for row in taken)
     return next(turns, None)
 
@@ -72,17 +66,37 @@ def release(turn: Turn) -> None:
     _change(turn, leased_until=None)
 
 
-def _bounded(now: datetime, look_back: timedelta) -> dict[str, Any]:
+def _build_take(service: Any, now: Any, begins: Any) -> Any:
+    lapsed = Discovery.leased_until <= now
+    # A longer lease was taken by a clock that was ahead: ignore it, or it might never end.
+    absurd = Discovery.leased_until > now + 2 * LEASE
+    return (
+        Discovery.update(leased_until=now + LEASE, **_bounded(now, begins))
+        .where(Discovery.service == service, Discovery.leased_until.is_null() | lapsed | absurd)
+        .returning(Discovery)
+    )
+
+
+_take = Query(_build_take)
+
+
+def _bounded(now: Any, begins: Any) -> dict[str, Any]:
     is_ahead = Discovery.covered_to > now
     is_void = is_ahead | (Discovery.window_end > now + SKEW)
     return {
-        "covered_to": Case(None, [(is_ahead, now - look_back)], Discovery.covered_to),
+        "covered_to": Case(None, [(is_ahead, begins)], Discovery.covered_to),
         "window_end": Case(None, [(is_void, None)], Discovery.window_end),
         "listed": Case(None, [(is_void, 0)], Discovery.listed),
     }
 
 
+_change_ours = Query(
+    lambda service, ours, **columns: Discovery.update(**columns).where(
+        Discovery.service == service, Discovery.leased_until == ours
+    )
+)
+
+
 def _change(turn: Turn, **changes: object) -> bool:
-    ours = Discovery.leased_until == turn.leased_until
     with writing():
-        return bool(Discovery.update(**changes).where(Discovery.service == turn.service, ours).execute())
+        return bool(_change_ours.execute(service=turn.service, ours=turn.leased_until, **changes))

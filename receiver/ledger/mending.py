@@ -3,7 +3,6 @@
 See "Clocks" in docs/design.md.
 """
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
@@ -14,6 +13,7 @@ from peewee import Case, Select, fn
 from receiver.clock import SKEW
 from receiver.ledger import pauses
 from receiver.ledger.engine.db import on_postgresql, writing
+from receiver.ledger.engine.statements import Query
 from receiver.ledger.models import DISPUTED, DOUBTFUL, KNOWN, OPEN, SETTLED, ReconcileRun, Task, database
 from receiver.upstream.results import EXPIRED, PENDING
 
@@ -21,15 +21,21 @@ from receiver.upstream.results import EXPIRED, PENDING
 _LEASE_AT_LEAST = timedelta(hours=1)
 _LONG_AGO = datetime(1970, 1, 1)
 _AT_ONCE = 500
+# All tasks that have a next look-up, by the index that holds them.
+_SCHEDULED = (((OPEN, KNOWN), "known"), ((SETTLED, KNOWN), "known"), ((DOUBTFUL,), "doubtful"))
 
 
-def unleased(now: datetime, lease: timedelta) -> Any:
+def absurd_lease(now: datetime, lease: timedelta) -> datetime:
+    """Return the moment after which no lease ends that a right clock took."""
+    return now + max(2 * lease, _LEASE_AT_LEAST)
+
+
+def unleased(now: Any, absurd: Any) -> Any:
     """Return the condition that no process leases a task now.
 
-    A lease longer than twice `lease` was taken by a clock that was ahead: ignore it.
+    A lease that ends after `absurd` was taken by a clock that was ahead: ignore it.
     """
-    absurd = Task.leased_until > now + max(2 * lease, _LEASE_AT_LEAST)
-    return Task.leased_until.is_null() | (Task.leased_until <= now) | absurd
+    return Task.leased_until.is_null() | (Task.leased_until <= now) | (Task.leased_until > absurd)
 
 
 def mend_schedule(now: datetime, *, known: timedelta, doubtful: timedelta) -> int:
@@ -38,10 +44,11 @@ def mend_schedule(now: datetime, *, known: timedelta, doubtful: timedelta) -> in
     `known` and `doubtful` are the longest waits of the two kinds of tasks. When there are no such tasks, this
     costs one query that reads the ends of three indexes.
     """
-    latest = (((OPEN, KNOWN), now + known), ((SETTLED, KNOWN), now + known), ((DOUBTFUL,), now + doubtful))
-    if not _is_any_later(latest):
-        return 0
-    return sum(_make_due(kind, moment, now) for kind, moment in latest)
+    latest = {"known": now + known, "doubtful": now + doubtful}
+    with database.connection_context():
+        if not _is_any_later.scalar(**latest):
+            return 0
+    return sum(_make_due(kind, latest[name], now) for kind, name in _SCHEDULED)
 
 
 def mend_after_future(now: datetime) -> int:
@@ -64,21 +71,26 @@ def mend_after_future(now: datetime) -> int:
     return mended
 
 
-def _is_any_later(latest: Iterable[tuple[Any, datetime]]) -> bool:
-    last = (
-        (Task.select(fn.MAX(Task.next_lookup_at)).where(Task.next_lookup_at.is_null(False), *kind), moment)
-        for kind, moment in latest
+def _build_is_any_later(**latest: Any) -> Any:
+    later = (
+        fn.COALESCE(
+            Task.select(fn.MAX(Task.next_lookup_at)).where(Task.next_lookup_at.is_null(False), *kind),
+            _LONG_AGO,
+        )
+        > latest[name]
+        for kind, name in _SCHEDULED
     )
-    later = (fn.COALESCE(newest, _LONG_AGO) > moment for newest, moment in last)
-    with database.connection_context():
-        return bool(Select([], [reduce(or_, later)]).bind(database).scalar())
+    return Select([], [reduce(or_, later)]).bind(database)
+
+
+_is_any_later = Query(_build_is_any_later)
 
 
 def _make_due(kind: Any, latest: datetime, now: datetime) -> int:
     made = 0
     chosen = (
         Task.select(Task.id)
-        .where(Task.next_lookup_at > latest, unleased(now, timedelta(0)), *kind)
+        .where(Task.next_lookup_at > latest, unleased(now, absurd_lease(now, timedelta(0))), *kind)
         .order_by(Task.next_lookup_at.desc())
         .limit(_AT_ONCE)
     )

@@ -23,7 +23,7 @@ from peewee import EXCLUDED, SQL, Case, Insert, TextField, fn
 
 from receiver.ledger.engine.db import on_postgresql
 from receiver.ledger.engine.statements import Row
-from receiver.ledger.kinds import DiscoveryRow, Kind, Witness
+from receiver.ledger.kinds import Kind, Witness
 from receiver.ledger.models import Task
 from receiver.upstream.results import EXPIRED, FINAL, PENDING
 
@@ -60,7 +60,7 @@ def assignments(kind: Kind) -> Assignments:
     return joined
 
 
-def insert_new(rows: Sequence[DiscoveryRow]) -> Insert:
+def insert_new(rows: Sequence[Row]) -> Insert:
     """Return the statement that inserts those of `rows` whose tasks are new. They must be in id order."""
     return Task.insert_many(rows).on_conflict_ignore()
 

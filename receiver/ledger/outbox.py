@@ -21,6 +21,7 @@ A reader must ask the primary: a replica has its own locks.
 import time
 
 from receiver.ledger.engine.db import on_postgresql
+from receiver.ledger.engine.statements import Query
 from receiver.ledger.models import Event, database
 
 DISPUTED = "task.disputed"
@@ -31,6 +32,12 @@ CONFIRMED = "task.confirmed"
 # idle transactions.
 _WRITERS_WITHIN_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.005
+_ANY = 2**63 - 1
+_events = Query(
+    lambda cursor, newest, limit: (
+        Event.select().where(Event.id > cursor, Event.id <= newest).order_by(Event.id).limit(limit)
+    )
+)
 
 
 def events_after(cursor: int, limit: int) -> list[Event]:
@@ -40,10 +47,8 @@ def events_after(cursor: int, limit: int) -> list[Event]:
     while a transaction that has written events takes unusually long: ask again.
     """
     with database.connection_context():
-        query = Event.select().where(Event.id > cursor).order_by(Event.id).limit(limit)
-        if on_postgresql():
-            query = query.where(Event.id <= _complete_up_to(cursor))
-        return list(query)
+        newest = _complete_up_to(cursor) if on_postgresql() else _ANY
+        return _events.objects(Event, cursor=cursor, newest=newest, limit=limit)
 
 
 def _complete_up_to(cursor: int) -> int:

@@ -16,6 +16,7 @@ from itertools import takewhile
 from receiver.clock import SKEW
 from receiver.ledger.engine.db import writing
 from receiver.ledger.engine.errors import DATABASE_ERRORS
+from receiver.ledger.engine.statements import Query
 from receiver.ledger.models import Event, LearnedPace, Task, database
 from receiver.ledger.outbox import CONFIRMED, events_after
 from receiver.ledger.pace import Pace, TaskKind
@@ -31,6 +32,7 @@ _CONFIRMED_WITHIN = timedelta(seconds=10)
 _LONGEST = timedelta(days=2)
 # Callers may name any type.
 _MOST_KINDS = 1000
+_learned = Query(LearnedPace.select)
 
 
 class Paces:
@@ -42,7 +44,7 @@ class Paces:
     def read(self) -> None:
         """Read the paces anew. Raises the database's errors; the old ones then stay."""
         with database.connection_context():
-            rows: list[LearnedPace] = list(LearnedPace.select())
+            rows: list[LearnedPace] = _learned.objects(LearnedPace)
         known = {kind_of(row): Pace(tuple(json.loads(row.weights))) for row in rows}
         self.timetable = Timetable(self.timetable.grace, known)
 
@@ -118,7 +120,7 @@ def _length_of(task: Task) -> timedelta | None:
 
 
 def _add(lengths: Mapping[TaskKind, list[float]], now: datetime) -> None:
-    known = {kind_of(row): row for row in LearnedPace.select()}
+    known = {kind_of(row): row for row in _learned.objects(LearnedPace)}
     for kind, seconds in sorted(lengths.items()):
         row = known.get(kind)
         if row is None and len(known) >= _MOST_KINDS:

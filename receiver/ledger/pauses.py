@@ -13,6 +13,7 @@ from peewee import Case
 
 from receiver.clock import SKEW
 from receiver.ledger.engine.db import writing
+from receiver.ledger.engine.statements import Query
 from receiver.ledger.models import Pause, database
 from receiver.ledger.patience import Paused
 
@@ -24,7 +25,7 @@ LONGEST_THROTTLE = timedelta(hours=1)
 _THROTTLES_COUNT_FOR = timedelta(minutes=10)
 
 
-def in_force(now: datetime) -> Any:
+def in_force(now: Any) -> Any:
     """Return the condition that holds for the pauses in force at a moment.
 
     A wrong clock may have dated a row: no throttle ends later than in LONGEST_THROTTLE or began in the
@@ -34,12 +35,17 @@ def in_force(now: datetime) -> Any:
     return Pause.ended_at.is_null() | (lasts & ~Pause.account & (Pause.started_at <= now + SKEW))
 
 
+_in_force = Query(
+    lambda now: (
+        Pause.select().where(in_force(now)).order_by(Pause.account.desc(), Pause.ended_at.desc()).limit(1)
+    )
+)
+
+
 def current_pause(now: datetime) -> Pause | None:
     """Return the pause in force, the account's before others; None when upstream may be asked."""
-    query = Pause.select().where(in_force(now)).order_by(Pause.account.desc(), Pause.ended_at.desc())
     with database.connection_context():
-        pause: Pause | None = query.first()
-        return pause
+        return next(iter(_in_force.objects(Pause, now=now)), None)
 
 
 def may_ask(now: datetime) -> bool:

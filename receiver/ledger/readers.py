@@ -1,13 +1,16 @@
 """How far each reader of the outbox has come."""
 
 from receiver.ledger.engine.db import writing
+from receiver.ledger.engine.statements import Query
 from receiver.ledger.models import Reader, database
+
+_place = Query(lambda name: Reader.select(Reader.event).where(Reader.name == name))
 
 
 def place_of(reader: str) -> int:
     """Return the number of the last event that it has read; 0 for none."""
     with database.connection_context():
-        place: int | None = Reader.select(Reader.event).where(Reader.name == reader).scalar()
+        place: int | None = _place.scalar(name=reader)
     if place is None:
         with writing():
             Reader.insert(name=reader, event=0).on_conflict_ignore().execute()

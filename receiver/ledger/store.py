@@ -16,7 +16,7 @@ from peewee import SQL, chunked
 from receiver.ledger import dealing, evidence, giving_up, registration
 from receiver.ledger.claims import Claim, claim, is_anything_due, locked, release
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.engine.statements import Statement
+from receiver.ledger.engine.statements import Row, Statement
 from receiver.ledger.evidence import Answer, Discovered
 from receiver.ledger.kinds import IN_HAND, LOOKUP, REGISTRATION, InHandRow, LookupRow, RegistrationRow
 from receiver.ledger.merge import insert_new, merge
@@ -94,11 +94,10 @@ def adopt(discovered: Sequence[Discovered], now: datetime, *, timetable: Timetab
     with writing():
         for some in chunked(sorted(best), _ROWS_AT_ONCE):
             rows = [evidence.of_discovered(best[task_id], now, timetable) for task_id in some]
-            new = [task.id for task in insert_new(rows).returning(Task.id).execute()]
+            new = [task_id for (task_id,) in _insert_new.returning(rows)]
             adopted += len(new)
             lookups = [_lookup(task_id, Answer(best[task_id].result), None, now, now) for task_id in new]
-            if lookups:
-                Lookup.insert_many(lookups).execute()
+            _insert_lookups.execute(lookups)
     return adopted
 
 
@@ -177,10 +176,14 @@ def _merge_registrations(rows: Sequence[RegistrationRow]) -> int:
     # with a writer that inserts one of them. The `xmax` of a known row is the lock that ON CONFLICT took;
     # that of a new row is 0. SQLite has one writer, so we can count before.
     known = 0 if on_postgresql() else Task.select().where(Task.id.in_(ids)).count()
-    is_new = SQL("xmax = 0" if on_postgresql() else "NULL")
-    written = list(merge(REGISTRATION, rows).returning(Task.id, Task.service, is_new).tuples().execute())
+    written = _merge_registered.returning(rows)
     _require_services(rows, {task_id: service for task_id, service, _ in written})
     return sum(new for *_, new in written) if on_postgresql() else len(ids) - int(known)
+
+
+def _build_merge_registered(rows: Sequence[Row]) -> Any:
+    is_new = SQL("xmax = 0" if on_postgresql() else "NULL")
+    return merge(REGISTRATION, rows).returning(Task.id, Task.service, is_new)
 
 
 def _require_services(rows: Sequence[RegistrationRow], known: Mapping[str, str]) -> None:
@@ -211,5 +214,7 @@ def _lookup(
     }
 
 
+_merge_registered = Statement(_build_merge_registered)
+_insert_new = Statement(lambda rows: insert_new(rows).returning(Task.id))
 _merge_answers = Statement(partial(merge, LOOKUP))
 _insert_lookups = Statement(Lookup.insert_many)

@@ -79,7 +79,7 @@ def locked(path: Path, mode: Literal["a+b", "rb"]) -> Iterator[BinaryIO]:
     """
     try:
         file = open_locked(
-            partial(FileIO, path, mode),
+            partial(FileIO, mode=mode),
             path,
             within=_LOCK_WITHIN_SECONDS,
             look_every=_LOOK_AGAIN_SECONDS,

@@ -11,12 +11,22 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from tests.simulation import planted
+from tests.simulation.deaths import COMMIT, COMMITTED, TURN
 from tests.simulation.faults import KINDS
 from tests.simulation.lateness import print_table
 from tests.simulation.living import Outcome, run
 from tests.simulation.shrinking import shrink
+from tests.simulation.writers import writers
 
 _TOLD_EVERY_SECONDS = 10.0
+# By what a point's name begins with; all others are statements.
+_KINDS_OF_POINTS = {
+    "transactions, before their turn to write": TURN,
+    "commits, before them": COMMIT,
+    "commits, after them": COMMITTED,
+    "moments of the spool": "the spool",
+    "steps": "a step",
+}
 
 
 def main() -> int:
@@ -115,13 +125,23 @@ def _tell_sum(lived: int, failed: int, passed: float, took: float, workers: int)
 
 
 def _tell_points(points: Counter[str], met: Counter[str], all_of_them: bool) -> None:
-    statements = {
-        point for point in met if not point.startswith(("COMMIT", "what follows", "a step", "the spool"))
-    }
-    died = statements & points.keys()
-    print(f"{len(died)} of {len(statements)} statements were a point of death; {points.total()} deaths")
-    for point in sorted(met if all_of_them else statements - died, key=lambda point: points[point]):
-        print(f"  {points[point]:6} of {met[point]:7}  {point[:160]}")
+    print(f"{points.total()} deaths. Points of death were:")
+    every = {*met, *(f"{TURN}{writer}" for writer in writers())}
+    for kind, beginning in _KINDS_OF_POINTS.items():
+        of_kind = {point for point in every if point.startswith(beginning)}
+        every -= of_kind
+        _tell_kind(kind, of_kind, points, met, all_of_them)
+    _tell_kind("statements", every, points, met, all_of_them)
+
+
+def _tell_kind(
+    kind: str, of_kind: set[str], points: Counter[str], met: Counter[str], all_of_them: bool
+) -> None:
+    died = of_kind & points.keys()
+    print(f"  {len(died)} of {len(of_kind)} {kind}")
+    for point in sorted(of_kind if all_of_them else of_kind - died, key=lambda point: (points[point], point)):
+        told = f"{points[point]:6} of {met[point]:7}" if met[point] else "   it did not occur"
+        print(f"    {told}  {point[:160]}")
 
 
 def _find_planted(arguments: argparse.Namespace) -> int:

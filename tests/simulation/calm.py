@@ -3,7 +3,7 @@
 import sqlite3
 from typing import TYPE_CHECKING
 
-from tests.simulation.schedule import HERE, has_nothing_to_learn
+from tests.simulation.schedule import HERE, has_nothing_ahead, has_nothing_old, has_nothing_to_learn
 from tests.simulation.works import Work
 
 if TYPE_CHECKING:
@@ -23,11 +23,16 @@ def is_over(world: "World", ledger: sqlite3.Connection) -> bool:
 
 def is_idle(world: "World", ledger: sqlite3.Connection, job: str) -> bool:
     """Tell whether a job of a reconciler would find nothing to do."""
+    now = world.clock.now()
     if job == "learn":
         return has_nothing_to_learn(ledger)
     if job == "discovery":
         return _are_all_known(world, ledger)
-    due = ledger.execute("SELECT 1 FROM task WHERE next_lookup_at <= ? LIMIT 1", (str(world.clock.now()),))
+    if job == "prune":
+        return has_nothing_old(ledger, now)
+    if job == "mend":
+        return has_nothing_ahead(ledger, now)
+    due = ledger.execute("SELECT 1 FROM task WHERE next_lookup_at <= ? LIMIT 1", (str(now),))
     return job == "reconcile" and not due.fetchone()
 
 

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import defaultdict
-from datetime import datetime
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from tests.simulation import books, truth
@@ -31,17 +31,18 @@ def failures(world: "World", ledger: sqlite3.Connection) -> list[Failure]:
     ]
 
 
-def must_have_released(world: "World") -> bool:
-    """Tell whether no claim can be left when the only reconciler has stopped."""
-    now = world.clock.passed
-    outages = (span.end for span in world.faults.spans if span.kind == "database" and span.start < now)
-    last = max([world.died_at, *outages])
-    return not {"second_reconciler", "clock_ahead", "clock_behind"} & world.faults.kinds and now - last > 300
+def left_leased(world: "World", asked: Collection[str], since: float) -> list[str]:
+    """Return the tasks that a reconciler asked about when it was told to stop, and that it has not released.
 
-
-def leased(ledger: sqlite3.Connection, now: datetime) -> list[str]:
-    """Return the ids of the tasks that are claimed."""
-    return [row["id"] for row in ledger.execute("SELECT id FROM task WHERE leased_until > ?", (str(now),))]
+    None while another one runs, which may have claimed them since, or if the database was out of order meanwhile.
+    """
+    runs = not all(process.has_stopped for process in world.reconcilers.values())
+    spans = [span for span in world.faults.spans if span.kind == "database"]
+    if runs or any(span.start <= world.clock.passed and span.end > since for span in spans):
+        return []
+    leased = "SELECT id FROM task WHERE leased_until > ?"
+    now = str(world.clock.now())
+    return [row["id"] for row in world.beside.execute(leased, (now,)) if row["id"] in asked]
 
 
 def _too_many_calls(world: "World") -> list[Failure]:

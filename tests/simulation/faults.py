@@ -50,7 +50,7 @@ TIMES = {
     "full_disk": (1, 5, 300),  # of the spool
     "receiver_away": (2, 30, 3600),
     "reconciler_away": (2, 30, 7200),
-    "clock_ahead": (1, 120, 7200),
+    "clock_ahead": (1, 600, 7200),
     "clock_behind": (1, 120, 7200),
     "deploys": (3, 1, 20),
 }

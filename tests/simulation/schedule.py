@@ -27,6 +27,14 @@ from tests.simulation.clock import Process, Threads, WorldClock
 HERE = "https://backstop.example.com"
 TOKEN = "callback-token-of-the-world"
 GRACE = timedelta(seconds=60)
+_DATED = (
+    ("tally", "hour"),
+    ("delivery", "received_at"),
+    ("lookup", "asked_at"),
+    ("reconcile_run", "started_at"),
+    ("pause", "ended_at"),
+    ("refusal", "last_at"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,18 @@ def has_nothing_to_learn(ledger: sqlite3.Connection) -> bool:
     return not ledger.execute(
         "SELECT 1 FROM event WHERE id > COALESCE((SELECT MAX(event) FROM reader), 0) LIMIT 1"
     ).fetchone()
+
+
+def has_nothing_old(ledger: sqlite3.Connection, now: datetime) -> bool:
+    """Tell whether the job that deletes and joins old rows would find none: none is a day old."""
+    old = " UNION ALL ".join(f"SELECT 1 FROM {table} WHERE {time} < :old" for table, time in _DATED)
+    return not ledger.execute(f"{old} LIMIT 1", {"old": str(now - timedelta(days=1))}).fetchone()
+
+
+def has_nothing_ahead(ledger: sqlite3.Connection, now: datetime) -> bool:
+    """Tell whether the job that mends times of the future would find none."""
+    ahead = "SELECT 1 FROM reconcile_run WHERE started_at > :now UNION ALL SELECT 1 FROM pause WHERE ended_at > :now"
+    return not ledger.execute(f"{ahead} LIMIT 1", {"now": str(now)}).fetchone()
 
 
 def make_jobs(

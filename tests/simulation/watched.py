@@ -16,7 +16,8 @@ from receiver.ledger.engine.schema import migrate
 from receiver.ledger.engine.sqlite import DurableSqlite, sqlite_turn
 from receiver.ledger.models import database
 from tests.simulation.clock import Died
-from tests.simulation.deaths import Deaths, shape
+from tests.simulation.deaths import COMMIT, COMMITTED, TURN, Deaths, shape
+from tests.simulation.writers import writer_now
 
 _COLUMNS = ("status", "callback_status", "lookup_status", "doubted_at", "gave_up_at", "silent_since")
 _RANK = "CASE {} WHEN 'succeeded' THEN 2 WHEN 'failed' THEN 1 WHEN 'pending' THEN 0 ELSE -1 END"
@@ -88,17 +89,18 @@ class WatchedSqlite(DurableSqlite):
 
     def begin(self, lock_type: str | None = None) -> None:
         self._fail("BEGIN")
+        self._last = "nothing"
         super().begin(lock_type)
 
     def commit(self) -> None:
         try:
-            self.deaths.before(f"COMMIT after {self._last}")
+            self.deaths.before(f"{COMMIT}{self._last}")
             self._fail("COMMIT")
         except Died:
             self.rollback()
             raise
         super().commit()
-        self.deaths.before(f"what follows the commit of {self._last}")
+        self.deaths.before(f"{COMMITTED}{self._last}")
 
     def _fail(self, what: str) -> None:
         if problem := self.outage(what):
@@ -146,14 +148,15 @@ def ledger_of_a_world() -> Iterator[Path]:
 @contextmanager
 def turn_of_the_world(deaths: Deaths) -> Iterator[None]:
     """Take the turn to write as the product does; before that, other strands may run."""
-    deaths.step()
+    writer = writer_now()
+    deaths.step(f"{TURN}{writer}")
     watched = database.obj
     with sqlite_turn():
-        watched.in_turn = True
+        watched.in_turn, deaths.writer = True, writer
         try:
             yield
         finally:
-            watched.in_turn = False
+            watched.in_turn, deaths.writer = False, None
 
 
 def bind(path: Path, deaths: Deaths, now: Callable[[], float]) -> WatchedSqlite:

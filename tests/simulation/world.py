@@ -47,7 +47,6 @@ class World:
         self.is_over = False
         self.is_calm = False
         self.beside = self._connect()  # looks into the ledger beside the product
-        self.died_at = float("-inf")  # when a reconciler last died
         self.lost_leases: list[str] = []
         self.application = Application(
             seed, self.clock, self.faults, self.account, self.trace, lambda: self.web
@@ -121,8 +120,8 @@ class World:
             self.clock.plan(span.end, lambda: self._set_clock(timedelta(0)))
 
     def _is_idle(self, job: str) -> bool:
-        """Tell whether a job would find nothing to do, and can be left out: in the calm, or if it comes often."""
-        if not self.is_calm and job != "learn":
+        """Tell whether a job would find nothing to do, and can be left out: in the calm, or if that is usual."""
+        if not self.is_calm and job not in ("learn", "prune", "mend"):
             return False
         if self.rng.random() < (0.02 if job == "learn" else 0.1):
             return False  # it may well find nothing
@@ -167,7 +166,6 @@ class World:
             self.web = None
             self.clock.plan(after, self._start_web)
             return
-        self.died_at = self.clock.passed
         name = process.name.partition(",")[0]
         del self.reconcilers[name]
         if not self.is_over:
@@ -175,23 +173,24 @@ class World:
 
     def _deploy(self, tries: int = 600) -> None:
         """Stop the reconcilers, preferably while a call takes long: then claims are left to be released."""
-        takes_long = any(self.clock.passed - at > 3 for at, *_ in self.account.in_flight)
+        takes_long = any(ids and self.clock.passed - at > 3 for at, _, ids in self.account.in_flight)
         if tries and not takes_long and self.clock.passed < self.faults.calm_at:
             self.clock.plan(1, partial(self._deploy, tries - 1))
             return
         for process in self.reconcilers.values():
             process.stop.set()
-            self.clock.plan(1, partial(self._await_stop, process, self.clock.passed + 600))
+            calls = [ids for _, caller, ids in self.account.in_flight if caller == process.name]
+            asked = frozenset[str]().union(*calls)
+            self.clock.plan(1, partial(self._await_stop, process, self.clock.passed, asked))
 
-    def _await_stop(self, process: ReconcilerProcess, deadline: float) -> None:
+    def _await_stop(self, process: ReconcilerProcess, since: float, asked: frozenset[str]) -> None:
         if not process.is_alive:
             return
-        if not process.has_stopped and self.clock.passed < deadline:
-            self.clock.plan(1, lambda: self._await_stop(process, deadline))
+        if not process.has_stopped and self.clock.passed < since + 600:
+            self.clock.plan(1, partial(self._await_stop, process, since, asked))
             return
         self.trace.note(f"{process.name} has stopped")
-        if checks.must_have_released(self):
-            self.lost_leases += checks.leased(self.beside, self.clock.now())
+        self.lost_leases += checks.left_leased(self, asked, since)
         process.die()
 
     def _outage(self, what: str) -> str | None:

@@ -5,16 +5,17 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from io import FileIO
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from peewee import OperationalError
 from playhouse.pool import PooledSqliteDatabase
 
-from receiver.file_lock import open_locked
+from receiver.file_lock import LockFile, open_locked
 from receiver.ledger.engine.proxy import database
 
 _SQLITE_OLDEST = (3, 35, 0)  # the first with RETURNING
@@ -26,6 +27,7 @@ _BEGIN_WITHIN_SECONDS = 3.0
 _BEGIN_AGAIN_SECONDS = 0.05
 _sqlite_thread = threading.Lock()  # of this process
 _LOOK_AGAIN_SECONDS = 0.0005
+Taken = TypeVar("Taken")
 
 
 def require_sqlite() -> None:
@@ -106,6 +108,18 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _open_lock(path: str | Path) -> FileIO:
+    # It is never written to, and may belong to another user.
+    return FileIO(path, "rb", opener=_open_or_create)
+
+
+def _open_or_create(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+_turns = LockFile(_open_lock)  # only for the thread that has _sqlite_thread
+
+
 @contextmanager
 def sqlite_turn() -> Iterator[None]:
     """Admit one thread of one process at a time to the block. Raises OperationalError after some seconds."""
@@ -113,31 +127,26 @@ def sqlite_turn() -> Iterator[None]:
     if not _sqlite_thread.acquire(timeout=_TURN_WITHIN_SECONDS):
         raise OperationalError("database is locked: another request has been writing for too long")
     try:
-        with sqlite_lock(deadline):
+        _take(_turns.take, within=deadline - time.monotonic())
+        try:
             yield
+        finally:
+            _turns.release()
     finally:
         _sqlite_thread.release()
 
 
 @contextmanager
-def sqlite_lock(deadline: float = math.inf) -> Iterator[None]:
-    """Hold the lock file beside the database. One process holds it at a time."""
-    path = f"{database.obj.database}.lock"
+def sqlite_lock() -> Iterator[None]:
+    """Hold the lock file beside the database, for what takes long. One process holds it at a time."""
+    with _take(partial(open_locked, _open_lock), within=math.inf):
+        yield
+
+
+def _take(take: Callable[..., Taken], within: float) -> Taken:
     try:
-        lock = open_locked(
-            # It is never written to, and may belong to another user.
-            partial(FileIO, path, "rb", opener=_open_or_create),
-            path,
-            within=deadline - time.monotonic(),
-            look_every=_LOOK_AGAIN_SECONDS,
-        )
+        return take(f"{database.obj.database}.lock", within=within, look_every=_LOOK_AGAIN_SECONDS)
     except TimeoutError:
         raise OperationalError("database is locked: another process is writing") from None
     except OSError as problem:
         raise OperationalError(f"the lock beside the database cannot be taken: {problem}") from None
-    with lock:
-        yield
-
-
-def _open_or_create(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CREAT, 0o666)

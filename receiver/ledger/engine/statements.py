@@ -1,13 +1,16 @@
-"""Statements that the query builder builds once and the database executes often.
+"""Statements and queries that the query builder builds once and the database executes often.
 
 Building the upsert of a callback takes peewee a hundred times as long as the database takes to execute it.
 Only the values in its rows change from one execution to the next.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
-from peewee import Value
+from peewee import Model, Value
 
 from receiver.ledger.engine.db import execute_built, number_placeholders
 from receiver.ledger.engine.proxy import database
@@ -33,19 +36,65 @@ class Statement:
 
     def execute(self, rows: Sequence[Row]) -> None:
         """Write the rows in their order. Each call must bring the same columns."""
-        written = 0
-        for size in _SIZES:
-            while len(rows) - written >= size:
-                self._execute(rows[written : written + size])
-                written += size
+        for some in _portions(rows):
+            self._execute(some)
 
-    def _execute(self, rows: Sequence[Row]) -> None:
+    def returning(self, rows: Sequence[Row]) -> list[Any]:
+        """Write the rows likewise, and return what the statement returns, as the driver gives it."""
+        return [told for some in _portions(rows) for told in self._execute(some).fetchall()]
+
+    def _execute(self, rows: Sequence[Row]) -> Any:
         # The key holds the kind of database: the two have different SQL for the same query.
         key = (type(database.obj), len(rows))
         text = self._built.get(key)
         if text is None:
             text = self._built[key] = _Text(self._build, rows)
-        execute_built(text.sql, text.fill(rows))
+        return execute_built(text.numbered, text.fill(rows))
+
+
+def _portions(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    written = 0
+    for size in _SIZES:
+        while len(rows) - written >= size:
+            yield rows[written : written + size]
+            written += size
+
+
+class Query:
+    """A query whose values come later. `build` takes placeholders by name; timedeltas may be added to them.
+
+    It is not prepared in PostgreSQL: a plan for any values would be a worse one.
+    """
+
+    def __init__(self, build: Callable[..., Any]) -> None:
+        self._build = build
+        self._built: dict[tuple[Any, ...], _Text] = {}
+
+    def objects(self, model: type[Model], **values: Any) -> list[Any]:
+        """Execute it with these values, and return the model's objects."""
+        text = self._text(values)
+        return list(model.raw(text.sql, *text.fill([values])))
+
+    def scalar(self, **values: Any) -> Any:
+        """Execute it with these values. Return the first row's first column, or None if there is no row."""
+        row = next(iter(self._execute(values).fetchall()), None)
+        return row[0] if row else None
+
+    def execute(self, **values: Any) -> int:
+        """Execute it with these values, and return how many rows it changed."""
+        changed: int = database.rows_affected(self._execute(values))
+        return changed
+
+    def _execute(self, values: Row) -> Any:
+        text = self._text(values)
+        return database.execute_sql(text.sql, text.fill([values]))
+
+    def _text(self, values: Row) -> "_Text":
+        key = (type(database.obj), *values)
+        text = self._built.get(key)
+        if text is None:
+            text = self._built[key] = _Text(lambda rows: self._build(**rows[0]), [values])
+        return text
 
 
 class _Text:
@@ -53,33 +102,47 @@ class _Text:
 
     def __init__(self, build: Callable[[Sequence[Row]], Any], rows: Sequence[Row]) -> None:
         self._columns = frozenset(rows[0])
-        # No converter: peewee would convert the placeholder as if it were the value.
-        slots = [
-            {column: Value(_Place(at, column), converter=False, unpack=False) for column in self._columns}
-            for at in range(len(rows))
-        ]
+        slots = [{column: _Slot(_Place(at, column)) for column in self._columns} for at in range(len(rows))]
         self._values: list[Any]
-        sql, self._values = build(slots).sql()
-        self.sql = number_placeholders(sql)
+        self.sql: str
+        self.sql, self._values = build(slots).sql()
         self._places = [
-            (number, value.row, value.column)
-            for number, value in enumerate(self._values)
-            if isinstance(value, _Place)
+            (number, value) for number, value in enumerate(self._values) if isinstance(value, _Place)
         ]
+
+    @cached_property
+    def numbered(self) -> str:
+        return number_placeholders(self.sql)
 
     def fill(self, rows: Sequence[Row]) -> list[Any]:
         for row in rows:
             if row.keys() != self._columns:
                 raise ValueError(f"the statement was built for other columns than {', '.join(row)}")
         parameters = self._values.copy()
-        for number, row_number, column in self._places:
-            parameters[number] = rows[row_number][column]
+        for number, place in self._places:
+            value = rows[place.row][place.column]
+            parameters[number] = value if place.plus is None else value + place.plus
         return parameters
 
 
-class _Place:
-    """A placeholder in a query for one column's value of one row."""
+class _Slot(Value):
+    """A placeholder in a query."""
 
-    def __init__(self, row: int, column: str) -> None:
-        self.row = row
-        self.column = column
+    def __init__(self, place: "_Place") -> None:
+        # No converter: peewee would convert the placeholder as if it were the value.
+        super().__init__(place, converter=False, unpack=False)
+
+    def __add__(self, other: timedelta) -> "_Slot":  # type: ignore[override]
+        return _Slot(replace(self.value, plus=(self.value.plus or timedelta(0)) + other))
+
+    def __sub__(self, other: timedelta) -> "_Slot":  # type: ignore[override]
+        return self + -other
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The value of one row's column, with something added."""
+
+    row: int
+    column: str
+    plus: timedelta | None = None

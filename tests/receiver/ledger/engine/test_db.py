@@ -169,7 +169,7 @@ def full_ledger(ledger, request):
 @pytest.mark.usefixtures("full_ledger")
 def test_a_run_with_nothing_due_costs_one_indexed_query():
     explain = "EXPLAIN" if on_postgresql() else "EXPLAIN QUERY PLAN"
-    sql, values = claims._anything_due(utcnow(), utcnow()).sql()
+    sql, values = claims._build_anything_due(utcnow(), utcnow()).sql()
     with database.connection_context():
         plan = str(database.execute_sql(f"{explain} {sql}", values).fetchall())
     assert "task_overdue" in plan

@@ -1,9 +1,9 @@
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
 from receiver.ledger.engine.db import writing
-from receiver.ledger.engine.statements import Statement
+from receiver.ledger.engine.statements import Query, Statement
 from receiver.ledger.models import Task
 
 pytestmark = pytest.mark.usefixtures("ledger")
@@ -85,3 +85,60 @@ def test_a_row_of_other_columns_is_refused():
         insert.execute([row("t1")])
     with pytest.raises(ValueError, match="other columns"), writing():
         insert.execute([row("t2", type="imagine")])
+
+
+def test_what_a_statement_returns_is_returned_for_all_of_its_portions():
+    insert = Statement(lambda rows: Task.insert_many(rows).on_conflict_ignore().returning(Task.id))
+    with writing():
+        assert insert.returning([row("t1")]) == [("t1",)]
+        told = insert.returning([row(f"t{n}") for n in range(70)])
+    assert sorted(told) == sorted((f"t{n}",) for n in range(70) if n != 1)
+    assert Task.select().count() == 70
+
+
+class TestQuery:
+    @pytest.fixture(autouse=True)
+    def tasks(self, ledger):
+        Task.insert_many([row(f"t{n}", created_at=NOW + n * timedelta(hours=1)) for n in range(4)]).execute()
+
+    def test_it_brings_what_the_query_builder_would_and_is_built_once(self):
+        built = []
+
+        def build(since, limit):
+            built.append(since)
+            return Task.select().where(Task.created_at >= since).order_by(Task.id).limit(limit)
+
+        query = Query(build)
+        for n in range(3):
+            values = {"since": NOW + n * timedelta(hours=1), "limit": 2}
+            found, expected = query.objects(Task, **values), list(build(**values))
+            assert [task.__data__ for task in found] == [task.__data__ for task in expected]
+            assert len(found) == 2
+        assert len(built) == 1 + 3
+
+    def test_a_value_can_have_something_added_each_time_it_comes(self):
+        since = Query(
+            lambda now: Task.select(Task.id).where(
+                Task.created_at > now - timedelta(hours=1),
+                Task.created_at < now + timedelta(hours=2) - timedelta(hours=1),
+            )
+        )
+        for n in range(4):
+            assert [task.id for task in since.objects(Task, now=NOW + n * timedelta(hours=1))] == [f"t{n}"]
+
+    def test_a_single_value_is_none_without_a_row(self):
+        named = Query(lambda task_id: Task.select(Task.id).where(Task.id == task_id))
+        assert [named.scalar(task_id=task_id) for task_id in ("t1", "t9", "' OR 1 = 1 --")] == [
+            "t1",
+            None,
+            None,
+        ]
+
+    def test_other_columns_make_another_statement_and_it_tells_how_many_rows_it_changed(self):
+        change = Query(lambda since, **columns: Task.update(**columns).where(Task.created_at >= since))
+        assert change.execute(since=NOW + timedelta(hours=2), ref="late") == 2
+        assert change.execute(since=NOW, type="imagine") == 4
+        assert change.execute(since=NOW + timedelta(hours=3), ref="last") == 1
+        assert [(task.type, task.ref) for task in Task.select().order_by(Task.id)] == [
+            ("imagine", ref) for ref in (None, None, "late", "last")
+        ]
