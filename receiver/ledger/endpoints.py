@@ -64,7 +64,7 @@ def apps() -> list[Endpoint]:
 
 def server_of(url: str, now: datetime) -> Endpoint:
     """Return the endpoint of the server that a task's callback URL leads to, in the caller's transaction."""
-    origin = f"{urlsplit(url).scheme}://{host_of(url)}"
+    origin = f"{url.partition(':')[0].lower()}://{host_of(url)}"
     row = {"url": origin, "is_app": False, "host": host_of(url), "created_at": now}
     Endpoint.insert(row).on_conflict_ignore().execute()
     server: Endpoint = Endpoint.get(~Endpoint.is_app, Endpoint.url == origin)

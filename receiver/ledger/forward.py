@@ -91,19 +91,27 @@ class Forward(Row):
         return f"msg_{self.resends or self.id}"
 
 
+# SQLite has no statistics to choose an index by. It would take that on the status where it can, which holds
+# every pending forward: so some conditions say it in a way that no index on the status serves.
 PENDING_FORWARD = SQL("status = 'pending'")
 Forward.add_index(
     Forward.index(
         Forward.endpoint, Forward.next_attempt_at, Forward.id, name="forward_due", where=PENDING_FORWARD
     )
 )
-Forward.add_index(Forward.index(Forward.next_attempt_at, name="forward_soonest", where=PENDING_FORWARD))
 # Never tried; sent again by a person and not tried since; in flight.
 FRESH = SQL("status = 'pending' AND attempts = 0")
 WANTED_AGAIN = SQL("status = 'pending' AND attempts = 0 AND resends IS NOT NULL")
-LEASED = SQL("status = 'pending' AND leased_until IS NOT NULL")
-Forward.add_index(Forward.index(Forward.endpoint, Forward.id, name="forward_fresh", where=FRESH))
-Forward.add_index(Forward.index(Forward.endpoint, Forward.id, name="forward_wanted", where=WANTED_AGAIN))
+LEASED = SQL("leased_until IS NOT NULL")
+# By time, and not by number alone: for that PostgreSQL may read its primary key backwards.
+Forward.add_index(
+    Forward.index(Forward.endpoint, Forward.created_at, Forward.id, name="forward_fresh", where=FRESH)
+)
+Forward.add_index(
+    Forward.index(
+        Forward.endpoint, Forward.next_attempt_at, Forward.id, name="forward_wanted", where=WANTED_AGAIN
+    )
+)
 Forward.add_index(Forward.index(Forward.leased_until, name="forward_leased", where=LEASED))
 Forward.add_index(Forward.index(Forward.task_id, Forward.endpoint, Forward.id, name="forward_task"))
 # An event is dealt to an endpoint once, whoever deals it.

@@ -16,7 +16,16 @@ from peewee import SQL, Select, fn
 from receiver.clock import SKEW
 from receiver.ledger import endpoints
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.forward import DELIVERED, FRESH, GIVEN_UP, LEASED, PENDING_FORWARD, WAITING, WANTED_AGAIN
+from receiver.ledger.forward import (
+    DELIVERED,
+    DISMISSED,
+    FRESH,
+    GIVEN_UP,
+    LEASED,
+    PENDING_FORWARD,
+    WAITING,
+    WANTED_AGAIN,
+)
 from receiver.ledger.models import Attempt, Endpoint, Event, Forward, Reader, database
 
 LEASE = timedelta(minutes=1)  # far above the time of an attempt
@@ -27,6 +36,8 @@ _LONG_FAILING = timedelta(minutes=1)
 # Of an endpoint's places so many, of all, go to the newest of what was never tried: a backlog does not delay
 # what happens now.
 _FRESH = 1 / 4
+_ENDED = (DELIVERED, GIVEN_UP, DISMISSED)
+_EVER = datetime(9999, 12, 31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +87,12 @@ def claim(now: datetime, room: int) -> list[Forward]:
 
 def _is_ready(now: datetime) -> Any:
     """Return the condition that something can be sent to an endpoint."""
-    waiting = Forward.select(SQL("1")).where(Forward.endpoint == Endpoint.id, PENDING_FORWARD)
-    is_due = Endpoint.held_at.is_null() & fn.EXISTS(waiting.where(Forward.next_attempt_at <= now))
-    is_probed = (Endpoint.probe_at <= now) & fn.EXISTS(waiting)
-    is_wanted = Endpoint.held_at.is_null(False) & fn.EXISTS(
-        waiting.where(WANTED_AGAIN, Forward.next_attempt_at <= now)
-    )
+    # By the ends of indexes, and not by EXISTS: for that PostgreSQL may read the whole table.
+    soonest = Forward.select(fn.MIN(Forward.next_attempt_at)).where(Forward.endpoint == Endpoint.id)
+    waiting = soonest.where(PENDING_FORWARD)
+    is_due = Endpoint.held_at.is_null() & (waiting <= now)
+    is_probed = (Endpoint.probe_at <= now) & (waiting <= _EVER)
+    is_wanted = Endpoint.held_at.is_null(False) & (soonest.where(WANTED_AGAIN) <= now)
     return Endpoint.retired_at.is_null() & (is_due | is_probed | is_wanted)
 
 
@@ -135,25 +146,27 @@ def _due_at(endpoint: Endpoint, places: int, now: datetime) -> list[int]:
         earlier.task_id == Forward.task_id,
         earlier.endpoint == Forward.endpoint,
         earlier.id < Forward.id,
-        earlier.status == WAITING,
+        earlier.status.not_in(_ENDED),
     )
     first = Forward.select(Forward.id).where(Forward.endpoint == endpoint.id, ~fn.EXISTS(is_behind))
     if endpoint.held_at is not None:
         return _due_although_held(endpoint, first, now)
-    due = first.where(Forward.next_attempt_at <= now)
-    in_turn = (Forward.next_attempt_at, Forward.id)
-    backlog = _unlocked(due.where(PENDING_FORWARD).order_by(*in_turn), places)
+    due = first.where(PENDING_FORWARD, Forward.next_attempt_at <= now)
+    backlog = _unlocked(due.order_by(Forward.next_attempt_at, Forward.id), places)
     if len(backlog) < places or places == 1:
         return backlog
     fresh = max(int(places * _FRESH), 1)
-    newest = _unlocked(due.where(FRESH).order_by(Forward.id.desc()), fresh)
+    # Without the index on when it is due: that one is in another order.
+    is_due = fn.COALESCE(Forward.next_attempt_at, _EVER) <= now
+    in_turn = (Forward.created_at.desc(), Forward.id.desc())
+    newest = _unlocked(first.where(FRESH, is_due).order_by(*in_turn), fresh)
     return list(dict.fromkeys([*backlog[: places - fresh], *newest, *backlog]))[:places]
 
 
 def _due_although_held(endpoint: Endpoint, first: Any, now: datetime) -> list[int]:
     """Return what a person has sent again, else a probe: the one that is due first, though it be later."""
     wanted = first.where(WANTED_AGAIN, Forward.next_attempt_at <= now)
-    again = _unlocked(wanted.order_by(Forward.id), 1)
+    again = _unlocked(wanted.order_by(Forward.next_attempt_at, Forward.id), 1)
     if again or endpoint.probe_at is None or endpoint.probe_at > now:
         return again
     is_free = Forward.leased_until.is_null() | (Forward.leased_until <= now)

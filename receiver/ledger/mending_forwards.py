@@ -29,19 +29,20 @@ def _make_due(now: datetime) -> int:
         PENDING_FORWARD, Forward.next_attempt_at > now + LONGEST_WAIT
     )
     leased = Forward.update(next_attempt_at=now, leased_until=None).where(
-        LEASED, Forward.leased_until > now + LEASE + SKEW
+        LEASED, PENDING_FORWARD, Forward.leased_until > now + LEASE + SKEW
     )
     return int(late.execute()) + int(leased.execute())
 
 
 def _send_on(now: datetime) -> int:
     """Send again what was given up in the future. Let no clock of 8 days begin in the future."""
-    Forward.update(began_at=now).where(PENDING_FORWARD, Forward.began_at > now + SKEW).execute()
-    return int(
+    again = (
         Forward.update(status=WAITING, next_attempt_at=now, ended_at=None)
         .where(Forward.status == GIVEN_UP, Forward.ended_at > now + SKEW)
         .execute()
     )
+    Forward.update(began_at=now).where(PENDING_FORWARD, Forward.began_at > now + SKEW).execute()
+    return int(again)
 
 
 def _mend_endpoints(now: datetime) -> None:

@@ -103,12 +103,11 @@ def up(migrator, db):
     pending, once = SQL("status = 'pending'"), SQL("resends IS NULL")
     fresh = SQL("status = 'pending' AND attempts = 0")
     wanted = SQL("status = 'pending' AND attempts = 0 AND resends IS NOT NULL")
-    leased = SQL("status = 'pending' AND leased_until IS NOT NULL")
+    leased = SQL("leased_until IS NOT NULL")
     for name, columns, where in (
         ("forward_due", (Forward.endpoint, Forward.next_attempt_at, Forward.id), pending),
-        ("forward_soonest", (Forward.next_attempt_at,), pending),
-        ("forward_fresh", (Forward.endpoint, Forward.id), fresh),
-        ("forward_wanted", (Forward.endpoint, Forward.id), wanted),
+        ("forward_fresh", (Forward.endpoint, Forward.created_at, Forward.id), fresh),
+        ("forward_wanted", (Forward.endpoint, Forward.next_attempt_at, Forward.id), wanted),
         ("forward_leased", (Forward.leased_until,), leased),
         ("forward_task", (Forward.task_id, Forward.endpoint, Forward.id), None),
         ("forward_once", (Forward.endpoint, Forward.task_id, Forward.sequence), once),
