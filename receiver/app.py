@@ -9,12 +9,13 @@ from receiver.config import Settings
 from receiver.ledger.engine.db import init_database, is_bound_to_another
 from receiver.ledger.paces import Paces
 from receiver.web import auth, callbacks, errors, health, sign_in
-from receiver.web.api import deliveries, events, tasks
+from receiver.web.api import deliveries, endpoints, events, forwards, tasks
 from receiver.web.intake import Intake
 from receiver.web.pages import base, overview
 from receiver.web.pages import deliveries as delivery_pages
 from receiver.web.pages import runs as run_pages
 from receiver.web.pages import tasks as task_pages
+from receiver.web.trial import trial_sender
 from receiver.web.waiting import Waiting
 
 # While a database hangs, people wait for pages and platforms wait for /readyz.
@@ -47,13 +48,14 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["backstop_intake"] = Intake(settings.spool_dir)
     app.extensions["backstop_paces"] = Paces(settings.reconcile_grace)
     app.extensions["backstop_waiting"] = Waiting()
+    app.extensions["backstop_trial_sender"] = trial_sender(settings)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     # A redirect would lose a callback: the sender follows it with a GET that has no body.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
     app.url_map.converters["text"] = _Text
     for module in (
-        *(callbacks, health, sign_in, tasks, deliveries, events),
+        *(callbacks, health, sign_in, tasks, deliveries, events, forwards, endpoints),
         *(overview, task_pages, delivery_pages, run_pages),
     ):
         app.register_blueprint(module.blueprint)

@@ -1,8 +1,9 @@
-"""Commands for the operator: flask --app wsgi migrate | callback-url | next-steps."""
+"""Commands for the operator: flask --app wsgi migrate | callback-url | next-steps | forward."""
 
 import click
 from flask import Flask
 
+from receiver.commands.forward import forward
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import migrate
@@ -14,6 +15,7 @@ def add_commands(app: Flask) -> None:
     app.cli.command("migrate")(_migrate)
     app.cli.command("callback-url")(_callback_url)
     app.cli.command("next-steps")(_next_steps)
+    app.cli.add_command(forward)
 
 
 def _migrate() -> None:

@@ -10,12 +10,19 @@ _FIRST_SLASH = r"(?:/|%2[fF]|u002[fF])"
 _SLASH = r"(?:\\*/|%2[fF]|\\+u002[fF])"
 _TOKEN_IN_URL = re.compile(rf"({_FIRST_SLASH}callbacks{_SLASH}+)(?:(?!{_SLASH})[^\s?#\"'\\<>])+")
 
+_USER_IN_URL = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\\]*@")
+
 
 def mask_tokens(text: str) -> str:
     """Return `text` with the segment after every `/callbacks/` masked, also when it is not our token."""
     if "callbacks" not in text:  # nearly always true, and much faster than the pattern
         return text
     return _TOKEN_IN_URL.sub(rf"\1{MASK}", text)
+
+
+def mask_credentials(url: str) -> str:
+    """Return a URL with its user, its password and the token of a callback URL masked."""
+    return mask_tokens(_USER_IN_URL.sub(rf"\1{MASK}@", url))
 
 
 def may_hold_token(document: str) -> bool:

@@ -15,7 +15,7 @@ from receiver.config import Settings
 from receiver.forward.retries import next_attempt
 from receiver.forward.sender import Outcome, Request, Sender
 from receiver.forward.signing import sign
-from receiver.ledger import endpoints, forwards
+from receiver.ledger import endpoints, forwards, resending
 from receiver.ledger.dealing import READER, deal
 from receiver.ledger.forwards import Attempted
 from receiver.ledger.models import Forward
@@ -79,6 +79,7 @@ class Forwarder:
     def _advance(self) -> bool:
         """Do what can be done now. Returns whether there is more."""
         now = self._clock.now()
+        resent = resending.advance(now)
         dealt = deal(now, self._settings.forward_when)
         room = AT_ONCE - len(self._in_flight)
         claimed = forwards.claim(now, room) if room else []
@@ -87,7 +88,7 @@ class Forwarder:
         if self._in_flight:
             self._clock.wait(_LOOK_EVERY_SECONDS, self._in_flight)
             self._note_ended()
-        return bool(dealt or claimed or self._in_flight)
+        return bool(resent or dealt or claimed or self._in_flight)
 
     def _note_ended(self) -> None:
         ended = [call for call in self._in_flight if call.done()]

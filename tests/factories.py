@@ -1,18 +1,20 @@
 """Factories for tests: payloads as upstream sends them, and rows written by the real store functions."""
 
+import itertools
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from receiver.clock import utcnow
-from receiver.ledger import runs, store
+from receiver.ledger import endpoints, runs, store
 from receiver.ledger.evidence import (
     ABSENT,
     Answer,
 )
-from receiver.ledger.models import Task
+from receiver.ledger.models import Endpoint, Forward, Task
 from receiver.ledger.patience import ENOUGH_LATE_ANSWERS, WAIT_AFTER_LATE_ANSWER, Patience
 from receiver.ledger.reading import queries
 from receiver.ledger.registration import Registration
@@ -121,3 +123,31 @@ def apply(claimed: store.Claim, answers: Mapping[str, Answer], now: datetime, **
     waits = {"backoff": lambda *_: timedelta(seconds=30), "give_up_after": DAY, "doubt_after": GRACE}
     run_id = runs.open_run("test:1", now)
     return store.apply(claimed, answers, run_id, now, now, Patience(**waits | overrides))
+
+
+def create_endpoint(url: str = "https://app.example/hook", is_app: bool = True, **fields: Any) -> Endpoint:
+    """Make an endpoint, or return the one with this address."""
+    known = {"host": endpoints.host_of(url), "created_at": utcnow()} | fields
+    endpoint, _ = Endpoint.get_or_create(url=url, is_app=is_app, defaults=known)
+    return endpoint
+
+
+_sequences = itertools.count(1)
+
+
+def create_forward(**fields: Any) -> Forward:
+    """Make a forward as dealing makes it: its event is due to an endpoint."""
+    now = fields.get("created_at", utcnow())
+    status = fields.get("status", "pending")
+    known = {
+        "task_id": "t1",
+        "sequence": next(_sequences),
+        "type": "task.succeeded",
+        "happened_at": now,
+        "body": zlib.compress(b"{}"),
+        "created_at": now,
+        "next_attempt_at": now if status == "pending" else None,
+        "ended_at": None if status == "pending" else now,
+    }
+    endpoint = fields.pop("endpoint", None) or create_endpoint()
+    return Forward.create(endpoint=endpoint, **known | fields)

@@ -17,8 +17,6 @@ WAITS = (
     timedelta(hours=10),
 )
 GIVE_UP_AFTER = timedelta(days=8)  # of trying: while the endpoint is held, this clock stands still
-HOLD_AFTER = timedelta(days=5)  # of failing: the endpoint is then held
-PROBE_EVERY = timedelta(hours=1)  # how often one forward of a held endpoint is tried
 _SHORTEST_REST = timedelta(seconds=60)  # for a target that is overloaded
 _LONGEST_REST = timedelta(hours=24)  # that a target can ask for
 _JITTER = 0.1  # of the wait, added

@@ -21,7 +21,9 @@ from peewee import (
 from receiver.ledger.task import Row
 
 # What becomes of a forward. `held` is a pending one whose endpoint is held or no longer configured.
-WAITING, DELIVERED, GIVEN_UP, DISMISSED = "pending", "delivered", "failed", "dismissed"
+# A `resent` one was given up, and a person has sent its event again by another forward.
+WAITING, DELIVERED, GIVEN_UP, RESENT, DISMISSED = "pending", "delivered", "failed", "resent", "dismissed"
+HELD = "held"
 HeldBecause = Literal["person", "gone", "failing"]
 
 
@@ -73,6 +75,8 @@ class Forward(Row):
     created_at = DateTimeField()
     # The first forward of the event, which a person sent again by this one.
     resends = BigIntegerField(null=True)
+    resent_at = DateTimeField(null=True)  # when a person sent its event again, by another forward
+    pushed = BooleanField(default=False)  # a person wants it sent at once, even if its endpoint is held
     next_attempt_at = DateTimeField(null=True)  # of a pending one; a claim moves it to when the lease lapses
     leased_until = DateTimeField(null=True)
     attempts = IntegerField(default=0)
@@ -84,6 +88,11 @@ class Forward(Row):
 
     class Meta:
         table_name = "forward"
+
+    @property
+    def state(self) -> str:
+        """Return what people see as its status: its own, or `held`."""
+        return HELD if self.status == WAITING and not self.endpoint.is_open else self.status
 
     @property
     def message_id(self) -> str:
@@ -99,18 +108,12 @@ Forward.add_index(
         Forward.endpoint, Forward.next_attempt_at, Forward.id, name="forward_due", where=PENDING_FORWARD
     )
 )
-# Never tried; sent again by a person and not tried since; in flight.
-FRESH = SQL("status = 'pending' AND attempts = 0")
-WANTED_AGAIN = SQL("status = 'pending' AND attempts = 0 AND resends IS NOT NULL")
+# Never tried, and not sent again by a person; in flight.
+FRESH = SQL("status = 'pending' AND attempts = 0 AND resends IS NULL")
 LEASED = SQL("leased_until IS NOT NULL")
 # By time, and not by number alone: for that PostgreSQL may read its primary key backwards.
 Forward.add_index(
     Forward.index(Forward.endpoint, Forward.created_at, Forward.id, name="forward_fresh", where=FRESH)
-)
-Forward.add_index(
-    Forward.index(
-        Forward.endpoint, Forward.next_attempt_at, Forward.id, name="forward_wanted", where=WANTED_AGAIN
-    )
 )
 Forward.add_index(Forward.index(Forward.leased_until, name="forward_leased", where=LEASED))
 Forward.add_index(Forward.index(Forward.task_id, Forward.endpoint, Forward.id, name="forward_task"))
@@ -125,7 +128,19 @@ Forward.add_index(
         where=SQL("resends IS NULL"),
     )
 )
-Forward.add_index(Forward.index(Forward.status, Forward.id, name="forward_status"))
+Forward.add_index(
+    Forward.index(
+        Forward.status, Forward.created_at, Forward.id, Forward.endpoint, name="forward_status_newest"
+    )
+)
+# An endpoint's oldest pending forward, and its newest ones.
+Forward.add_index(Forward.index(Forward.endpoint, Forward.id, name="forward_waiting", where=PENDING_FORWARD))
+PUSHED = SQL("pushed")
+Forward.add_index(
+    Forward.index(Forward.endpoint, Forward.next_attempt_at, Forward.id, name="forward_pushed", where=PUSHED)
+)
+IS_RESENDING = SQL("resends IS NOT NULL")
+Forward.add_index(Forward.index(Forward.resends, Forward.id, name="forward_resends", where=IS_RESENDING))
 
 
 class Attempt(Row):
@@ -155,10 +170,16 @@ class Resending(Row):
     rate = DoubleField()  # forwards a second
     total = IntegerField()  # how many the filter held at the time
     up_to = BigIntegerField()  # the greatest number of a forward at the time
-    done = IntegerField(default=0)
-    reached = BigIntegerField(default=0)  # the number of the last one that was sent again
+    done = IntegerField(default=0)  # how many were sent again
+    reached_at = DateTimeField(null=True)  # `created_at` of the last one that was looked at
+    reached = BigIntegerField(default=0)  # its number
+    next_at = DateTimeField()  # when the next one may be sent again
     ended_at = DateTimeField(null=True)
     stopped_at = DateTimeField(null=True)  # by a person
 
     class Meta:
         table_name = "resending"
+
+
+OPEN_RESENDING = SQL("ended_at IS NULL")
+Resending.add_index(Resending.index(Resending.next_at, name="resending_open", where=OPEN_RESENDING))

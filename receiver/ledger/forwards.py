@@ -22,11 +22,13 @@ from receiver.ledger.forward import (
     FRESH,
     GIVEN_UP,
     LEASED,
+    OPEN_RESENDING,
     PENDING_FORWARD,
+    PUSHED,
+    RESENT,
     WAITING,
-    WANTED_AGAIN,
 )
-from receiver.ledger.models import Attempt, Endpoint, Event, Forward, Reader, database
+from receiver.ledger.models import Attempt, Endpoint, Event, Forward, Reader, Resending, database
 
 LEASE = timedelta(minutes=1)  # far above the time of an attempt
 # Attempts at once at one host, of all processes. An endpoint that has failed for long gets a single one, so
@@ -36,7 +38,7 @@ _LONG_FAILING = timedelta(minutes=1)
 # Of an endpoint's places so many, of all, go to the newest of what was never tried: a backlog does not delay
 # what happens now.
 _FRESH = 1 / 4
-_ENDED = (DELIVERED, GIVEN_UP, DISMISSED)
+_ENDED = (DELIVERED, GIVEN_UP, RESENT, DISMISSED)
 _EVER = datetime(9999, 12, 31)
 
 
@@ -59,19 +61,24 @@ class Attempted:
 
 
 def is_anything_to_do(now: datetime, reader: str) -> bool:
-    """Tell whether events wait to be dealt, or forwards can be sent. It reads at most a row an endpoint."""
+    """Tell whether events wait to be dealt, or forwards can be sent, or are to be sent again.
+
+    It reads at most some rows for each endpoint.
+    """
     dealt = Reader.select(Reader.event).where(Reader.name == reader)
     is_undealt = fn.COALESCE(Event.select(fn.MAX(Event.id)), 0) > fn.COALESCE(dealt, 0)
     is_ready = fn.EXISTS(Endpoint.select(SQL("1")).where(_is_ready(now)))
+    resending = Resending.select(fn.MIN(Resending.next_at)).where(OPEN_RESENDING)
+    is_resent = fn.COALESCE(resending <= now, SQL("FALSE"))
     with database.connection_context():
-        return bool(Select([], [is_undealt | is_ready]).bind(database).scalar())
+        return bool(Select([], [is_undealt | is_ready | is_resent]).bind(database).scalar())
 
 
 def claim(now: datetime, room: int) -> list[Forward]:
     """Lease up to `room` forwards that are due, with their endpoints.
 
     The hosts take turns, and each gets at most PER_HOST attempts at once, of all processes. A backlog goes
-    out oldest first. Of a held endpoint only probes are claimed, and what a person has sent again.
+    out oldest first. Of a held endpoint only probes are claimed, and what a person wants sent.
     """
     with writing():
         # Locked, so that two processes cannot give away the same places.
@@ -92,7 +99,7 @@ def _is_ready(now: datetime) -> Any:
     waiting = soonest.where(PENDING_FORWARD)
     is_due = Endpoint.held_at.is_null() & (waiting <= now)
     is_probed = (Endpoint.probe_at <= now) & (waiting <= _EVER)
-    is_wanted = Endpoint.held_at.is_null(False) & (soonest.where(WANTED_AGAIN) <= now)
+    is_wanted = Endpoint.held_at.is_null(False) & (soonest.where(PUSHED) <= now)
     return Endpoint.retired_at.is_null() & (is_due | is_probed | is_wanted)
 
 
@@ -132,9 +139,10 @@ def _in_flight(now: datetime) -> tuple[Counter[int], Counter[str]]:
 
 
 def _most(endpoint: Endpoint, now: datetime) -> int:
+    if endpoint.held_at is not None:
+        return PER_HOST  # for what a person wants sent: there is one probe at a time
     since = endpoint.failing_since
-    has_failed_long = since is not None and since <= now - _LONG_FAILING
-    return 1 if has_failed_long or endpoint.held_at is not None else PER_HOST
+    return 1 if since is not None and since <= now - _LONG_FAILING else PER_HOST
 
 
 def _due_at(endpoint: Endpoint, places: int, now: datetime) -> list[int]:
@@ -164,8 +172,8 @@ def _due_at(endpoint: Endpoint, places: int, now: datetime) -> list[int]:
 
 
 def _due_although_held(endpoint: Endpoint, first: Any, now: datetime) -> list[int]:
-    """Return what a person has sent again, else a probe: the one that is due first, though it be later."""
-    wanted = first.where(WANTED_AGAIN, Forward.next_attempt_at <= now)
+    """Return what a person wants sent, else a probe: the one that is due first, though it be later."""
+    wanted = first.where(PUSHED, Forward.next_attempt_at <= now)
     again = _unlocked(wanted.order_by(Forward.next_attempt_at, Forward.id), 1)
     if again or endpoint.probe_at is None or endpoint.probe_at > now:
         return again
@@ -240,6 +248,7 @@ def _settle(one: Attempted, now: datetime) -> None:
         "status": DELIVERED if one.cause is None else GIVEN_UP if is_over else WAITING,
         "ended_at": now if is_over else None,
         "cause": one.cause,
+        "pushed": False,
     }
     # A success counts even if another process has given the forward up meanwhile.
     is_untold = (Forward.id == forward.id, Forward.status.in_((WAITING, GIVEN_UP)))

@@ -4,13 +4,11 @@ from receiver.ledger.engine.db import writing
 from receiver.ledger.engine.statements import Query
 from receiver.ledger.models import Reader, database
 
-_place = Query(lambda name: Reader.select(Reader.event).where(Reader.name == name))
-
 
 def place_of(reader: str) -> int:
     """Return the number of the last event that it has read; 0 for none."""
     with database.connection_context():
-        place: int | None = _place.scalar(name=reader)
+        place: int | None = _place.scalar(reader=reader)
     if place is None:
         with writing():
             Reader.insert(name=reader, event=0).on_conflict_ignore().execute()
@@ -24,3 +22,6 @@ def go_on(reader: str, after: int, last: int) -> bool:
     """
     here = (Reader.name == reader, Reader.event == after)
     return bool(Reader.update(event=last).where(*here).execute())
+
+
+_place = Query(lambda reader: Reader.select(Reader.event).where(Reader.name == reader))

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from receiver.ledger.engine.db import writing
+from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.engine.statements import Query
-from receiver.ledger.models import Delivery, Lookup, Pause, ReconcileRun, Refusal
+from receiver.ledger.forward import DELIVERED, DISMISSED, RESENT
+from receiver.ledger.models import Delivery, Forward, Lookup, Pause, ReconcileRun, Refusal, Resending
+from receiver.ledger.reading.forwards import ForwardFilter, find_next
 
 _PRUNE_AT_ONCE = 1000
 _open = Query(
@@ -36,14 +38,18 @@ def note_progress(run_id: int, now: datetime, counts: Mapping[str, Any]) -> None
 
 
 def prune(before: datetime) -> int:
-    """Delete rows older than `before`, except tasks, and return how many were deleted."""
-    deleted = 0
+    """Delete rows older than `before`, except tasks and what was not delivered to the customer's app.
+
+    Returns how many were deleted.
+    """
+    deleted = sum(_prune_forwards(status, before) for status in (DELIVERED, DISMISSED))
     for model, time in (
         (Delivery, Delivery.received_at),
         (Lookup, Lookup.asked_at),
         (ReconcileRun, ReconcileRun.started_at),
         (Pause, Pause.ended_at),
         (Refusal, Refusal.last_at),
+        (Resending, Resending.ended_at),
     ):
         old = model.select(model.id).where(time < before).order_by(time).limit(_PRUNE_AT_ONCE)
         gone = _PRUNE_AT_ONCE
@@ -52,3 +58,24 @@ def prune(before: datetime) -> int:
                 gone = model.delete().where(model.id.in_(old)).execute()
             deleted += gone
     return deleted
+
+
+def _prune_forwards(status: str, before: datetime) -> int:
+    """Delete forwards that ended before a moment, with their attempts, and return how many."""
+    deleted, place = 0, None
+    while True:
+        with writing():
+            some, place = find_next(ForwardFilter(status=status, until=before), _PRUNE_AT_ONCE, place)
+            old: Any = Forward.select(Forward.id).where(Forward.id.in_(some), Forward.ended_at < before)
+            if on_postgresql():  # what is being sent again stays for now
+                old = old.for_update("FOR UPDATE SKIP LOCKED")
+            gone = list(Forward.delete().where(Forward.id.in_(old)).returning(Forward.resends).execute())
+            deleted += len(gone) + _prune_resent({row.resends for row in gone if row.resends is not None})
+        if place is None:
+            return deleted
+
+
+def _prune_resent(firsts: set[int]) -> int:
+    """Delete the failed forwards of events that were sent again, with a result that has been deleted."""
+    is_of_event = Forward.id.in_(firsts) | Forward.resends.in_(firsts)
+    return int(Forward.delete().where(is_of_event, Forward.status == RESENT).execute()) if firsts else 0

@@ -9,7 +9,9 @@ from typing import Any
 
 from receiver.clock import from_iso, to_iso
 from receiver.ledger.reading.deliveries import DeliveryFilter, DeliveryPlace
+from receiver.ledger.reading.forwards import STATES, ForwardFilter, ForwardPlace
 from receiver.ledger.reading.listing import Cursor, TaskFilter
+from receiver.ledger.resending import DEFAULT_RATE, FASTEST, SLOWEST
 from receiver.upstream.results import FAILED, PENDING, STATUSES, SUCCEEDED, clean_text, is_storable
 from receiver.upstream.services import SERVICES
 from receiver.web.errors import BadInput
@@ -20,10 +22,12 @@ FIELDS = (
     *("since", "until", "q"),
 )
 DELIVERY_FIELDS = ("verdict", "task", "since", "until")
+FORWARD_FIELDS = ("status", "endpoint", "type", "task", "cause", "since", "until")
+FORWARD_TYPES = ("task.succeeded", "task.failed", "task.expired", "task.disputed")
 VERDICTS = ("unreadable", PENDING, SUCCEEDED, FAILED)  # of deliveries
 MOST_LISTED = 200
 LONGEST_WAIT = 25  # seconds; platforms' routers end a request after 30 s
-_LARGEST_ID = 2**63 - 1
+LARGEST_ID = 2**63 - 1
 _TRUTHS = {"true": True, "false": False, None: None}
 _NO_CURSOR = "before must be a cursor as `next` gave it."
 
@@ -69,7 +73,48 @@ def read_delivery_filter(arguments: Mapping[str, str]) -> DeliveryFilter:
     )
 
 
-def cursor(place: Cursor | DeliveryPlace) -> str:
+def read_forward_filter(arguments: Mapping[str, str]) -> ForwardFilter:
+    """Return the filter of forwards in a URL's query. Raises BadInput, which names the bad parameter."""
+    if not all(is_storable(arguments.get(name, "")) for name in ("task", "cause")):
+        raise BadInput("The task or the cause holds a NUL or bytes that are not UTF-8.")
+    endpoint = arguments.get("endpoint")
+    if endpoint is not None and not re.fullmatch("[0-9]{1,9}", endpoint):
+        raise BadInput("endpoint must be the number of an endpoint, as GET /api/endpoints lists them.")
+    since, until = _span(arguments)
+    return ForwardFilter(
+        status=_one_of(arguments, "status", STATES),
+        endpoint=None if endpoint is None else int(endpoint),
+        type=_one_of(arguments, "type", FORWARD_TYPES),
+        task=arguments.get("task"),
+        cause=arguments.get("cause"),
+        since=since,
+        until=until,
+    )
+
+
+def read_order(body: Any) -> tuple[ForwardFilter, float]:
+    """Return which forwards to send again and how many a second, from a request's JSON. Raises BadInput."""
+    if not isinstance(body, dict):
+        raise BadInput('The body must be an object like {"status": "failed", "rate": 10}.')
+    refuse_unknown(body, FORWARD_FIELDS, paging=("rate",))
+    known = {name: value for name, value in body.items() if name != "rate" and value is not None}
+    if isinstance(number := known.get("endpoint"), int) and not isinstance(number, bool):
+        known["endpoint"] = str(number)
+    for name, value in known.items():
+        if not isinstance(value, str):
+            raise BadInput(f"{name} must be a text, as in the parameters of GET /api/forwards.")
+    return read_forward_filter(known), read_rate(body.get("rate", DEFAULT_RATE))
+
+
+def read_rate(rate: object) -> float:
+    """Return how many forwards to send again a second. Raises BadInput."""
+    is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    if not is_number or not SLOWEST <= float(rate) <= FASTEST:  # type: ignore[arg-type]
+        raise BadInput(f"rate must be a number of forwards a second, from {SLOWEST:g} to {FASTEST:g}.")
+    return float(rate)  # type: ignore[arg-type]
+
+
+def cursor(place: Cursor | DeliveryPlace | ForwardPlace) -> str:
     """Return a place in a list as a cursor for a URL."""
     moment, row_id = place
     return base64.urlsafe_b64encode(json.dumps([to_iso(moment), row_id]).encode()).decode()
@@ -90,7 +135,7 @@ def read_delivery_cursor(text: str | None) -> DeliveryPlace | None:
     if text is None:
         return None
     moment, delivery_id = _place(text)
-    if type(delivery_id) is not int or not 0 <= delivery_id <= _LARGEST_ID:
+    if type(delivery_id) is not int or not 0 <= delivery_id <= LARGEST_ID:
         raise BadInput(_NO_CURSOR)
     return moment, delivery_id
 
@@ -106,7 +151,7 @@ def read_event_cursor(text: str | None) -> int:
     """Return the number of the event that a page follows; 0 for none. Raises BadInput."""
     if text is None:
         return 0
-    if not re.fullmatch("[0-9]{1,19}", text) or int(text) > _LARGEST_ID:
+    if not re.fullmatch("[0-9]{1,19}", text) or int(text) > LARGEST_ID:
         raise BadInput("after must be a cursor as `next` gave it, or 0 for the beginning.")
     return int(text)
 

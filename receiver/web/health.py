@@ -11,11 +11,13 @@ from flask.typing import ResponseReturnValue
 from receiver.clock import SKEW, to_iso, utcnow
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import pending_migrations
-from receiver.ledger.models import ReconcileRun
+from receiver.ledger.models import Endpoint, ReconcileRun
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import queries
+from receiver.ledger.reading.endpoints import forward_facts
 from receiver.ledger.reading.standing import FAILING_AFTER_RUNS, standing_of
 from receiver.ledger.refusals import Refused
+from receiver.redact import mask_credentials
 from receiver.web.auth import carries_key
 from receiver.web.current import current_settings
 from receiver.web.formatting import shown
@@ -29,7 +31,7 @@ _READ_WITHIN_SECONDS = 2.0
 # The report always has all of these fields; null means unknown.
 _FIELDS = (
     *("ready", "callbacks", "refused", "database", "schema", "spooled", "set_aside"),
-    *("last_run", "last_good_run", "upstream", "paused"),
+    *("last_run", "last_good_run", "upstream", "paused", "forwards"),
 )
 
 
@@ -74,7 +76,13 @@ def _of_the_ledger(intake: Intake) -> tuple[dict[str, Any], Mapping[str, Refused
     """Return the ledger's part of the report, and the requests that were refused lately."""
     if pending_migrations():
         return {"database": "ok", "schema": "behind"}, intake.refused.unrecorded()
-    told = {"database": "ok", "schema": "current", **_reconciler(), "paused": _paused()}
+    told = {
+        "database": "ok",
+        "schema": "current",
+        **_reconciler(),
+        "paused": _paused(),
+        "forwards": _forwards(),
+    }
     return told, intake.refused_since(utcnow() - REFUSED_TOLD_FOR)
 
 
@@ -104,6 +112,30 @@ def _paused() -> dict[str, Any] | None:
     if pause is None:
         return None
     return {"since": to_iso(pause.started_at), **({"reason": pause.reason} if carries_key() else {})}
+
+
+def _forwards() -> dict[str, Any] | None:
+    """Return how the customer's app is told; None where there is nobody to tell."""
+    now = utcnow()
+    facts = forward_facts(now)
+    if not facts.is_used and not current_settings().forward_urls:
+        return None
+    oldest = {f"oldest_{name}": value for name, value in _age(facts.oldest_waiting_at, now).items()}
+    return {
+        "delivered": facts.share.delivered,
+        "of": facts.share.of,
+        "waiting": facts.waiting,
+        **oldest,
+        "failed": facts.failed,
+        "held": len(facts.held),
+        **({"held_endpoints": [_held(one) for one in facts.held]} if carries_key() else {}),
+    }
+
+
+def _held(endpoint: Endpoint) -> dict[str, Any]:
+    since = to_iso(endpoint.held_at)
+    url = mask_credentials(endpoint.url)
+    return {"id": endpoint.id, "url": url, "because": endpoint.held_because, "since": since}
 
 
 def _reconciler() -> dict[str, Any]:

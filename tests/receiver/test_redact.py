@@ -1,6 +1,6 @@
 import pytest
 
-from receiver.redact import mask_tokens, mask_tokens_within
+from receiver.redact import mask_credentials, mask_tokens, mask_tokens_within
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,18 @@ def test_many_backslashes_take_no_time():
 def test_it_reaches_every_string_of_a_json_value():
     url, masked = "/callbacks/s3cret", "/callbacks/***"
     assert mask_tokens_within({url: [url, {"a": url}, 5, None]}) == {masked: [masked, {"a": masked}, 5, None]}
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:pass@app.example/x", "https://***@app.example/x"),
+        ("https://user@app.example", "https://***@app.example"),
+        ("https://us@er:p@ss@app.example/", "https://***@app.example/"),
+        ("https://user:pass@app.example/callbacks/secret/ref", "https://***@app.example/callbacks/***/ref"),
+        ("https://app.example/a@b?c@d#e@f", "https://app.example/a@b?c@d#e@f"),
+        ("HTTP://:pass@[::1]:8000/", "HTTP://***@[::1]:8000/"),
+    ],
+)
+def test_an_address_is_shown_without_its_credentials(url, shown):
+    assert mask_credentials(url) == shown

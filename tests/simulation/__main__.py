@@ -19,6 +19,7 @@ from tests.simulation.shrinking import shrink
 from tests.simulation.writers import writers
 
 _TOLD_EVERY_SECONDS = 10.0
+_MANY = 400  # so many worlds should have had a death at every point
 # By what a point's name begins with; all others are statements.
 _KINDS_OF_POINTS = {
     "transactions, before their turn to write": TURN,
@@ -55,7 +56,7 @@ def main() -> int:
             told_at = time.monotonic()
             print(f"{lived} worlds, {len(failed)} failed", file=sys.stderr)
     _tell_sum(lived, len(failed), passed, time.monotonic() - began, arguments.workers)
-    _tell_points(points, met, arguments.points)
+    _tell_points(points, met, lived, arguments.points)
     return 1 if failed else 0
 
 
@@ -124,24 +125,22 @@ def _tell_sum(lived: int, failed: int, passed: float, took: float, workers: int)
     )
 
 
-def _tell_points(points: Counter[str], met: Counter[str], all_of_them: bool) -> None:
+def _tell_points(points: Counter[str], met: Counter[str], lived: int, all_of_them: bool) -> None:
+    """Tell how many points of each kind were one of death, and list those that were not even in many worlds."""
     print(f"{points.total()} deaths. Points of death were:")
     every = {*met, *(f"{TURN}{writer}" for writer in writers())}
+    statements = {point for point in every if not point.startswith(tuple(_KINDS_OF_POINTS.values()))}
+    _tell_kind("statements", statements, points)
     for kind, beginning in _KINDS_OF_POINTS.items():
-        of_kind = {point for point in every if point.startswith(beginning)}
-        every -= of_kind
-        _tell_kind(kind, of_kind, points, met, all_of_them)
-    _tell_kind("statements", every, points, met, all_of_them)
-
-
-def _tell_kind(
-    kind: str, of_kind: set[str], points: Counter[str], met: Counter[str], all_of_them: bool
-) -> None:
-    died = of_kind & points.keys()
-    print(f"  {len(died)} of {len(of_kind)} {kind}")
-    for point in sorted(of_kind if all_of_them else of_kind - died, key=lambda point: (points[point], point)):
+        _tell_kind(kind, {point for point in every if point.startswith(beginning)}, points)
+    missed = every - points.keys() if lived >= _MANY else set()
+    for point in sorted(every if all_of_them else missed, key=lambda point: (points[point], point)):
         told = f"{points[point]:6} of {met[point]:7}" if met[point] else "   it did not occur"
         print(f"    {told}  {point[:160]}")
+
+
+def _tell_kind(kind: str, of_kind: set[str], points: Counter[str]) -> None:
+    print(f"  {len(of_kind & points.keys())} of {len(of_kind)} {kind}")
 
 
 def _find_planted(arguments: argparse.Namespace) -> int:

@@ -56,7 +56,10 @@ def _allowed(world: "World", work: Work, task: sqlite3.Row, gave_up: float | Non
     if task["lookup_status"] in FINAL:
         return {work.status}
     allowed = {work.status}
-    if (gave_up is not None and gave_up < shows_at + 60) or world.account.has_forgotten(work):
+    # Upstream's last answer may have been that it runs: truly, or by a stale item.
+    if (gave_up is not None and gave_up < max(shows_at, work.stale_at) + 60) or world.account.has_forgotten(
+        work
+    ):
         allowed |= {"expired", *told}
     if not is_known or (not world.confirms and told):
         allowed |= {"expired", *told}

@@ -143,7 +143,10 @@ class Account:
         return items
 
     def _item(self, work: Work) -> dict[str, Any]:
-        return work.item(self.clock.passed, is_stale=self.faults.happens("stale", self.clock))
+        now, is_stale = self.clock.passed, self.faults.happens("stale", self.clock)
+        if is_stale and now >= work.shows_at:
+            work.stale_at = now
+        return work.item(now, is_stale)
 
     def _pick(self, choices: Any) -> Any:
         return self.faults.rng("upstream").choice(choices)

@@ -21,6 +21,9 @@ class Work:
     shows_at: float = float("inf")
     is_mute: bool = False  # has a result at its end, and is never called finished
     is_poison: bool = False
+    stale_at: float = float(
+        "-inf"
+    )  # when a look-up last saw it as it was before its end, though it had ended
     trace_id: str = ""
     told: list[str] = field(default_factory=list)  # statuses that others than upstream have told of it
 

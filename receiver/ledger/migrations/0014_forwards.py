@@ -55,6 +55,8 @@ def up(migrator, db):
         status = TextField()
         created_at = DateTimeField()
         resends = BigIntegerField(null=True)
+        resent_at = DateTimeField(null=True)
+        pushed = BooleanField()
         next_attempt_at = DateTimeField(null=True)
         leased_until = DateTimeField(null=True)
         attempts = IntegerField()
@@ -92,7 +94,9 @@ def up(migrator, db):
         total = IntegerField()
         up_to = BigIntegerField()
         done = IntegerField()
+        reached_at = DateTimeField(null=True)
         reached = BigIntegerField()
+        next_at = DateTimeField()
         ended_at = DateTimeField(null=True)
         stopped_at = DateTimeField(null=True)
 
@@ -101,20 +105,24 @@ def up(migrator, db):
             table_name = "resending"
 
     pending, once = SQL("status = 'pending'"), SQL("resends IS NULL")
-    fresh = SQL("status = 'pending' AND attempts = 0")
-    wanted = SQL("status = 'pending' AND attempts = 0 AND resends IS NOT NULL")
+    fresh = SQL("status = 'pending' AND attempts = 0 AND resends IS NULL")
     leased = SQL("leased_until IS NOT NULL")
     for name, columns, where in (
         ("forward_due", (Forward.endpoint, Forward.next_attempt_at, Forward.id), pending),
         ("forward_fresh", (Forward.endpoint, Forward.created_at, Forward.id), fresh),
-        ("forward_wanted", (Forward.endpoint, Forward.next_attempt_at, Forward.id), wanted),
         ("forward_leased", (Forward.leased_until,), leased),
         ("forward_task", (Forward.task_id, Forward.endpoint, Forward.id), None),
         ("forward_once", (Forward.endpoint, Forward.task_id, Forward.sequence), once),
-        ("forward_status", (Forward.status, Forward.id), None),
+        ("forward_status_newest", (Forward.status, Forward.created_at, Forward.id, Forward.endpoint), None),
+        ("forward_waiting", (Forward.endpoint, Forward.id), pending),
+        ("forward_pushed", (Forward.endpoint, Forward.next_attempt_at, Forward.id), SQL("pushed")),
+        ("forward_resends", (Forward.resends, Forward.id), SQL("resends IS NOT NULL")),
     ):
         index = Forward.index(*columns, name=name, where=where, unique=name == "forward_once")
         Forward.add_index(index)
+    Resending.add_index(
+        Resending.index(Resending.next_at, name="resending_open", where=SQL("ended_at IS NULL"))
+    )
     migrator.migrate(migrator.add_column("task", "callback_url", TextField(null=True)))
     db.create_tables([Endpoint, Forward, Attempt, Resending], safe=False)
     # What happened before was not meant to be told.

@@ -11,13 +11,16 @@ from receiver.clock import to_iso, utcnow
 from receiver.ledger import store
 from receiver.ledger.models import Task
 from receiver.ledger.reading import listing, queries
+from receiver.ledger.reading.forwards import forwards_of
 from receiver.ledger.reading.portions import load_briefly, load_first
 from receiver.ledger.task_json import loads, task_json
+from receiver.redact import mask_credentials
 from receiver.upstream.results import PENDING, is_storable
 from receiver.web.api.details_json import delivery_json, lookup_json
+from receiver.web.api.forward_json import forward_json
 from receiver.web.api.registrations import read_json, read_registrations
 from receiver.web.auth import require_api_key
-from receiver.web.current import current_timetable
+from receiver.web.current import current_settings, current_timetable
 from receiver.web.filters import (
     FIELDS,
     cursor,
@@ -45,8 +48,9 @@ def register() -> ResponseReturnValue:
     is registered.
     """
     registrations = read_registrations(read_json())
+    when = current_settings().forward_when
     try:
-        created = store.register(registrations, utcnow(), timetable=current_timetable())
+        created = store.register(registrations, utcnow(), timetable=current_timetable(), forward_when=when)
     except store.OtherService as problem:
         raise Conflict(str(problem)) from None
     items = offload(_items, [registration.id for registration in registrations])
@@ -66,7 +70,7 @@ def list_tasks() -> ResponseReturnValue:
 
 @blueprint.get("/<text:task_id>")
 def show_task(task_id: str) -> ResponseReturnValue:
-    """Show a task with its newest deliveries and look-ups and its timeline.
+    """Show a task with its newest deliveries, look-ups and forwards, and its timeline.
 
     With `wait` it answers as soon as the task is no longer pending, or after so many seconds. 400: a bad
     `wait`. 404: we never heard of the task.
@@ -86,6 +90,8 @@ def show_task(task_id: str) -> ResponseReturnValue:
             delivery_json(delivery) | {"duplicate": delivery.duplicate} for delivery in deliveries
         ],
         "lookups": [lookup_json(lookup) for lookup in lookups],
+        "callback_url": task.callback_url and mask_credentials(task.callback_url),
+        "forwards": [forward_json(forward) for forward in forwards_of(task.id)],
         "timeline": [
             {"at": to_iso(event.at), "event": event.name, "detail": event.detail}
             | ({"versions": disputed} if event.name == "disputed" else {})

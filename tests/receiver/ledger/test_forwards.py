@@ -320,7 +320,7 @@ class TestHeld:
         first = make_forward(app, "t1", status="failed", next_attempt_at=None)
         make_forward(app, "t2")
         endpoints.hold(app.id, because, NOW)
-        again = make_forward(app, "t1", resends=first)
+        again = make_forward(app, "t1", resends=first, pushed=True)
         assert is_anything_to_do(NOW, READER)
         (claimed,) = claim(NOW, 10)
         assert (claimed.id, claimed.message_id) == (again, f"msg_{first}")

@@ -5,6 +5,7 @@ import pytest
 from receiver.clock import utcnow
 from receiver.ledger import pauses, runs
 from receiver.ledger.models import database
+from tests.factories import create_endpoint, create_forward
 
 
 def test_it_is_healthy_without_a_database(client, tmp_path):
@@ -43,6 +44,28 @@ def test_it_tells_that_upstream_may_not_be_asked_and_is_ready_all_the_same(clien
     pauses.pause_account("upstream answered 403 used_up", utcnow())
     answer = client.get("/readyz", headers=auth)
     assert (answer.status_code, answer.json["paused"]["reason"]) == (200, "upstream answered 403 used_up")
+
+
+class TestForwards:
+    def test_it_is_null_where_there_is_nobody_to_tell(self, client):
+        assert client.get("/readyz").json["forwards"] is None
+
+    def test_it_tells_the_share_what_waits_and_what_failed(self, client):
+        for status in ("delivered", "delivered", "delivered", "failed", "resent", "pending"):
+            create_forward(status=status, created_at=utcnow() - timedelta(minutes=2))
+        answer = client.get("/readyz")
+        told = answer.json["forwards"]
+        assert answer.status_code == 200
+        assert (told["delivered"], told["of"], told["waiting"], told["failed"]) == (3, 6, 1, 1)
+        assert 120 <= told["oldest_age_seconds"] < 180
+
+    def test_it_tells_who_is_held_and_why_to_those_with_the_key(self, client, auth):
+        create_endpoint("https://user:geheim@app.example/", held_at=utcnow(), held_because="gone")
+        assert client.get("/readyz").json["forwards"]["held"] == 1
+        assert "held_endpoints" not in client.get("/readyz").json["forwards"]
+        answer = client.get("/readyz", headers=auth)
+        (held,) = answer.json["forwards"]["held_endpoints"]
+        assert (held["url"], held["because"]) == ("https://***@app.example/", "gone")
 
 
 def note_run(ago, **counts):

@@ -7,8 +7,8 @@ import pytest
 
 from receiver.clock import to_iso, utcnow
 from receiver.ledger import store
-from receiver.ledger.models import Task
-from tests.conftest import API_KEY
+from receiver.ledger.models import Forward, Task
+from tests.conftest import API_KEY, CALLBACK_TOKEN
 from tests.factories import (
     body,
     failed_item,
@@ -31,13 +31,6 @@ TASK_FIELDS = [
 
 def cursor(*parts: str) -> str:
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode()
-
-
-@pytest.fixture
-def api(client, auth):
-    """Calls the API with the key: api.get("/api/tasks")."""
-    client.environ_base["HTTP_AUTHORIZATION"] = auth["Authorization"]
-    return client
 
 
 class TestKey:
@@ -149,6 +142,49 @@ class TestRegister:
         answer = api.post("/api/tasks", json={"id": "t1", "submitted_at": given})
         assert answer.json["items"][0]["submitted_at"] == shown
 
+    def test_with_a_url_for_its_result(self, api):
+        url = "https://user:pass@app.example/hooks?order=7"
+        (shown,) = api.post("/api/tasks", json={"id": "t1", "callback_url": url}).json["items"]
+        assert "callback_url" not in shown  # it may hold secrets
+        assert Task.get().callback_url == url
+        assert api.get("/api/tasks/t1").json["callback_url"] == "https://***@app.example/hooks?order=7"
+
+    @pytest.mark.parametrize(("when", "forwards"), [("confirmed", 0), ("settled", 1)])
+    def test_a_url_that_comes_after_the_result_is_told_by_the_setting(
+        self, make_client, auth, when, forwards
+    ):
+        client = make_client(FORWARD_WHEN=when)
+        record(body("t1"), confirm=True)
+        client.post("/api/tasks", json={"id": "t1", "callback_url": "https://app.example/"}, headers=auth)
+        assert Forward.select().count() == forwards
+
+    @pytest.mark.parametrize(
+        ("url", "complaint"),
+        [
+            (5, "printable ASCII"), ("", "printable ASCII"), ("https://app.example/ x", "without spaces"), ("https://ä.example/", "ASCII"),
+            ("https://app.example/" + "x" * 1981, "at most 2000"), ("app.example", "http or https"), ("ftp://app.example/", "http or https"),
+            ("https:///x", "http or https"), ("https://app.example:99999/", "http or https"), ("https://[::1/", "http or https"),
+            ("http://localhost/callbacks/other-token", "own"), ("http://LOCALHOST:80//callbacks/x/ref", "own"),
+            (f"https://elsewhere.example/callbacks/{CALLBACK_TOKEN}", "own"),
+            (f"https://elsewhere.example/proxy/c%61llbacks/{CALLBACK_TOKEN}/order-7", "own"),
+            ("https://here.example/callbacks/other-token", "own"),
+        ],
+    )  # fmt: skip
+    def test_a_bad_url_for_its_result_is_named(self, make_client, auth, url, complaint):
+        client = make_client(PUBLIC_URL="https://here.example")
+        answer = client.post("/api/tasks", json={"id": "t1", "callback_url": url}, headers=auth)
+        assert (answer.status_code, Task.select().count()) == (400, 0)
+        assert complaint in answer.json["error"]["message"]
+        assert CALLBACK_TOKEN not in answer.text
+
+    @pytest.mark.parametrize(
+        "url", ["https://app.example/callbacks/theirs", "https://here.example/hooks", "http://a.example:8080"]
+    )
+    def test_a_url_elsewhere_is_taken(self, make_client, auth, url):
+        client = make_client(PUBLIC_URL="https://here.example")
+        answer = client.post("/api/tasks", json={"id": "t1", "callback_url": url}, headers=auth)
+        assert (answer.status_code, Task.get().callback_url) == (201, url)
+
     def test_a_body_over_the_limit_is_a_413(self, make_client, auth):
         answer = make_client(MAX_BODY_BYTES=100).post("/api/tasks", data=b" " * 101, headers=auth)
         assert (answer.status_code, answer.json["error"]["code"]) == (413, "request_entity_too_large")
@@ -233,7 +269,7 @@ class TestShow:
         record(failure_body("t1"), NOW - timedelta(seconds=3), confirm=True)
         look_up([finished_item("t1")], NOW)
         shown = api.get("/api/tasks/t1").json
-        assert set(shown) == {*TASK_FIELDS, "timeline"}
+        assert set(shown) == {*TASK_FIELDS, "callback_url", "forwards", "timeline"}
         assert [event["event"] for event in shown["timeline"]] == [
             "submitted", "registered", "delivery", "delivery", "delivery", "lookup", "settled", "disputed",
         ]  # fmt: skip

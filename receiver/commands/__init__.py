@@ -1,0 +1,1 @@
+"""Commands for the operator, with one module for each group."""
