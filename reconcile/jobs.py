@@ -10,6 +10,7 @@ from receiver.clock import Clock
 from receiver.config import Settings
 from receiver.ledger import mending, returns, runs
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.mending_forwards import mend_forwards
 from receiver.ledger.paces import Paces, learn
 from receiver.ledger.reading import tally
 from reconcile.discover import Discoverer, Found
@@ -87,6 +88,11 @@ def forward_events(forwarder: Forwarder, run_in: Callable[[str, timedelta], None
     except DATABASE_ERRORS as problem:
         log.error("The database cannot be used, telling the app later: %s", describe(problem))
         run_in(FORWARD, AGAIN_AFTER)
+    except Exception:
+        log.exception(
+            "Telling the app ended with an unexpected error, trying again in %d s", AGAIN_AFTER.seconds
+        )
+        run_in(FORWARD, AGAIN_AFTER)
 
 
 def learn_paces(paces: Paces, clock: Clock) -> None:
@@ -112,11 +118,14 @@ def mend_times(now: datetime) -> None:
     """Undo what a reconciler did whose clock was ahead."""
     try:
         mended = mending.mend_after_future(now)
+        late = mend_forwards(now)
     except DATABASE_ERRORS as problem:
         log.error("The database cannot be used, wrong times are mended later: %s", describe(problem))
         return
     if mended:
         log.warning("A reconciler ran while its clock was ahead. %d tasks are asked about again.", mended)
+    if late:
+        log.warning("A process told the app while its clock was ahead. %d forwards are due again.", late)
 
 
 def reconcile_due_tasks(
