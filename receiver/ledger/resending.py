@@ -13,10 +13,10 @@ from typing import Any
 from peewee import Value, fn
 
 from receiver.clock import from_iso, to_iso
+from receiver.ledger.choosing import ForwardFilter, count_forwards, find_next
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.forward import DISMISSED, GIVEN_UP, OPEN_RESENDING, PENDING_FORWARD, RESENT, WAITING
 from receiver.ledger.models import Endpoint, Forward, Resending, database
-from receiver.ledger.reading.forwards import ForwardFilter, count_forwards, find_next
 
 SLOWEST, DEFAULT_RATE, FASTEST = 0.1, 10.0, 500.0  # forwards a second
 _AT_ONCE = 100

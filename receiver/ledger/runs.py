@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from receiver.ledger.choosing import ForwardFilter, find_next
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.engine.statements import Query
 from receiver.ledger.forward import DELIVERED, DISMISSED, RESENT
 from receiver.ledger.models import Delivery, Forward, Lookup, Pause, ReconcileRun, Refusal, Resending
-from receiver.ledger.reading.forwards import ForwardFilter, find_next
 
 _PRUNE_AT_ONCE = 1000
 _open = Query(
