@@ -18,7 +18,7 @@ _HEADERS = {
 _FILTERS = (
     *(formatting.exact, formatting.ago, formatting.took, formatting.lasted, formatting.size),
     *(formatting.counted, formatting.share, formatting.shown, formatting.heading, formatting.trust),
-    formatting.next_lookup,
+    *(formatting.next_lookup, formatting.kind_name),
 )
 
 
