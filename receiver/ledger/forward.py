@@ -94,7 +94,8 @@ class Forward(Row):
         return f"msg_{self.resends or self.id}"
 
 
-PENDING_FORWARD = SQL("status = 'pending'")
+# A pending one. It does not name the status: SQLite would then read all pending ones by another index.
+PENDING_FORWARD = SQL("next_attempt_at IS NOT NULL")
 Forward.add_index(
     Forward.index(
         Forward.endpoint, Forward.next_attempt_at, Forward.id, name="forward_due", where=PENDING_FORWARD
@@ -120,6 +121,11 @@ Forward.add_index(
 )
 # An endpoint's oldest pending forward, and its newest ones.
 Forward.add_index(Forward.index(Forward.endpoint, Forward.id, name="forward_waiting", where=PENDING_FORWARD))
+LEASED = SQL("leased_until IS NOT NULL")
+Forward.add_index(Forward.index(Forward.leased_until, name="forward_leased", where=LEASED))
+# What was never tried, and is sent for the first time.
+FRESH = SQL("attempts = 0 AND resends IS NULL AND next_attempt_at IS NOT NULL")
+Forward.add_index(Forward.index(Forward.endpoint, Forward.id, name="forward_fresh", where=FRESH))
 PUSHED = SQL("pushed")
 Forward.add_index(Forward.index(Forward.endpoint, Forward.id, name="forward_pushed", where=PUSHED))
 IS_RESENDING = SQL("resends IS NOT NULL")

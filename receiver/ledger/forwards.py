@@ -15,7 +15,15 @@ from peewee import SQL, Select, fn
 
 from receiver.ledger import endpoints
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.forward import DELIVERED, GIVEN_UP, OPEN_RESENDING, PENDING_FORWARD, PUSHED, WAITING
+from receiver.ledger.forward import (
+    DELIVERED,
+    FRESH,
+    GIVEN_UP,
+    OPEN_RESENDING,
+    PENDING_FORWARD,
+    PUSHED,
+    WAITING,
+)
 from receiver.ledger.models import Attempt, Endpoint, Event, Forward, Reader, Resending, database
 
 LEASE = timedelta(minutes=1)  # far above the time of an attempt
@@ -86,9 +94,7 @@ def _places(now: datetime) -> list[tuple[Endpoint, int]]:
     if not due:
         return []
     is_leased = (Forward.leased_until > now) & (Forward.leased_until <= now + LEASE)
-    leased = (
-        Forward.select(Forward.id, Endpoint.host).join(Endpoint).where(Forward.status == WAITING, is_leased)
-    )
+    leased = Forward.select(Forward.id, Endpoint.host).join(Endpoint).where(is_leased)
     in_flight = Counter(forward.endpoint.host for forward in leased)
     # Two endpoints on one host share its places.
     on_host = Counter(endpoint.host for endpoint in due)
@@ -110,26 +116,26 @@ def _due_at(endpoint: Endpoint, room: int, now: datetime) -> list[int]:
         earlier.id < Forward.id,
         earlier.status == WAITING,
     )
-    due = Forward.select(Forward.id).where(
-        Forward.endpoint == endpoint.id,
-        PENDING_FORWARD,
-        Forward.next_attempt_at <= now,
-        ~fn.EXISTS(is_behind),
-    )
+    in_order = Forward.select(Forward.id).where(Forward.endpoint == endpoint.id, ~fn.EXISTS(is_behind))
+    due = in_order.where(PENDING_FORWARD, Forward.next_attempt_at <= now)
     if endpoint.held_at is not None:
-        return _due_although_held(endpoint, due, now)
+        return _due_although_held(endpoint, in_order, due, now)
     backlog = _unlocked(due.order_by(Forward.next_attempt_at, Forward.id), room)
     fresh = max(int(room * _FRESH), 1)
     if len(backlog) < room or room == 1:
         return backlog
-    # What a person sends again is not new.
-    new = due.where(Forward.attempts == 0, Forward.resends.is_null())
-    newest = _unlocked(new.order_by(Forward.id.desc()), fresh)
+    new = in_order.where(FRESH, _is_due_by(now)).order_by(Forward.id.desc())
+    newest = _unlocked(new, fresh)
     return list(dict.fromkeys([*backlog[: room - fresh], *newest, *backlog]))[:room]
 
 
-def _due_although_held(endpoint: Endpoint, due: Any, now: datetime) -> list[int]:
-    again = _unlocked(due.where(PUSHED), 1)
+def _is_due_by(now: datetime) -> Any:
+    # Written so that no index serves it. Those of FRESH and PUSHED are to be used, which have few rows.
+    return fn.COALESCE(Forward.next_attempt_at, Forward.next_attempt_at) <= now
+
+
+def _due_although_held(endpoint: Endpoint, in_order: Any, due: Any, now: datetime) -> list[int]:
+    again = _unlocked(in_order.where(PUSHED, _is_due_by(now)), 1)
     if again or endpoint.probe_at is None or endpoint.probe_at > now:
         return again
     Endpoint.update(probe_at=now + endpoints.PROBE_EVERY).where(Endpoint.id == endpoint.id).execute()

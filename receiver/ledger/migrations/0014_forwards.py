@@ -104,7 +104,8 @@ def up(migrator, db):
             database = db
             table_name = "resending"
 
-    pending, once = SQL("status = 'pending'"), SQL("resends IS NULL")
+    pending, once = SQL("next_attempt_at IS NOT NULL"), SQL("resends IS NULL")
+    fresh = SQL("attempts = 0 AND resends IS NULL AND next_attempt_at IS NOT NULL")
     for name, columns, where in (
         ("forward_due", (Forward.endpoint, Forward.next_attempt_at, Forward.id), pending),
         ("forward_soonest", (Forward.next_attempt_at,), pending),
@@ -112,6 +113,8 @@ def up(migrator, db):
         ("forward_once", (Forward.endpoint, Forward.task_id, Forward.sequence), once),
         ("forward_status_newest", (Forward.status, Forward.created_at, Forward.id, Forward.endpoint), None),
         ("forward_waiting", (Forward.endpoint, Forward.id), pending),
+        ("forward_leased", (Forward.leased_until,), SQL("leased_until IS NOT NULL")),
+        ("forward_fresh", (Forward.endpoint, Forward.id), fresh),
         ("forward_pushed", (Forward.endpoint, Forward.id), SQL("pushed")),
         ("forward_resends", (Forward.resends, Forward.id), SQL("resends IS NOT NULL")),
     ):
