@@ -28,8 +28,9 @@ from receiver.ledger.models import Delivery, Discovery, Lookup, Refusal, Task, d
 from receiver.ledger.store import Callback
 from receiver.spool.spool import Spool
 from receiver.web.stalls import READ_WITHIN_SECONDS
-from tests.factories import body, finished_item, item, register
+from tests.factories import body, create_endpoint, finished_item, item, register
 from tests.processes import API_KEY, CALLBACK_TOKEN, REPOSITORY, Backstop, free_port, wait_until
+from tests.sink import Sink, hang
 from tests.upstream import Options, StandIn
 
 
@@ -973,3 +974,23 @@ class TestManyReconcilers:
         assert (after.status, after.settled_by, after.next_lookup_at) == ("succeeded", "lookup", None)
         assert sorted(lookup.verdict for lookup in Lookup.select()) == ["pending", "succeeded"]
         assert backstop.stop(sleeper) == 0
+
+
+def test_a_test_event_that_hangs_holds_up_nobody(make_backstop):
+    with Sink(always=hang()) as sink:
+        secret = "whsec_" + "c2VjcmV0" * 4
+        backstop = make_backstop(FORWARD_URL=sink.url, FORWARD_SECRET=secret, WEB_CONCURRENCY=1)
+        create_endpoint(sink.url)
+        backstop.start_web()
+        with ThreadPool(3) as threads:
+            asked = [
+                threads.apply_async(backstop.request, ("POST", "/api/endpoints/1/test")) for _ in range(3)
+            ]
+            wait_until(lambda: len(sink.received) == 3)
+            for n in range(10):
+                assert backstop.post_callback(body(f"t{n}")).status == 200
+            assert not any(one.ready() for one in asked)
+            sink.stopping.set()
+            answers = [one.get(60) for one in asked]
+    assert [answer.status for answer in answers] == [200] * 3
+    assert [answer.json()["answered"]["kind"] for answer in answers] == ["network"] * 3

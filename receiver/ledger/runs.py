@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from receiver.ledger.choosing import ForwardFilter, find_next
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.engine.statements import Query
 from receiver.ledger.forward import DELIVERED, DISMISSED, RESENT
 from receiver.ledger.models import Delivery, Forward, Lookup, Pause, ReconcileRun, Refusal, Resending
-from receiver.ledger.reading.forwards import ForwardFilter, find_next
 
 _PRUNE_AT_ONCE = 1000
 _open = Query(
@@ -77,5 +77,8 @@ def _prune_forwards(status: str, before: datetime) -> int:
 
 def _prune_resent(firsts: set[int]) -> int:
     """Delete the failed forwards of events that were sent again, with a result that has been deleted."""
-    is_of_event = Forward.id.in_(firsts) | Forward.resends.in_(firsts)
-    return int(Forward.delete().where(is_of_event, Forward.status == RESENT).execute()) if firsts else 0
+    of_events = Forward.select(Forward.id, Forward.status).where(
+        Forward.id.in_(firsts) | Forward.resends.in_(firsts)
+    )
+    resent = [forward.id for forward in of_events if forward.status == RESENT] if firsts else []
+    return int(Forward.delete().where(Forward.id.in_(resent)).execute()) if resent else 0

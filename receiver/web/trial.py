@@ -17,6 +17,7 @@ from receiver.forward.signing import sign
 from receiver.ledger.event_json import event_json
 from receiver.ledger.models import Event, Task
 from receiver.upstream.results import SUCCEEDED, dump
+from receiver.upstream.services import DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def _body(now: datetime) -> bytes:
     result = json.dumps({"image_url": "https://example.com/test.png", "progress": 100})
     task = Task(
         id=f"test-{secrets.token_hex(4)}",
-        service="midjourney",
+        service=DEFAULT.name,
         type="imagine",
         status=SUCCEEDED,
         settled_by="lookup",

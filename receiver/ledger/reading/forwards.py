@@ -3,51 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
-from operator import and_
-from typing import Any, NamedTuple
+from typing import Any
 
-from peewee import SQL, Case, fn
+from peewee import SQL, fn
 
-from receiver.ledger.forward import (
-    DELIVERED,
-    DISMISSED,
-    GIVEN_UP,
-    HELD,
-    RESENT,
-    WAITING,
-)
+from receiver.ledger.choosing import STATES as STATES
+from receiver.ledger.choosing import ForwardFilter as ForwardFilter
+from receiver.ledger.choosing import ForwardPlace as ForwardPlace
+from receiver.ledger.choosing import count_forwards as count_forwards
+from receiver.ledger.choosing import find_places
+from receiver.ledger.forward import GIVEN_UP
 from receiver.ledger.models import Attempt, Endpoint, Forward, database
 
-ForwardPlace = tuple[datetime, int]  # a forward's place in a list: its created_at and its id
-
-STATES = (WAITING, HELD, DELIVERED, GIVEN_UP, RESENT, DISMISSED)
-_IS_CLOSED = Endpoint.held_at.is_null(False) | Endpoint.retired_at.is_null(False)
-_STORED = (WAITING, DELIVERED, GIVEN_UP, RESENT, DISMISSED)
-# How many forwards of a status one page reads at most when no index serves the filter.
-MOST_LOOKED_AT = 1000
 MOST_COUNTED = 10_000
-MOST_TO_COUNT = 100_000
 _MOST_CAUSES = 20
 # Bodies may be large, and lists do not show them.
 _WITHOUT_BODY = [field for field in Forward._meta.sorted_fields if field.name != "body"]
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardFilter:
-    """Which forwards to list. None means any value. Times are when a forward was made.
-
-    `status` is a forward's `state`: `pending` are those that no held endpoint keeps, `failed` those that
-    nobody has sent again.
-    """
-
-    status: str | None = None
-    endpoint: int | None = None
-    type: str | None = None
-    task: str | None = None
-    cause: str | None = None  # of a failure, as `causes` groups them
-    since: datetime | None = None
-    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +48,12 @@ class Cause:
 def list_forwards(wanted: ForwardFilter, limit: int, before: ForwardPlace | None = None) -> FoundForwards:
     """Return up to `limit` forwards, newest first, that come after the place `before`. Without bodies."""
     with database.connection_context():
-        places, ended = _find(wanted, limit + 1, before, newest_first=True)
+        places, ended = find_places(wanted, limit + 1, before, newest_first=True)
         rows = _with_endpoints([forward_id for _, forward_id in places[:limit]])
     listed = sorted(rows, key=lambda forward: (forward.created_at, forward.id), reverse=True)
     if len(places) > limit:
         return FoundForwards(listed, places[limit - 1])
     return FoundForwards(listed, ended, ended and ended[0])
-
-
-def find_next(
-    wanted: ForwardFilter, limit: int, after: ForwardPlace | None
-) -> tuple[list[int], ForwardPlace | None]:
-    """Return the numbers of the oldest forwards after a place, and where to go on; None at the end.
-
-    In the caller's connection. There may be fewer than `limit`, although the list goes on.
-    """
-    places, ended = _find(wanted, limit + 1, after, newest_first=False)
-    found = [forward_id for _, forward_id in places[:limit]]
-    return found, places[limit - 1] if len(places) > limit else ended
-
-
-def count_forwards(wanted: ForwardFilter) -> int | None:
-    """Count the forwards that a filter holds; None where more than MOST_TO_COUNT must be looked at."""
-    with database.connection_context():
-        looks = [_count(start, wanted) for start in _starts(wanted)]
-    if any(looked_at > MOST_TO_COUNT for looked_at, _ in looks):
-        return None
-    return sum(count for _, count in looks)
 
 
 def find_forward(forward_id: int) -> Forward | None:
@@ -164,119 +114,3 @@ def causes() -> list[Cause]:
 def _with_endpoints(ids: Sequence[int]) -> list[Forward]:
     query = Forward.select(*_WITHOUT_BODY, Endpoint).join(Endpoint).where(Forward.id.in_(ids))
     return list(query.order_by(Forward.id.desc()))
-
-
-class _Looked(NamedTuple):
-    """What a look reads of a forward."""
-
-    created_at: datetime
-    id: int
-    status: str
-    endpoint: int
-    type: str
-    cause: str | None
-
-    @property
-    def place(self) -> ForwardPlace:
-        return self.created_at, self.id
-
-
-_READ = [getattr(Forward, name) for name in _Looked._fields]
-
-
-def _find(
-    wanted: ForwardFilter, limit: int, beyond: ForwardPlace | None, newest_first: bool
-) -> tuple[list[ForwardPlace], ForwardPlace | None]:
-    """Return up to `limit` places in the list's order, and where the read stopped early, if it did."""
-    most = limit if _is_served(wanted) else max(limit, MOST_LOOKED_AT)
-    looks = [_look(start, wanted, most, beyond, newest_first) for start in _starts(wanted)]
-    looked_at = sorted((row for look in looks for row in look), reverse=newest_first)
-    ends = [look[-1].place for look in looks if len(look) == most]
-    ended = (max if newest_first else min)(ends, default=None)
-    if ended is not None:
-        looked_at = [row for row in looked_at if not _is_beyond(row.place, ended, newest_first)]
-    found = [row.place for row in _only(wanted, looked_at)]
-    return found[:limit], ended if len(found) < limit else None
-
-
-def _is_served(wanted: ForwardFilter) -> bool:
-    """Tell whether an index finds all that the filter holds, and nothing else."""
-    if wanted.endpoint is not None or wanted.type is not None or wanted.cause is not None:
-        return False
-    return wanted.status is None or (wanted.task is None and wanted.status not in (WAITING, HELD))
-
-
-def _starts(wanted: ForwardFilter) -> list[Any]:
-    """Return the conditions to start from. An index serves each of them. A forward meets one at most."""
-    if wanted.task is not None:
-        return [Forward.task_id == wanted.task]
-    if wanted.status is not None:
-        return [Forward.status == (WAITING if wanted.status == HELD else wanted.status)]
-    return [Forward.status == status for status in _STORED]
-
-
-def _look(
-    start: Any, wanted: ForwardFilter, most: int, beyond: ForwardPlace | None, newest_first: bool
-) -> list[_Looked]:
-    rows: Any = _query(start, wanted, beyond, newest_first).limit(most).tuples()
-    return [_Looked(*row) for row in rows]
-
-
-def _query(start: Any, wanted: ForwardFilter, beyond: ForwardPlace | None, newest_first: bool) -> Any:
-    query = Forward.select(*_READ).where(start)
-    if wanted.since is not None:
-        query = query.where(Forward.created_at >= wanted.since)
-    if wanted.until is not None:
-        query = query.where(Forward.created_at < wanted.until)
-    if beyond is not None:
-        query = query.where(*_beyond(*beyond, newest_first))
-    order = (Forward.created_at, Forward.id)
-    return query.order_by(*(column.desc() if newest_first else column for column in order))
-
-
-def _count(start: Any, wanted: ForwardFilter) -> tuple[int, int]:
-    """Return how many forwards were looked at, up to MOST_TO_COUNT + 1, and how many the filter holds."""
-    looked_at = _query(start, wanted, None, newest_first=False).limit(MOST_TO_COUNT + 1).alias("looked_at")
-    conditions = [
-        getattr(looked_at.c, name) == value
-        for name in ("endpoint_id", "type", "cause")
-        if (value := getattr(wanted, name.removesuffix("_id"))) is not None
-    ]
-    if wanted.status is not None:
-        closed = Endpoint.select(Endpoint.id).where(_IS_CLOSED)
-        is_held = (looked_at.c.status == WAITING) & looked_at.c.endpoint_id.in_(closed)
-        stored = WAITING if wanted.status == HELD else wanted.status
-        conditions += [looked_at.c.status == stored, is_held if wanted.status == HELD else ~is_held]
-    is_wanted = reduce(and_, conditions, SQL("1 = 1"))
-    held = fn.COALESCE(fn.SUM(Case(None, [(is_wanted, 1)], 0)), 0)
-    counts: Any = Forward.select(fn.COUNT(SQL("*")), held).from_(looked_at).tuples().get()
-    return int(counts[0]), int(counts[1])
-
-
-def _beyond(created_at: datetime, forward_id: int, newest_first: bool) -> tuple[Any, Any]:
-    # The first condition is for the index; the second is exact.
-    if newest_first:
-        behind = (Forward.created_at < created_at) | (Forward.id < forward_id)
-        return Forward.created_at <= created_at, behind
-    return Forward.created_at >= created_at, (Forward.created_at > created_at) | (Forward.id > forward_id)
-
-
-def _is_beyond(place: ForwardPlace, end: ForwardPlace, newest_first: bool) -> bool:
-    return place < end if newest_first else place > end
-
-
-def _only(wanted: ForwardFilter, rows: list[_Looked]) -> list[_Looked]:
-    """Return the rows that a filter holds."""
-    for name in ("endpoint", "type", "cause"):
-        if (value := getattr(wanted, name)) is not None:
-            rows = [row for row in rows if getattr(row, name) == value]
-    if wanted.status is not None:
-        closed = _closed({row.endpoint for row in rows if row.status == WAITING})
-        states = (HELD if row.endpoint in closed and row.status == WAITING else row.status for row in rows)
-        rows = [row for row, state in zip(rows, states, strict=True) if state == wanted.status]
-    return rows
-
-
-def _closed(endpoints: set[int]) -> set[int]:
-    """Return those of the endpoints that are held or no longer configured."""
-    return {one.id for one in Endpoint.select(Endpoint.id).where(Endpoint.id.in_(endpoints), _IS_CLOSED)}

@@ -189,7 +189,7 @@ class TestOrder:
         assert not resending.advance(NOW)
 
     def test_few_among_many_are_found_portion_by_portion(self, monkeypatch):
-        monkeypatch.setattr("receiver.ledger.reading.forwards.MOST_LOOKED_AT", 3)
+        monkeypatch.setattr("receiver.ledger.choosing.MOST_LOOKED_AT", 3)
         other = create_endpoint("https://other.example/")
         fail(*range(2, 12))
         (number,) = fail(1, endpoint=other)
@@ -203,7 +203,7 @@ class TestOrder:
         assert resending.wanted_of(order(wanted, 1, NOW)) == wanted
 
     def test_too_many_are_refused(self, monkeypatch):
-        monkeypatch.setattr("receiver.ledger.reading.forwards.MOST_TO_COUNT", 2)
+        monkeypatch.setattr("receiver.ledger.choosing.MOST_TO_COUNT", 2)
         fail(1, 2, 3)
         with pytest.raises(resending.TooMany):
             order(FAILED, 1, NOW)

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from receiver.clock import utcnow
+from receiver.ledger import choosing
 from receiver.ledger.models import Attempt, Forward, database
 from receiver.ledger.reading import forwards
 from receiver.ledger.reading.forwards import Cause, ForwardFilter, list_forwards
@@ -74,7 +75,7 @@ def some_filters() -> list[ForwardFilter]:
 @pytest.mark.usefixtures("forty")
 @pytest.mark.parametrize(("most_looked_at", "limit"), [(4, 1), (4, 3), (1000, 3), (1000, 50)])
 def test_the_pages_hold_each_forward_of_a_filter_once_newest_first(monkeypatch, most_looked_at, limit):
-    monkeypatch.setattr(forwards, "MOST_LOOKED_AT", most_looked_at)
+    monkeypatch.setattr(choosing, "MOST_LOOKED_AT", most_looked_at)
     assert {row.state for row in Forward.select()} == set(forwards.STATES)
     for wanted in some_filters():
         pages = pages_of(wanted, limit)
@@ -85,11 +86,11 @@ def test_the_pages_hold_each_forward_of_a_filter_once_newest_first(monkeypatch, 
 @pytest.mark.usefixtures("forty")
 @pytest.mark.parametrize(("most_looked_at", "limit"), [(4, 3), (1000, 7)])
 def test_a_walk_finds_the_same_oldest_first(monkeypatch, most_looked_at, limit):
-    monkeypatch.setattr(forwards, "MOST_LOOKED_AT", most_looked_at)
+    monkeypatch.setattr(choosing, "MOST_LOOKED_AT", most_looked_at)
     for wanted in some_filters():
-        found, after = forwards.find_next(wanted, limit, None)
+        found, after = choosing.find_next(wanted, limit, None)
         while after is not None:
-            some, after = forwards.find_next(wanted, limit, after)
+            some, after = choosing.find_next(wanted, limit, after)
             found += some
         assert found == expected(wanted)[::-1], wanted
 
@@ -117,8 +118,8 @@ def test_a_list_loads_endpoints_and_no_bodies():
 @pytest.mark.parametrize("beyond", [None, (NOW, 10)])
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_each_look_follows_an_index_from_its_place_on(wanted, index, beyond, newest_first):
-    for start in forwards._starts(wanted):
-        plan = plan_of(forwards._query(start, wanted, beyond, newest_first).limit(20))
+    for start in choosing._starts(wanted):
+        plan = plan_of(choosing._query(start, wanted, beyond, newest_first).limit(20))
         assert index in plan, plan
         assert "TEMP B-TREE" not in plan, plan
         assert "Sort" not in plan, plan
@@ -168,7 +169,7 @@ def test_a_tasks_forwards_are_listed_newest_first():
 def test_a_count_is_that_of_the_list(monkeypatch):
     for wanted in some_filters():
         assert forwards.count_forwards(wanted) == len(expected(wanted)), wanted
-    monkeypatch.setattr(forwards, "MOST_TO_COUNT", 7)
+    monkeypatch.setattr(choosing, "MOST_TO_COUNT", 7)
     assert forwards.count_forwards(ForwardFilter(endpoint=1)) is None
     assert forwards.count_forwards(ForwardFilter(status="dismissed")) is None
     assert forwards.count_forwards(ForwardFilter(task="t99")) == 0

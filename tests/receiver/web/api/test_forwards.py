@@ -211,7 +211,7 @@ class TestSteer:
         assert (answer.status_code, named in answer.json["error"]["message"]) == (400, True), answer.json
 
     def test_too_many_are_refused(self, api, monkeypatch):
-        monkeypatch.setattr("receiver.ledger.reading.forwards.MOST_TO_COUNT", 1)
+        monkeypatch.setattr("receiver.ledger.choosing.MOST_TO_COUNT", 1)
         for _ in range(2):
             create_forward(status="failed")
         answer = api.post("/api/forwards/resend", json={"status": "failed"})
