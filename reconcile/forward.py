@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import random
 import threading
 import traceback
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 64  # attempts in flight, of one process
 _LOOK_EVERY_SECONDS = 0.25  # for new events, while attempts are in flight
+_GATHER_SECONDS = 0.005  # attempts that end at about the same time are noted together
 _STOP_WITHIN_SECONDS = 16.0  # an attempt takes 15 s at most
 _WORDS_FOR = {"timeout": "no answer in time", "gone": "410 Gone", "forbidden": "not a public address"}
 
@@ -60,6 +62,7 @@ class Forwarder:
         self._stop = stop
         self._in_flight: dict[Future[Attempted], Forward] = {}
         self._is_configured = False
+        self._look_at = -math.inf  # monotonic
 
     def run(self) -> None:
         """Deal what has happened and send what is due, until nothing is due and nothing in flight."""
@@ -79,16 +82,28 @@ class Forwarder:
     def _advance(self) -> bool:
         """Do what can be done now. Returns whether there is more."""
         now = self._clock.now()
-        resent = resending.advance(now)
-        dealt = deal(now, self._settings.forward_when)
+        found = self._look(now)
         room = AT_ONCE - len(self._in_flight)
         claimed = forwards.claim(now, room) if room else []
         for forward in claimed:
             self._in_flight[self._threads.submit(self._attempt, forward)] = forward
         if self._in_flight:
             self._clock.wait(_LOOK_EVERY_SECONDS, self._in_flight)
+            self._clock.wait(_GATHER_SECONDS)
             self._note_ended()
-        return bool(resent or dealt or claimed or self._in_flight)
+        return bool(found or claimed or self._in_flight)
+
+    def _look(self, now: datetime) -> bool:
+        """Deal what has happened, and go on with sending again. Returns whether there was anything.
+
+        While attempts are in flight and nothing happens, it looks four times a second.
+        """
+        if self._in_flight and self._clock.monotonic() < self._look_at:
+            return False
+        resent = resending.advance(now)
+        found = bool(deal(now, self._settings.forward_when)) or resent
+        self._look_at = self._clock.monotonic() + (0 if found else _LOOK_EVERY_SECONDS)
+        return found
 
     def _note_ended(self) -> None:
         ended = [call for call in self._in_flight if call.done()]

@@ -16,6 +16,7 @@ from peewee import fn
 
 from receiver.ledger import endpoints
 from receiver.ledger.engine.db import writing
+from receiver.ledger.engine.statements import Statement
 from receiver.ledger.models import Endpoint, Event, Forward, Task, database
 from receiver.ledger.outbox import events_after
 from receiver.ledger.readers import go_on, place_of
@@ -42,7 +43,9 @@ def deal(now: datetime, when: When) -> int:
     with writing():
         if go_on(READER, after, events[-1].id):
             told = (event for event in events if event.task_id in tasks)
-            _insert([row for event in told for row in _rows(event, tasks[event.task_id], apps, when, now)])
+            _insert_forwards.execute(
+                [row for event in told for row in _rows(event, tasks[event.task_id], apps, when, now)]
+            )
     return len(events)
 
 
@@ -56,7 +59,7 @@ def deal_to_late_urls(task_ids: Collection[str], now: datetime, when: When) -> N
     for task in Task.select().where(Task.id.in_(task_ids)):
         body = body_in_upstreams_form(task, when)
         if body is not None:
-            _insert([_to_callback_url(task, _said_of(task, now), body, now)])
+            _insert_forwards.execute([_to_callback_url(task, _said_of(task, now), body, now)])
 
 
 def _said_of(task: Task, now: datetime) -> dict[str, Any]:
@@ -130,6 +133,4 @@ def _row(
     }
 
 
-def _insert(rows: Sequence[dict[str, Any]]) -> None:
-    if rows:
-        Forward.insert_many(rows).on_conflict_ignore().execute()
+_insert_forwards = Statement(lambda rows: Forward.insert_many(rows).on_conflict_ignore())

@@ -188,13 +188,18 @@ def _make_due(endpoint: Endpoint, now: datetime) -> None:
 
 
 def locked(query: Any) -> list[Endpoint]:
-    """Return endpoints, locked in id order until the transaction ends: two writers cannot deadlock.
+    """Return endpoints, locked until the transaction ends."""
+    return list(locking(query))
+
+
+def locking(query: Any) -> Any:
+    """Return a query so that it locks its endpoints in id order: two writers cannot deadlock.
 
     On SQLite there is one writer.
     """
     query = query.order_by(Endpoint.id)
     # Not FOR UPDATE: those who only refer to an endpoint need not wait.
-    return list(query.for_update("FOR NO KEY UPDATE") if on_postgresql() else query)
+    return query.for_update("FOR NO KEY UPDATE") if on_postgresql() else query
 
 
 def held() -> list[Endpoint]:

@@ -16,6 +16,7 @@ from peewee import SQL, Select, fn
 from receiver.clock import SKEW
 from receiver.ledger import endpoints
 from receiver.ledger.engine.db import on_postgresql, writing
+from receiver.ledger.engine.statements import Query, Statement
 from receiver.ledger.forward import (
     DELIVERED,
     DISMISSED,
@@ -65,13 +66,17 @@ def is_anything_to_do(now: datetime, reader: str) -> bool:
 
     It reads at most some rows for each endpoint.
     """
+    with database.connection_context():
+        return bool(_anything_to_do.scalar(now=now, reader=reader))
+
+
+def _build_anything_to_do(now: Any, reader: Any) -> Any:
     dealt = Reader.select(Reader.event).where(Reader.name == reader)
     is_undealt = fn.COALESCE(Event.select(fn.MAX(Event.id)), 0) > fn.COALESCE(dealt, 0)
     is_ready = fn.EXISTS(Endpoint.select(SQL("1")).where(_is_ready(now)))
     resending = Resending.select(fn.MIN(Resending.next_at)).where(OPEN_RESENDING)
     is_resent = fn.COALESCE(resending <= now, SQL("FALSE"))
-    with database.connection_context():
-        return bool(Select([], [is_undealt | is_ready | is_resent]).bind(database).scalar())
+    return Select([], [is_undealt | is_ready | is_resent]).bind(database)
 
 
 def claim(now: datetime, room: int) -> list[Forward]:
@@ -82,7 +87,7 @@ def claim(now: datetime, room: int) -> list[Forward]:
     """
     with writing():
         # Locked, so that two processes cannot give away the same places.
-        ready = endpoints.locked(Endpoint.select().where(_is_ready(now)))
+        ready = _ready.objects(Endpoint, now=now)
         if not ready:
             return []
         chosen = _choose(ready, now, room)
@@ -92,7 +97,7 @@ def claim(now: datetime, room: int) -> list[Forward]:
         return sorted(claimed, key=lambda forward: chosen.index(forward.id))
 
 
-def _is_ready(now: datetime) -> Any:
+def _is_ready(now: Any) -> Any:
     """Return the condition that something can be sent to an endpoint."""
     # By the ends of indexes, and not by EXISTS: for that PostgreSQL may read the whole table.
     soonest = Forward.select(fn.MIN(Forward.next_attempt_at)).where(Forward.endpoint == Endpoint.id)
@@ -123,19 +128,20 @@ def _choose(ready: Sequence[Endpoint], now: datetime, room: int) -> list[int]:
 
 def _in_flight(now: datetime) -> tuple[Counter[int], Counter[str]]:
     """Return how many attempts are in flight by endpoint, and by host. A lease from the future is void."""
-    is_leased = (Forward.leased_until > now) & (Forward.leased_until <= now + LEASE + SKEW)
-    leased: Any = (
-        Forward.select(Forward.endpoint, Endpoint.host, fn.COUNT(Forward.id))
-        .join(Endpoint)
-        .where(LEASED, is_leased)
-        .group_by(Forward.endpoint, Endpoint.host)
-        .tuples()
-    )
     at_endpoint, at_host = Counter[int](), Counter[str]()
-    for endpoint, host, attempts in leased:
-        at_endpoint[endpoint] += attempts
-        at_host[host] += attempts
+    for leased in _leased.objects(Forward, now=now):
+        at_endpoint[leased.endpoint_id] += leased.number
+        at_host[leased.host] += leased.number
     return at_endpoint, at_host
+
+
+def _build_leased(now: Any) -> Any:
+    return (
+        Forward.select(Forward.endpoint, Endpoint.host, fn.COUNT(Forward.id).alias("number"))
+        .join(Endpoint)
+        .where(LEASED, Forward.leased_until > now, Forward.leased_until <= now + (LEASE + SKEW))
+        .group_by(Forward.endpoint, Endpoint.host)
+    )
 
 
 def _most(endpoint: Endpoint, now: datetime) -> int:
@@ -149,6 +155,32 @@ def _due_at(endpoint: Endpoint, places: int, now: datetime) -> list[int]:
     """Return the numbers of forwards to send to an endpoint now."""
     if places <= 0:
         return []
+    if endpoint.held_at is not None:
+        return _due_although_held(endpoint, now)
+    wanted = {"endpoint": endpoint.id, "now": now}
+    backlog = _numbers(_backlog, limit=places, **wanted)
+    if len(backlog) < places or places == 1:
+        return backlog
+    fresh = max(int(places * _FRESH), 1)
+    newest = _numbers(_newest, limit=fresh, **wanted)
+    return list(dict.fromkeys([*backlog[: places - fresh], *newest, *backlog]))[:places]
+
+
+def _due_although_held(endpoint: Endpoint, now: datetime) -> list[int]:
+    """Return what a person wants sent, else a probe: the one that is due first, though it be later."""
+    wanted = {"endpoint": endpoint.id, "now": now, "limit": 1}
+    again = _numbers(_pushed, **wanted)
+    if again or endpoint.probe_at is None or endpoint.probe_at > now:
+        return again
+    return _numbers(_probe, **wanted)
+
+
+def _numbers(query: Query, **values: Any) -> list[int]:
+    return [forward.id for forward in query.objects(Forward, **values)]
+
+
+def _first(endpoint: Any) -> Any:
+    """Return the query for an endpoint's forwards that no earlier one of their task is before."""
     earlier = Forward.alias()
     is_behind = earlier.select(SQL("1")).where(
         earlier.task_id == Forward.task_id,
@@ -156,37 +188,35 @@ def _due_at(endpoint: Endpoint, places: int, now: datetime) -> list[int]:
         earlier.id < Forward.id,
         earlier.status.not_in(_ENDED),
     )
-    first = Forward.select(Forward.id).where(Forward.endpoint == endpoint.id, ~fn.EXISTS(is_behind))
-    if endpoint.held_at is not None:
-        return _due_although_held(endpoint, first, now)
-    due = first.where(PENDING_FORWARD, Forward.next_attempt_at <= now)
-    backlog = _unlocked(due.order_by(Forward.next_attempt_at, Forward.id), places)
-    if len(backlog) < places or places == 1:
-        return backlog
-    fresh = max(int(places * _FRESH), 1)
+    return Forward.select(Forward.id).where(Forward.endpoint == endpoint, ~fn.EXISTS(is_behind))
+
+
+def _build_backlog(endpoint: Any, now: Any, limit: Any) -> Any:
+    due = _first(endpoint).where(PENDING_FORWARD, Forward.next_attempt_at <= now)
+    return _unlocked(due.order_by(Forward.next_attempt_at, Forward.id), limit)
+
+
+def _build_newest(endpoint: Any, now: Any, limit: Any) -> Any:
     # Without the index on when it is due: that one is in another order.
     is_due = fn.COALESCE(Forward.next_attempt_at, _EVER) <= now
     in_turn = (Forward.created_at.desc(), Forward.id.desc())
-    newest = _unlocked(first.where(FRESH, is_due).order_by(*in_turn), fresh)
-    return list(dict.fromkeys([*backlog[: places - fresh], *newest, *backlog]))[:places]
+    return _unlocked(_first(endpoint).where(FRESH, is_due).order_by(*in_turn), limit)
 
 
-def _due_although_held(endpoint: Endpoint, first: Any, now: datetime) -> list[int]:
-    """Return what a person wants sent, else a probe: the one that is due first, though it be later."""
-    wanted = first.where(PUSHED, Forward.next_attempt_at <= now)
-    again = _unlocked(wanted.order_by(Forward.next_attempt_at, Forward.id), 1)
-    if again or endpoint.probe_at is None or endpoint.probe_at > now:
-        return again
+def _build_pushed(endpoint: Any, now: Any, limit: Any) -> Any:
+    pushed = _first(endpoint).where(PUSHED, Forward.next_attempt_at <= now)
+    return _unlocked(pushed.order_by(Forward.next_attempt_at, Forward.id), limit)
+
+
+def _build_probe(endpoint: Any, now: Any, limit: Any) -> Any:
     is_free = Forward.leased_until.is_null() | (Forward.leased_until <= now)
-    probe = first.where(PENDING_FORWARD, is_free)
-    return _unlocked(probe.order_by(Forward.next_attempt_at, Forward.id), 1)
+    probe = _first(endpoint).where(PENDING_FORWARD, is_free)
+    return _unlocked(probe.order_by(Forward.next_attempt_at, Forward.id), limit)
 
 
-def _unlocked(due: Any, limit: int) -> list[int]:
+def _unlocked(due: Any, limit: Any) -> Any:
     query = due.limit(limit)
-    if on_postgresql():
-        query = query.for_update("FOR UPDATE SKIP LOCKED")
-    return [forward.id for forward in query]
+    return query.for_update("FOR UPDATE SKIP LOCKED") if on_postgresql() else query
 
 
 def release(claimed: Iterable[Forward], now: datetime) -> None:
@@ -208,8 +238,7 @@ def note(attempted: Sequence[Attempted], now: datetime) -> list[Endpoint]:
         known = {one.id: one for one in endpoints.locked(Endpoint.select().where(Endpoint.id.in_(ids)))}
         kept = _locked_ids([one.forward.id for one in attempted])
         attempted = [one for one in attempted if one.forward.id in kept]
-        if attempted:
-            Attempt.insert_many([_attempt(one) for one in attempted]).execute()
+        _insert_attempts.execute([_attempt(one) for one in attempted])
         for one in attempted:
             _settle(one, now)
         return endpoints.note_health([(known[id_], all_) for id_, all_ in _health(attempted)], now)
@@ -239,20 +268,29 @@ def _settle(one: Attempted, now: datetime) -> None:
     forward, is_over = one.forward, one.cause is None or one.next_attempt_at is None
     held_before = forward.endpoint.held_seconds_by(one.began_at)
     changes = {
-        "attempts": Forward.attempts + 1,
+        "number": forward.id,
         "counted": one.counted,
         "began_at": forward.began_at or one.began_at,
         "held_before": forward.held_before if forward.began_at else held_before,
-        "leased_until": None,
         "next_attempt_at": None if is_over else one.next_attempt_at,
         "status": DELIVERED if one.cause is None else GIVEN_UP if is_over else WAITING,
         "ended_at": now if is_over else None,
         "cause": one.cause,
-        "pushed": False,
     }
+    if one.cause is None:
+        _deliver.execute(**changes)
+    else:
+        _fail.execute(leased_until=forward.leased_until, **changes)
+
+
+def _build_settle(number: Any, leased_until: Any = None, **changes: Any) -> Any:
+    after = {"attempts": Forward.attempts + 1, "leased_until": None, "pushed": False}
     # A success counts even if another process has given the forward up meanwhile.
-    is_untold = (Forward.id == forward.id, Forward.status.in_((WAITING, GIVEN_UP)))
-    Forward.update(**changes).where(*(is_untold if one.cause is None else _ours(forward))).execute()
+    if leased_until is None:
+        is_meant: tuple[Any, ...] = (Forward.status.in_((WAITING, GIVEN_UP)),)
+    else:
+        is_meant = (PENDING_FORWARD, Forward.leased_until == leased_until)
+    return Forward.update(**after, **changes).where(Forward.id == number, *is_meant)
 
 
 def _ours(forward: Forward) -> tuple[Any, ...]:
@@ -267,3 +305,12 @@ def _health(attempted: Sequence[Attempted]) -> list[tuple[int, endpoints.Health]
         (id_, endpoints.Health([one.cause for one in all_], is_gone=all_[-1].kind == "gone"))
         for id_, all_ in by_endpoint.items()
     ]
+
+
+_anything_to_do = Query(_build_anything_to_do)
+_ready = Query(lambda now: endpoints.locking(Endpoint.select().where(_is_ready(now))))
+_leased = Query(_build_leased)
+_backlog, _newest = Query(_build_backlog), Query(_build_newest)
+_pushed, _probe = Query(_build_pushed), Query(_build_probe)
+_deliver, _fail = Query(_build_settle), Query(_build_settle)
+_insert_attempts = Statement(Attempt.insert_many)
