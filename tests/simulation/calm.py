@@ -4,6 +4,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from tests.simulation.schedule import HERE, has_nothing_ahead, has_nothing_old, has_nothing_to_learn
+from tests.simulation.told import is_told
 from tests.simulation.works import Work
 
 if TYPE_CHECKING:
@@ -12,11 +13,16 @@ if TYPE_CHECKING:
 _KNOWN = "(registered_at IS NOT NULL OR lookup_status IS NOT NULL)"
 _LEFT = f"SELECT 1 FROM task WHERE {_KNOWN} AND (next_lookup_at IS NOT NULL OR status = 'pending') LIMIT 1"
 
+_UNTOLD = (
+    "SELECT 1 FROM forward WHERE status = 'pending' UNION ALL SELECT 1 FROM event"
+    " WHERE id > (SELECT event FROM reader WHERE name = 'forwards') LIMIT 1"
+)
+
 
 def is_over(world: "World", ledger: sqlite3.Connection) -> bool:
     """Tell whether nothing is left to do, except about doubtful tasks."""
     waits = world.application.on_their_way or any((world.directory / "spool").glob("[dr]e*"))
-    if waits or ledger.execute(_LEFT).fetchone():
+    if waits or ledger.execute(_LEFT).fetchone() or ledger.execute(_UNTOLD).fetchone():
         return False
     return _are_all_known(world, ledger)
 
@@ -24,6 +30,8 @@ def is_over(world: "World", ledger: sqlite3.Connection) -> bool:
 def is_idle(world: "World", ledger: sqlite3.Connection, job: str) -> bool:
     """Tell whether a job of a reconciler would find nothing to do."""
     now = world.clock.now()
+    if job == "forward":
+        return is_told(ledger, str(now))
     if job == "learn":
         return has_nothing_to_learn(ledger)
     if job == "follow":

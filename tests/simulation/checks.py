@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from tests.simulation import books, truth
+from tests.simulation import books, told, truth
 from tests.simulation.failure import Failure
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def failures(world: "World", ledger: sqlite3.Connection) -> list[Failure]:
         *books.events(world, ledger, changes),
         *books.tally(ledger, tasks.values()),
         *truth.given_up_too_early(world, ledger, changes),
+        *told.failures(world, ledger),
         *_too_many_calls(world),
         *_asked_twice(world),
         *(Failure("a stop kept a lease", task_id, "it was still claimed") for task_id in world.lost_leases),

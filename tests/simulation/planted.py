@@ -9,8 +9,9 @@ from unittest.mock import patch
 
 from peewee import SQL
 
-from receiver.ledger import discoveries, merge, record, store
+from receiver.ledger import dealing, discoveries, forwards, merge, record, store
 from receiver.ledger.evidence import Answer
+from receiver.ledger.models import Forward, database
 from receiver.spool import records, replay
 from receiver.upstream.results import Unreadable, read_item
 from reconcile import asking, rate_limit
@@ -154,7 +155,36 @@ def a_rate_that_nobody_keeps() -> AbstractContextManager[Any]:
     return patch.object(rate_limit.RateLimiter, "take", lambda self: True)
 
 
+@contextmanager
+def a_forward_outside_the_transaction_of_its_place() -> Iterator[None]:
+    """The place is moved in a transaction of its own, and a process may die before the forwards are written."""
+
+    def go_on(reader: str, after: int, last: int) -> bool:
+        moved = first(reader, after, last)
+        database.commit()
+        database.begin()
+        return moved
+
+    first = dealing.go_on
+    with patch.object(dealing, "go_on", go_on):
+        yield
+
+
+def a_note_that_ignores_the_lease() -> AbstractContextManager[Any]:
+    """Who had a forward before gives it back while another process sends it."""
+    return patch.object(forwards, "_ours", lambda forward: (Forward.id == forward.id,))
+
+
+def a_claim_that_ignores_the_order() -> AbstractContextManager[Any]:
+    """A later event of a task does not wait for an earlier one that is tried again."""
+    ended = ("delivered", "failed", "resent", "dismissed", "pending")
+    return patch.object(forwards, "_ENDED", ended)
+
+
 BUGS: tuple[Bug, ...] = (
+    a_forward_outside_the_transaction_of_its_place,
+    a_note_that_ignores_the_lease,
+    a_claim_that_ignores_the_order,
     a_lease_that_a_stop_forgets,
     a_lease_that_ends_before_the_call,
     a_lost_update,

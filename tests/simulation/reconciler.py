@@ -16,6 +16,7 @@ from reconcile.jobs import Job
 from reconcile.pacemaker import Pacemaker
 from tests.simulation.clock import Process, WorldClock
 from tests.simulation.schedule import Pace, make_jobs
+from tests.simulation.told import ToldApp
 from tests.simulation.upstream import Account, Client
 
 
@@ -31,13 +32,14 @@ class ReconcilerProcess(Process):
         account: Account,
         rng: random.Random,
         is_idle: Callable[[str], bool],
+        told: ToldApp,
     ) -> None:
         super().__init__(name, clock, on_death)
         self._is_idle = is_idle
         self.stop = threading.Event()
         self._running: set[str] = set()
         self._due: dict[str, float] = {}  # monotonic
-        jobs, steady = make_jobs(pace, self, Client(account, self), rng, self.stop, self._run_in)
+        jobs, steady = make_jobs(pace, self, Client(account, self), rng, self.stop, self._run_in, told)
         self._jobs = {job.name: job for job in jobs}
         self._pacemaker = Pacemaker(steady, self._make_all_due)
         self.spawn(self._begin)

@@ -18,15 +18,18 @@ from receiver.upstream import services
 from receiver.upstream.client import Upstream
 from reconcile.calls import Caller
 from reconcile.discover import Discoverer
-from reconcile.jobs import Job, list_jobs
+from reconcile.forward import AT_ONCE, Forwarder
+from reconcile.jobs import Job, forward_job, list_jobs
 from reconcile.pacemaker import SteadyClock
 from reconcile.rate_limit import RateLimiter
 from reconcile.run import Reconciler
 from tests.simulation.clock import Process, Threads, WorldClock
+from tests.simulation.told import SECRET, URL, ToldApp
 
 HERE = "https://backstop.example.com"
 TOKEN = "callback-token-of-the-world"
 GRACE = timedelta(seconds=60)
+_FORWARD_EVERY = timedelta(seconds=20)  # more often would only take longer
 _DATED = (
     ("tally", "hour"),
     ("delivery", "received_at"),
@@ -62,6 +65,9 @@ class Pace:
             "SPOOL_DIR": str(directory / "spool"),
             "PUBLIC_URL": HERE,
             "CONFIRM_CALLBACKS": str(confirm).lower(),
+            "FORWARD_URL": URL,
+            "FORWARD_SECRET": SECRET,
+            "FORWARD_WHEN": "confirmed" if confirm else "settled",
         }
         return cls(Settings.from_env(fixed | {name: str(value) for name, value in drawn.items()}))
 
@@ -103,7 +109,7 @@ class Door:
 def has_nothing_to_learn(ledger: sqlite3.Connection) -> bool:
     """Tell whether the job that learns from results would find none."""
     return not ledger.execute(
-        "SELECT 1 FROM event WHERE id > COALESCE((SELECT MAX(event) FROM reader), 0) LIMIT 1"
+        "SELECT 1 FROM event WHERE id > COALESCE((SELECT event FROM reader WHERE name = 'paces'), 0) LIMIT 1"
     ).fetchone()
 
 
@@ -115,7 +121,10 @@ def has_nothing_old(ledger: sqlite3.Connection, now: datetime) -> bool:
 
 def has_nothing_ahead(ledger: sqlite3.Connection, now: datetime) -> bool:
     """Tell whether the job that mends times of the future would find none."""
-    ahead = "SELECT 1 FROM reconcile_run WHERE started_at > :now UNION ALL SELECT 1 FROM pause WHERE ended_at > :now"
+    ahead = (
+        "SELECT 1 FROM reconcile_run WHERE started_at > :now UNION ALL SELECT 1 FROM pause WHERE ended_at > :now"
+        " UNION ALL SELECT 1 FROM forward WHERE next_attempt_at > :now"
+    )
     return not ledger.execute(f"{ahead} LIMIT 1", {"now": str(now)}).fetchone()
 
 
@@ -126,6 +135,7 @@ def make_jobs(
     rng: random.Random,
     stop: threading.Event,
     run_in: Callable[[str, timedelta], None],
+    told: ToldApp,
 ) -> tuple[list[Job], SteadyClock]:
     """Return the jobs of a reconciler's process, made as the process makes them, and its steady clock."""
     settings, clock = pace.settings, process.clock
@@ -136,4 +146,7 @@ def make_jobs(
     steady, paces = SteadyClock(clock), Paces(settings.reconcile_grace)
     reconciler = Reconciler(settings, caller, paces, steady, rng, stop)
     discoverer = Discoverer(settings, lister, paces, services.DEFAULT, stop)
-    return list_jobs(settings, reconciler, [discoverer], paces, clock, run_in), steady
+    threads, chance = Threads(process, AT_ONCE), random.Random(process.name)
+    forwarder = Forwarder(settings, told, clock, chance, stop, threads)
+    forward = replace(forward_job(forwarder, run_in), every=_FORWARD_EVERY)
+    return [*list_jobs(settings, reconciler, [discoverer], paces, clock, run_in), forward], steady

@@ -17,6 +17,7 @@ from tests.simulation.receiver import Web
 from tests.simulation.reconciler import ReconcilerProcess
 from tests.simulation.schedule import Pace
 from tests.simulation.strangers import People, Strangers
+from tests.simulation.told import ToldApp
 from tests.simulation.trace import Trace
 from tests.simulation.upstream import Account
 from tests.simulation.watched import bind
@@ -36,6 +37,7 @@ class World:
         self.rng = self.faults.rng("world")
         self.trace = Trace(self.clock)
         self.account = Account(self.clock, self.faults, self.trace)
+        self.told = ToldApp(self.clock, self.faults, self.trace)
         self.confirms = not self.faults.has("no_confirmation")
         self.pace = Pace.draw(self.rng, directory, self.confirms)
         self.deaths = Deaths(seed, self.faults, self.trace)
@@ -60,6 +62,10 @@ class World:
         self.trace.note("the calm begins")
         limit = self.faults.calm_at + self.pace.calm_at_most
         self.is_calm = True
+        # As a person would do when the app is well again. The waits have tests of their own.
+        self.beside.execute(
+            "UPDATE forward SET next_attempt_at = created_at WHERE status = 'pending' AND leased_until IS NULL"
+        )
         while self.clock.passed < limit and not is_over(self, self.beside):
             self.clock.run(_LOOK_EVERY_SECONDS)
         self.is_over = True
@@ -121,6 +127,8 @@ class World:
 
     def _is_idle(self, job: str) -> bool:
         """Tell whether a job would find nothing to do, and can be left out: in the calm, or if it comes often."""
+        if job == "forward":
+            return is_idle(self, self.beside, job)
         comes_often = job in {"learn", "follow"}
         if not self.is_calm and not comes_often and job not in ("prune", "mend"):
             return False
@@ -157,7 +165,7 @@ class World:
         rng = self.faults.rng(f"life {self.lives}")
         life = f"{name}, life {self.lives}"
         process = ReconcilerProcess(
-            life, self.clock, self._on_death, self.pace, self.account, rng, self._is_idle
+            life, self.clock, self._on_death, self.pace, self.account, rng, self._is_idle, self.told
         )
         self.reconcilers[name] = process
 
