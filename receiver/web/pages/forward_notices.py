@@ -11,10 +11,7 @@ from receiver.web.pages.facts import Facts, ListLink, Summary, since
 # A single time-out is tried again after a minute, and the next failure after five.
 _LATE_AFTER = timedelta(minutes=10)
 _MOST_NAMED = 3
-_WHY = {
-    "gone": "it has answered 410 Gone, so nothing more is sent there",
-    "failing": "it has failed for days, so one event an hour is tried there",
-}
+_WHY = {"gone": "has answered 410 Gone", "failing": "has failed for days"}
 _PAGE = "forward_pages.show_list"
 
 
@@ -35,8 +32,8 @@ def _held(facts: Facts) -> Summary | None:
     held = [one for one in _held_endpoints(facts) if one.held_because != "person"]
     if not held:
         return None
-    why = "; ".join(f"{_named(one)}: {_why(one)}" for one in held[:_MOST_NAMED])
-    text = f"your app is not told {_since(held[0], facts)}. {why}.{_more(held)}"
+    names = ", ".join(f"{_named(one)} {_why(one)}" for one in held[:_MOST_NAMED])
+    text = f"{names}: only one event an hour is tried there, {_since(held[0], facts)}.{_more(held)}"
     text += f"{waiting(facts)} Nothing is given up meanwhile. Mend the app, then resume the endpoint."
     return Summary("trouble", "Trouble", text, listed=(ListLink("Show the endpoints", "", _PAGE),))
 
@@ -48,7 +45,7 @@ def _paused(facts: Facts) -> Summary | None:
     names = ", ".join(_named(one) for one in paused[:_MOST_NAMED])
     are = "is" if len(paused) == 1 else "are"
     text = (
-        f"{names} {are} paused by a person, {_since(paused[0], facts)}: nothing is sent there.{_more(paused)}"
+        f"{names} {are} paused by a person {_since(paused[0], facts)}: nothing is sent there.{_more(paused)}"
     )
     if len(paused) == len(_held_endpoints(facts)):  # else the notice on the held ones tells it
         text += waiting(facts)
@@ -88,7 +85,7 @@ def _held_endpoints(facts: Facts) -> list[Endpoint]:
 
 
 def _why(endpoint: Endpoint) -> str:
-    return _WHY.get(endpoint.held_because or "", "nothing is sent there")
+    return _WHY.get(endpoint.held_because or "", "is held")
 
 
 def _named(endpoint: Endpoint) -> str:

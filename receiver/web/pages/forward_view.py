@@ -143,9 +143,10 @@ def curl(forward: Forward, attempt: Attempt, body: bytes) -> str:
 
 
 def order_views(orders: Sequence[Resending], now: datetime) -> list[OrderView]:
-    """Return the resendings that go on or ended lately, newest first."""
+    """Return the resendings that go on, then those that ended lately, newest first."""
     told = [one for one in orders if one.ended_at is None or now - one.ended_at < _TOLD_FOR]
-    return [OrderView(one, in_words(wanted_of(one)), one.ended_at is None) for one in told]
+    views = [OrderView(one, in_words(wanted_of(one)), one.ended_at is None) for one in told]
+    return sorted(views, key=lambda view: not view.is_open)
 
 
 def in_words(wanted: ForwardFilter) -> str:

@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from receiver.clock import utcnow
 from receiver.ledger import resending
+from receiver.ledger.forward import GIVEN_UP
 from receiver.ledger.reading import forwards as reading
 from receiver.ledger.reading.endpoints import list_endpoints
 from receiver.ledger.reading.next_attempt import next_of
@@ -37,6 +38,7 @@ def show_list() -> ResponseReturnValue:
         now=now,
         found=found,
         query=query,
+        wanted=wanted,
         before=before,
         older=found.next and with_query(path, query | {"before": filters.cursor(found.next)}),
         since=as_input(wanted.since),
@@ -45,7 +47,7 @@ def show_list() -> ResponseReturnValue:
         types=filters.FORWARD_TYPES,
         forward_url_is_set=bool(current_settings().forward_urls),
         endpoints=[forward_view.endpoint_view(one) for one in offload(list_endpoints, now)],
-        causes=[] if before else offload(reading.causes),
+        causes=offload(reading.causes) if query in ({}, {"status": GIVEN_UP}) and before is None else [],
         most_counted=reading.MOST_COUNTED,
         orders=forward_view.order_views(resending.newest(), now),
     )
