@@ -13,6 +13,8 @@ from receiver.web.api import deliveries, endpoints, events, forwards, tasks
 from receiver.web.intake import Intake
 from receiver.web.pages import base, overview
 from receiver.web.pages import deliveries as delivery_pages
+from receiver.web.pages import endpoints as endpoint_pages
+from receiver.web.pages import forwards as forward_pages
 from receiver.web.pages import runs as run_pages
 from receiver.web.pages import tasks as task_pages
 from receiver.web.trial import trial_sender
@@ -56,7 +58,7 @@ def create_app(settings: Settings) -> Flask:
     app.url_map.converters["text"] = _Text
     for module in (
         *(callbacks, health, sign_in, tasks, deliveries, events, forwards, endpoints),
-        *(overview, task_pages, delivery_pages, run_pages),
+        *(overview, task_pages, delivery_pages, run_pages, forward_pages, endpoint_pages),
     ):
         app.register_blueprint(module.blueprint)
     auth.add_sessions(app, settings)

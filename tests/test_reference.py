@@ -14,6 +14,8 @@ REFERENCE = (ROOT / "docs/reference.md").read_text()
 DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
 # Files, and what the forms of the pages send.
 NOT_LISTED = {"GET /static/<>", "GET /favicon.ico", "POST /tasks", "POST /tasks/<>", "POST /callback-url"}
+NOT_LISTED |= {"POST /forwards/<>", "GET /forwards/resend", "POST /forwards/resend", "POST /resendings/<>"}
+NOT_LISTED |= {"GET /endpoints/<>", "POST /endpoints/<>"}
 
 
 @pytest.fixture

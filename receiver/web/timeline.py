@@ -2,14 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 
+from receiver.ledger.endpoints import host_of
 from receiver.ledger.evidence import ABSENT
-from receiver.ledger.models import Delivery, Lookup, Task
+from receiver.ledger.forward import DISMISSED, GIVEN_UP, RESENT
+from receiver.ledger.models import Attempt, Delivery, Forward, Lookup, Task
 from receiver.upstream.results import FINAL, PENDING
 
-_CONSEQUENCES = {"settled", "gave_up", "disputed", "changed"}  # sorted after their causes of the same moment
+_CONSEQUENCES = {
+    "settled",
+    "gave_up",
+    "disputed",
+    "changed",
+    "forward",
+}  # sorted after their causes of the same moment
+_ENDS = {
+    GIVEN_UP: "given up",
+    RESENT: "given up",
+    DISMISSED: "dismissed by a person",
+}
 _WITNESSES = {"callback": "a callback", "lookup": "a look-up"}
 
 
@@ -20,6 +33,7 @@ class Event:
     at: datetime
     name: str
     detail: str
+    forward: int | None = None  # the number of the forward that it is about
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +74,14 @@ def versions(task: Task) -> list[Version]:
     ]
 
 
-def timeline(task: Task, deliveries: Sequence[Delivery], lookups: Sequence[Lookup]) -> list[Event]:
-    """Return a task's events, oldest first."""
+def timeline(
+    task: Task,
+    deliveries: Sequence[Delivery],
+    lookups: Sequence[Lookup],
+    forwards: Sequence[Forward] = (),
+    attempts: Sequence[Attempt] = (),
+) -> list[Event]:
+    """Return a task's events, oldest first. `attempts` are those of the forwards."""
     events = [_delivery_event(delivery) for delivery in deliveries]
     events += [_lookup_event(lookup) for lookup in lookups]
     if task.submitted_at:
@@ -77,6 +97,7 @@ def timeline(task: Task, deliveries: Sequence[Delivery], lookups: Sequence[Looku
         events.append(_dispute_event(task, deliveries, lookups))
     if task.acknowledged_at:
         events.append(Event(task.acknowledged_at, "acknowledged", "a person acknowledged the dispute"))
+    events += telling(forwards, attempts)
     events += [
         Event(
             change.at,
@@ -87,6 +108,30 @@ def timeline(task: Task, deliveries: Sequence[Delivery], lookups: Sequence[Looku
         for change in upstream_changed(lookups)
     ]
     return sorted(events, key=lambda event: (event.at, event.name in _CONSEQUENCES))
+
+
+def telling(forwards: Sequence[Forward], attempts: Sequence[Attempt]) -> list[Event]:
+    """Return what happened to a task's forwards: each attempt, and what a person or time ended."""
+    types = {forward.id: forward.type for forward in forwards}
+    events = [_attempt_event(attempt, types[attempt.forward_id]) for attempt in attempts]  # type: ignore[attr-defined]
+    for forward in forwards:
+        words = _ENDS.get(forward.status)
+        if words and forward.ended_at:
+            events.append(Event(forward.ended_at, "forward_ended", f"{forward.type} {words}", forward.id))
+        if forward.resends:
+            words = f"{forward.type} is sent again at a person's word"
+            events.append(Event(forward.created_at, "resent", words, forward.id))
+    return events
+
+
+def _attempt_event(attempt: Attempt, type_: str) -> Event:
+    where = host_of(attempt.url)
+    ended_at = attempt.began_at + timedelta(seconds=attempt.took)
+    number = attempt.forward_id  # type: ignore[attr-defined]
+    if attempt.kind == "delivered":
+        return Event(ended_at, "delivered", f"{type_} delivered to {where}: HTTP {attempt.status}", number)
+    why = attempt.error or f"HTTP {attempt.status}"
+    return Event(ended_at, "attempt", f"{type_} not delivered to {where}: {why}", number)
 
 
 def _dispute_event(task: Task, deliveries: Sequence[Delivery], lookups: Sequence[Lookup]) -> Event:

@@ -1,7 +1,8 @@
 """What a visitor does with the pages, with and without scripts, on desktop and phone."""
 
+import json
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
 
 from receiver.clock import utcnow
-from receiver.ledger import store
-from receiver.ledger.models import Delivery, Task
+from receiver.ledger import resending, store
+from receiver.ledger.models import Attempt, Delivery, Endpoint, Forward, Task
+from receiver.ledger.reading.forwards import ForwardFilter
 from tests import factories
 from tests.browser.conftest import PICTURES
 from tests.chromium import DESKTOP, PHONE
@@ -55,6 +57,29 @@ def busy(stand_in, backstop):
     factories.record(factories.failure_body("broken", "bad_request", "The prompt is not allowed."))
     factories.record(b'{"oops', ref="order-9", remote_addr="203.0.113.7")
     run_now(due=3, asked=3, settled=2, absent=1, calls=1)
+    _tell(now)
+
+
+def _tell(now: datetime) -> None:
+    """Make endpoints in all states, and what they are told."""
+    app = factories.create_endpoint(f"https://app.example/{'long/' * 12}hook", succeeded_at=now)
+    states: dict[str, dict[str, object]] = {
+        "failing": {"failing_since": now, "failure": "HTTP 503"},
+        "held": {"held_at": now, "held_because": "failing", "probe_at": now},
+        "paused": {"held_at": now, "held_because": "person"},
+        "retired": {"retired_at": now},
+        "server": {"is_app": False, "succeeded_at": now},
+    }
+    for name, fields in states.items():
+        endpoint = factories.create_endpoint(f"https://{name}.example/hook", **fields)
+        factories.create_forward(endpoint=endpoint, task_id="lost", status="delivered")
+    for status in ("delivered", "failed", "pending"):
+        told = factories.create_forward(endpoint=app, task_id="lost", status=status, cause="HTTP 500")
+        headers = json.dumps({"webhook-id": told.message_id, "webhook-signature": f"v1,{'K5oZfzN9' * 6}="})
+        sent = {"forward": told, "began_at": now, "took": 0.2, "url": app.url, "headers": headers}
+        Attempt.create(**sent, kind="refused", status=500, answer=f"<h1>{'oops' * 100}</h1>".encode())
+        Attempt.create(**sent, kind="timeout", answer=b"", error="no answer in time")
+    resending.order(ForwardFilter(status="failed"), 1, now)
 
 
 def every_page() -> list[str]:
@@ -67,12 +92,19 @@ def every_page() -> list[str]:
         "/tasks?disputed=true",
         "/deliveries",
         "/deliveries?verdict=unreadable&task=nobody",
+        "/forwards",
+        "/forwards?status=failed&endpoint=1",
+        "/forwards?task=nobody",
+        "/forwards/resend?status=failed",
         "/runs",
         "/runs/1",
         "/runs/3",
     )
     deliveries = [f"/deliveries/{row.id}" for row in Delivery.select().order_by(Delivery.id.desc()).limit(2)]
-    return ["/", "/?span=7d", *lists, *(f"/tasks/{task}" for task in tasks), *deliveries]
+    forwards = [
+        f"/forwards/{row.id}" for row in Forward.select(Forward.id).order_by(Forward.id.desc()).limit(3)
+    ]
+    return ["/", "/?span=7d", *lists, *(f"/tasks/{task}" for task in tasks), *deliveries, *forwards]
 
 
 def shown_tasks(page: Page) -> list[str]:
@@ -139,7 +171,7 @@ class TestEveryPage:
 
     def test_each_can_be_walked_through_by_keyboard(self, open_browser):
         page = open_browser()
-        for path in ("/", "/tasks", "/tasks/lost", "/runs"):
+        for path in ("/", "/tasks", "/tasks/lost", "/runs", "/forwards", "/forwards/7"):
             page.goto(path)
             page.keyboard.press("Tab")
             expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
@@ -192,7 +224,7 @@ class TestTasks:
         wait_until(lambda: thumb.screenshot() == shown, seconds=10)
         open_browser.wrong.clear()
 
-    @pytest.mark.parametrize("path", ["/tasks", "/deliveries"])
+    @pytest.mark.parametrize("path", ["/tasks", "/deliveries", "/forwards"])
     @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
     def test_the_fields_of_a_filter_line_up(self, open_browser, viewport, path):
         page = open_browser(viewport=viewport)
@@ -316,6 +348,40 @@ class TestTask:
         button.click()
         expect(button).to_have_text("Copy the id")  # after a while
         assert page.evaluate("navigator.clipboard.readText()") == "an id/with <odd> parts"
+
+
+@pytest.mark.usefixtures("busy")
+class TestForwards:
+    def test_an_endpoint_is_paused_and_resumed_by_its_buttons(self, open_browser):
+        page = open_browser()
+        page.goto("/forwards")
+        row = page.locator("#endpoint-1")
+        row.get_by_role("button", name="Pause https://app.example").click()
+        expect(row).to_contain_text("A person paused it")
+        row.get_by_role("button", name="Resume https://app.example").click()
+        expect(row).to_contain_text("Its last success was")
+        assert Endpoint.get_by_id(1).held_at is None
+
+    def test_all_that_failed_of_one_cause_is_sent_again_and_stopped(self, open_browser):
+        page = open_browser()
+        page.goto("/forwards")
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_role("link", name="Send again… what failed of HTTP 500").click()
+        page.get_by_label("Forwards a second").fill("0.5")
+        page.get_by_role("button", name="Send 1 forward again").click()
+        page.wait_for_url("/forwards")
+        notice = page.locator("#resending-2")
+        expect(notice).to_contain_text("0 of 1 forward (status failed, cause “HTTP 500”), 0.5 a second")
+        resending.advance(utcnow())
+        expect(notice).to_contain_text("1 of 1 forward", timeout=SOON)
+        assert Forward.select().where(Forward.status == "resent").count() == 1
+
+    def test_the_last_attempt_can_be_copied_as_a_command(self, open_browser):
+        page = open_browser(permissions=["clipboard-read", "clipboard-write"])
+        page.goto("/forwards/7")
+        page.get_by_role("button", name="Copy the command").click()
+        expect(page.locator("#told")).to_have_text("Copied")
+        assert page.evaluate("navigator.clipboard.readText()").startswith("curl https://app.example/long/")
 
 
 class TestOverview:

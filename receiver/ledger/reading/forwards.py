@@ -89,6 +89,15 @@ def forwards_of(task_id: str, limit: int = 100) -> list[Forward]:
         return _with_endpoints([found.id for found in newest])
 
 
+def attempts_of_all(forwards: Sequence[Forward], limit: int = 100) -> list[Attempt]:
+    """Return the newest attempts of some forwards, newest first, without what was sent and answered."""
+    columns = ("id", "forward", "began_at", "took", "url", "kind", "status", "error")
+    brief = [getattr(Attempt, name) for name in columns]
+    query = Attempt.select(*brief).where(Attempt.forward.in_([forward.id for forward in forwards]))
+    with database.connection_context():
+        return list(query.order_by(Attempt.id.desc()).limit(limit))
+
+
 def causes() -> list[Cause]:
     """Return what the dead letters failed of, the most frequent first. The newest MOST_COUNTED count."""
     newest = (

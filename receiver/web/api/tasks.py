@@ -11,7 +11,7 @@ from receiver.clock import to_iso, utcnow
 from receiver.ledger import store
 from receiver.ledger.models import Task
 from receiver.ledger.reading import listing, queries
-from receiver.ledger.reading.forwards import forwards_of
+from receiver.ledger.reading.forwards import attempts_of_all, forwards_of
 from receiver.ledger.reading.portions import load_briefly, load_first
 from receiver.ledger.task_json import loads, task_json
 from receiver.redact import mask_credentials
@@ -81,6 +81,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
         current_waiting().until_settled(task_id, seconds)
         task = find_or_404(task_id)
     deliveries, lookups = queries.deliveries_of(task.id), queries.lookups_of(task.id)
+    forwards = forwards_of(task.id)
     disputed = {
         version.witness: {"status": version.status, "response": loads(version.response)}
         for version in versions(task)
@@ -91,11 +92,11 @@ def show_task(task_id: str) -> ResponseReturnValue:
         ],
         "lookups": [lookup_json(lookup) for lookup in lookups],
         "callback_url": task.callback_url and mask_credentials(task.callback_url),
-        "forwards": [forward_json(forward) for forward in forwards_of(task.id)],
+        "forwards": [forward_json(forward) for forward in forwards],
         "timeline": [
             {"at": to_iso(event.at), "event": event.name, "detail": event.detail}
             | ({"versions": disputed} if event.name == "disputed" else {})
-            for event in timeline(task, deliveries, lookups)
+            for event in timeline(task, deliveries, lookups, forwards, attempts_of_all(forwards))
         ],
     }
     return jsonify(task_json(task) | shown)

@@ -1,8 +1,12 @@
 """What all pages share: sign-in, the Content-Security-Policy, and template filters."""
 
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
 from flask import Blueprint, Flask, Response, request
 
 from receiver.clock import to_iso
+from receiver.redact import mask_credentials
 from receiver.web import auth, formatting, response_view
 from receiver.web.current import address, current_settings, stand_in
 
@@ -18,7 +22,7 @@ _HEADERS = {
 _FILTERS = (
     *(formatting.exact, formatting.ago, formatting.took, formatting.lasted, formatting.size),
     *(formatting.counted, formatting.share, formatting.shown, formatting.heading, formatting.trust),
-    *(formatting.next_lookup, formatting.kind_name),
+    *(formatting.next_lookup, formatting.kind_name, formatting.ahead, formatting.span),
 )
 
 
@@ -32,12 +36,18 @@ def page_blueprint(name: str) -> Blueprint:
 
 def add_to_pages(app: Flask) -> None:
     """Add the templates' filters and the answers' security headers."""
-    for each in (*_FILTERS, to_iso, response_view.problem_of, response_view.printed):
+    shared = (to_iso, with_query, mask_credentials, response_view.problem_of, response_view.printed)
+    for each in (*_FILTERS, *shared):
         app.add_template_filter(each)
     app.add_template_filter(lambda task: response_view.thumbnail_of(task, stand_in()), "thumbnail_of")
     app.add_template_filter(zip, "zip")
     app.context_processor(_for_templates)
     app.after_request(_protect)
+
+
+def with_query(path: str, query: Mapping[str, object]) -> str:
+    """Return a path with a query. `url_for` takes no parameter of the name `endpoint`."""
+    return f"{path}?{urlencode(query)}" if query else path
 
 
 def _for_templates() -> dict[str, object]:

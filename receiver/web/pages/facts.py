@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from receiver.clock import SKEW
 from receiver.ledger.models import Pause, ReconcileRun
+from receiver.ledger.reading.endpoints import ForwardFacts
 from receiver.ledger.reading.tally import Outcomes
 from receiver.ledger.refusals import Refused
 from receiver.web.formatting import ago, exact
@@ -42,6 +43,7 @@ class Facts:
     set_aside: int = 0  # deliveries that the database refuses
     writes: Writes = field(default_factory=Writes)  # whether callbacks can be stored now
     refused: Mapping[str, Refused] = field(default_factory=dict)  # in the last 24 hours, by kind
+    forwards: ForwardFacts | None = None  # how the customer's app is told
 
     @property
     def silent(self) -> bool:
@@ -63,25 +65,26 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskLink:
-    """A link from a notice to the list of the tasks that it counts."""
+class ListLink:
+    """A link from a notice to the list of what it counts: tasks, or what another page lists."""
 
     words: str
     query: str
+    page: str = "task_pages.show_list"
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A notice on the overview. `severity` is well, busy, attention or trouble.
 
-    `command` is a shell command that helps. `listed` has a link for each kind of tasks that the text counts.
+    `command` is a shell command that helps. `listed` has a link for each kind of thing that the text counts.
     """
 
     severity: str
     label: str
     text: str
     command: str | None = None
-    listed: Sequence[TaskLink] = ()
+    listed: Sequence[ListLink] = ()
 
 
 def since(moment: datetime, now: datetime) -> str:

@@ -14,6 +14,8 @@ from receiver.ledger.models import database
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import disputes, queries, recoveries, tally
 from receiver.ledger.reading.deliveries import DeliveryFilter, list_deliveries
+from receiver.ledger.reading.endpoints import forward_facts
+from receiver.ledger.reading.forwards import MOST_COUNTED
 from receiver.ledger.reading.listing import TaskFilter, list_briefly
 from receiver.ledger.reading.standing import FAILING_AFTER_RUNS
 from receiver.ledger.reading.tally import Outcomes
@@ -77,6 +79,7 @@ def show() -> ResponseReturnValue:
         grace=settings.reconcile_grace,
         most_recovered=_MOST_RECOVERED,
         public_url=settings.public_url,
+        most_forwards=MOST_COUNTED,
         **shown,
     )
 
@@ -142,4 +145,5 @@ def _facts(
         set_aside=intake.spool.set_aside(),
         writes=intake.corrected(writes, refused),
         refused=refused,
+        forwards=forward_facts(now),
     )

@@ -6,8 +6,8 @@ from receiver.clock import to_iso
 from receiver.ledger.models import Pause
 from receiver.ledger.reading.standing import FAILING_AFTER, FAILING_AFTER_RUNS
 from receiver.web.formatting import ago, ahead, counted, exact, lasted, shown, span
-from receiver.web.pages import callback_notices, disputes
-from receiver.web.pages.facts import Facts, Summary, TaskLink
+from receiver.web.pages import callback_notices, disputes, forward_notices
+from receiver.web.pages.facts import Facts, ListLink, Summary
 from receiver.web.writes import REFUSED
 
 START_RECONCILER = "python -m reconcile"
@@ -26,6 +26,7 @@ def summarise(facts: Facts) -> list[Summary]:
         _knows_none(facts),
         _given_up(facts),
         _disputed(facts),
+        *forward_notices.notices(facts),
     )
     told = sorted((one for one in problems if one), key=lambda one: one.severity != "trouble")
     return told or [_nothing_yet(facts) or _at_work(facts) or _well(facts)]
@@ -79,7 +80,7 @@ def _reconciler_away(facts: Facts) -> Summary | None:
         text += f"{_still_received(facts)} Meanwhile {_NO_LOOKUPS}"
     else:
         return None
-    text += f"{_waiting(facts)}{_starting(facts)}"
+    text += f"{_waiting(facts)}{forward_notices.waiting(facts)}{_starting(facts)}"
     return Summary("trouble", "Trouble", text, START_RECONCILER, _waiting_links(facts))
 
 
@@ -182,19 +183,19 @@ def _disputed(facts: Facts) -> Summary | None:
     return Summary("attention", "Attention", text, listed=_disputed_links(facts))
 
 
-def _disputed_links(facts: Facts) -> tuple[TaskLink, ...]:
+def _disputed_links(facts: Facts) -> tuple[ListLink, ...]:
     query = f"disputed=true&acknowledged=false{_from(facts.last_day_began)}"
-    return (TaskLink("Show what is disputed", query),) if facts.disputed else ()
+    return (ListLink("Show what is disputed", query),) if facts.disputed else ()
 
 
-def _given_up_links(facts: Facts) -> tuple[TaskLink, ...]:
+def _given_up_links(facts: Facts) -> tuple[ListLink, ...]:
     query = f"status=expired{_from(facts.given_up_known_since)}"
-    return (TaskLink("Show what was given up", query),) if facts.given_up else ()
+    return (ListLink("Show what was given up", query),) if facts.given_up else ()
 
 
-def _missed_links(facts: Facts) -> tuple[TaskLink, ...]:
+def _missed_links(facts: Facts) -> tuple[ListLink, ...]:
     query = f"missed=true{_from(facts.last_day_began)}"
-    return (TaskLink("Show what was recovered", query),) if facts.last_day.missed else ()
+    return (ListLink("Show what was recovered", query),) if facts.last_day.missed else ()
 
 
 def _from(moment: datetime | None) -> str:
@@ -251,8 +252,8 @@ def _waiting(facts: Facts) -> str:
     return f" {counted(facts.pending, 'task')} {_is_are(facts.pending)} waiting for a result."
 
 
-def _waiting_links(facts: Facts) -> tuple[TaskLink, ...]:
-    return (TaskLink("Show what waits", "status=pending"),) if facts.pending else ()
+def _waiting_links(facts: Facts) -> tuple[ListLink, ...]:
+    return (ListLink("Show what waits", "status=pending"),) if facts.pending else ()
 
 
 def _is_are(count: int) -> str:

@@ -14,6 +14,7 @@ from receiver.ledger.models import database
 from receiver.ledger.paces import kind_of
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import disputes, queries
+from receiver.ledger.reading.forwards import attempts_of_all, forwards_of
 from receiver.ledger.reading.listing import Found, TaskFilter, list_briefly, list_tasks
 from receiver.ledger.reading.matching import count_matching
 from receiver.upstream.results import PENDING, STATUSES, is_storable
@@ -83,6 +84,8 @@ def show_task(task_id: str) -> ResponseReturnValue:
     with database.connection_context():
         task = task_actions.find_or_404(task_id)
         deliveries, lookups = queries.deliveries_of(task.id), queries.lookups_of(task.id)
+        forwards = forwards_of(task.id)
+        attempts = attempts_of_all(forwards)
         facts = Facts(
             now=now,
             interval=current_settings().reconcile_interval,
@@ -100,7 +103,8 @@ def show_task(task_id: str) -> ResponseReturnValue:
         deliveries=deliveries,
         lookups=lookups,
         usual_time=usual_time(kind_of(task), current_timetable()) if task.status == PENDING else None,
-        events=timeline(task, deliveries, lookups),
+        forwards=forwards,
+        events=timeline(task, deliveries, lookups, forwards, attempts),
         versions=versions(task),
         changed=upstream_changed(lookups),
         knows_none=task.disputed and disputes.knows_none(now - _DAY),

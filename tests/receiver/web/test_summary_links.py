@@ -49,6 +49,22 @@ def shown(get):
     return told
 
 
+def test_what_was_given_up_of_what_the_app_is_told(get):
+    factories.record(factories.body("called-back"))
+    run_now()
+    dead = factories.create_forward(status="failed")
+    factories.create_forward(status="delivered")
+    factories.create_endpoint("https://held.example/", held_at=utcnow(), held_because="gone")
+    page = get("/")
+    assert "https://held.example/ has answered 410 Gone" in words(page)
+    assert "1 event was given up" in words(page)
+    assert "50 % of the newest 2 of the last 24 h" in words(page)
+    assert "1 endpoint" in words(page)
+    (url,) = re.findall('<a href="([^"]*)">Show what was given up', page)
+    listed = re.findall('class="name" href="/forwards/([^"]*)"', get(html.unescape(url)))
+    assert listed == [str(dead.id)]
+
+
 def test_what_waits_and_what_was_recovered_while_all_is_at_work(get):
     is_recovered("old", ago=3 * DAY)
     is_recovered("r1", "r2")

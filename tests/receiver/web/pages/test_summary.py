@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from receiver.ledger.models import Pause, ReconcileRun
+from receiver.ledger.models import Endpoint, Pause, ReconcileRun
+from receiver.ledger.reading.endpoints import ForwardFacts, Share
 from receiver.ledger.reading.tally import Outcomes
 from receiver.web.formatting import exact, span
 from receiver.web.pages.summary import START_RECONCILER, Facts, hindrance, next_run, summarise
@@ -313,3 +314,74 @@ def test_deliveries_that_the_database_refuses_are_trouble():
     (told,) = summarise(facts(set_aside=2))
     assert told.severity == "trouble"
     assert told.text.startswith("the database refuses the content of 2 deliveries.")
+
+
+class TestForwards:
+    """What the overview says of how the customer's app is told."""
+
+    HELD = Endpoint(
+        url="https://user:geheim@app.example/hook",
+        held_at=NOW - timedelta(hours=30),
+        held_because="failing",
+    )
+    PAUSED = Endpoint(url="https://b.example", held_at=NOW - timedelta(hours=1), held_because="person")
+
+    def app(self, **fields):
+        known = {"share": Share(), "waiting": 0, "oldest_waiting_at": None, "failed": 0}
+        return ForwardFacts(**known | {"oldest_failed_at": None, "held": []} | fields)
+
+    def test_an_app_that_is_told_is_no_news(self):
+        oldest = NOW - timedelta(minutes=9)
+        for forwards in (None, self.app(), self.app(waiting=1, oldest_waiting_at=oldest)):
+            (summary,) = summarise(facts(forwards=forwards))
+            assert summary.severity == "well"
+
+    def test_a_held_endpoint_is_trouble(self):
+        app = self.app(held=[self.HELD], waiting=7, oldest_waiting_at=self.HELD.held_at)
+        (summary,) = summarise(facts(forwards=app))
+        assert summary.severity == "trouble"
+        assert summary.text == (
+            "https://***@app.example/hook has failed for days: only one event an hour is tried there, since"
+            " 2026-01-30 06:00:00 UTC (30 h ago). 7 events wait for your app. Nothing is given up meanwhile."
+            " Mend the app, then resume the endpoint."
+        )
+        assert [(one.page, one.query) for one in summary.listed] == [("forward_pages.show_list", "")]
+
+    def test_many_held_endpoints_are_one_notice(self):
+        (summary,) = summarise(facts(forwards=self.app(held=[self.HELD] * 5)))
+        assert summary.text.count("app.example") == 3
+        assert "The same with 2 other endpoints." in summary.text
+
+    def test_a_paused_one_needs_attention_and_tells_what_waits_once(self):
+        app = self.app(held=[self.PAUSED], waiting=1, oldest_waiting_at=self.PAUSED.held_at)
+        assert told(forwards=app) == (
+            "attention",
+            "Attention: https://b.example is paused by a person since 2026-01-31 11:00:00 UTC (1 h ago):"
+            " nothing is sent there. 1 event waits for your app.",
+        )
+        both = self.app(held=[self.HELD, self.PAUSED], waiting=1, oldest_waiting_at=self.PAUSED.held_at)
+        summaries = summarise(facts(forwards=both))
+        assert [one.severity for one in summaries] == ["trouble", "attention"]
+        assert sum("1 event waits" in one.text for one in summaries) == 1
+
+    def test_events_that_wait_for_long_need_attention(self):
+        app = self.app(waiting=10_000, oldest_waiting_at=NOW - timedelta(minutes=12))
+        severity, text = told(forwards=app)
+        assert severity == "attention"
+        assert "10,000 or more events wait for your app, the oldest for 12 min." in text
+
+    def test_while_no_reconciler_runs_its_notice_tells_what_waits_for_the_app(self):
+        app = self.app(waiting=2, oldest_waiting_at=NOW - timedelta(hours=1))
+        (summary,) = summarise(facts(reconciler_seen_at=NOW - timedelta(hours=1), forwards=app))
+        assert summary.severity == "trouble"
+        assert "2 events wait for your app." in summary.text
+
+    @pytest.mark.parametrize(
+        ("failed", "words"), [(1, "1 event was given up"), (3, "3 events were given up")]
+    )
+    def test_what_was_given_up_needs_attention_until_somebody_deals_with_it(self, failed, words):
+        (summary,) = summarise(facts(forwards=self.app(failed=failed)))
+        assert (summary.severity, words in summary.text) == ("attention", True)
+        assert [(one.page, one.query) for one in summary.listed] == [
+            ("forward_pages.show_list", "status=failed")
+        ]
