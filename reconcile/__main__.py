@@ -23,6 +23,7 @@ from receiver.upstream.services import SERVICES
 from reconcile.calls import Caller, call_threads
 from reconcile.counts import Counts
 from reconcile.discover import Discoverer, Found
+from reconcile.forward import Forwarder, sender_for
 from reconcile.jobs import mend_times, prune_old_rows
 from reconcile.pacemaker import SteadyClock
 from reconcile.rate_limit import RateLimiter
@@ -80,6 +81,7 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
         reconciler = Reconciler(settings, caller, paces, SteadyClock(clock), random.Random(), stop)
         counts = reconciler.run(due_by=clock.now())
         unanswered = _unanswered(counts)
+        Forwarder(settings, sender_for(settings), clock, random.Random(), stop).run()
         prune_old_rows(settings.retention, clock.now())
     except (*DATABASE_ERRORS, SchemaBehind) as problem:
         print(f"No run: {describe(problem)}", file=sys.stderr)

@@ -43,6 +43,7 @@ class Found:
     adopted: int = 0
     pages: int = 0
     reached: datetime | None = None
+    is_whole: bool = False  # it began anew, not where the last one ended
     finished: bool = False  # all is seen
     stopped: bool = False
     error: str | None = None
@@ -126,6 +127,7 @@ class Discoverer:
         turn = discoveries.take_turn(self._service.name, now, self._settings.reconcile_give_up_after)
         if turn is None:
             return found
+        found.is_whole = turn.window_end is None
         window = _Window(turn.covered_to, turn.window_end, max(turn.listed - _STEP_BACK, 0))
         try:
             for end in self._walk(window, found):

@@ -4,6 +4,7 @@ import json
 import logging
 import random
 import threading
+import traceback
 import zlib
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -65,9 +66,11 @@ class Forwarder:
         if not self._is_configured:
             endpoints.configure(self._settings.forward_urls, self._clock.now())
             self._is_configured = True
-        if not forwards.is_anything_to_do(self._clock.now(), READER):
+        # After an error the database may not know yet what came of some attempts.
+        if not self._in_flight and not forwards.is_anything_to_do(self._clock.now(), READER):
             return
         try:
+            self._note_ended()
             while not self._stop.is_set() and self._advance():
                 pass
         finally:
@@ -97,20 +100,24 @@ class Forwarder:
                 del self._in_flight[call]
 
     def _finish(self) -> None:
-        """Await the attempts in flight, and release what was not begun."""
+        """Release what was not begun, and await the attempts in flight."""
         waiting = [self._in_flight.pop(call) for call in list(self._in_flight) if call.cancel()]
+        forwards.release(waiting, self._clock.now())
         until = self._clock.monotonic() + _STOP_WITHIN_SECONDS
         while self._in_flight and self._clock.monotonic() < until:
             self._clock.wait(_LOOK_EVERY_SECONDS, self._in_flight)
             self._note_ended()
-        forwards.release(waiting, self._clock.now())
 
     def _attempt(self, forward: Forward) -> Attempted:
         """Send a forward. Runs in a thread, without the ledger."""
-        began_at, body = self._clock.now(), zlib.decompress(forward.body)
-        url = forward.url or forward.endpoint.url
-        headers = self._headers(forward, began_at, body)
-        outcome = self._sender.send(Request(url, headers, body, may_be_private=forward.url is None))
+        began_at, headers = self._clock.now(), dict[str, str]()
+        url = str(forward.url or forward.endpoint.url)
+        try:
+            body = zlib.decompress(forward.body)
+            headers = self._headers(forward, began_at, body)
+            outcome = self._sender.send(Request(url, headers, body, may_be_private=forward.url is None))
+        except Exception as problem:  # noqa: BLE001 - logged, with its frames
+            outcome = _unexpected(forward, problem)
         return self._attempted(forward, began_at, url, headers, outcome)
 
     def _headers(self, forward: Forward, at: datetime, body: bytes) -> dict[str, str]:
@@ -123,9 +130,8 @@ class Forwarder:
         cause, next_at, counted = None, None, forward.counted + 1
         if outcome.kind != "delivered":
             now = self._clock.now()
-            retry = next_attempt(
-                outcome, forward.counted, forward.began_at or began_at, now, _held_for(forward), self._rng
-            )
+            since, held_for = forward.began_at or began_at, _held_for(forward, now)
+            retry = next_attempt(outcome, forward.counted, since, now, held_for, self._rng)
             cause, next_at, counted = cause_of(outcome), retry.at, retry.counted
         return Attempted(
             forward=forward,
@@ -143,10 +149,20 @@ class Forwarder:
         )
 
 
-def _held_for(forward: Forward) -> timedelta:
+def _held_for(forward: Forward, now: datetime) -> timedelta:
+    """Return how long the endpoint was held since the first attempt at a forward."""
     if forward.began_at is None:
         return timedelta(0)
-    return timedelta(seconds=forward.endpoint.held_seconds - forward.held_before)
+    return timedelta(seconds=forward.endpoint.held_seconds_by(now) - forward.held_before)
+
+
+def _unexpected(forward: Forward, problem: Exception) -> Outcome:
+    """Return what came of an attempt that an error in our own code ended: it fails like any other."""
+    kind = type(problem).__name__
+    # Without its message, which may hold the URL or a secret.
+    frames = "".join(traceback.format_tb(problem.__traceback__))
+    log.error("An attempt at forward %d ended with an unexpected %s:\n%s", forward.id, kind, frames)
+    return Outcome(None, b"", f"unexpected {kind}", timedelta(0), None, "network")
 
 
 def cause_of(outcome: Outcome) -> str:

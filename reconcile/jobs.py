@@ -8,13 +8,15 @@ from functools import partial
 
 from receiver.clock import Clock
 from receiver.config import Settings
-from receiver.ledger import mending, runs
+from receiver.ledger import mending, returns, runs
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.mending_forwards import mend_forwards
 from receiver.ledger.paces import Paces, learn
 from receiver.ledger.reading import tally
-from reconcile.discover import Discoverer
+from reconcile.discover import Discoverer, Found
 from reconcile.forward import Forwarder
 from reconcile.outage import Outage
+from reconcile.returns import ReturnsFollower
 from reconcile.run import Reconciler
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ FIRST_DISCOVERY_AFTER = timedelta(seconds=5)
 DISCOVER_ON_AFTER = timedelta(seconds=30)
 MEND_EVERY = timedelta(hours=1)
 LEARN_EVERY = timedelta(seconds=10)
+FOLLOW_EVERY = timedelta(seconds=10)
 AGAIN_AFTER = timedelta(seconds=5)  # of a database that cannot be used
 FORWARD_EVERY = timedelta(seconds=1)
 RECONCILE, DISCOVERY, PRUNE, FORWARD = "reconcile", "discovery", "prune", "forward"
@@ -59,9 +62,11 @@ def list_jobs(
 ) -> list[Job]:
     """Return what to do how often. A job calls `run_in` to be run next in so much time from now."""
     interval = settings.reconcile_interval
+    follower = ReturnsFollower(clock, is_discovered=bool(discoverers))
     jobs = [
         Job(RECONCILE, partial(reconcile_due_tasks, reconciler, Outage(clock), run_in), interval),
         Job("learn", partial(learn_paces, paces, clock), LEARN_EVERY),
+        Job("follow", partial(follow_returns, follower, run_in), FOLLOW_EVERY),
         Job("mend", lambda: mend_times(clock.now()), MEND_EVERY),
         Job(PRUNE, lambda: prune_old_rows(settings.retention, clock.now()), PRUNE_EVERY, FIRST_PRUNE_AFTER),
     ]
@@ -83,6 +88,11 @@ def forward_events(forwarder: Forwarder, run_in: Callable[[str, timedelta], None
     except DATABASE_ERRORS as problem:
         log.error("The database cannot be used, telling the app later: %s", describe(problem))
         run_in(FORWARD, AGAIN_AFTER)
+    except Exception:
+        log.exception(
+            "Telling the app ended with an unexpected error, trying again in %d s", AGAIN_AFTER.seconds
+        )
+        run_in(FORWARD, AGAIN_AFTER)
 
 
 def learn_paces(paces: Paces, clock: Clock) -> None:
@@ -94,15 +104,28 @@ def learn_paces(paces: Paces, clock: Clock) -> None:
         log.error("The database cannot be used, learning later: %s", describe(problem))
 
 
+def follow_returns(follower: ReturnsFollower, run_in: Callable[[str, timedelta], None]) -> None:
+    """When the receiver has come back, look at once for what it may have missed."""
+    try:
+        if follower.look():
+            run_in(RECONCILE, timedelta(0))
+            run_in(DISCOVERY, timedelta(0))
+    except DATABASE_ERRORS as problem:
+        log.error("The database cannot be used, looking for returns later: %s", describe(problem))
+
+
 def mend_times(now: datetime) -> None:
     """Undo what a reconciler did whose clock was ahead."""
     try:
         mended = mending.mend_after_future(now)
+        late = mend_forwards(now)
     except DATABASE_ERRORS as problem:
         log.error("The database cannot be used, wrong times are mended later: %s", describe(problem))
         return
     if mended:
         log.warning("A reconciler ran while its clock was ahead. %d tasks are asked about again.", mended)
+    if late:
+        log.warning("A process told the app while its clock was ahead. %d forwards are due again.", late)
 
 
 def reconcile_due_tasks(
@@ -126,17 +149,19 @@ def reconcile_due_tasks(
 
 def discover_tasks(discoverers: Sequence[Discoverer], run_in: Callable[[str, timedelta], None]) -> None:
     """Adopt our tasks from upstream's lists. If pages are left, the next discovery starts soon."""
-    has_more = False
-    for discoverer in discoverers:
-        try:
-            found = discoverer.run()
-        except DATABASE_ERRORS as problem:
-            log.error("The database cannot be used, discovering tasks later: %s", describe(problem))
-            return
-        if found.adopted:
-            log.info("Discovery: %s", found)
-        has_more = has_more or found.has_more
-    if has_more:
+    came: list[Found] = []
+    try:
+        returned = returns.count_returns()
+        for discoverer in discoverers:
+            came.append(found := discoverer.run())
+            if found.adopted:
+                log.info("Discovery: %s", found)
+        if all(found.is_whole and found.finished for found in came):
+            returns.note_followed(returned)
+    except DATABASE_ERRORS as problem:
+        log.error("The database cannot be used, discovering tasks later: %s", describe(problem))
+        return
+    if any(found.has_more for found in came):
         run_in(DISCOVERY, DISCOVER_ON_AFTER)
 
 

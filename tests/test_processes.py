@@ -24,7 +24,7 @@ import urllib3
 from receiver.clock import utcnow
 from receiver.ledger import pauses
 from receiver.ledger.engine.db import init_database, writing
-from receiver.ledger.models import Delivery, Lookup, Refusal, Task, database
+from receiver.ledger.models import Delivery, Discovery, Lookup, Refusal, Task, database
 from receiver.ledger.store import Callback
 from receiver.spool.spool import Spool
 from receiver.web.stalls import READ_WITHIN_SECONDS
@@ -909,6 +909,22 @@ class TestDatabaseOutage:
             backstop.migrate()
             backstop.start_web()
             wait_until(lambda: backstop.request("GET", "/api/tasks/t1").status == 200)
+
+
+class TestReturns:
+    def test_what_was_submitted_while_the_receiver_was_away_is_discovered_when_it_is_back(
+        self, make_backstop, stand_in
+    ):
+        backstop = make_backstop(PUBLIC_URL="https://backstop.example.com")
+        backstop.start_reconciler()
+        wait_until(lambda: Discovery.select().where(Discovery.finished_at.is_null(False)).exists())
+        request = {"callback_url": f"https://backstop.example.com/callbacks/{CALLBACK_TOKEN}"}
+        stand_in.add_record(finished_item("t1", request=request, created_at=time.time()))
+        register("open", grace=timedelta(hours=1))
+        Task.update(created_at=utcnow() - timedelta(minutes=1)).execute()
+        backstop.start_web()
+        wait_until(lambda: Task.get_or_none(id="t1", status="succeeded"), seconds=60)
+        wait_until(lambda: Task.get(id="open").lookup_count)
 
 
 class TestManyReconcilers:

@@ -6,6 +6,7 @@ transaction that writes the forwards. So each event is dealt once.
 See "The life of an event" in docs/design.md.
 """
 
+import logging
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -20,6 +21,8 @@ from receiver.ledger.outbox import events_after
 from receiver.ledger.readers import go_on, place_of
 from receiver.ledger.task import REPEATED
 from receiver.ledger.telling import When, body_for_app, body_in_upstreams_form, told_as
+
+log = logging.getLogger(__name__)
 
 READER = "forwards"
 _AT_ONCE = 64
@@ -53,10 +56,10 @@ def deal_to_late_urls(task_ids: Collection[str], now: datetime, when: When) -> N
     for task in Task.select().where(Task.id.in_(task_ids)):
         body = body_in_upstreams_form(task, when)
         if body is not None:
-            _insert([_to_callback_url(task, _said_of(task), body, now)])
+            _insert([_to_callback_url(task, _said_of(task, now), body, now)])
 
 
-def _said_of(task: Task) -> dict[str, Any]:
+def _said_of(task: Task, now: datetime) -> dict[str, Any]:
     """Return what the last event of a task with a result says."""
     several = Event.select(fn.MAX(Event.sequence)).where(Event.task_id == task.id, REPEATED).scalar()
     return {
@@ -64,7 +67,7 @@ def _said_of(task: Task) -> dict[str, Any]:
         "task_id": task.id,
         "sequence": several or 1,
         "type": f"task.{task.status}",
-        "happened_at": task.settled_at,
+        "happened_at": task.settled_at or now,
     }
 
 
@@ -89,20 +92,29 @@ def _rows(
         "type": type_,
         "happened_at": event.happened_at,
     }
-    rows = []
-    if apps:
-        body = zlib.compress(body_for_app(event, task, when), _LEVEL)
-        rows += [_row(said, app, None, body, now) for app in apps]
-    if task.callback_url is not None and type_ in _RESULTS:
-        result = body_in_upstreams_form(task, when)
-        if result is not None:
-            rows.append(_to_callback_url(task, said, result, now))
+    to_app, to_url = _bodies(event, task, when, with_app=bool(apps))
+    rows = [] if to_app is None else [_row(said, app, None, to_app, now) for app in apps]
+    if to_url is not None:
+        rows.append(_to_callback_url(task, said, to_url, now))
     return rows
 
 
+def _bodies(event: Event, task: Task, when: When, with_app: bool) -> tuple[bytes | None, bytes | None]:
+    """Return the bodies for endpoints in FORWARD_URL and for the task's own URL; None where none is sent."""
+    to_app = to_url = None
+    try:
+        if with_app:
+            to_app = body_for_app(event, task, when)
+        if task.callback_url is not None and told_as(event, when) in _RESULTS:
+            to_url = body_in_upstreams_form(task, when)
+    except Exception:
+        # One event must not keep all later ones from being told.
+        log.exception("Event %d of task %s cannot be told.", event.id, event.task_id)
+    return to_app, to_url
+
+
 def _to_callback_url(task: Task, said: Mapping[str, Any], body: bytes, now: datetime) -> dict[str, Any]:
-    server = endpoints.server_of(str(task.callback_url), now)
-    return _row(said, server, task.callback_url, zlib.compress(body, _LEVEL), now)
+    return _row(said, endpoints.server_of(str(task.callback_url), now), task.callback_url, body, now)
 
 
 def _row(
@@ -112,7 +124,7 @@ def _row(
         **said,
         "endpoint": endpoint.id,
         "url": url,
-        "body": body,
+        "body": zlib.compress(body, _LEVEL),
         "created_at": now,
         "next_attempt_at": now,
     }

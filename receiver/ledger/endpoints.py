@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from peewee import Case, fn
+
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.forward import PENDING_FORWARD, HeldBecause
 from receiver.ledger.models import Endpoint, Forward, database
@@ -25,7 +27,6 @@ _PORTS = {"http": 80, "https": 443}
 class Health:
     """What came of the last attempts at one endpoint, the latest last."""
 
-    endpoint_id: int
     outcomes: Sequence[str | None]  # None for a success, else what failed
     is_gone: bool  # the latest answer says that nothing is to be sent there any more
 
@@ -37,12 +38,23 @@ def configure(urls: Sequence[str], now: datetime) -> None:
         if rows:
             Endpoint.insert_many(rows).on_conflict_ignore().execute()
         is_named = Endpoint.url.in_(urls)
-        Endpoint.update(retired_at=None).where(
-            Endpoint.is_app, Endpoint.retired_at.is_null(False), is_named
-        ).execute()
+        for back in locked(
+            Endpoint.select().where(Endpoint.is_app, Endpoint.retired_at.is_null(False), is_named)
+        ):
+            _bring_back(back, now)
         Endpoint.update(retired_at=now).where(
             Endpoint.is_app, Endpoint.retired_at.is_null(), ~is_named
         ).execute()
+
+
+def _bring_back(endpoint: Endpoint, now: datetime) -> None:
+    """End an endpoint's retirement. Whether it works is not known, and what waited has lost no time."""
+    retired_for = (endpoint.held_at or now) - (endpoint.retired_at or now)
+    Endpoint.update(
+        retired_at=None,
+        failing_since=None,
+        held_seconds=Endpoint.held_seconds + max(retired_for.total_seconds(), 0),
+    ).where(Endpoint.id == endpoint.id).execute()
 
 
 def apps() -> list[Endpoint]:
@@ -52,7 +64,7 @@ def apps() -> list[Endpoint]:
 
 def server_of(url: str, now: datetime) -> Endpoint:
     """Return the endpoint of the server that a task's callback URL leads to, in the caller's transaction."""
-    origin = f"{urlsplit(url).scheme}://{host_of(url)}"
+    origin = f"{url.partition(':')[0].lower()}://{host_of(url)}"
     row = {"url": origin, "is_app": False, "host": host_of(url), "created_at": now}
     Endpoint.insert(row).on_conflict_ignore().execute()
     server: Endpoint = Endpoint.get(~Endpoint.is_app, Endpoint.url == origin)
@@ -60,47 +72,56 @@ def server_of(url: str, now: datetime) -> Endpoint:
 
 
 def host_of(url: str) -> str:
-    """Return the host and the port of a URL, like app.example.com:443."""
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
-    port = parts.port or _PORTS.get(parts.scheme, 0)
+    """Return the host and the port of a URL, like app.example.com:443. One that is not valid has none."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 0)
+    except ValueError:
+        return ":0"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def hold(endpoint_id: int, because: HeldBecause, now: datetime) -> bool:
     """Hold an endpoint. Returns False for one that is held already, or unknown.
 
-    Where it failed and a person pauses it, the hold becomes the person's, without probes.
+    A person can hold one that is held because it fails: then no probe resumes it.
     """
-    probe_at = None if because == "person" else now + PROBE_EVERY
-    held = Endpoint.update(held_at=now, held_because=because, probe_at=probe_at)
-    paused = Endpoint.update(held_because=because, probe_at=None)
-    is_failing = (Endpoint.held_at.is_null(False), Endpoint.held_because != "person")
+    by_person = because == "person"
+    may_be = Endpoint.held_at.is_null()
+    if by_person:
+        may_be |= Endpoint.held_because != because
+    held = Endpoint.update(
+        held_at=fn.COALESCE(Endpoint.held_at, now),
+        held_because=because,
+        probe_at=None if by_person else now + PROBE_EVERY,
+    )
     with writing():
-        if because == "person" and paused.where(Endpoint.id == endpoint_id, *is_failing).execute():
-            return True
-        return bool(held.where(Endpoint.id == endpoint_id, Endpoint.held_at.is_null()).execute())
+        return bool(held.where(Endpoint.id == endpoint_id, may_be).execute())
 
 
 def resume(endpoint_id: int, now: datetime) -> bool:
     """End a hold: what waits is due. Returns False for an endpoint that is not held, or unknown."""
     with writing():
-        endpoint = _locked(endpoint_id)
-        if endpoint is None or endpoint.held_at is None:
-            return False
-        _resume(endpoint, now)
-        return True
+        for endpoint in locked(
+            Endpoint.select().where(Endpoint.id == endpoint_id, Endpoint.held_at.is_null(False))
+        ):
+            _resume(endpoint, now)
+            return True
+    return False
 
 
-def note_health(health: Sequence[Health], now: datetime) -> list[Endpoint]:
-    """Note what came of attempts, in the caller's transaction. Returns the endpoints that this held."""
-    held = []
-    # In the order of their ids, so that two processes cannot deadlock.
-    for one in sorted(health, key=lambda one: one.endpoint_id):
-        endpoint = _locked(one.endpoint_id)
-        if endpoint is not None and _note(endpoint, one, now):
-            held.append(endpoint)
-    return held
+def note_probe(endpoint: Endpoint, now: datetime) -> None:
+    """Note that a held endpoint is tried, in the caller's transaction: the next probe comes an hour later."""
+    if endpoint.held_at is not None and endpoint.probe_at is not None:
+        Endpoint.update(probe_at=now + PROBE_EVERY).where(Endpoint.id == endpoint.id).execute()
+
+
+def note_health(health: Sequence[tuple[Endpoint, Health]], now: datetime) -> list[Endpoint]:
+    """Note what came of attempts at locked endpoints, in the caller's transaction.
+
+    Returns the endpoints that this held.
+    """
+    return [endpoint for endpoint, one in health if _note(endpoint, one, now)]
 
 
 def _note(endpoint: Endpoint, health: Health, now: datetime) -> bool:
@@ -123,6 +144,7 @@ def _note(endpoint: Endpoint, health: Health, now: datetime) -> bool:
         }
     if changes:
         Endpoint.update(changes).where(Endpoint.id == endpoint.id).execute()
+        endpoint.failure = failure
     return is_held
 
 
@@ -143,28 +165,36 @@ def _note_success(endpoint: Endpoint, now: datetime) -> None:
 
 
 def _resume(endpoint: Endpoint, now: datetime) -> None:
-    held_for = max((now - (endpoint.held_at or now)).total_seconds(), 0)
+    held_for = (endpoint.retired_at or now) - (endpoint.held_at or now)
     Endpoint.update(
         held_at=None,
         held_because=None,
         probe_at=None,
         failing_since=None,
-        held_seconds=Endpoint.held_seconds + held_for,
+        held_seconds=Endpoint.held_seconds + max(held_for.total_seconds(), 0),
     ).where(Endpoint.id == endpoint.id).execute()
     endpoint.held_at = None
     _make_due(endpoint, now)
 
 
 def _make_due(endpoint: Endpoint, now: datetime) -> None:
-    """Make due what waits for an endpoint, instead of when its turn would come after so many failures."""
+    """Make due what waits for an endpoint, instead of when its turn would come after so many failures.
+
+    The oldest goes first, whether it was tried before or not.
+    """
     waits = (Forward.endpoint == endpoint.id, PENDING_FORWARD, Forward.leased_until.is_null())
-    Forward.update(next_attempt_at=now).where(*waits, Forward.next_attempt_at > now).execute()
+    since = Case(None, [(Forward.created_at > now, now)], Forward.created_at)
+    Forward.update(next_attempt_at=since).where(*waits, Forward.next_attempt_at > now).execute()
 
 
-def _locked(endpoint_id: int) -> Endpoint | None:
-    query = Endpoint.select().where(Endpoint.id == endpoint_id)
-    found: Endpoint | None = (query.for_update() if on_postgresql() else query).first()
-    return found
+def locked(query: Any) -> list[Endpoint]:
+    """Return endpoints, locked in id order until the transaction ends: two writers cannot deadlock.
+
+    On SQLite there is one writer.
+    """
+    query = query.order_by(Endpoint.id)
+    # Not FOR UPDATE: those who only refer to an endpoint need not wait.
+    return list(query.for_update("FOR NO KEY UPDATE") if on_postgresql() else query)
 
 
 def held() -> list[Endpoint]:

@@ -1,5 +1,6 @@
 """The rows about what the customer's app is told: Endpoint, Forward, Attempt, Resending."""
 
+from datetime import datetime
 from typing import Literal
 
 from peewee import (
@@ -42,7 +43,7 @@ class Endpoint(Row):
     held_at = DateTimeField(null=True)  # since when nothing is sent there, except for probes
     held_because = TextField(null=True)
     probe_at = DateTimeField(null=True)  # when one forward is tried although it is held; never for a person
-    held_seconds = DoubleField(default=0)  # how long it was held before, altogether
+    held_seconds = DoubleField(default=0)  # how long it was held or retired before, altogether
 
     class Meta:
         table_name = "endpoint"
@@ -51,6 +52,11 @@ class Endpoint(Row):
     @property
     def is_open(self) -> bool:
         return self.held_at is None and self.retired_at is None
+
+    def held_seconds_by(self, moment: datetime) -> float:
+        """Return for how long, altogether, it was held or retired by a moment: time that does not count."""
+        since = min((at for at in (self.held_at, self.retired_at) if at is not None), default=moment)
+        return self.held_seconds + max((moment - since).total_seconds(), 0)
 
 
 class Forward(Row):
@@ -76,7 +82,7 @@ class Forward(Row):
     attempts = IntegerField(default=0)
     counted = SmallIntegerField(default=0)  # those that pace the next one
     began_at = DateTimeField(null=True)  # the first attempt
-    held_before = DoubleField(default=0)  # the endpoint's held_seconds at that time
+    held_before = DoubleField(default=0)  # how long the endpoint had been held by then, altogether
     ended_at = DateTimeField(null=True)
     cause = TextField(null=True)  # what the last failed attempt failed of, in a few words that group them
 
@@ -94,13 +100,22 @@ class Forward(Row):
         return f"msg_{self.resends or self.id}"
 
 
+# SQLite has no statistics to choose an index by. It would take that on the status where it can, which holds
+# every pending forward: so some conditions say it in a way that no index on the status serves.
 PENDING_FORWARD = SQL("status = 'pending'")
 Forward.add_index(
     Forward.index(
         Forward.endpoint, Forward.next_attempt_at, Forward.id, name="forward_due", where=PENDING_FORWARD
     )
 )
-Forward.add_index(Forward.index(Forward.next_attempt_at, name="forward_soonest", where=PENDING_FORWARD))
+# Never tried, and not sent again by a person; in flight.
+FRESH = SQL("status = 'pending' AND attempts = 0 AND resends IS NULL")
+LEASED = SQL("leased_until IS NOT NULL")
+# By time, and not by number alone: for that PostgreSQL may read its primary key backwards.
+Forward.add_index(
+    Forward.index(Forward.endpoint, Forward.created_at, Forward.id, name="forward_fresh", where=FRESH)
+)
+Forward.add_index(Forward.index(Forward.leased_until, name="forward_leased", where=LEASED))
 Forward.add_index(Forward.index(Forward.task_id, Forward.endpoint, Forward.id, name="forward_task"))
 # An event is dealt to an endpoint once, whoever deals it.
 Forward.add_index(
@@ -121,7 +136,9 @@ Forward.add_index(
 # An endpoint's oldest pending forward, and its newest ones.
 Forward.add_index(Forward.index(Forward.endpoint, Forward.id, name="forward_waiting", where=PENDING_FORWARD))
 PUSHED = SQL("pushed")
-Forward.add_index(Forward.index(Forward.endpoint, Forward.id, name="forward_pushed", where=PUSHED))
+Forward.add_index(
+    Forward.index(Forward.endpoint, Forward.next_attempt_at, Forward.id, name="forward_pushed", where=PUSHED)
+)
 IS_RESENDING = SQL("resends IS NOT NULL")
 Forward.add_index(Forward.index(Forward.resends, Forward.id, name="forward_resends", where=IS_RESENDING))
 

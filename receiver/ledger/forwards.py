@@ -13,19 +13,33 @@ from typing import Any
 
 from peewee import SQL, Select, fn
 
+from receiver.clock import SKEW
 from receiver.ledger import endpoints
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.forward import DELIVERED, GIVEN_UP, OPEN_RESENDING, PENDING_FORWARD, PUSHED, WAITING
+from receiver.ledger.forward import (
+    DELIVERED,
+    DISMISSED,
+    FRESH,
+    GIVEN_UP,
+    LEASED,
+    OPEN_RESENDING,
+    PENDING_FORWARD,
+    PUSHED,
+    RESENT,
+    WAITING,
+)
 from receiver.ledger.models import Attempt, Endpoint, Event, Forward, Reader, Resending, database
 
 LEASE = timedelta(minutes=1)  # far above the time of an attempt
-# Attempts at once at one host, of all processes. One that has failed for long gets a single one, so that
-# those that hang leave room for others.
+# Attempts at once at one host, of all processes. An endpoint that has failed for long gets a single one, so
+# that those that hang leave room for others.
 PER_HOST = 8
 _LONG_FAILING = timedelta(minutes=1)
 # Of an endpoint's places so many, of all, go to the newest of what was never tried: a backlog does not delay
 # what happens now.
 _FRESH = 1 / 4
+_ENDED = (DELIVERED, GIVEN_UP, RESENT, DISMISSED)
+_EVER = datetime(9999, 12, 31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +61,17 @@ class Attempted:
 
 
 def is_anything_to_do(now: datetime, reader: str) -> bool:
-    """Tell whether events wait to be dealt, or forwards are due, or are to be sent again. One query."""
+    """Tell whether events wait to be dealt, or forwards can be sent, or are to be sent again.
+
+    It reads at most some rows for each endpoint.
+    """
     dealt = Reader.select(Reader.event).where(Reader.name == reader)
-    newest = Event.select(fn.MAX(Event.id))
-    soonest = Forward.select(fn.MIN(Forward.next_attempt_at)).where(PENDING_FORWARD)
+    is_undealt = fn.COALESCE(Event.select(fn.MAX(Event.id)), 0) > fn.COALESCE(dealt, 0)
+    is_ready = fn.EXISTS(Endpoint.select(SQL("1")).where(_is_ready(now)))
     resending = Resending.select(fn.MIN(Resending.next_at)).where(OPEN_RESENDING)
-    is_undealt = fn.COALESCE(newest, 0) > fn.COALESCE(dealt, 0)
-    is_due = fn.COALESCE(soonest <= now, SQL("FALSE")) | fn.COALESCE(resending <= now, SQL("FALSE"))
+    is_resent = fn.COALESCE(resending <= now, SQL("FALSE"))
     with database.connection_context():
-        return bool(Select([], [is_undealt | is_due]).bind(database).scalar())
+        return bool(Select([], [is_undealt | is_ready | is_resent]).bind(database).scalar())
 
 
 def claim(now: datetime, room: int) -> list[Forward]:
@@ -65,75 +81,105 @@ def claim(now: datetime, room: int) -> list[Forward]:
     out oldest first. Of a held endpoint only probes are claimed, and what a person wants sent.
     """
     with writing():
-        places = _places(now)
-        wanted = [_due_at(endpoint, room_there, now) for endpoint, room_there in places]
-        taken = list(chain.from_iterable(zip_longest(*wanted)))
-        ids = [id_ for id_ in dict.fromkeys(taken) if id_ is not None][:room]
-        if not ids:
+        # Locked, so that two processes cannot give away the same places.
+        ready = endpoints.locked(Endpoint.select().where(_is_ready(now)))
+        if not ready:
             return []
+        chosen = _choose(ready, now, room)
         until = now + LEASE
-        Forward.update(next_attempt_at=until, leased_until=until).where(Forward.id.in_(ids)).execute()
-        claimed = Forward.select(Forward, Endpoint).join(Endpoint).where(Forward.id.in_(ids))
-        return sorted(claimed, key=lambda forward: ids.index(forward.id))
+        Forward.update(next_attempt_at=until, leased_until=until).where(Forward.id.in_(chosen)).execute()
+        claimed = Forward.select(Forward, Endpoint).join(Endpoint).where(Forward.id.in_(chosen))
+        return sorted(claimed, key=lambda forward: chosen.index(forward.id))
 
 
-def _places(now: datetime) -> list[tuple[Endpoint, int]]:
-    """Return the endpoints that something may be due to, each with how many attempts may begin there."""
-    is_due = Forward.select(SQL("1")).where(
-        Forward.endpoint == Endpoint.id, PENDING_FORWARD, Forward.next_attempt_at <= now
+def _is_ready(now: datetime) -> Any:
+    """Return the condition that something can be sent to an endpoint."""
+    # By the ends of indexes, and not by EXISTS: for that PostgreSQL may read the whole table.
+    soonest = Forward.select(fn.MIN(Forward.next_attempt_at)).where(Forward.endpoint == Endpoint.id)
+    waiting = soonest.where(PENDING_FORWARD)
+    is_due = Endpoint.held_at.is_null() & (waiting <= now)
+    is_probed = (Endpoint.probe_at <= now) & (waiting <= _EVER)
+    is_wanted = Endpoint.held_at.is_null(False) & (soonest.where(PUSHED) <= now)
+    return Endpoint.retired_at.is_null() & (is_due | is_probed | is_wanted)
+
+
+def _choose(ready: Sequence[Endpoint], now: datetime, room: int) -> list[int]:
+    """Return the numbers of forwards to send: the endpoints take turns, and each host has its places."""
+    at_endpoint, at_host = _in_flight(now)
+    # Those that fail come last, and those come first that have the fewest attempts in flight.
+    ready = sorted(ready, key=lambda one: (one.failing_since is not None, at_endpoint[one.id], one.id))
+    turns = []
+    for one in ready:
+        places = min(_most(one, now) - at_endpoint[one.id], PER_HOST - at_host[one.host], room)
+        turns.append([(id_, one) for id_ in _due_at(one, places, now)])
+    chosen: list[int] = []
+    for id_, one in filter(None, chain.from_iterable(zip_longest(*turns))):
+        if len(chosen) < room and at_host[one.host] < PER_HOST:
+            chosen.append(id_)
+            at_host[one.host] += 1
+            endpoints.note_probe(one, now)
+    return chosen
+
+
+def _in_flight(now: datetime) -> tuple[Counter[int], Counter[str]]:
+    """Return how many attempts are in flight by endpoint, and by host. A lease from the future is void."""
+    is_leased = (Forward.leased_until > now) & (Forward.leased_until <= now + LEASE + SKEW)
+    leased: Any = (
+        Forward.select(Forward.endpoint, Endpoint.host, fn.COUNT(Forward.id))
+        .join(Endpoint)
+        .where(LEASED, is_leased)
+        .group_by(Forward.endpoint, Endpoint.host)
+        .tuples()
     )
-    due = list(Endpoint.select().where(Endpoint.retired_at.is_null(), fn.EXISTS(is_due)))
-    if not due:
-        return []
-    is_leased = (Forward.leased_until > now) & (Forward.leased_until <= now + LEASE)
-    leased = (
-        Forward.select(Forward.id, Endpoint.host).join(Endpoint).where(Forward.status == WAITING, is_leased)
-    )
-    in_flight = Counter(forward.endpoint.host for forward in leased)
-    # Two endpoints on one host share its places.
-    on_host = Counter(endpoint.host for endpoint in due)
-    places = ((one, (_most(one, now) - in_flight[one.host]) / on_host[one.host]) for one in due)
-    return [(one, -int(-room // 1)) for one, room in places if room > 0]
+    at_endpoint, at_host = Counter[int](), Counter[str]()
+    for endpoint, host, attempts in leased:
+        at_endpoint[endpoint] += attempts
+        at_host[host] += attempts
+    return at_endpoint, at_host
 
 
 def _most(endpoint: Endpoint, now: datetime) -> int:
+    if endpoint.held_at is not None:
+        return PER_HOST  # for what a person wants sent: there is one probe at a time
     since = endpoint.failing_since
     return 1 if since is not None and since <= now - _LONG_FAILING else PER_HOST
 
 
-def _due_at(endpoint: Endpoint, room: int, now: datetime) -> list[int]:
+def _due_at(endpoint: Endpoint, places: int, now: datetime) -> list[int]:
     """Return the numbers of forwards to send to an endpoint now."""
+    if places <= 0:
+        return []
     earlier = Forward.alias()
     is_behind = earlier.select(SQL("1")).where(
         earlier.task_id == Forward.task_id,
         earlier.endpoint == Forward.endpoint,
         earlier.id < Forward.id,
-        earlier.status == WAITING,
+        earlier.status.not_in(_ENDED),
     )
-    due = Forward.select(Forward.id).where(
-        Forward.endpoint == endpoint.id,
-        PENDING_FORWARD,
-        Forward.next_attempt_at <= now,
-        ~fn.EXISTS(is_behind),
-    )
+    first = Forward.select(Forward.id).where(Forward.endpoint == endpoint.id, ~fn.EXISTS(is_behind))
     if endpoint.held_at is not None:
-        return _due_although_held(endpoint, due, now)
-    backlog = _unlocked(due.order_by(Forward.next_attempt_at, Forward.id), room)
-    fresh = max(int(room * _FRESH), 1)
-    if len(backlog) < room or room == 1:
+        return _due_although_held(endpoint, first, now)
+    due = first.where(PENDING_FORWARD, Forward.next_attempt_at <= now)
+    backlog = _unlocked(due.order_by(Forward.next_attempt_at, Forward.id), places)
+    if len(backlog) < places or places == 1:
         return backlog
-    # What a person sends again is not new.
-    new = due.where(Forward.attempts == 0, Forward.resends.is_null())
-    newest = _unlocked(new.order_by(Forward.id.desc()), fresh)
-    return list(dict.fromkeys([*backlog[: room - fresh], *newest, *backlog]))[:room]
+    fresh = max(int(places * _FRESH), 1)
+    # Without the index on when it is due: that one is in another order.
+    is_due = fn.COALESCE(Forward.next_attempt_at, _EVER) <= now
+    in_turn = (Forward.created_at.desc(), Forward.id.desc())
+    newest = _unlocked(first.where(FRESH, is_due).order_by(*in_turn), fresh)
+    return list(dict.fromkeys([*backlog[: places - fresh], *newest, *backlog]))[:places]
 
 
-def _due_although_held(endpoint: Endpoint, due: Any, now: datetime) -> list[int]:
-    again = _unlocked(due.where(PUSHED), 1)
+def _due_although_held(endpoint: Endpoint, first: Any, now: datetime) -> list[int]:
+    """Return what a person wants sent, else a probe: the one that is due first, though it be later."""
+    wanted = first.where(PUSHED, Forward.next_attempt_at <= now)
+    again = _unlocked(wanted.order_by(Forward.next_attempt_at, Forward.id), 1)
     if again or endpoint.probe_at is None or endpoint.probe_at > now:
         return again
-    Endpoint.update(probe_at=now + endpoints.PROBE_EVERY).where(Endpoint.id == endpoint.id).execute()
-    return _unlocked(due.order_by(Forward.next_attempt_at, Forward.id), 1)
+    is_free = Forward.leased_until.is_null() | (Forward.leased_until <= now)
+    probe = first.where(PENDING_FORWARD, is_free)
+    return _unlocked(probe.order_by(Forward.next_attempt_at, Forward.id), 1)
 
 
 def _unlocked(due: Any, limit: int) -> list[int]:
@@ -155,11 +201,24 @@ def note(attempted: Sequence[Attempted], now: datetime) -> list[Endpoint]:
 
     When the lease had lapsed, only a success changes the forward: another process has it.
     """
+    attempted = sorted(attempted, key=lambda one: one.forward.id)
     with writing():
-        Attempt.insert_many([_attempt(one) for one in attempted]).execute()
-        for one in sorted(attempted, key=lambda one: one.forward.id):
+        # Endpoints before forwards, and both in id order, like every writer of both: or two could deadlock.
+        ids = {one.forward.endpoint.id for one in attempted}
+        known = {one.id: one for one in endpoints.locked(Endpoint.select().where(Endpoint.id.in_(ids)))}
+        kept = _locked_ids([one.forward.id for one in attempted])
+        attempted = [one for one in attempted if one.forward.id in kept]
+        if attempted:
+            Attempt.insert_many([_attempt(one) for one in attempted]).execute()
+        for one in attempted:
             _settle(one, now)
-        return endpoints.note_health(_health(attempted), now)
+        return endpoints.note_health([(known[id_], all_) for id_, all_ in _health(attempted)], now)
+
+
+def _locked_ids(ids: Sequence[int]) -> set[int]:
+    """Lock forwards, and return which of them there are: somebody may have deleted the others."""
+    query = Forward.select(Forward.id).where(Forward.id.in_(ids)).order_by(Forward.id)
+    return {forward.id for forward in (query.for_update() if on_postgresql() else query)}
 
 
 def _attempt(one: Attempted) -> Mapping[str, Any]:
@@ -178,11 +237,12 @@ def _attempt(one: Attempted) -> Mapping[str, Any]:
 
 def _settle(one: Attempted, now: datetime) -> None:
     forward, is_over = one.forward, one.cause is None or one.next_attempt_at is None
+    held_before = forward.endpoint.held_seconds_by(one.began_at)
     changes = {
         "attempts": Forward.attempts + 1,
         "counted": one.counted,
         "began_at": forward.began_at or one.began_at,
-        "held_before": forward.held_before if forward.began_at else forward.endpoint.held_seconds,
+        "held_before": forward.held_before if forward.began_at else held_before,
         "leased_until": None,
         "next_attempt_at": None if is_over else one.next_attempt_at,
         "status": DELIVERED if one.cause is None else GIVEN_UP if is_over else WAITING,
@@ -190,19 +250,20 @@ def _settle(one: Attempted, now: datetime) -> None:
         "cause": one.cause,
         "pushed": False,
     }
-    is_ours = (Forward.id == forward.id, PENDING_FORWARD) if one.cause is None else _ours(forward)
-    Forward.update(**changes).where(*is_ours).execute()
+    # A success counts even if another process has given the forward up meanwhile.
+    is_untold = (Forward.id == forward.id, Forward.status.in_((WAITING, GIVEN_UP)))
+    Forward.update(**changes).where(*(is_untold if one.cause is None else _ours(forward))).execute()
 
 
 def _ours(forward: Forward) -> tuple[Any, ...]:
     return Forward.id == forward.id, PENDING_FORWARD, Forward.leased_until == forward.leased_until
 
 
-def _health(attempted: Sequence[Attempted]) -> list[endpoints.Health]:
+def _health(attempted: Sequence[Attempted]) -> list[tuple[int, endpoints.Health]]:
     by_endpoint: dict[int, list[Attempted]] = defaultdict(list)
     for one in sorted(attempted, key=lambda one: one.began_at + one.took):
         by_endpoint[one.forward.endpoint.id].append(one)
     return [
-        endpoints.Health(id_, [one.cause for one in all_], is_gone=all_[-1].kind == "gone")
+        (id_, endpoints.Health([one.cause for one in all_], is_gone=all_[-1].kind == "gone"))
         for id_, all_ in by_endpoint.items()
     ]

@@ -233,7 +233,18 @@ class Reader(Row):
         table_name = "reader"
 
 
+class ReceiverReturn(Row):
+    """How often the receiver has come back after it was away: one row. See `ledger.returns`."""
+
+    id = AutoField()
+    times = BigIntegerField()
+    followed = BigIntegerField()  # a discovery has begun and ended since it came back so often
+
+    class Meta:
+        table_name = "receiver_return"
+
+
 MODELS = (
     *(Task, Event, Tally, Delivery, Refusal, ReconcileRun, Lookup, Pause, Discovery, LearnedPace, Reader),
-    *(Endpoint, Forward, Attempt, Resending),
+    *(ReceiverReturn, Endpoint, Forward, Attempt, Resending),
 )

@@ -153,13 +153,18 @@ def _resend(forward_ids: Sequence[int], now: datetime) -> list[int]:
 
 def _resend_one(forward: Forward, now: datetime) -> int:
     first = forward.resends or forward.id
-    is_of_event = (Forward.id == first) | (Forward.resends == first)
-    pending: int | None = Forward.select(Forward.id).where(is_of_event, PENDING_FORWARD).limit(1).scalar()
-    if pending is not None:
-        _push(pending, now)
-        return pending
+    # Without a condition on the status: SQLite would read all forwards of that status.
+    of_event = Forward.select(Forward.id, Forward.status).where(
+        (Forward.id == first) | (Forward.resends == first)
+    )
+    known = {one.id: one.status for one in of_event}
+    for number, status in known.items():
+        if status == WAITING:
+            _push(number, now)
+            return number
     Forward.update(resent_at=now).where(Forward.id == forward.id).execute()
-    Forward.update(status=RESENT).where(is_of_event, Forward.status == GIVEN_UP).execute()
+    failed = [number for number, status in known.items() if status == GIVEN_UP]
+    Forward.update(status=RESENT).where(Forward.id.in_(failed)).execute()
     return _copy(forward.id, first, now)
 
 

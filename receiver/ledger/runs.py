@@ -77,5 +77,8 @@ def _prune_forwards(status: str, before: datetime) -> int:
 
 def _prune_resent(firsts: set[int]) -> int:
     """Delete the failed forwards of events that were sent again, with a result that has been deleted."""
-    is_of_event = Forward.id.in_(firsts) | Forward.resends.in_(firsts)
-    return int(Forward.delete().where(is_of_event, Forward.status == RESENT).execute()) if firsts else 0
+    of_events = Forward.select(Forward.id, Forward.status).where(
+        Forward.id.in_(firsts) | Forward.resends.in_(firsts)
+    )
+    resent = [forward.id for forward in of_events if forward.status == RESENT] if firsts else []
+    return int(Forward.delete().where(Forward.id.in_(resent)).execute()) if resent else 0

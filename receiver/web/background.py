@@ -23,6 +23,7 @@ from receiver.ledger.store import Callback, Recorded
 from receiver.native import SharedLock
 from receiver.spool.spool import Spool, replay_while_running
 from receiver.upstream.client import Upstream
+from receiver.web.absence import end_while_running
 from receiver.web.callbacks import record
 from receiver.web.current import paces_of
 from receiver.web.intake import intake_of
@@ -54,6 +55,7 @@ class Background:
         self._settings = settings
         self._refused = intake_of(app).refused
         self._waiting = waiting_of(app)
+        self._absence = intake_of(app).absence
         self._paces = paces_of(app)
         self._start_scheduler = start_scheduler
         self._scheduler: Scheduler | None = None
@@ -70,6 +72,7 @@ class Background:
             start_new_thread(checkpoint_while_running, (database.obj.database, sleep))
         self._refused.join(board)
         record_while_running(self._refused)
+        end_while_running(self._absence)
 
         # Never shorten spooled deliveries: replay brings them faster than they arrived, and each was
         # accepted whole.

@@ -55,8 +55,9 @@ def error_body(code: str, message: str) -> Response:
 
 
 def database_down(problem: Exception) -> ServiceUnavailable:
-    """Log why a database operation failed, and return a 503 without the details."""
+    """Note and log why a database operation failed, and return a 503 without the details."""
     log.error("%s %r: the database failed: %s", request.method, request.path, describe(problem))
+    current_intake().absence.note()
     return DatabaseDown(problem)
 
 

@@ -165,8 +165,12 @@ def usual_time(kind: TaskKind, timetable: Timetable) -> str:
         return "How long such tasks take is not known yet."
     pace = timetable.paces[known]
     usual, most = (lasted(timedelta(seconds=pace.quantile(share))) for share in (0.5, 0.9))
-    which = " ".join(part for part in (known.mode, known.type) if part) or known.service
-    return f"Tasks of the kind “{which}” take {usual} as a rule, nine of ten less than {most}."
+    return f"Tasks of the kind “{kind_name(known)}” take {usual} as a rule, nine of ten less than {most}."
+
+
+def kind_name(kind: TaskKind) -> str:
+    """Return the words for a kind of task; callers name types and modes."""
+    return shown(" ".join(part for part in (kind.mode, kind.type) if part) or kind.service, 40)
 
 
 def _why_never(task: Task) -> str:

@@ -10,6 +10,7 @@ from flask import Flask, current_app
 from receiver.ledger import refusals
 from receiver.ledger.refusals import NOT_KEPT, Refused
 from receiver.spool.spool import Spool
+from receiver.web.absence import Absence
 from receiver.web.refused import RefusedRequests
 from receiver.web.writes import Writes, WriteTrial
 
@@ -30,6 +31,7 @@ class Intake:
     def __init__(self, spool_dir: Path) -> None:
         self.spool = Spool(spool_dir)
         self.refused = RefusedRequests()
+        self.absence = Absence()
         self._trial = WriteTrial()
 
     def writes(self) -> Writes:

@@ -9,14 +9,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from peewee import OperationalError
 from standardwebhooks import Webhook
 
 from receiver.clock import Clock, utcnow
 from receiver.config import Settings
-from receiver.ledger import endpoints
+from receiver.ledger import endpoints, forwards
+from receiver.ledger.engine.db import writing
 from receiver.ledger.models import Attempt, Endpoint, Forward
+from reconcile import forward as forwarding
 from reconcile.forward import Forwarder, sender_for
+from reconcile.jobs import AGAIN_AFTER, FORWARD, forward_events
 from tests.factories import body, finished_item, look_up, record, register
+from tests.processes import wait_until
 from tests.sink import Sink, hang, reply
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
@@ -188,3 +193,150 @@ def test_a_person_pauses_and_resumes_an_endpoint(make, sink):
     assert endpoints.resume(Endpoint.get().id, clock.now())
     forwarder.run()
     assert len(sink.received) == 1
+
+
+def confirm(*ids: str, **fields: Any) -> None:
+    """Let tasks have results that upstream has confirmed."""
+    for task_id in ids:
+        register(task_id, **fields)
+        record(body(task_id), confirm=True)
+        look_up([finished_item(task_id)])
+
+
+class TestErrors:
+    def test_a_body_that_cannot_be_read_fails_by_itself(self, make, sink, caplog):
+        forwarder = make(FORWARD_URL=sink.url)
+        forwarder.run()
+        confirm("bad", "good")
+        forwarding.deal(forwarder._clock.now(), "confirmed")
+        with writing():
+            Forward.update(body=b"no zlib").where(Forward.task_id == "bad").execute()
+        forwarder.run()
+        assert [event["data"]["task"]["id"] for event in told(sink)] == ["good"]
+        bad = Forward.get(Forward.task_id == "bad")
+        assert (bad.status, bad.attempts, bad.leased_until) == ("pending", 1, None)
+        assert bad.cause == Attempt.get(Attempt.forward == bad.id).error == "unexpected error"
+        assert "unexpected error" in caplog.text
+
+    def test_a_url_that_cannot_be_read_fails_by_itself(self, make, sink):
+        forwarder = make(FORWARD_URL=sink.url, FORWARD_ALLOW_PRIVATE="true")
+        forwarder.run()
+        confirm("bad", callback_url="http://[bad:port")
+        confirm("good", callback_url=sink.url)
+        forwarder.run()
+        assert len(told(sink)) == 3
+        (bad,) = Forward.select().where(Forward.status == "pending")
+        assert (bad.task_id, bad.cause) == ("bad", "the URL is not valid")
+
+    def test_an_attempt_that_could_not_be_noted_is_noted_later_and_not_made_again(
+        self, make, sink, monkeypatch, caplog
+    ):
+        forwarder = make(FORWARD_URL=sink.url)
+        forwarder.run()
+        confirm("t1")
+        with monkeypatch.context() as away:
+            away.setattr(forwards, "note", failing(OperationalError("the database is away")))
+            soon: list[Any] = []
+            forward_events(forwarder, lambda *when: soon.append(when))
+        assert soon == [(FORWARD, AGAIN_AFTER)]
+        assert "the database is away" in caplog.text
+        assert Forward.get().status == "pending"
+        forwarder.run()
+        assert (Forward.get().status, len(told(sink))) == ("delivered", 1)
+
+    def test_a_process_that_dies_before_it_notes_an_attempt_has_it_made_again_after_the_lease(
+        self, make, sink, monkeypatch
+    ):
+        clock = SetClock()
+        dying, other = make(clock, FORWARD_URL=sink.url), make(clock, FORWARD_URL=sink.url)
+        dying.run()
+        confirm("t1")
+        with monkeypatch.context() as away:
+            away.setattr(forwards, "note", failing(OperationalError("the database is away")))
+            with pytest.raises(OperationalError):
+                dying.run()
+        other.run()
+        assert len(sink.received) == 1
+        clock.ahead += forwards.LEASE
+        other.run()
+        assert Forward.get().status == "delivered"
+        assert [len(told(sink)), len({one.headers["webhook-id"] for one in sink.received})] == [2, 1]
+
+    def test_an_unexpected_error_is_logged_and_the_next_run_goes_on(self, make, sink, monkeypatch, caplog):
+        forwarder = make(FORWARD_URL=sink.url)
+        forwarder.run()
+        confirm("t1")
+        soon: list[Any] = []
+        with monkeypatch.context() as broken:
+            broken.setattr(forwards, "claim", failing(KeyError("a bug")))
+            forward_events(forwarder, lambda *when: soon.append(when))
+        assert soon == [(FORWARD, AGAIN_AFTER)]
+        assert "KeyError: 'a bug'" in caplog.text
+        forward_events(forwarder, lambda *when: soon.append(when))
+        assert len(told(sink)) == 1
+
+
+def failing(problem: Exception) -> Callable[..., Any]:
+    def fail(*_: Any) -> Any:
+        raise problem
+
+    return fail
+
+
+def test_a_stop_awaits_what_is_in_flight_and_begins_nothing(make, sink):
+    forwarder, may_answer = make(FORWARD_URL=sink.url), threading.Event()
+    forwarder.run()
+    confirm("t1")
+
+    def answer_late(of: Sink, connection: Any) -> bool:
+        may_answer.wait(10)
+        return reply()(of, connection)
+
+    sink.then(answer_late)
+    running = threading.Thread(target=forwarder.run)
+    running.start()
+    wait_until(lambda: sink.received)
+    forwarder._stop.set()
+    confirm("t2")
+    may_answer.set()
+    running.join(20)
+    assert not running.is_alive()
+    assert len(told(sink)) == 1
+    assert [(one.task_id, one.status) for one in Forward.select()][:1] == [("t1", "delivered")]
+    assert Forward.select().where(Forward.leased_until.is_null(False)).count() == 0
+
+
+def test_a_forward_is_given_up_after_8_days_and_no_sooner(make, sink):
+    clock = SetClock()
+    forwarder = make(clock, FORWARD_URL=sink.url)
+    forwarder.run()
+    confirm("t1")
+    sink.always = reply(500)
+    forwarder.run()
+    endpoints.hold(Endpoint.get().id, "person", clock.now())
+    clock.ahead += 30 * DAY  # they do not count
+    endpoints.resume(Endpoint.get().id, clock.now())
+    for days, status in ((7.9, "pending"), (0.6, "failed")):
+        clock.ahead += days * DAY
+        with writing():
+            Endpoint.update(failing_since=None).execute()  # or it would be held
+        forwarder.run()
+        assert Forward.get().status == status
+    assert Forward.get().attempts == 3
+
+
+def test_probes_of_a_held_endpoint_give_nothing_up(make, sink):
+    clock = SetClock()
+    forwarder = make(clock, FORWARD_URL=sink.url)
+    forwarder.run()
+    confirm("t1")
+    sink.always = reply(500)
+    for _ in range(20):
+        forwarder.run()
+        clock.ahead += 11 * HOUR
+    assert Endpoint.get().held_because == "failing"
+    for _ in range(4):
+        clock.ahead += 3 * DAY
+        forwarder.run()
+    assert Forward.get().status == "pending"
+    assert Forward.get().attempts >= 14

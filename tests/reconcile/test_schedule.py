@@ -32,7 +32,7 @@ def run_in(moved):
     return lambda name, wait: moved.append((name, wait))
 
 
-def test_a_discovery_that_has_more_to_ask_goes_on_soon(moved, run_in):
+def test_a_discovery_that_has_more_to_ask_goes_on_soon(ledger, moved, run_in):
     jobs.discover_tasks([Discoverer(Found(pages=PAGES_PER_RUN))], run_in)
     assert moved == [("discovery", jobs.DISCOVER_ON_AFTER)]
 
@@ -46,7 +46,7 @@ def test_a_discovery_that_has_more_to_ask_goes_on_soon(moved, run_in):
         Found(pages=3),
     ],
 )
-def test_any_other_waits_for_its_time(moved, run_in, found):
+def test_any_other_waits_for_its_time(ledger, moved, run_in, found):
     jobs.discover_tasks([Discoverer(found)], run_in)
     assert moved == []
 
@@ -59,7 +59,7 @@ def test_a_database_that_is_away_is_tried_again_in_some_seconds(moved, run_in, c
     ]
 
 
-def test_a_database_that_is_away_is_one_line(caplog, run_in):
+def test_a_database_that_is_away_is_one_line(ledger, caplog, run_in):
     jobs.discover_tasks([Discoverer(OperationalError("away"))], run_in)
     assert [record.getMessage() for record in caplog.records] == [
         "The database cannot be used, discovering tasks later: away"
@@ -71,7 +71,7 @@ def test_nothing_is_discovered_without_the_public_url(ledger, make_settings, pub
     scheduler = schedule.start_scheduler(make_settings(PUBLIC_URL=public_url), None, stopped())
     names = {job.id for job in scheduler.get_jobs()}
     scheduler.shutdown()
-    assert names - {"discovery"} == {"reconcile", "forward", "learn", "mend", "prune"}
+    assert names - {"discovery"} == {"reconcile", "forward", "learn", "follow", "mend", "prune"}
     assert ("discovery" in names) == is_there
 
 
@@ -113,7 +113,7 @@ def test_no_job_is_skipped_for_being_late_and_none_runs_twice_at_once(ledger, ma
     scheduler = schedule.start_scheduler(make_settings(PUBLIC_URL="https://b.example"), None, stopped())
     scheduled = scheduler.get_jobs()
     scheduler.shutdown()
-    assert len(scheduled) == 6
+    assert len(scheduled) == 7
     rules = {(job.misfire_grace_time, job.max_instances, job.coalesce) for job in scheduled}
     assert rules == {(None, 1, True)}
 
@@ -139,7 +139,7 @@ def test_a_clock_that_was_set_makes_all_due_and_pruning_wait(ledger, make_settin
     finally:
         scheduler.shutdown()
     assert timedelta(minutes=59) < waits.pop("prune") <= jobs.PRUNE_EVERY
-    assert len(waits) == 5
+    assert len(waits) == 6
     assert all(wait <= timedelta(0) for wait in waits.values())
 
 

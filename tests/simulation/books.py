@@ -44,12 +44,21 @@ def events(world: "World", ledger: sqlite3.Connection, changes: list[sqlite3.Row
             expected[row["id"]].append((f"task.{row['new_status']}", row["new_status"]))
         if _is_disputed(row, "new") and not _is_disputed(row, "old"):
             expected[row["id"]].append(("task.disputed", row["new_status"]))
+        if _is_confirmed(row):
+            expected[row["id"]].append(("task.confirmed", row["new_status"]))
     rows = ledger.execute("SELECT * FROM event ORDER BY id").fetchall()
     written: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    last: dict[str, int] = defaultdict(int)
     wrong = []
     for row in rows:
-        written[row["task_id"]].append((row["type"], row["status"]))
-        if row["sequence"] != len(written[row["task_id"]]):
+        told = written[row["task_id"]]
+        # A confirmation shares the number of the only result before it.
+        is_shared = row["type"] == "task.confirmed" and [type_ for type_, _ in told] == [
+            f"task.{row['status']}"
+        ]
+        told.append((row["type"], row["status"]))
+        last[row["task_id"]] += not is_shared
+        if row["sequence"] != last[row["task_id"]]:
             wrong.append(Failure("an event's sequence has a gap", row["task_id"], str(row["sequence"])))
     for task_id in sorted({*expected, *written}):
         if expected[task_id] != written[task_id]:
@@ -60,6 +69,11 @@ def events(world: "World", ledger: sqlite3.Connection, changes: list[sqlite3.Row
             Failure("a reader missed events", None, f"{len(world.application.events)} of {len(rows)}")
         )
     return wrong
+
+
+def _is_confirmed(row: sqlite3.Row) -> bool:
+    is_new = row["new_lookup_status"] in FINAL and row["old_lookup_status"] not in FINAL
+    return is_new and row["new_status"] == row["old_status"] and not _is_disputed(row, "new")
 
 
 def _is_disputed(row: sqlite3.Row, when: str) -> bool:

@@ -26,6 +26,8 @@ def is_idle(world: "World", ledger: sqlite3.Connection, job: str) -> bool:
     now = world.clock.now()
     if job == "learn":
         return has_nothing_to_learn(ledger)
+    if job == "follow":
+        return not ledger.execute("SELECT 1 FROM receiver_return WHERE times > followed").fetchone()
     if job == "discovery":
         return _are_all_known(world, ledger)
     if job == "prune":

@@ -1,11 +1,12 @@
 """The web process: it takes callbacks and registrations, replays the spool, and keeps nothing else in memory."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from receiver.ledger import outbox, record, refusals, store
+from receiver.ledger import outbox, record, refusals, returns, store
 from receiver.ledger.budget import ByteBudget
 from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.engine.group_commit import GroupCommit
@@ -90,6 +91,8 @@ class Web(Process):
         self._door.read()
         self.spool.retry_set_aside()
         self._replay_soon()
+        with contextlib.suppress(*DATABASE_ERRORS):
+            returns.note_return()
 
     def _record(self, callback: store.Callback, now: Any, may_shorten: bool = True) -> None:
         self._door.record(callback, now, self._confirm, may_shorten)

@@ -120,10 +120,11 @@ class World:
             self.clock.plan(span.end, lambda: self._set_clock(timedelta(0)))
 
     def _is_idle(self, job: str) -> bool:
-        """Tell whether a job would find nothing to do, and can be left out: in the calm, or if that is usual."""
-        if not self.is_calm and job not in ("learn", "prune", "mend"):
+        """Tell whether a job would find nothing to do, and can be left out: in the calm, or if it comes often."""
+        comes_often = job in {"learn", "follow"}
+        if not self.is_calm and not comes_often and job not in ("prune", "mend"):
             return False
-        if self.rng.random() < (0.02 if job == "learn" else 0.1):
+        if self.rng.random() < (0.02 if comes_often else 0.1):
             return False  # it may well find nothing
         return is_idle(self, self.beside, job)
 

@@ -105,14 +105,17 @@ def up(migrator, db):
             table_name = "resending"
 
     pending, once = SQL("status = 'pending'"), SQL("resends IS NULL")
+    fresh = SQL("status = 'pending' AND attempts = 0 AND resends IS NULL")
+    leased = SQL("leased_until IS NOT NULL")
     for name, columns, where in (
         ("forward_due", (Forward.endpoint, Forward.next_attempt_at, Forward.id), pending),
-        ("forward_soonest", (Forward.next_attempt_at,), pending),
+        ("forward_fresh", (Forward.endpoint, Forward.created_at, Forward.id), fresh),
+        ("forward_leased", (Forward.leased_until,), leased),
         ("forward_task", (Forward.task_id, Forward.endpoint, Forward.id), None),
         ("forward_once", (Forward.endpoint, Forward.task_id, Forward.sequence), once),
         ("forward_status_newest", (Forward.status, Forward.created_at, Forward.id, Forward.endpoint), None),
         ("forward_waiting", (Forward.endpoint, Forward.id), pending),
-        ("forward_pushed", (Forward.endpoint, Forward.id), SQL("pushed")),
+        ("forward_pushed", (Forward.endpoint, Forward.next_attempt_at, Forward.id), SQL("pushed")),
         ("forward_resends", (Forward.resends, Forward.id), SQL("resends IS NOT NULL")),
     ):
         index = Forward.index(*columns, name=name, where=where, unique=name == "forward_once")

@@ -15,7 +15,7 @@ from receiver.ledger.models import Endpoint, Forward, database
 from receiver.ledger.reading.forwards import MOST_COUNTED
 
 LATELY = timedelta(hours=24)  # of which the shares are
-MOST_SHARED = 2000  # forwards of each status that a share is of
+MOST_SHARED = 1000  # forwards of each status that a share is of
 MOST_ENDPOINTS = 100
 _GIVEN_TIME = timedelta(minutes=1)  # one that was made just now need not have arrived
 

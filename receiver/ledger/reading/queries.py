@@ -1,19 +1,17 @@
 """The ledger's queries for the API and the pages. They only read."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from peewee import SQL, Select, fn
+from peewee import SQL, fn
 
 from receiver.clock import SKEW
-from receiver.ledger.engine.db import on_postgresql
 from receiver.ledger.evidence import ABSENT
 from receiver.ledger.models import (
     ANSWERED,
     ASKED,
     DOUBTFUL,
     KNOWN,
-    MISSED,
     OPEN,
     SETTLED,
     Delivery,
@@ -24,12 +22,6 @@ from receiver.ledger.models import (
 )
 from receiver.ledger.reading.deliveries import WITHOUT_BODY
 from receiver.upstream.results import EXPIRED, PENDING
-
-# SQL for the seconds between two moments, by `on_postgresql()`.
-_SECONDS_BETWEEN = {
-    False: "(julianday({1}) - julianday({0})) * 86400",
-    True: "EXTRACT(EPOCH FROM {1} - {0})",
-}
 
 
 def find_task(task_id: str) -> Task | None:
@@ -110,24 +102,6 @@ def oldest_pending_at() -> datetime | None:
     with database.connection_context():
         task: Task | None = query.first()
     return task.created_at if task else None
-
-
-def slowest_recovery(since: datetime, newest: int = 1000) -> timedelta | None:
-    """Return the longest time from submission to result among tasks whose final callback never came.
-
-    Only the `newest` of them first heard of since a moment count. None when there are none.
-    """
-    spans = (
-        Task.select(fn.COALESCE(Task.submitted_at, Task.created_at).alias("started_at"), Task.settled_at)
-        .where(Task.created_at >= since, MISSED)
-        .order_by(Task.created_at.desc())
-        .limit(newest)
-        .alias("recovered")
-    )
-    seconds = _SECONDS_BETWEEN[on_postgresql()].format("recovered.started_at", "recovered.settled_at")
-    with database.connection_context():
-        slowest = Select([spans], [fn.MAX(SQL(seconds)).alias("seconds")]).execute(database)[0]["seconds"]
-    return None if slowest is None else timedelta(seconds=max(float(slowest), 0))
 
 
 def list_runs(limit: int, before: int | None = None, asked: bool = False) -> list[ReconcileRun]:

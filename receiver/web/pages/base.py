@@ -22,7 +22,7 @@ _HEADERS = {
 _FILTERS = (
     *(formatting.exact, formatting.ago, formatting.took, formatting.lasted, formatting.size),
     *(formatting.counted, formatting.share, formatting.shown, formatting.heading, formatting.trust),
-    *(formatting.next_lookup, formatting.ahead, formatting.span),
+    *(formatting.next_lookup, formatting.kind_name, formatting.ahead, formatting.span),
 )
 
 

@@ -12,14 +12,14 @@ from receiver.clock import utcnow
 from receiver.config import Settings
 from receiver.ledger.models import database
 from receiver.ledger.pauses import current_pause
-from receiver.ledger.reading import disputes, queries, tally
+from receiver.ledger.reading import disputes, queries, recoveries, tally
 from receiver.ledger.reading.deliveries import DeliveryFilter, list_deliveries
 from receiver.ledger.reading.endpoints import forward_facts
 from receiver.ledger.reading.forwards import MOST_COUNTED
 from receiver.ledger.reading.listing import TaskFilter, list_briefly
 from receiver.ledger.reading.standing import FAILING_AFTER_RUNS
 from receiver.ledger.reading.tally import Outcomes
-from receiver.web.current import current_settings
+from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import BadInput
 from receiver.web.intake import REFUSED_TOLD_FOR, Intake, current_intake
 from receiver.web.offload import offload
@@ -34,6 +34,7 @@ blueprint = page_blueprint("overview")
 _HOUR, _DAY, _WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 _MOST_TASKS = 10
 _MOST_UNREADABLE = 5
+_MOST_RECOVERED = 500
 # The spans of the plot by their names in the URL: title, and hours in each column.
 _SPANS = {"24h": ("last 24 h", 1), "7d": ("last 7 days", 6)}
 
@@ -74,6 +75,9 @@ def show() -> ResponseReturnValue:
         plot=plots.plot_by_time(hours, hours_a_slot),
         summaries=summarise(facts),
         next_run=next_run(facts),
+        usual_lengths=plots.plot_usual_lengths(current_timetable()),
+        grace=settings.reconcile_grace,
+        most_recovered=_MOST_RECOVERED,
         public_url=settings.public_url,
         most_forwards=MOST_COUNTED,
         **shown,
@@ -91,6 +95,7 @@ def _read(now: datetime, settings: Settings, intake: Intake, writes: Writes) -> 
             "old_tokens": _old_tokens(settings),
             "tasks": list_briefly(TaskFilter(), _MOST_TASKS).tasks,
             "lengths": plots.plot_lengths(tally.count_by_length(min(lately.day))),
+            "lateness": plots.plot_lateness(recoveries.lateness(_MOST_RECOVERED)),
             "unreadable": list_deliveries(unreadable, _MOST_UNREADABLE).deliveries,
             "ever_unreadable": bool(list_deliveries(DeliveryFilter(verdict="unreadable"), 1).deliveries),
         }
@@ -130,7 +135,7 @@ def _facts(
         given_up_known_since=given_up_known_since,
         disputed=disputes.count_unacknowledged(min(lately.day)),
         knows_none=disputes.knows_none(now - _DAY),
-        slowest_recovery=queries.slowest_recovery(min(lately.day)) if last_day.missed else None,
+        slowest_recovery=recoveries.slowest_recovery(min(lately.day)) if last_day.missed else None,
         last_run=runs[0] if runs else None,
         last_asking_run=asking_runs[0] if asking_runs else None,
         failing_runs=queries.failing_runs(FAILING_AFTER_RUNS),

@@ -38,6 +38,10 @@ def test_the_headers_are_those_of_the_standard():
     assert len(sign([NEW, OLD], "msg_1", utcnow(), b"{}")["webhook-signature"].split(" ")) == 2
 
 
+def test_without_a_secret_there_is_no_signature():
+    assert sorted(sign([], "msg_1", utcnow(), b"{}")) == ["webhook-id", "webhook-timestamp"]
+
+
 def test_an_old_time_is_not_accepted():
     headers = sign([NEW], "msg_1", utcnow() - timedelta(minutes=6), BODY)
     with pytest.raises(WebhookVerificationError, match="too old"):

@@ -1,4 +1,4 @@
-"""What the pages ask beyond lists: the slowest recovery, and which runs failed."""
+"""What the pages ask beyond lists: which runs failed."""
 
 from datetime import timedelta
 
@@ -6,32 +6,11 @@ import pytest
 
 from receiver.clock import utcnow
 from receiver.ledger import runs
-from receiver.ledger.models import Task
 from receiver.ledger.reading import queries
-from tests.factories import body, finished_item, look_up, record, register
 
 NOW = utcnow()
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 pytestmark = pytest.mark.usefixtures("ledger")
-
-
-def test_the_slowest_recovery_is_from_submission_to_result():
-    register("quick", now=NOW - MINUTE, grace=timedelta(0))
-    register("slow", now=NOW - 2 * MINUTE, grace=timedelta(0), submitted_at=NOW - timedelta(seconds=252.5))
-    register("came", now=NOW - 30 * MINUTE)
-    record(body("came"), NOW)
-    assert queries.slowest_recovery(NOW - DAY) is None
-    look_up([finished_item("quick"), finished_item("slow")], NOW)
-    assert queries.slowest_recovery(NOW - DAY).total_seconds() == pytest.approx(252.5, abs=0.01)
-    assert queries.slowest_recovery(NOW - 1.5 * MINUTE).total_seconds() == pytest.approx(60, abs=0.01)
-    assert queries.slowest_recovery(NOW) is None
-
-
-def test_a_recovery_that_seems_to_end_before_it_began_took_no_time():
-    register("t1", now=NOW - MINUTE, grace=timedelta(0), submitted_at=NOW + MINUTE)  # another clock's
-    look_up([finished_item("t1")], NOW)
-    assert queries.slowest_recovery(NOW - DAY) == timedelta(0)
-    assert Task.get().took == timedelta(0)
 
 
 def run(**counts):

@@ -7,10 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.clock import utcnow
+from receiver.clock import to_unix, utcnow
 from receiver.ledger import runs, store
 from receiver.ledger.evidence import ABSENT, Answer
+from receiver.ledger.pace import Pace, TaskKind
 from receiver.ledger.patience import Patience
+from receiver.ledger.timetable import Timetable
+from receiver.web.current import paces_of
 from tests import factories
 from tests.conftest import CALLBACK_TOKEN
 from tests.html import links, listed, run_now, words
@@ -78,6 +81,29 @@ def test_it_says_which_callbacks_never_came_and_how_slow_the_slowest_recovery_wa
         next(url for url in links(page) if "missed=true" in url)
     }
     assert set(listed(get(this_week))) == {"t1", "t2"}
+
+
+def test_it_plots_how_late_recovered_results_were(get):
+    factories.record(factories.body("t0"))
+    assert "No result has been recovered yet" in words(get("/"))
+    now = utcnow()
+    for task_id, late in (("t1", 9), ("t2", 12), ("t3", 41)):
+        factories.register(task_id, now=now - HOUR, grace=timedelta(0))
+        finished = factories.finished_item(task_id) | {"finished_at": to_unix(now) - late}
+        factories.look_up([finished], now=now)
+    page = words(get("/"))
+    assert "Half were known within 12 s after upstream had finished the task, all within 41 s." in page
+    assert "under 10 s 1" in page
+    assert "under 1 min 1" in page
+
+
+def test_it_plots_how_long_each_kind_takes(client, get):
+    factories.record(factories.body("t0"))
+    assert "Until then a task without a result is asked about 30 s after its submission." in words(get("/"))
+    kind = TaskKind("midjourney", "imagine", "fast")
+    pace = Pace().with_results([100] * 20 + [400] * 10)
+    paces_of(client.application).timetable = Timetable(timedelta(seconds=30), {kind: pace})
+    assert re.search(r"fast imagine 1 min \d+ s [67] min", words(get("/")))
 
 
 def test_it_says_how_many_tasks_wait(get):

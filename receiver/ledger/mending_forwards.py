@@ -1,0 +1,59 @@
+"""Repairs what a wrong clock wrote about forwards and endpoints: times further ahead than they can be.
+
+See "Clocks" in docs/design.md.
+"""
+
+from datetime import datetime, timedelta
+
+from peewee import Case
+
+from receiver.clock import SKEW
+from receiver.ledger.endpoints import PROBE_EVERY
+from receiver.ledger.engine.db import writing
+from receiver.ledger.forward import GIVEN_UP, LEASED, PENDING_FORWARD, WAITING
+from receiver.ledger.forwards import LEASE
+from receiver.ledger.models import Endpoint, Forward
+
+LONGEST_WAIT = timedelta(hours=27)  # a day, as an app may ask for, and what is added to that by chance
+
+
+def mend_forwards(now: datetime) -> int:
+    """Undo what a process told of forwards whose clock was ahead. Return how many are due again."""
+    with writing():
+        _mend_endpoints(now)
+        return _make_due(now) + _send_on(now)
+
+
+def _make_due(now: datetime) -> int:
+    late = Forward.update(next_attempt_at=now, leased_until=None).where(
+        PENDING_FORWARD, Forward.next_attempt_at > now + LONGEST_WAIT
+    )
+    leased = Forward.update(next_attempt_at=now, leased_until=None).where(
+        LEASED, PENDING_FORWARD, Forward.leased_until > now + LEASE + SKEW
+    )
+    return int(late.execute()) + int(leased.execute())
+
+
+def _send_on(now: datetime) -> int:
+    """Send again what was given up in the future. Let no clock of 8 days begin in the future."""
+    again = (
+        Forward.update(status=WAITING, next_attempt_at=now, ended_at=None)
+        .where(Forward.status == GIVEN_UP, Forward.ended_at > now + SKEW)
+        .execute()
+    )
+    Forward.update(began_at=now).where(PENDING_FORWARD, Forward.began_at > now + SKEW).execute()
+    return int(again)
+
+
+def _mend_endpoints(now: datetime) -> None:
+    ahead = now + SKEW
+    Endpoint.update(failing_since=now).where(Endpoint.failing_since > ahead).execute()
+    # By a right clock it may not have failed for so long. One that a person holds stays held.
+    failing = Endpoint.held_because == "failing"
+    Endpoint.update(
+        held_at=Case(None, [(failing, None)], now),
+        probe_at=Case(None, [(failing, None)], Endpoint.probe_at),
+        held_because=Case(None, [(failing, None)], Endpoint.held_because),
+        failing_since=Case(None, [(failing, None)], Endpoint.failing_since),
+    ).where(Endpoint.held_at > ahead).execute()
+    Endpoint.update(probe_at=now).where(Endpoint.probe_at > ahead + PROBE_EVERY).execute()

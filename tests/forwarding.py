@@ -1,0 +1,80 @@
+"""Factories for tests of forwards: endpoints, events that are due to them, and attempts."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from receiver.ledger import endpoints, forwards
+from receiver.ledger.engine.db import writing
+from receiver.ledger.forwards import Attempted
+from receiver.ledger.models import Endpoint, Forward, database
+
+NOW = datetime(2026, 1, 31, 12)
+SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
+APP = "https://app.example.com/hooks"
+
+
+def make_apps(*urls: str, now: datetime = NOW) -> list[Endpoint]:
+    """Make these the endpoints, and return them in the order of the URLs."""
+    endpoints.configure(urls, now)
+    return [Endpoint.get(Endpoint.url == url) for url in urls]
+
+
+def make_forward(endpoint: Endpoint, task_id: str, sequence: int = 1, **fields: Any) -> int:
+    """Make an event due to an endpoint, and return the number of the forward."""
+    return make_forwards(endpoint, [(task_id, sequence)], **fields)[0]
+
+
+def make_forwards(endpoint: Endpoint, events: Sequence[tuple[str, int]], **fields: Any) -> list[int]:
+    """Make events due to an endpoint: each the id of a task, and a sequence."""
+    at = fields.pop("at", NOW)
+    known = {
+        "type": "task.succeeded",
+        "happened_at": at,
+        "body": b"x",
+        "created_at": at,
+        "next_attempt_at": at,
+    }
+    rows = [
+        {"endpoint": endpoint.id, "task_id": task_id, "sequence": sequence} | known | fields
+        for task_id, sequence in events
+    ]
+    with writing():
+        for start in range(0, len(rows), 1000):
+            Forward.insert_many(rows[start : start + 1000]).execute()
+    with database.connection_context():
+        newest = Forward.select(Forward.id).order_by(Forward.id.desc()).limit(len(rows))
+        return sorted(forward.id for forward in newest)
+
+
+def ids(claimed: Sequence[Forward]) -> list[int]:
+    """Return the numbers of forwards."""
+    return [forward.id for forward in claimed]
+
+
+def attempted(forward: Forward, at: datetime, cause: str | None = None, **fields: Any) -> Attempted:
+    """Return what came of an attempt: a success, or what failed, to be tried again after a minute."""
+    known: dict[str, Any] = {
+        "took": 0.1 * SECOND,
+        "url": forward.url or APP,
+        "headers": "{}",
+        "kind": "delivered" if cause is None else "refused",
+        "status": 200 if cause is None else 500,
+        "answer": b"",
+        "error": None,
+        "counted": forward.counted + 1,
+        "next_attempt_at": None if cause is None else at + MINUTE,
+    }
+    return Attempted(forward=forward, began_at=at, cause=cause, **known | fields)
+
+
+def note(forward: Forward, at: datetime, cause: str | None = None, **fields: Any) -> list[Endpoint]:
+    """Note an attempt, and return the endpoints that are held from now on."""
+    return forwards.note([attempted(forward, at, cause, **fields)], at)
+
+
+def found(number: int) -> Forward:
+    """Return a forward as the ledger has it."""
+    with database.connection_context():
+        forward: Forward = Forward.get_by_id(number)
+    return forward
