@@ -50,7 +50,12 @@ def main() -> int:
             backstop.migrate()
             init_database(backstop.database_url)
             backstop.start_web()
-            _take(browser, backstop, "empty", {"overview": "/", "tasks": "/tasks", "runs": "/runs"})
+            _take(
+                browser,
+                backstop,
+                "empty",
+                {"overview": "/", "tasks": "/tasks", "forwards": "/forwards", "runs": "/runs"},
+            )
             _make_busy(backstop, upstream)
             _take(browser, backstop, "busy", _busy_pages())
             _make_trouble(backstop, upstream)

@@ -34,7 +34,8 @@ def _held(facts: Facts) -> Summary | None:
         return None
     names = ", ".join(f"{_named(one)} {_why(one)}" for one in held[:_MOST_NAMED])
     text = f"{names}: only one event an hour is tried there, {_since(held[0], facts)}.{_more(held)}"
-    text += f"{waiting(facts)} Nothing is given up meanwhile. Mend the app, then resume the endpoint."
+    text += f"{_waiting_unless_told(facts)} Nothing is given up meanwhile."
+    text += " Mend the app, then resume the endpoint."
     return Summary("trouble", "Trouble", text, listed=(ListLink("Show the endpoints", "", _PAGE),))
 
 
@@ -48,7 +49,7 @@ def _paused(facts: Facts) -> Summary | None:
         f"{names} {are} paused by a person {_since(paused[0], facts)}: nothing is sent there.{_more(paused)}"
     )
     if len(paused) == len(_held_endpoints(facts)):  # else the notice on the held ones tells it
-        text += waiting(facts)
+        text += _waiting_unless_told(facts)
     return Summary("attention", "Attention", text, listed=(ListLink("Show the endpoints", "", _PAGE),))
 
 
@@ -78,6 +79,11 @@ def _given_up(facts: Facts) -> Summary | None:
     )
     listed = (ListLink("Show what was given up", "status=failed", _PAGE),)
     return Summary("attention", "Attention", text, listed=listed)
+
+
+def _waiting_unless_told(facts: Facts) -> str:
+    # The notice on a missing reconciler tells what waits.
+    return "" if facts.reconciler_away else waiting(facts)
 
 
 def _held_endpoints(facts: Facts) -> list[Endpoint]:

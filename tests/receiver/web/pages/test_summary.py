@@ -375,6 +375,10 @@ class TestForwards:
         (summary,) = summarise(facts(reconciler_seen_at=NOW - timedelta(hours=1), forwards=app))
         assert summary.severity == "trouble"
         assert "2 events wait for your app." in summary.text
+        held = self.app(waiting=2, oldest_waiting_at=NOW - timedelta(hours=1), held=[self.HELD])
+        summaries = summarise(facts(reconciler_seen_at=NOW - timedelta(hours=1), forwards=held))
+        assert len(summaries) == 2
+        assert sum("2 events wait" in one.text for one in summaries) == 1
 
     @pytest.mark.parametrize(
         ("failed", "words"), [(1, "1 event was given up"), (3, "3 events were given up")]
