@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _SECOND = timedelta(seconds=1)
+# In how many seconds an answer is written, by whether a process may stand still meanwhile.
+_WRITTEN_WITHIN = {False: 60, True: 400}
 
 
 def outcomes(world: "World", tasks: dict[str, sqlite3.Row], changes: list[sqlite3.Row]) -> list[Failure]:
@@ -57,9 +59,8 @@ def _allowed(world: "World", work: Work, task: sqlite3.Row, gave_up: float | Non
         return {work.status}
     allowed = {work.status}
     # Upstream's last answer may have been that it runs: truly, or by a stale item.
-    if (gave_up is not None and gave_up < max(shows_at, work.stale_at) + 60) or world.account.has_forgotten(
-        work
-    ):
+    ran_until = max(shows_at, work.stale_at) + _WRITTEN_WITHIN[world.faults.has("stops")]
+    if (gave_up is not None and gave_up < ran_until) or world.account.has_forgotten(work):
         allowed |= {"expired", *told}
     if not is_known or (not world.confirms and told):
         allowed |= {"expired", *told}
