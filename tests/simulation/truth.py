@@ -93,16 +93,18 @@ def given_up_too_early(
     world: "World", ledger: sqlite3.Connection, changes: list[sqlite3.Row]
 ) -> list[Failure]:
     """Return the tasks that were given up sooner than upstream could have been asked for long enough."""
+    # A clock that was behind may have dated a later pause back: those count that were known by then.
     pauses = [
-        (_moment(row["started_at"]), _moment(row["ended_at"]) if row["ended_at"] else datetime.max)
-        for row in ledger.execute("SELECT * FROM pause ORDER BY started_at")
+        (row["at"], _moment(row["started_at"]), _moment(row["ended_at"]) if row["ended_at"] else datetime.max)
+        for row in ledger.execute("SELECT * FROM pause JOIN paused USING (id) ORDER BY started_at")
     ]
     wrong = []
     for row in changes:
         if row["new_gave_up_at"] is None or row["new_gave_up_at"] == row["old_gave_up_at"]:
             continue
         since, until = _moment(row["old_silent_since"]), _moment(row["new_gave_up_at"])
-        waited = until - since - _within(pauses, since, until)
+        known = [(start, end) for at, start, end in pauses if at <= row["at"]]
+        waited = until - since - _within(known, since, until)
         if waited < world.pace.gives_up_after - _SECOND:
             wrong.append(Failure("given up too early", row["id"], f"after {waited} without pauses"))
         answered = sum(kind == "answer" and at <= row["at"] for at, kind in world.account.answers[row["id"]])
