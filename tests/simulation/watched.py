@@ -31,6 +31,10 @@ _WATCH = f"""
 CREATE TABLE change (number INTEGER PRIMARY KEY, at REAL, id TEXT,
   {", ".join(f"old_{name}, new_{name}" for name in _COLUMNS)});
 CREATE TABLE broken (at REAL, id TEXT, what TEXT);
+CREATE TABLE paused (at REAL, id INTEGER);
+CREATE TRIGGER watch_pause AFTER INSERT ON pause BEGIN
+  INSERT INTO paused VALUES (world_now(), NEW.id);
+END;
 CREATE TRIGGER watch_insert AFTER INSERT ON task BEGIN
   INSERT INTO change (at, id, old_status, {", ".join(f"new_{name}" for name in _COLUMNS)})
   VALUES (world_now(), NEW.id, 'pending', {", ".join(f"NEW.{name}" for name in _COLUMNS)});
