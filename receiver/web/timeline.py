@@ -97,7 +97,7 @@ def timeline(
         events.append(_dispute_event(task, deliveries, lookups))
     if task.acknowledged_at:
         events.append(Event(task.acknowledged_at, "acknowledged", "a person acknowledged the dispute"))
-    events += telling(forwards, attempts)
+    events += _forward_events(forwards, attempts)
     events += [
         Event(
             change.at,
@@ -110,7 +110,7 @@ def timeline(
     return sorted(events, key=lambda event: (event.at, event.name in _CONSEQUENCES))
 
 
-def telling(forwards: Sequence[Forward], attempts: Sequence[Attempt]) -> list[Event]:
+def _forward_events(forwards: Sequence[Forward], attempts: Sequence[Attempt]) -> list[Event]:
     """Return what happened to a task's forwards: each attempt, and what a person or time ended."""
     types = {forward.id: forward.type for forward in forwards}
     events = [_attempt_event(attempt, types[attempt.forward_id]) for attempt in attempts]  # type: ignore[attr-defined]

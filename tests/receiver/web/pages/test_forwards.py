@@ -167,6 +167,7 @@ class TestForward:
             (tmp_path / name).write_bytes(whole.data)
             command = html.unescape(re.search(r'<code id="command">(.*?)</code>', page, re.DOTALL)[1])
             assert ("xxx" in command) == (size < 20_000)
+            assert ("“Download the bytes” saves" in words(page)) == (size == 20_000)
             subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, timeout=30)
             (received,) = sink.received
         assert received.body == sent
