@@ -86,7 +86,7 @@ def test_it_says_which_callbacks_never_came_and_how_slow_the_slowest_recovery_wa
 def test_it_plots_how_late_recovered_results_were(get):
     factories.record(factories.body("t0"))
     assert "No result has been recovered yet" in words(get("/"))
-    now = utcnow()
+    now = utcnow().replace(microsecond=0)
     for task_id, late in (("t1", 9), ("t2", 12), ("t3", 41)):
         factories.register(task_id, now=now - HOUR, grace=timedelta(0))
         finished = factories.finished_item(task_id) | {"finished_at": to_unix(now) - late}
