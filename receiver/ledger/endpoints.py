@@ -1,8 +1,8 @@
 """Endpoints: which there are, whether they work, and when nothing is sent to them.
 
-An endpoint is *held* when it has failed for long, when it has answered that it is gone, or when a person has
-paused it. Its forwards wait, and their time does not run out. One forward an hour is tried as a probe, except
-where a person has paused it. A success resumes it, and so does a person.
+An endpoint is *held* when it has failed for long, when an address in FORWARD_URL has answered that it is
+gone, or when a person has paused it. Its forwards wait, and their time does not run out. One forward an hour
+is tried as a probe, except where a person has paused it. A success resumes it, and so does a person.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from peewee import Case, fn
 
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.forward import PENDING_FORWARD, HeldBecause
-from receiver.ledger.models import Endpoint, Forward, database
+from receiver.ledger.models import Endpoint, Forward
 
 HOLD_AFTER = timedelta(days=5)  # of failures without a success
 PROBE_EVERY = timedelta(hours=1)
@@ -134,7 +134,7 @@ def _note(endpoint: Endpoint, health: Health, now: datetime) -> bool:
     if failure is not None:
         failing_since = failing_since or now
         changes = {Endpoint.failing_since: failing_since, Endpoint.failed_at: now, Endpoint.failure: failure}
-    because = _reason_to_hold(health, failing_since, now)
+    because = _reason_to_hold(endpoint, health, failing_since, now)
     is_held = endpoint.held_at is None and because is not None
     if is_held:
         changes |= {
@@ -148,8 +148,11 @@ def _note(endpoint: Endpoint, health: Health, now: datetime) -> bool:
     return is_held
 
 
-def _reason_to_hold(health: Health, failing_since: datetime | None, now: datetime) -> HeldBecause | None:
-    if health.is_gone:
+def _reason_to_hold(
+    endpoint: Endpoint, health: Health, failing_since: datetime | None, now: datetime
+) -> HeldBecause | None:
+    # At a server that callback URLs of tasks lead to, one URL is gone: the others must not wait for it.
+    if health.is_gone and endpoint.is_app:
         return "gone"
     return "failing" if failing_since is not None and now - failing_since >= HOLD_AFTER else None
 
@@ -200,9 +203,3 @@ def locking(query: Any) -> Any:
     query = query.order_by(Endpoint.id)
     # Not FOR UPDATE: those who only refer to an endpoint need not wait.
     return query.for_update("FOR NO KEY UPDATE") if on_postgresql() else query
-
-
-def held() -> list[Endpoint]:
-    """Return the endpoints that are held, the longest first."""
-    with database.connection_context():
-        return list(Endpoint.select().where(Endpoint.held_at.is_null(False)).order_by(Endpoint.held_at))
