@@ -5,13 +5,13 @@ gone, or when a person has paused it. Its forwards wait, and their time does not
 is tried as a probe, except where a person has paused it. A success resumes it, and so does a person.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from peewee import Case, fn
+from peewee import Case, chunked, fn
 
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.forward import PENDING_FORWARD, HeldBecause
@@ -20,6 +20,7 @@ from receiver.ledger.models import Endpoint, Forward
 HOLD_AFTER = timedelta(days=5)  # of failures without a success
 PROBE_EVERY = timedelta(hours=1)
 _OUTAGE = timedelta(minutes=1)  # an endpoint that failed so long without a success was away
+_AT_ONCE = 1000
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -183,11 +184,16 @@ def _resume(endpoint: Endpoint, now: datetime) -> None:
 def _make_due(endpoint: Endpoint, now: datetime) -> None:
     """Make due what waits for an endpoint, instead of when its turn would come after so many failures.
 
-    The oldest goes first, whether it was tried before or not.
+    The oldest goes first, whether it was tried before or not. There may be so many that one statement would
+    take longer than PostgreSQL lets it.
     """
-    waits = (Forward.endpoint == endpoint.id, PENDING_FORWARD, Forward.leased_until.is_null())
+    waits = (Forward.leased_until.is_null(), Forward.next_attempt_at > now)
+    later: Any = Forward.select(Forward.id).where(Forward.endpoint == endpoint.id, PENDING_FORWARD, *waits)
     since = Case(None, [(Forward.created_at > now, now)], Forward.created_at)
-    Forward.update(next_attempt_at=since).where(*waits, Forward.next_attempt_at > now).execute()
+    for some in chunked(sorted(number for (number,) in later.tuples()), _AT_ONCE):
+        # Without a condition on the status: SQLite would read all pending ones for each portion.
+        is_known = Forward.id.in_(locked_forwards(some))
+        Forward.update(next_attempt_at=since).where(is_known, *waits).execute()
 
 
 def locked(query: Any) -> list[Endpoint]:
@@ -203,3 +209,9 @@ def locking(query: Any) -> Any:
     query = query.order_by(Endpoint.id)
     # Not FOR UPDATE: those who only refer to an endpoint need not wait.
     return query.for_update("FOR NO KEY UPDATE") if on_postgresql() else query
+
+
+def locked_forwards(ids: Collection[int]) -> set[int]:
+    """Lock forwards, and return which of them there are: somebody may have deleted the others."""
+    query: Any = Forward.select(Forward.id).where(Forward.id.in_(ids)).order_by(Forward.id)
+    return {forward.id for forward in (query.for_update() if on_postgresql() else query)}

@@ -137,6 +137,14 @@ class TestHold:
         assert not endpoints.resume(app.id, NOW)
         assert [one.id for one in claim(NOW, 9)] == [waits]
 
+    def test_resuming_makes_due_however_many_wait(self, monkeypatch):
+        monkeypatch.setattr(endpoints, "_AT_ONCE", 2)
+        (app,) = make_apps(APP)
+        waits = [make_forward(app, f"t{n}", next_attempt_at=NOW + HOUR) for n in range(5)]
+        endpoints.hold(app.id, "person", NOW)
+        assert endpoints.resume(app.id, NOW)
+        assert [one.id for one in claim(NOW, 9)] == waits
+
     def test_one_that_nobody_knows_is_neither_held_nor_resumed(self):
         assert not endpoints.hold(99, "person", NOW)
         assert not endpoints.resume(99, NOW)
