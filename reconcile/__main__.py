@@ -34,6 +34,8 @@ log = logging.getLogger("reconcile")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 DATABASE_RETRY_SECONDS = 5
+# Of a single run: an app that hangs, or a backlog, must not keep the next one waiting.
+TELL_FOR_SECONDS = 60.0
 
 
 def main() -> int:
@@ -81,7 +83,8 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
         reconciler = Reconciler(settings, caller, paces, SteadyClock(clock), random.Random(), stop)
         counts = reconciler.run(due_by=clock.now())
         unanswered = _unanswered(counts)
-        Forwarder(settings, sender_for(settings), clock, random.Random(), stop).run()
+        forwarder = Forwarder(settings, sender_for(settings), clock, random.Random(), stop)
+        forwarder.run(TELL_FOR_SECONDS)
         prune_old_rows(settings.retention, clock.now())
     except (*DATABASE_ERRORS, SchemaBehind) as problem:
         print(f"No run: {describe(problem)}", file=sys.stderr)

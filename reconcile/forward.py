@@ -64,8 +64,12 @@ class Forwarder:
         self._is_configured = False
         self._look_at = -math.inf  # monotonic
 
-    def run(self) -> None:
-        """Deal what has happened and send what is due, until nothing is due and nothing in flight."""
+    def run(self, for_seconds: float = math.inf) -> None:
+        """Deal what has happened and send what is due, until nothing is due and nothing in flight.
+
+        After `for_seconds` nothing more is begun. What is in flight then is awaited.
+        """
+        until = self._clock.monotonic() + for_seconds
         if not self._is_configured:
             endpoints.configure(self._settings.forward_urls, self._clock.now())
             self._is_configured = True
@@ -74,10 +78,13 @@ class Forwarder:
             return
         try:
             self._note_ended()
-            while not self._stop.is_set() and self._advance():
+            while not self._is_to_end(until) and self._advance():
                 pass
         finally:
             self._finish()
+
+    def _is_to_end(self, until: float) -> bool:
+        return self._stop.is_set() or self._clock.monotonic() >= until
 
     def _advance(self) -> bool:
         """Do what can be done now. Returns whether there is more."""

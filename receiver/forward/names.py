@@ -47,9 +47,11 @@ class Names:
             if look_up is None:
                 if len(self._running) >= _MOST:
                     raise TimeoutError
-                look_up = self._running[host, port] = Future()
+                look_up = Future()
                 # A daemon, so that a look-up that hangs does not keep the process from ending.
                 threading.Thread(target=self._run, args=(host, port, look_up), daemon=True).start()
+                # After the start, which fails when there are too many threads. The thread awaits the lock.
+                self._running[host, port] = look_up
             return look_up
 
     def _run(self, host: str, port: int, look_up: "Future[list[Address]]") -> None:

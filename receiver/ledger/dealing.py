@@ -19,7 +19,7 @@ from receiver.ledger.engine.db import writing
 from receiver.ledger.engine.statements import Statement
 from receiver.ledger.models import Endpoint, Event, Forward, Task, database
 from receiver.ledger.outbox import events_after
-from receiver.ledger.readers import go_on, place_of
+from receiver.ledger.readers import go_on, lock_place, place_of
 from receiver.ledger.task import REPEATED
 from receiver.ledger.telling import When, body_for_app, body_in_upstreams_form, told_as
 
@@ -54,12 +54,15 @@ def deal_to_late_urls(task_ids: Collection[str], now: datetime, when: When) -> N
 
     In the transaction that makes the URLs known. The events of later results will find them.
     """
-    if not task_ids:
-        return
-    for task in Task.select().where(Task.id.in_(task_ids)):
-        body = body_in_upstreams_form(task, when)
-        if body is not None:
-            _insert_forwards.execute([_to_callback_url(task, _said_of(task, now), body, now)])
+    bodies = (
+        (task, body_in_upstreams_form(task, when)) for task in Task.select().where(Task.id.in_(task_ids))
+    )
+    late = [(task, body) for task, body in bodies if body is not None]
+    if late:
+        # One dealer at a time: two that make the same endpoints or forwards in another order could deadlock.
+        lock_place(READER)
+    for task, body in late:
+        _insert_forwards.execute([_to_callback_url(task, _said_of(task, now), body, now)])
 
 
 def _said_of(task: Task, now: datetime) -> dict[str, Any]:

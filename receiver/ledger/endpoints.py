@@ -1,25 +1,26 @@
 """Endpoints: which there are, whether they work, and when nothing is sent to them.
 
-An endpoint is *held* when it has failed for long, when it has answered that it is gone, or when a person has
-paused it. Its forwards wait, and their time does not run out. One forward an hour is tried as a probe, except
-where a person has paused it. A success resumes it, and so does a person.
+An endpoint is *held* when it has failed for long, when an address in FORWARD_URL has answered that it is
+gone, or when a person has paused it. Its forwards wait, and their time does not run out. One forward an hour
+is tried as a probe, except where a person has paused it. A success resumes it, and so does a person.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from peewee import Case, fn
+from peewee import Case, chunked, fn
 
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.forward import PENDING_FORWARD, HeldBecause
-from receiver.ledger.models import Endpoint, Forward, database
+from receiver.ledger.models import Endpoint, Forward
 
 HOLD_AFTER = timedelta(days=5)  # of failures without a success
 PROBE_EVERY = timedelta(hours=1)
 _OUTAGE = timedelta(minutes=1)  # an endpoint that failed so long without a success was away
+_AT_ONCE = 1000
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -134,7 +135,7 @@ def _note(endpoint: Endpoint, health: Health, now: datetime) -> bool:
     if failure is not None:
         failing_since = failing_since or now
         changes = {Endpoint.failing_since: failing_since, Endpoint.failed_at: now, Endpoint.failure: failure}
-    because = _reason_to_hold(health, failing_since, now)
+    because = _reason_to_hold(endpoint, health, failing_since, now)
     is_held = endpoint.held_at is None and because is not None
     if is_held:
         changes |= {
@@ -148,8 +149,11 @@ def _note(endpoint: Endpoint, health: Health, now: datetime) -> bool:
     return is_held
 
 
-def _reason_to_hold(health: Health, failing_since: datetime | None, now: datetime) -> HeldBecause | None:
-    if health.is_gone:
+def _reason_to_hold(
+    endpoint: Endpoint, health: Health, failing_since: datetime | None, now: datetime
+) -> HeldBecause | None:
+    # At a server that callback URLs of tasks lead to, one URL is gone: the others must not wait for it.
+    if health.is_gone and endpoint.is_app:
         return "gone"
     return "failing" if failing_since is not None and now - failing_since >= HOLD_AFTER else None
 
@@ -180,11 +184,16 @@ def _resume(endpoint: Endpoint, now: datetime) -> None:
 def _make_due(endpoint: Endpoint, now: datetime) -> None:
     """Make due what waits for an endpoint, instead of when its turn would come after so many failures.
 
-    The oldest goes first, whether it was tried before or not.
+    The oldest goes first, whether it was tried before or not. There may be so many that one statement would
+    take longer than PostgreSQL lets it.
     """
-    waits = (Forward.endpoint == endpoint.id, PENDING_FORWARD, Forward.leased_until.is_null())
+    waits = (Forward.leased_until.is_null(), Forward.next_attempt_at > now)
+    later: Any = Forward.select(Forward.id).where(Forward.endpoint == endpoint.id, PENDING_FORWARD, *waits)
     since = Case(None, [(Forward.created_at > now, now)], Forward.created_at)
-    Forward.update(next_attempt_at=since).where(*waits, Forward.next_attempt_at > now).execute()
+    for some in chunked(sorted(number for (number,) in later.tuples()), _AT_ONCE):
+        # Without a condition on the status: SQLite would read all pending ones for each portion.
+        is_known = Forward.id.in_(locked_forwards(some))
+        Forward.update(next_attempt_at=since).where(is_known, *waits).execute()
 
 
 def locked(query: Any) -> list[Endpoint]:
@@ -202,7 +211,7 @@ def locking(query: Any) -> Any:
     return query.for_update("FOR NO KEY UPDATE") if on_postgresql() else query
 
 
-def held() -> list[Endpoint]:
-    """Return the endpoints that are held, the longest first."""
-    with database.connection_context():
-        return list(Endpoint.select().where(Endpoint.held_at.is_null(False)).order_by(Endpoint.held_at))
+def locked_forwards(ids: Collection[int]) -> set[int]:
+    """Lock forwards, and return which of them there are: somebody may have deleted the others."""
+    query: Any = Forward.select(Forward.id).where(Forward.id.in_(ids)).order_by(Forward.id)
+    return {forward.id for forward in (query.for_update() if on_postgresql() else query)}

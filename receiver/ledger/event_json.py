@@ -5,7 +5,6 @@ from typing import Any
 from receiver.clock import to_iso
 from receiver.ledger.models import Event, Task
 from receiver.ledger.task_json import task_json
-from receiver.upstream.results import dump
 
 # How we came to know the result, which each further look-up changes.
 _NOT_TOLD = {"deliveries", "lookups", "next_lookup_at"}
@@ -23,8 +22,3 @@ def event_json(event: Event, task: Task | None) -> dict[str, Any]:
         "timestamp": to_iso(event.happened_at),
         "data": {"sequence": event.sequence, "task": told},
     }
-
-
-def event_body(event: Event, task: Task) -> bytes:
-    """Return what is posted to the customer's app: strict JSON in UTF-8."""
-    return dump(event_json(event, task)).encode()

@@ -236,18 +236,12 @@ def note(attempted: Sequence[Attempted], now: datetime) -> list[Endpoint]:
         # Endpoints before forwards, and both in id order, like every writer of both: or two could deadlock.
         ids = {one.forward.endpoint.id for one in attempted}
         known = {one.id: one for one in endpoints.locked(Endpoint.select().where(Endpoint.id.in_(ids)))}
-        kept = _locked_ids([one.forward.id for one in attempted])
+        kept = endpoints.locked_forwards([one.forward.id for one in attempted])
         attempted = [one for one in attempted if one.forward.id in kept]
         _insert_attempts.execute([_attempt(one) for one in attempted])
         for one in attempted:
             _settle(one, now)
         return endpoints.note_health([(known[id_], all_) for id_, all_ in _health(attempted)], now)
-
-
-def _locked_ids(ids: Sequence[int]) -> set[int]:
-    """Lock forwards, and return which of them there are: somebody may have deleted the others."""
-    query = Forward.select(Forward.id).where(Forward.id.in_(ids)).order_by(Forward.id)
-    return {forward.id for forward in (query.for_update() if on_postgresql() else query)}
 
 
 def _attempt(one: Attempted) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """How far each reader of the outbox has come."""
 
-from receiver.ledger.engine.db import writing
+from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.engine.statements import Query
 from receiver.ledger.models import Reader, database
 
@@ -22,6 +22,12 @@ def go_on(reader: str, after: int, last: int) -> bool:
     """
     here = (Reader.name == reader, Reader.event == after)
     return bool(Reader.update(event=last).where(*here).execute())
+
+
+def lock_place(reader: str) -> None:
+    """Keep all other processes from moving a reader's place until the caller's transaction ends."""
+    if on_postgresql():  # SQLite has one writer
+        Reader.select(Reader.event).where(Reader.name == reader).for_update().execute()
 
 
 _place = Query(lambda reader: Reader.select(Reader.event).where(Reader.name == reader))

@@ -173,7 +173,7 @@ def _push(forward_id: int, now: datetime) -> None:
     waits: Any = Forward.select(Forward.id).where(
         Forward.id == forward_id, PENDING_FORWARD, Forward.leased_until.is_null()
     )
-    if on_postgresql():  # waits for nobody: who resumes an endpoint locks many forwards, in any order
+    if on_postgresql():  # waits for nobody: its number may be lower than those that are locked already
         waits = waits.for_update("FOR UPDATE SKIP LOCKED")
     Forward.update(pushed=True, next_attempt_at=now).where(Forward.id.in_(waits)).execute()
 

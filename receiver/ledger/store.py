@@ -78,7 +78,9 @@ def register(
     with writing():
         for rows in chunked(registration.of_registrations(registrations, now, timetable), _ROWS_AT_ONCE):
             created += _merge_registrations(rows)
-            dealing.deal_to_late_urls(with_url & {row["id"] for row in rows}, now, forward_when)
+        # After the last task is locked. A dealer, for whose turn this waits, locks none.
+        for some in chunked(sorted(with_url), _ROWS_AT_ONCE):
+            dealing.deal_to_late_urls(some, now, forward_when)
     return created
 
 

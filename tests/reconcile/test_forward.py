@@ -33,9 +33,13 @@ class SetClock(Clock):
 
     def __init__(self) -> None:
         self.ahead = timedelta(0)
+        self.seconds_ahead = 0.0
 
     def now(self) -> Any:
         return utcnow() + self.ahead
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.seconds_ahead
 
 
 @pytest.fixture
@@ -303,6 +307,24 @@ def test_a_stop_awaits_what_is_in_flight_and_begins_nothing(make, sink):
     assert not running.is_alive()
     assert len(told(sink)) == 1
     assert [(one.task_id, one.status) for one in Forward.select()][:1] == [("t1", "delivered")]
+    assert Forward.select().where(Forward.leased_until.is_null(False)).count() == 0
+
+
+def test_a_run_with_a_bound_awaits_what_is_in_flight_and_leaves_the_rest(make, sink):
+    """An app that is slow, and for which there is always more, must not hold a single run for ever."""
+    clock = SetClock()
+    forwarder = make(clock, FORWARD_URL=sink.url)
+    forwarder.run()
+    confirm(*(f"t{number}" for number in range(40)))
+
+    def answer_slowly(of: Sink, connection: Any) -> bool:
+        clock.seconds_ahead += 20
+        return reply()(of, connection)
+
+    sink.always = answer_slowly
+    forwarder.run(for_seconds=60)
+    assert 8 <= len(told(sink)) <= 24  # eight at once
+    assert Forward.select().where(Forward.status == "delivered").count() == len(sink.received)
     assert Forward.select().where(Forward.leased_until.is_null(False)).count() == 0
 
 

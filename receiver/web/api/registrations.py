@@ -78,6 +78,12 @@ def _callback_url(url: object, where: str) -> str | None:
         parse_target(url)
     except InvalidRequestError:
         raise BadInput(f"{where}The callback_url must be an http or https address.") from None
+    settings = current_settings()
+    if settings.forward_when == "confirmed" and not settings.confirm_callbacks:
+        raise BadInput(
+            f"{where}The callback_url would never be told what a callback says: FORWARD_WHEN=confirmed needs"
+            " CONFIRM_CALLBACKS=true."
+        )
     if _is_ours(url):
         raise BadInput(
             f"{where}The callback_url is one of this Backstop's own, so it would tell itself. Name where your"

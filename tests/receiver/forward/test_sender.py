@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -550,6 +551,17 @@ def test_names_that_hang_use_so_many_threads_and_no_more(sender, resolve, held_b
         assert {one.result().kind for one in hanging} == {"timeout"}
     release()
     assert len(asked) == 2
+
+
+def test_a_thread_that_cannot_be_started_costs_one_look_up_and_no_later_one(
+    sender, resolve, short, sink, monkeypatch
+):
+    resolve(to("127.0.0.1"))
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", mock.Mock(side_effect=RuntimeError("can't start new thread")))
+        with pytest.raises(RuntimeError):
+            sender.send(request(f"http://app.example:{sink.port}/"))
+    assert sender.send(request(f"http://app.example:{sink.port}/")).kind == "delivered"
 
 
 def test_a_further_address_is_tried(sender: Sender, resolve, sink: Sink):

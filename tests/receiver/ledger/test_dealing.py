@@ -4,6 +4,7 @@ import json
 import threading
 import zlib
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from unittest import mock
 
@@ -13,13 +14,16 @@ from hypothesis import strategies as st
 from peewee import fn
 
 from receiver.clock import utcnow
-from receiver.ledger import dealing
+from receiver.ledger import dealing, endpoints, store
 from receiver.ledger.dealing import READER, deal
+from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.models import Event, Forward, Reader, Task, database
-from receiver.ledger.readers import place_of
+from receiver.ledger.readers import go_on, place_of
+from receiver.ledger.registration import Registration
 from receiver.upstream.results import FINAL
-from tests.factories import body, finished_item, look_up, record, register
+from tests.factories import TIMETABLE, body, finished_item, look_up, record, register
 from tests.forwarding import APP, make_apps
+from tests.processes import wait_until
 from tests.receiver.ledger.test_order import callback, rolled_back
 from tests.receiver.ledger.test_outbox import WAYS
 
@@ -236,3 +240,28 @@ def test_a_result_from_before_its_url_is_dealt_once_whoever_comes_first():
     deal_all()
     assert [forward.url for forward in Forward.select()] == [URL]
     assert Forward.get().happened_at <= utcnow() + timedelta(seconds=1)
+
+
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.direct
+def test_a_registration_and_a_dealer_that_make_the_same_endpoints_do_not_deadlock():
+    if not on_postgresql():
+        pytest.skip("SQLite has one writer")
+    for task_id in ("t1", "t2"):
+        record(body(task_id), confirm=True)
+        look_up([finished_item(task_id)])
+    first, second = "https://first.example.com", "https://second.example.com"
+    late = [Registration("t1", callback_url=second), Registration("t2", callback_url=first)]
+    with ThreadPoolExecutor(1) as threads:
+        with writing():
+            assert go_on(READER, 0, 1)
+            endpoints.server_of(first, utcnow())
+            registering = threads.submit(store.register, late, utcnow(), timetable=TIMETABLE)
+            wait_until(lambda: _count_waiting() == 1)
+            endpoints.server_of(second, utcnow())
+        registering.result(20)
+    assert Forward.select().count() == 2
+
+
+def _count_waiting():
+    return database.execute_sql("SELECT COUNT(*) FROM pg_locks WHERE NOT granted").fetchone()[0]

@@ -82,6 +82,12 @@ class TestHold:
         assert (held.id, held.failure) == (app.id, "410 Gone")
         assert (only().held_because, only().probe_at) == ("gone", NOW + HOUR)
 
+    def test_a_tasks_url_that_is_gone_does_not_hold_its_server(self):
+        server = endpoints.server_of("https://shared.example.com/order-7", NOW)
+        numbers = [make_forward(server, f"t{n}", url=f"https://shared.example.com/order-{n}") for n in (7, 8)]
+        assert try_once(NOW, "410 Gone", kind="gone") == []
+        assert [one.id for one in claim(NOW, 9)] == numbers[1:]
+
     def test_five_days_of_failures_hold_and_a_success_between_begins_anew(self):
         (app,) = make_apps(APP)
         for n in range(9):
@@ -130,6 +136,14 @@ class TestHold:
         assert endpoints.resume(app.id, NOW)
         assert not endpoints.resume(app.id, NOW)
         assert [one.id for one in claim(NOW, 9)] == [waits]
+
+    def test_resuming_makes_due_however_many_wait(self, monkeypatch):
+        monkeypatch.setattr(endpoints, "_AT_ONCE", 2)
+        (app,) = make_apps(APP)
+        waits = [make_forward(app, f"t{n}", next_attempt_at=NOW + HOUR) for n in range(5)]
+        endpoints.hold(app.id, "person", NOW)
+        assert endpoints.resume(app.id, NOW)
+        assert [one.id for one in claim(NOW, 9)] == waits
 
     def test_one_that_nobody_knows_is_neither_held_nor_resumed(self):
         assert not endpoints.hold(99, "person", NOW)

@@ -177,6 +177,14 @@ class TestRegister:
         assert complaint in answer.json["error"]["message"]
         assert CALLBACK_TOKEN not in answer.text
 
+    @pytest.mark.parametrize(("when", "status"), [("confirmed", 400), ("settled", 201)])
+    def test_a_url_that_would_never_be_told_is_refused(self, make_client, auth, when, status):
+        client = make_client(CONFIRM_CALLBACKS="false", FORWARD_WHEN=when)
+        answer = client.post(
+            "/api/tasks", json={"id": "t1", "callback_url": "https://a.example"}, headers=auth
+        )
+        assert (answer.status_code, Task.select().count()) == (status, status == 201)
+
     @pytest.mark.parametrize(
         "url", ["https://app.example/callbacks/theirs", "https://here.example/hooks", "http://a.example:8080"]
     )
