@@ -6,7 +6,7 @@ See "Absences" in docs/design.md.
 from datetime import datetime, timedelta
 
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.mending import unleased
+from receiver.ledger.mending import absurd_lease, unleased
 from receiver.ledger.models import KNOWN, OPEN, ReceiverReturn, Task, database
 from receiver.ledger.timetable import APART, SOONEST
 
@@ -54,7 +54,7 @@ def ask_early(now: datetime, most: int) -> int:
             Task.next_lookup_at > now,
             Task.created_at <= now - SOONEST,
             Task.looked_at.is_null() | (Task.looked_at <= now - APART),
-            unleased(now, timedelta(0)),
+            unleased(now, absurd_lease(now, timedelta(0))),
             OPEN,
             KNOWN,
         )
