@@ -16,7 +16,7 @@ from receiver.config import Settings
 from receiver.forward.retries import next_attempt
 from receiver.forward.sender import Outcome, Request, Sender
 from receiver.forward.signing import sign
-from receiver.ledger import endpoints, forwards, resending
+from receiver.ledger import due_forwards, endpoints, forwards, resending
 from receiver.ledger.dealing import READER, deal
 from receiver.ledger.forwards import Attempted
 from receiver.ledger.models import Forward
@@ -74,7 +74,7 @@ class Forwarder:
             endpoints.configure(self._settings.forward_urls, self._clock.now())
             self._is_configured = True
         # After an error the database may not know yet what came of some attempts.
-        if not self._in_flight and not forwards.is_anything_to_do(self._clock.now(), READER):
+        if not self._in_flight and not due_forwards.is_anything_to_do(self._clock.now(), READER):
             return
         try:
             self._note_ended()

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from peewee import Case
 
 from receiver.clock import SKEW
+from receiver.ledger.due_forwards import LEASE
 from receiver.ledger.endpoints import PROBE_EVERY
 from receiver.ledger.engine.db import writing
 from receiver.ledger.forward import GIVEN_UP, LEASED, PENDING_FORWARD, WAITING
-from receiver.ledger.forwards import LEASE
 from receiver.ledger.models import Endpoint, Forward
 
 LONGEST_WAIT = timedelta(hours=27)  # a day, as an app may ask for, and what is added to that by chance

@@ -11,18 +11,8 @@ from receiver.ledger.forward import DISMISSED, GIVEN_UP, RESENT
 from receiver.ledger.models import Attempt, Delivery, Forward, Lookup, Task
 from receiver.upstream.results import FINAL, PENDING
 
-_CONSEQUENCES = {
-    "settled",
-    "gave_up",
-    "disputed",
-    "changed",
-    "forward",
-}  # sorted after their causes of the same moment
-_ENDS = {
-    GIVEN_UP: "given up",
-    RESENT: "given up",
-    DISMISSED: "dismissed by a person",
-}
+_CONSEQUENCES = {"settled", "gave_up", "disputed", "changed"}  # sorted after their causes of the same moment
+_ENDS = {GIVEN_UP: "given up", RESENT: "given up", DISMISSED: "dismissed by a person"}
 _WITNESSES = {"callback": "a callback", "lookup": "a look-up"}
 
 

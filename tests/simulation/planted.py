@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from peewee import SQL
 
-from receiver.ledger import dealing, discoveries, forwards, merge, record, store
+from receiver.ledger import dealing, discoveries, due_forwards, forwards, merge, record, store
 from receiver.ledger.evidence import Answer
 from receiver.ledger.models import Forward, database
 from receiver.spool import records, replay
@@ -172,13 +172,13 @@ def a_forward_outside_the_transaction_of_its_place() -> Iterator[None]:
 
 def a_note_that_ignores_the_lease() -> AbstractContextManager[Any]:
     """Who had a forward before gives it back while another process sends it."""
-    return patch.object(forwards, "_ours", lambda forward: (Forward.id == forward.id,))
+    return patch.object(forwards, "_is_leased", lambda number, until: (Forward.id == number,))
 
 
 def a_claim_that_ignores_the_order() -> AbstractContextManager[Any]:
     """A later event of a task does not wait for an earlier one that is tried again."""
     ended = ("delivered", "failed", "resent", "dismissed", "pending")
-    return patch.object(forwards, "_ENDED", ended)
+    return patch.object(due_forwards, "_ENDED", ended)
 
 
 BUGS: tuple[Bug, ...] = (

@@ -14,7 +14,7 @@ from receiver.ledger.models import MISSED, Task, database
 
 # SQL for the seconds between two moments, by `on_postgresql()`.
 _SECONDS_BETWEEN = {
-    False: "(julianday({1}) - julianday({0})) * 86400",
+    False: "ROUND((julianday({1}) - julianday({0})) * 86400, 3)",  # of days: 12 s may be 11.99999 s
     True: "EXTRACT(EPOCH FROM {1} - {0})",
 }
 
@@ -52,8 +52,8 @@ def lateness(newest: int) -> Sequence[timedelta | None]:
     )
     with database.connection_context():
         rows: list[Any] = list(query)
-    # By upstream's clock, which may be ahead of ours. SQLite counts in days: 12 s may be 11.99999 s.
-    return [None if late is None else timedelta(seconds=max(round(float(late), 3), 0)) for (late,) in rows]
+    # By upstream's clock, which may be ahead of ours.
+    return [None if late is None else timedelta(seconds=max(float(late), 0)) for (late,) in rows]
 
 
 def _seconds_between(start: str, end: str) -> SQL:

@@ -7,8 +7,9 @@ from collections import Counter, defaultdict
 import pytest
 
 from receiver.ledger import endpoints, forwards
+from receiver.ledger.due_forwards import LEASE, PER_HOST, is_anything_to_do
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.forwards import LEASE, PER_HOST, claim, is_anything_to_do, release
+from receiver.ledger.forwards import claim, release
 from receiver.ledger.models import Attempt, Endpoint, Forward, database
 from tests.forwarding import (
     APP,

@@ -3,7 +3,8 @@
 import pytest
 
 from receiver.ledger import endpoints
-from receiver.ledger.forwards import LEASE, claim
+from receiver.ledger.due_forwards import LEASE
+from receiver.ledger.forwards import claim
 from receiver.ledger.mending_forwards import LONGEST_WAIT, mend_forwards
 from receiver.ledger.models import Endpoint
 from tests.forwarding import APP, DAY, HOUR, MINUTE, NOW, SECOND, found, ids, make_apps, make_forward, note
