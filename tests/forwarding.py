@@ -5,7 +5,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.ledger import endpoints, forwards
+from receiver.ledger.endpoints import PROBE_EVERY
 from receiver.ledger.engine.db import writing
+from receiver.ledger.forward import HeldBecause
 from receiver.ledger.forwards import Attempted
 from receiver.ledger.models import Endpoint, Forward, database
 
@@ -18,6 +20,15 @@ def make_apps(*urls: str, now: datetime = NOW) -> list[Endpoint]:
     """Make these the endpoints, and return them in the order of the URLs."""
     endpoints.configure(urls, now)
     return [Endpoint.get(Endpoint.url == url) for url in urls]
+
+
+def hold(endpoint_id: int, because: HeldBecause, at: datetime) -> None:
+    """Hold an endpoint as its failures do, or a person."""
+    probe_at = None if because == "person" else at + PROBE_EVERY
+    with writing():
+        Endpoint.update(held_at=at, held_because=because, probe_at=probe_at).where(
+            Endpoint.id == endpoint_id
+        ).execute()
 
 
 def make_forward(endpoint: Endpoint, task_id: str, sequence: int = 1, **fields: Any) -> int:

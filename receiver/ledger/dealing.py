@@ -17,11 +17,14 @@ from peewee import fn
 from receiver.ledger import endpoints
 from receiver.ledger.engine.db import writing
 from receiver.ledger.engine.statements import Statement
+from receiver.ledger.event_json import event_json
+from receiver.ledger.forward import GIVEN_UP, WAITING
 from receiver.ledger.models import Endpoint, Event, Forward, Task, database
 from receiver.ledger.outbox import events_after
 from receiver.ledger.readers import go_on, lock_place, place_of
 from receiver.ledger.task import REPEATED
 from receiver.ledger.telling import When, body_for_app, body_in_upstreams_form, told_as
+from receiver.upstream.results import dump
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,7 @@ READER = "forwards"
 _AT_ONCE = 64
 _RESULTS = ("task.succeeded", "task.failed")
 _LEVEL = 1  # of zlib: the bodies are small
+_NO_BODY = "its body cannot be made"
 
 
 def deal(now: datetime, when: When) -> int:
@@ -91,32 +95,26 @@ def _rows(
     type_ = told_as(event, when)
     if type_ is None:
         return []
-    said = {
+    said: dict[str, Any] = {
         "event": event.id,
         "task_id": event.task_id,
         "sequence": event.sequence,
         "type": type_,
         "happened_at": event.happened_at,
     }
-    to_app, to_url = _bodies(event, task, when, with_app=bool(apps))
-    rows = [] if to_app is None else [_row(said, app, None, to_app, now) for app in apps]
+    try:
+        to_app = body_for_app(event, task, when) if apps else b""
+        to_url = body_in_upstreams_form(task, when) if task.callback_url and type_ in _RESULTS else None
+    except Exception:
+        # One event must not keep all later ones from being told. It becomes a dead letter, which people see.
+        log.exception("The body of event %d of task %s cannot be made.", event.id, event.task_id)
+        to_app = dump(event_json(event, None)).encode()
+        to_url = to_app if task.callback_url and type_ in _RESULTS else None
+        said |= {"status": GIVEN_UP, "next_attempt_at": None, "ended_at": now, "cause": _NO_BODY}
+    rows = [_row(said, app, None, to_app, now) for app in apps]
     if to_url is not None:
         rows.append(_to_callback_url(task, said, to_url, now))
     return rows
-
-
-def _bodies(event: Event, task: Task, when: When, with_app: bool) -> tuple[bytes | None, bytes | None]:
-    """Return the bodies for endpoints in FORWARD_URL and for the task's own URL; None where none is sent."""
-    to_app = to_url = None
-    try:
-        if with_app:
-            to_app = body_for_app(event, task, when)
-        if task.callback_url is not None and told_as(event, when) in _RESULTS:
-            to_url = body_in_upstreams_form(task, when)
-    except Exception:
-        # One event must not keep all later ones from being told.
-        log.exception("Event %d of task %s cannot be told.", event.id, event.task_id)
-    return to_app, to_url
 
 
 def _to_callback_url(task: Task, said: Mapping[str, Any], body: bytes, now: datetime) -> dict[str, Any]:
@@ -126,14 +124,9 @@ def _to_callback_url(task: Task, said: Mapping[str, Any], body: bytes, now: date
 def _row(
     said: Mapping[str, Any], endpoint: Endpoint, url: str | None, body: bytes, now: datetime
 ) -> dict[str, Any]:
-    return {
-        **said,
-        "endpoint": endpoint.id,
-        "url": url,
-        "body": zlib.compress(body, _LEVEL),
-        "created_at": now,
-        "next_attempt_at": now,
-    }
+    due = {"status": WAITING, "next_attempt_at": now, "ended_at": None, "cause": None}
+    made = {"endpoint": endpoint.id, "url": url, "body": zlib.compress(body, _LEVEL), "created_at": now}
+    return {**due, **made, **said}
 
 
 _insert_forwards = Statement(lambda rows: Forward.insert_many(rows).on_conflict_ignore())

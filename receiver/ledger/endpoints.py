@@ -82,20 +82,13 @@ def host_of(url: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def hold(endpoint_id: int, because: HeldBecause, now: datetime) -> bool:
-    """Hold an endpoint. Returns False for one that is held already, or unknown.
+def pause(endpoint_id: int, now: datetime) -> bool:
+    """Hold an endpoint until a person resumes it. Returns False if a person has paused it, or it is unknown.
 
-    A person can hold one that is held because it fails: then no probe resumes it.
+    One that was held because it failed stays held since then, and gets no more probes.
     """
-    by_person = because == "person"
-    may_be = Endpoint.held_at.is_null()
-    if by_person:
-        may_be |= Endpoint.held_because != because
-    held = Endpoint.update(
-        held_at=fn.COALESCE(Endpoint.held_at, now),
-        held_because=because,
-        probe_at=None if by_person else now + PROBE_EVERY,
-    )
+    held = Endpoint.update(held_at=fn.COALESCE(Endpoint.held_at, now), held_because="person", probe_at=None)
+    may_be = Endpoint.held_at.is_null() | (Endpoint.held_because != "person")
     with writing():
         return bool(held.where(Endpoint.id == endpoint_id, may_be).execute())
 

@@ -76,7 +76,7 @@ def find_endpoint_or_404(endpoint_id: int) -> EndpointHealth:
 def pause(endpoint_id: int) -> EndpointHealth:
     """Hold an endpoint until a person resumes it. This is idempotent. 404: there is none."""
     find_endpoint_or_404(endpoint_id)
-    endpoints.hold(endpoint_id, "person", utcnow())
+    endpoints.pause(endpoint_id, utcnow())
     return find_endpoint_or_404(endpoint_id)
 
 

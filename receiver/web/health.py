@@ -120,12 +120,12 @@ def _forwards() -> dict[str, Any] | None:
     facts = forward_facts(now)
     if not facts.is_used and not current_settings().forward_urls:
         return None
-    oldest = {f"oldest_{name}": value for name, value in _age(facts.oldest_waiting_at, now).items()}
     return {
         "delivered": facts.share.delivered,
         "of": facts.share.of,
         "waiting": facts.waiting,
-        **oldest,
+        "oldest_age_seconds": _age(facts.oldest_waiting_at, now)["age_seconds"],
+        "undealt_age_seconds": _age(facts.undealt_since, now)["age_seconds"],
         "failed": facts.failed,
         "held": len(facts.held),
         **({"held_endpoints": [_held(one) for one in facts.held]} if carries_key() else {}),

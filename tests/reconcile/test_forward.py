@@ -188,7 +188,7 @@ def test_a_person_pauses_and_resumes_an_endpoint(make, sink):
     clock = SetClock()
     forwarder = make(clock, FORWARD_URL=sink.url)
     forwarder.run()
-    assert endpoints.hold(Endpoint.get().id, "person", clock.now())
+    assert endpoints.pause(Endpoint.get().id, clock.now())
     record(body("t1"), confirm=True)
     look_up([finished_item("t1")])
     clock.ahead += 2 * HOUR
@@ -335,7 +335,7 @@ def test_a_forward_is_given_up_after_8_days_and_no_sooner(make, sink):
     confirm("t1")
     sink.always = reply(500)
     forwarder.run()
-    endpoints.hold(Endpoint.get().id, "person", clock.now())
+    endpoints.pause(Endpoint.get().id, clock.now())
     clock.ahead += 30 * DAY  # they do not count
     endpoints.resume(Endpoint.get().id, clock.now())
     for days, status in ((7.9, "pending"), (0.6, "failed")):

@@ -15,6 +15,7 @@ from receiver.ledger.models import Attempt, Endpoint, Forward, Resending
 from receiver.ledger.reading.forwards import ForwardFilter
 from reconcile.forward import Forwarder, sender_for
 from tests.factories import body, create_forward, finished_item, look_up, record
+from tests.forwarding import hold
 from tests.reconcile.test_forward import SECRET, SetClock, told
 from tests.sink import Sink, reply
 
@@ -74,7 +75,7 @@ def test_a_paused_endpoint_gets_only_what_a_person_sends_and_stays_paused(make, 
     clock = SetClock()
     forwarder = make(clock)
     endpoint = Endpoint.get()
-    endpoints.hold(endpoint.id, "person", clock.now())
+    endpoints.pause(endpoint.id, clock.now())
     for name in ("t1", "t2"):
         settle(name)
     forwarder.run()
@@ -98,7 +99,7 @@ def test_a_hold_ends_when_what_a_person_sends_arrives(make, sink):
     forwarder = make(clock)
     for name in ("t1", "t2"):
         settle(name)
-    endpoints.hold(Endpoint.get().id, "failing", clock.now())
+    hold(Endpoint.get().id, "failing", clock.now())
     forwarder.run()
     resending.resend(Forward.get().id, clock.now())
     forwarder.run()

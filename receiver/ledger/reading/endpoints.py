@@ -10,8 +10,9 @@ from typing import Any
 
 from peewee import SQL, fn
 
+from receiver.ledger.dealing import READER
 from receiver.ledger.forward import DELIVERED, GIVEN_UP, PENDING_FORWARD, RESENT, WAITING
-from receiver.ledger.models import Endpoint, Forward, database
+from receiver.ledger.models import Endpoint, Event, Forward, Reader, database
 from receiver.ledger.reading.forwards import MOST_COUNTED
 
 LATELY = timedelta(hours=24)  # of which the shares are
@@ -43,8 +44,12 @@ class EndpointHealth:
 
 @dataclass(frozen=True, slots=True)
 class ForwardFacts:
-    """How the customer's app is told, altogether. Each count ends at MOST_COUNTED."""
+    """How the customer's app is told, altogether. Each count ends at MOST_COUNTED.
 
+    What waits for an endpoint that FORWARD_URL no longer names does not count as waiting.
+    """
+
+    undealt_since: datetime | None  # when the oldest event happened that no forward was made of yet
     share: Share
     waiting: int
     oldest_waiting_at: datetime | None
@@ -54,8 +59,8 @@ class ForwardFacts:
 
     @property
     def is_used(self) -> bool:
-        """Whether anything was ever due to the app lately, or waits for somebody."""
-        return bool(self.share.of or self.waiting or self.failed or self.held)
+        """Whether anything was due to the app lately, or waits."""
+        return bool(self.share.of or self.waiting or self.failed or self.held or self.undealt_since)
 
 
 def list_endpoints(now: datetime) -> list[EndpointHealth]:
@@ -79,16 +84,30 @@ def find_endpoint(endpoint_id: int, now: datetime) -> EndpointHealth | None:
 
 def forward_facts(now: datetime) -> ForwardFacts:
     """Return how the customer's app is told, altogether."""
-    held = Endpoint.select().where(Endpoint.held_at.is_null(False), Endpoint.retired_at.is_null())
+    is_retired = Endpoint.retired_at.is_null(False)
+    held = Endpoint.select().where(Endpoint.held_at.is_null(False), ~is_retired)
+    retired = Endpoint.select(Endpoint.id).where(is_retired)
+    waits = (Forward.status == WAITING) & Forward.endpoint.not_in(retired)
+    failed = Forward.status == GIVEN_UP
     with database.connection_context():
         return ForwardFacts(
+            undealt_since=_undealt_since(),
             share=sum(_shares(now).values(), Share()),
-            waiting=_count(Forward.status == WAITING),
-            oldest_waiting_at=_oldest(Forward.status == WAITING),
-            failed=_count(Forward.status == GIVEN_UP),
-            oldest_failed_at=_oldest(Forward.status == GIVEN_UP),
+            waiting=_count(waits),
+            oldest_waiting_at=_oldest(waits),
+            failed=_count(failed),
+            oldest_failed_at=_oldest(failed),
             held=list(held.order_by(Endpoint.held_at).limit(MOST_ENDPOINTS)),
         )
+
+
+def _undealt_since() -> datetime | None:
+    if not Endpoint.select().exists():
+        return None  # there is nobody to tell
+    dealt = Reader.select(Reader.event).where(Reader.name == READER)
+    undealt = Event.select(Event.happened_at).where(Event.id > fn.COALESCE(dealt, 0))
+    since: datetime | None = undealt.order_by(Event.id).limit(1).scalar()
+    return since
 
 
 def _health(endpoint: Endpoint, shares: dict[int, Share]) -> EndpointHealth:

@@ -10,6 +10,7 @@ from receiver.web.pages.facts import Facts, ListLink, Summary, since
 
 # A single time-out is tried again after a minute, and the next failure after five.
 _LATE_AFTER = timedelta(minutes=10)
+_UNDEALT_AFTER = timedelta(minutes=1)  # it takes a second
 _MOST_NAMED = 3
 _WHY = {"gone": "has answered 410 Gone", "failing": "has failed for days"}
 _PAGE = "forward_pages.show_list"
@@ -19,13 +20,29 @@ def notices(facts: Facts) -> tuple[Summary | None, ...]:
     """Return what is wrong with telling the app. Each cause appears once."""
     if facts.forwards is None:
         return ()
-    return _held(facts), _paused(facts), _late(facts), _given_up(facts)
+    return _undealt(facts), _held(facts), _paused(facts), _late(facts), _given_up(facts)
 
 
 def waiting(facts: Facts) -> str:
     """Return a sentence on what waits for the app; "" where nothing does."""
     count = facts.forwards.waiting if facts.forwards else 0
     return f" {_events(count)} {_wait(count)} for your app." if count else ""
+
+
+def untold(facts: Facts) -> str:
+    """Return a sentence on what the app misses while no reconciler runs; "" where there is nothing."""
+    told = waiting(facts)
+    if facts.forwards and facts.forwards.undealt_since:
+        told += " Your app is told nothing of what happens meanwhile."
+    return told
+
+
+def _undealt(facts: Facts) -> Summary | None:
+    began = facts.forwards.undealt_since if facts.forwards else None
+    if began is None or facts.now - began < _UNDEALT_AFTER or facts.reconciler_away:
+        return None
+    text = f"your app is told nothing {since(began, facts.now)}. The log of the reconciler says why."
+    return Summary("trouble", "Trouble", text)
 
 
 def _held(facts: Facts) -> Summary | None:

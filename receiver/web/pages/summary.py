@@ -80,7 +80,7 @@ def _reconciler_away(facts: Facts) -> Summary | None:
         text += f"{_still_received(facts)} Meanwhile {_NO_LOOKUPS}"
     else:
         return None
-    text += f"{_waiting(facts)}{forward_notices.waiting(facts)}{_starting(facts)}"
+    text += f"{_waiting(facts)}{forward_notices.untold(facts)}{_starting(facts)}"
     return Summary("trouble", "Trouble", text, START_RECONCILER, _waiting_links(facts))
 
 

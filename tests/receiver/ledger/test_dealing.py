@@ -141,8 +141,11 @@ class TestWhatIsTold:
         for task_id in ("bad", "good"):
             record(body(task_id))
         deal_all("settled")
-        assert [forward.task_id for forward in Forward.select()] == ["good"]
-        assert "of task bad cannot be told" in caplog.text
+        bad, good = Forward.select().order_by(Forward.id)
+        assert (bad.task_id, bad.status, bad.cause) == ("bad", "failed", "its body cannot be made")
+        assert json.loads(zlib.decompress(bad.body))["data"]["task"] == {"id": "bad"}
+        assert (good.task_id, good.status) == ("good", "pending")
+        assert "of task bad cannot be made" in caplog.text
 
     def test_a_callback_url_that_is_none_makes_a_forward_that_fails_by_itself(self):
         register("t1", callback_url="http://[bad:port")

@@ -5,7 +5,7 @@ import pytest
 from receiver.ledger import endpoints
 from receiver.ledger.forwards import claim
 from receiver.ledger.models import Endpoint
-from tests.forwarding import APP, DAY, HOUR, MINUTE, NOW, SECOND, found, make_apps, make_forward, note
+from tests.forwarding import APP, DAY, HOUR, MINUTE, NOW, SECOND, found, hold, make_apps, make_forward, note
 
 pytestmark = pytest.mark.usefixtures("ledger")
 OTHER = "https://other.example.com"
@@ -45,7 +45,7 @@ class TestConfigure:
     @pytest.mark.parametrize("first", ["resumed", "named"])
     def test_time_while_it_is_held_and_retired_counts_once(self, first):
         (app,) = make_apps(APP)
-        endpoints.hold(app.id, "person", NOW)
+        endpoints.pause(app.id, NOW)
         make_apps(OTHER, now=NOW + DAY)
         assert only().held_seconds_by(NOW + 2 * DAY) == 2 * DAY.total_seconds()
         ends = [lambda at: endpoints.resume(app.id, at), lambda at: make_apps(APP, now=at)]
@@ -102,7 +102,7 @@ class TestHold:
     def test_a_probe_that_fails_leaves_it_held_and_one_that_succeeds_resumes_it(self):
         (app,) = make_apps(APP)
         numbers = [make_forward(app, f"t{n}") for n in range(3)]
-        endpoints.hold(app.id, "failing", NOW)
+        hold(app.id, "failing", NOW)
         try_once(NOW + HOUR, "HTTP 500", next_attempt_at=NOW + 11 * HOUR)
         assert only().held_at == NOW
         try_once(NOW + 2 * HOUR)
@@ -112,10 +112,9 @@ class TestHold:
     def test_a_person_can_hold_what_is_held_because_it_fails(self):
         (app,) = make_apps(APP)
         make_forward(app, "t1")
-        endpoints.hold(app.id, "failing", NOW)
-        assert not endpoints.hold(app.id, "gone", NOW + HOUR)
-        assert endpoints.hold(app.id, "person", NOW + HOUR)
-        assert not endpoints.hold(app.id, "person", NOW + HOUR)
+        hold(app.id, "failing", NOW)
+        assert endpoints.pause(app.id, NOW + HOUR)
+        assert not endpoints.pause(app.id, NOW + HOUR)
         assert (only().held_at, only().held_because, only().probe_at) == (NOW, "person", None)
         assert claim(NOW + 9 * HOUR, 9) == []
 
@@ -123,7 +122,7 @@ class TestHold:
         (app,) = make_apps(APP)
         make_forward(app, "t1")
         (in_flight,) = claim(NOW, 1)
-        endpoints.hold(app.id, "person", NOW)
+        endpoints.pause(app.id, NOW)
         note(in_flight, NOW + SECOND)
         assert only().held_because == "person"
 
@@ -132,7 +131,7 @@ class TestHold:
         waits = make_forward(app, "t1", next_attempt_at=NOW + 9 * HOUR, attempts=5)
         in_flight = make_forward(app, "t2")
         assert [one.id for one in claim(NOW, 9)] == [in_flight]
-        endpoints.hold(app.id, "person", NOW)
+        endpoints.pause(app.id, NOW)
         assert endpoints.resume(app.id, NOW)
         assert not endpoints.resume(app.id, NOW)
         assert [one.id for one in claim(NOW, 9)] == [waits]
@@ -141,12 +140,12 @@ class TestHold:
         monkeypatch.setattr(endpoints, "_AT_ONCE", 2)
         (app,) = make_apps(APP)
         waits = [make_forward(app, f"t{n}", next_attempt_at=NOW + HOUR) for n in range(5)]
-        endpoints.hold(app.id, "person", NOW)
+        endpoints.pause(app.id, NOW)
         assert endpoints.resume(app.id, NOW)
         assert [one.id for one in claim(NOW, 9)] == waits
 
     def test_one_that_nobody_knows_is_neither_held_nor_resumed(self):
-        assert not endpoints.hold(99, "person", NOW)
+        assert not endpoints.pause(99, NOW)
         assert not endpoints.resume(99, NOW)
 
 
@@ -154,7 +153,7 @@ class TestTheTimeOfAForward:
     def test_a_first_attempt_during_a_hold_begins_with_the_time_until_then(self):
         (app,) = make_apps(APP)
         number = make_forward(app, "t1")
-        endpoints.hold(app.id, "failing", NOW)
+        hold(app.id, "failing", NOW)
         try_once(NOW + HOUR, "HTTP 500", next_attempt_at=NOW + 9 * HOUR)
         assert found(number).held_before == 3600
         assert found(number).endpoint.held_seconds_by(NOW + 30 * DAY) == 30 * DAY.total_seconds()

@@ -20,6 +20,7 @@ from tests.forwarding import (
     SECOND,
     attempted,
     found,
+    hold,
     ids,
     make_apps,
     make_forward,
@@ -274,14 +275,14 @@ class TestHeld:
     def test_nothing_is_done_each_second_while_an_endpoint_is_held(self):
         (app,) = make_apps(APP)
         make_forwards(app, [(f"t{n}", 1) for n in range(20)])
-        endpoints.hold(app.id, "failing", NOW)
+        hold(app.id, "failing", NOW)
         assert not is_anything_to_do(NOW + HOUR - SECOND, READER)
         assert is_anything_to_do(NOW + HOUR, READER)
 
     def test_a_probe_comes_even_if_every_retry_is_hours_ahead(self):
         (app,) = make_apps(APP)
         number = make_forward(app, "t1", next_attempt_at=NOW + 10 * HOUR, attempts=9)
-        endpoints.hold(app.id, "failing", NOW)
+        hold(app.id, "failing", NOW)
         assert claim(NOW + HOUR - SECOND, 10) == []
         assert is_anything_to_do(NOW + HOUR, READER)
         assert ids(claim(NOW + HOUR, 10)) == [number]
@@ -291,7 +292,7 @@ class TestHeld:
         held, open_ = make_apps(APP, "https://other.example.com")
         make_forward(held, "t1")
         make_forwards(open_, [(f"t{n}", 1) for n in range(9)])
-        endpoints.hold(held.id, "failing", NOW)
+        hold(held.id, "failing", NOW)
         Endpoint.update(failing_since=NOW).where(Endpoint.id == held.id).execute()
         assert [forward.endpoint.id for forward in claim(NOW + HOUR, 1)] == [open_.id]
         assert held.id in [forward.endpoint.id for forward in claim(NOW + HOUR, 64)]
@@ -299,7 +300,7 @@ class TestHeld:
     def test_one_probe_an_hour_is_one_attempt(self):
         (app,) = make_apps(APP)
         make_forwards(app, [(f"t{n}", 1) for n in range(20)])
-        endpoints.hold(app.id, "gone", NOW)
+        hold(app.id, "gone", NOW)
         probes = [
             (NOW + n * MINUTE, one)
             for n in range(180)
@@ -311,7 +312,7 @@ class TestHeld:
     def test_no_probe_of_what_a_person_holds(self):
         (app,) = make_apps(APP)
         make_forward(app, "t1")
-        endpoints.hold(app.id, "person", NOW)
+        endpoints.pause(app.id, NOW)
         assert not is_anything_to_do(NOW + 30 * DAY, READER)
         assert claim(NOW + 30 * DAY, 10) == []
 
@@ -320,7 +321,7 @@ class TestHeld:
         (app,) = make_apps(APP)
         first = make_forward(app, "t1", status="failed", next_attempt_at=None)
         make_forward(app, "t2")
-        endpoints.hold(app.id, because, NOW)
+        hold(app.id, because, NOW)
         again = make_forward(app, "t1", resends=first, pushed=True)
         assert is_anything_to_do(NOW, READER)
         (claimed,) = claim(NOW, 10)
@@ -354,7 +355,7 @@ def test_a_backlog_costs_a_claim_nothing(monkeypatch):
     # What an outage has kept, and beside it what was delivered.
     for app, status in ((one, "pending"), (held, "pending"), (one, "delivered")):
         make_forwards(app, [(f"{status}{n}", 1) for n in range(10_000)], status=status)
-    endpoints.hold(held.id, "failing", NOW)
+    hold(held.id, "failing", NOW)
     if on_postgresql():  # SQLite chooses without statistics
         with database.connection_context():
             database.execute_sql("ANALYZE")

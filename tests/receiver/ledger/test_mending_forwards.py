@@ -2,12 +2,24 @@
 
 import pytest
 
-from receiver.ledger import endpoints
 from receiver.ledger.due_forwards import LEASE
 from receiver.ledger.forwards import claim
 from receiver.ledger.mending_forwards import LONGEST_WAIT, mend_forwards
 from receiver.ledger.models import Endpoint
-from tests.forwarding import APP, DAY, HOUR, MINUTE, NOW, SECOND, found, ids, make_apps, make_forward, note
+from tests.forwarding import (
+    APP,
+    DAY,
+    HOUR,
+    MINUTE,
+    NOW,
+    SECOND,
+    found,
+    hold,
+    ids,
+    make_apps,
+    make_forward,
+    note,
+)
 
 pytestmark = pytest.mark.usefixtures("ledger")
 YEAR = 365 * DAY
@@ -66,7 +78,7 @@ def test_an_endpoint_that_seemed_to_fail_for_a_year_is_open_again():
 def test_what_is_held_otherwise_stays_held_and_is_probed_within_the_hour(because, probes):
     (app,) = make_apps(APP)
     make_forward(app, "t1")
-    endpoints.hold(app.id, because, NOW + YEAR)
+    hold(app.id, because, NOW + YEAR)
     mend_forwards(NOW)
     assert (Endpoint.get().held_at, Endpoint.get().held_because) == (NOW, because)
     assert len(claim(NOW + HOUR, 9)) == probes

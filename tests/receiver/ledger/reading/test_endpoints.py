@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 
 from receiver.clock import utcnow
-from receiver.ledger.models import Forward
+from receiver.ledger.dealing import deal
+from receiver.ledger.models import Event, Forward
 from receiver.ledger.reading import endpoints
 from receiver.ledger.reading.endpoints import Share, find_endpoint, forward_facts, list_endpoints
-from tests.factories import create_endpoint, create_forward
+from tests.factories import body, create_endpoint, create_forward, record
 from tests.receiver.ledger.reading.test_listing import plan_of
 
 NOW = utcnow().replace(microsecond=0)
@@ -92,3 +93,17 @@ def test_what_waits_for_an_endpoint_is_found_by_an_index():
     assert "forward_waiting" in plan, plan
     assert "TEMP B-TREE" not in plan, plan
     assert "Sort" not in plan, plan
+
+
+def test_an_event_of_which_no_forward_is_made_is_told_where_somebody_is_to_be_told():
+    record(body("t1"), NOW)
+    assert forward_facts(NOW).undealt_since is None
+    create_endpoint()
+    assert forward_facts(NOW).undealt_since == Event.get().happened_at
+    deal(NOW, "settled")
+    assert forward_facts(NOW).undealt_since is None
+
+
+def test_what_waits_for_an_endpoint_that_is_gone_from_forward_url_does_not_count():
+    create_forward(endpoint=create_endpoint(retired_at=NOW))
+    assert (forward_facts(NOW).waiting, forward_facts(NOW).oldest_waiting_at) == (0, None)

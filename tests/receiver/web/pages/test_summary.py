@@ -327,7 +327,13 @@ class TestForwards:
     PAUSED = Endpoint(url="https://b.example", held_at=NOW - timedelta(hours=1), held_because="person")
 
     def app(self, **fields):
-        known = {"share": Share(), "waiting": 0, "oldest_waiting_at": None, "failed": 0}
+        known = {
+            "undealt_since": None,
+            "share": Share(),
+            "waiting": 0,
+            "oldest_waiting_at": None,
+            "failed": 0,
+        }
         return ForwardFacts(**known | {"oldest_failed_at": None, "held": []} | fields)
 
     def test_an_app_that_is_told_is_no_news(self):
@@ -335,6 +341,15 @@ class TestForwards:
         for forwards in (None, self.app(), self.app(waiting=1, oldest_waiting_at=oldest)):
             (summary,) = summarise(facts(forwards=forwards))
             assert summary.severity == "well"
+
+    def test_events_of_which_no_forward_is_made_are_trouble(self):
+        (fresh,) = summarise(facts(forwards=self.app(undealt_since=NOW - timedelta(seconds=50))))
+        assert fresh.severity == "well"
+        assert told(forwards=self.app(undealt_since=NOW - timedelta(hours=1))) == (
+            "trouble",
+            "Trouble: your app is told nothing since 2026-01-31 11:00:00 UTC (1 h ago)."
+            " The log of the reconciler says why.",
+        )
 
     def test_a_held_endpoint_is_trouble(self):
         app = self.app(held=[self.HELD], waiting=7, oldest_waiting_at=self.HELD.held_at)
