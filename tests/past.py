@@ -30,7 +30,7 @@ STYLES = ("watercolour", "35 mm film", "isometric", "woodcut --ar 16:9", "studio
 KINDS = ("imagine", "edits", "videos", "describe")
 
 _LOST, _FAILING, _DISPUTED = 0.04, 0.06, 0.005
-GRACE = timedelta(minutes=3)
+GRACE = timedelta(seconds=30)
 TIMETABLE = Timetable(GRACE)
 PATIENCE = Patience(
     backoff=lambda *_: GRACE,
@@ -83,7 +83,7 @@ class PastTask:
         self.done_at = submitted_at + timedelta(seconds=rng.lognormvariate(math.log(45), 0.5))
         self.lost, self.failed = rng.random() < _LOST, rng.random() < _FAILING
         self.disputed = is_long_ago and rng.random() < _DISPUTED
-        self.asked_at = max(self.done_at, submitted_at + GRACE) + timedelta(seconds=rng.uniform(1, 90))
+        self.asked_at = max(self.done_at, submitted_at + GRACE) + timedelta(seconds=rng.uniform(1, 20))
         self.answered_at = self.asked_at + timedelta(milliseconds=180)
         self._upstream_url = upstream_url
 
