@@ -224,6 +224,7 @@ def lookup_testimony(result: Result) -> LookupTestimony:
         "lookup_progress": result.progress,
         "lookup_response": result.response,
         "lookup_error": result.error,
+        "lookup_envelope": result.envelope,
     }
 
 
@@ -256,4 +257,5 @@ _NO_TESTIMONY: LookupTestimony = {
     "lookup_progress": None,
     "lookup_response": None,
     "lookup_error": None,
+    "lookup_envelope": None,
 }

@@ -15,7 +15,8 @@ def with_result_in_hand(said: LookupRow, before: Task, now: datetime) -> LookupR
     """
     told = before.lookup_response if said["lookup_response"] is None else said["lookup_response"]
     progress = before.lookup_progress if said["lookup_progress"] is None else said["lookup_progress"]
-    found = in_hand(Result(before.id, PENDING, progress, told, None, key=b""))
+    envelope = before.lookup_envelope if said["lookup_envelope"] is None else said["lookup_envelope"]
+    found = in_hand(Result(before.id, PENDING, progress, told, None, key=b"", envelope=envelope))
     if found is None:
         return said
     return {

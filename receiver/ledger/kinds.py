@@ -42,13 +42,14 @@ class CallbackTestimony(TypedDict):
 
 
 class LookupTestimony(TypedDict):
-    """A result as a look-up told it; without one the key is empty, and the rest None."""
+    """A result as a look-up told it, with the item around it; without one the key is empty, the rest None."""
 
     lookup_key: bytes
     lookup_status: str | None
     lookup_progress: float | None
     lookup_response: str | None
     lookup_error: str | None
+    lookup_envelope: str | None
 
 
 class LookupFacts(TypedDict):

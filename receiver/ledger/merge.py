@@ -5,9 +5,9 @@ database merges it with the known row in the statement that writes, so that two 
 task at the same moment cannot overwrite each other. A task has two sorts of columns:
 
 - Columns that depend only on what was said, not on the order or on repetitions. A witness keeps the testimony
-  with the greatest key. A fact keeps the value of its best source, and of several values from that source the
-  smallest; `prompt` and `mode` go with `request`. `registered_at` and `finished_at` keep the
-  earliest time, and `callback_url` the smallest.
+  with the greatest key. The envelope goes with a look-up's testimony. A fact keeps the value of its best
+  source, and of several values from that source the smallest; `prompt` and `mode` go with `request`.
+  `registered_at` and `finished_at` keep the earliest time, and `callback_url` the smallest.
   `status` follows from both witnesses and `gave_up_at`: see `_settlement`.
 - Columns that depend on the order of arrival: `service`, `created_at`, `settled_by`, `settled_at`,
   `gave_up_at`, `doubted_at`, `acknowledged_at`, `refused_at`, `last_lookup_error`, `looked_at`, the counts,
@@ -124,11 +124,19 @@ def _testimony(witness: Witness) -> Assignments:
     raises = _raises(witness)
     columns = (getattr(Task, f"{witness}_{name}") for name in _TESTIMONY)
     told = {column: _choose(raises, column) for column in columns}
+    if witness == "lookup":
+        told[Task.lookup_envelope] = _choose(raises | _is_same_with_smaller_envelope(), Task.lookup_envelope)
     # A person acknowledged what both witnesses said at the time. Once one of them changes its status, the
     # acknowledgement is void.
     before, after = (fn.COALESCE(getattr(row, f"{witness}_status"), PENDING) for row in (Task, EXCLUDED))
     void = (raises & (before != after), SQL("NULL"))
     return {**told, Task.acknowledged_at: Case(None, [void], Task.acknowledged_at)}
+
+
+def _is_same_with_smaller_envelope() -> Any:
+    """Tell whether a look-up brings the known result in another envelope: of several the smallest is kept."""
+    is_same = EXCLUDED.lookup_key == Task.lookup_key
+    return is_same & (Task.lookup_envelope.is_null() | _precedes(Task.lookup_envelope))
 
 
 def _facts(kind: Kind) -> Assignments:

@@ -145,7 +145,7 @@ def _with_results_in_hand(said: list[LookupRow], now: datetime) -> tuple[list[Lo
     # Claims do not load the responses: they may be large, and only this function needs them.
     known = Task.select(
         *(Task.id, Task.service, Task.lookup_status, Task.lookup_progress, Task.lookup_response),
-        *(Task.callback_status, Task.callback_progress, Task.callback_response),
+        *(Task.callback_status, Task.callback_progress, Task.callback_response, Task.lookup_envelope),
     )
     with database.connection_context():
         before = {task.id: task for task in known.where(Task.id.in_(given_up))}

@@ -68,6 +68,7 @@ class Task(Row):
     lookup_progress = DoubleField(null=True)
     lookup_response = TextField(null=True)
     lookup_error = TextField(null=True)
+    lookup_envelope = TextField(null=True)  # the fields of upstream's item beside its response and request
 
     settled_by = TextField(null=True)  # callback or lookup
     settled_at = DateTimeField(null=True)

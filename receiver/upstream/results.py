@@ -15,6 +15,7 @@ from typing import Any
 from receiver.redact import mask_tokens, mask_tokens_within, may_hold_token
 from receiver.upstream.encodings import LARGEST as LARGEST
 from receiver.upstream.encodings import decoded
+from receiver.upstream.envelopes import envelope_of
 from receiver.upstream.strict_json import MAX_VALUES as MAX_VALUES
 from receiver.upstream.strict_json import dump as dump
 from receiver.upstream.strict_json import parse_json as parse_json
@@ -45,8 +46,9 @@ _AROUND = frozenset(
 class Result:
     """What one callback or one look-up says about one task.
 
-    `response`, `error` and `request` are strict JSON texts. `key` orders one witness's results bytewise by
-    status, then progress, then content. So the greatest result does not depend on the order of arrival.
+    `response`, `error`, `request` and `envelope` are strict JSON texts. `key` orders one witness's results
+    bytewise by status, then progress, then content. So the greatest result does not depend on the order of
+    arrival.
     """
 
     task_id: str
@@ -58,6 +60,7 @@ class Result:
     type: str | None = None
     trace_id: str | None = None
     request: str | None = None
+    envelope: str | None = None
     prompt: str | None = None
     mode: str | None = None
     submitted_at: datetime | None = None
@@ -109,6 +112,7 @@ def read_item(item: object) -> Result:
         type=clean_text(task.get("type")),
         trace_id=clean_text(task.get("trace_id")) or clean_text(response.get("trace_id")),
         request=_kept_of(request),
+        envelope=envelope_of(task, response, request),
         prompt=clean_text(request.get("prompt"), limit=_LONGEST_PROMPT),
         mode=clean_text(request.get("mode"), limit=_LONGEST_MODE),
         submitted_at=read_moment(task.get("created_at")),

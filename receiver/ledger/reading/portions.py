@@ -13,7 +13,7 @@ MOST_BYTES = 4 * 2**20
 # The columns that may be large. All others have a bounded length.
 _LARGE = (
     *(Task.callback_response, Task.callback_error, Task.lookup_response, Task.lookup_error),
-    *(Task.request, Task.prompt),
+    *(Task.request, Task.prompt, Task.lookup_envelope),
 )
 _NAMES_OF_LARGE = {column.name for column in _LARGE}
 _SMALL = tuple(column for column in Task._meta.sorted_fields if column.name not in _NAMES_OF_LARGE)

@@ -146,3 +146,24 @@ def test_a_fact_comes_from_its_best_source():
 
 def test_within_one_source_the_bytewise_smallest_counts():
     assert outcome([STEPS[14], STEPS[15]])["type"] == "Edits"
+
+
+def envelope_after(*items: dict[str, Any]) -> Any:
+    with rolled_back():
+        for fields in items:
+            asked(lambda task_id, fields=fields: {"id": task_id, **fields})("t1")
+        return Task.get(Task.id == "t1").lookup_envelope
+
+
+def test_the_envelope_is_that_of_the_result_whatever_came_first():
+    running = {"type": "imagine", "response": None, "hold": True}
+    done = {"response": {"success": True, "image_url": "https://x/1.png"}, "finished_at": 1.5, "extra": [1]}
+    told = {envelope_after(*order) for order in itertools.permutations([running, done, done])}
+    assert told == {'{"id":"t1","finished_at":1.5,"extra":[1]}'}
+
+
+def test_of_two_envelopes_of_one_result_the_smallest_is_kept():
+    done = {"response": {"success": True, "image_url": "https://x/1.png"}, "finished_at": 1.5}
+    one, other = done | {"elapsed": 2}, done | {"elapsed": 3}
+    told = {envelope_after(one, other), envelope_after(other, one), envelope_after(one, {"response": None})}
+    assert told == {'{"id":"t1","finished_at":1.5,"elapsed":2}'}
