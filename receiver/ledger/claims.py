@@ -3,6 +3,7 @@
 See "Leases" in docs/design.md.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial, reduce
@@ -17,6 +18,7 @@ from receiver.ledger.mending import absurd_lease, unleased
 from receiver.ledger.models import DOUBTFUL, KNOWN, OPEN, SETTLED, Pause, Task, database
 from receiver.ledger.pauses import in_force
 from receiver.ledger.timetable import APART, SOONEST
+from receiver.upstream.results import FINAL, PENDING
 from receiver.upstream.services import SERVICES
 
 _NEVER = datetime(9999, 12, 31)
@@ -137,6 +139,21 @@ def _is_due_soon(now: Any) -> tuple[Any, ...]:
         Task.created_at <= now - SOONEST,
         Task.looked_at.is_null() | (Task.looked_at <= now - APART),
     )
+
+
+def claim_these(service: str, ids: Collection[str], now: datetime, lease: timedelta) -> Claim:
+    """Take those of a service's tasks about which upstream has not said the last word, due or not.
+
+    Tasks that somebody asks about, and those whose id upstream refuses, are left out.
+    """
+    until = now + lease
+    is_open = fn.COALESCE(Task.lookup_status, PENDING).not_in(FINAL) & Task.refused_at.is_null()
+    ours = Task.select(Task.id).where(
+        Task.id.in_(ids), Task.service == service, unleased(now, absurd_lease(now, lease)), is_open
+    )
+    taken = Task.update(next_lookup_at=until, leased_until=until).where(Task.id.in_(_unlocked(ours)))
+    with writing():
+        return Claim(tuple(taken.returning(*_CLAIMED)), until)
 
 
 def release(claimed: Claim, now: datetime) -> None:

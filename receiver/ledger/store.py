@@ -106,14 +106,15 @@ def adopt(discovered: Sequence[Discovered], now: datetime, *, timetable: Timetab
 def apply(
     claimed: Claim,
     answers: Mapping[str, Answer],
-    run_id: int,
+    run_id: int | None,
     asked_at: datetime,
     now: datetime,
     patience: Patience,
 ) -> int:
     """Merge the answers about claimed tasks, and return how many tasks they settled.
 
-    Only look-ups with news leave a row of their own. The others are counted in their task's row.
+    Only look-ups with news leave a row of their own. The others are counted in their task's row. `run_id` is
+    None for a question that no run of the reconciler asked.
     """
     pauses = pauses_since(min(task.silent_since for task in claimed.tasks))
     # In id order, like every writer that locks several rows. Otherwise two of them could deadlock.

@@ -1,0 +1,80 @@
+"""Reads tasks for those who ask us instead of upstream: with all that an item of the Tasks API says."""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Literal
+
+from receiver.ledger.engine.statements import Query
+from receiver.ledger.models import Task, database
+from receiver.upstream.items import Known
+from receiver.upstream.results import FINAL
+
+# What an item says, and whether it is upstream's last word.
+_OF_ITEM = (
+    *(Task.id, Task.status, Task.type, Task.trace_id, Task.request, Task.callback_url),
+    *(Task.submitted_at, Task.finished_at, Task.created_at, Task.looked_at, Task.leased_until),
+    *(Task.refused_at, Task.callback_key, Task.callback_status, Task.callback_response),
+    *(Task.lookup_key, Task.lookup_status, Task.lookup_response, Task.lookup_envelope),
+)
+By = Literal["id", "trace_id"]
+
+
+def find_items(service: str, by: By, names: Collection[str]) -> dict[str, Task]:
+    """Return the tasks of a service by their id or trace id, those that we have heard of.
+
+    Of several tasks with one trace id the one that was heard of last counts.
+    """
+    column = getattr(Task, by)
+    with database.connection_context():
+        if len(names) == 1:
+            (name,) = names
+            found = _find_one[by].objects(Task, service=service, name=name)
+        else:
+            several = Task.select(*_OF_ITEM).where(Task.service == service, column.in_(names))
+            found = several.order_by(Task.created_at, Task.id)
+    return {getattr(task, by): task for task in found}
+
+
+def known_of(task: Task) -> Known:
+    """Return what is needed to compose a task's item."""
+    return Known(
+        task.id,
+        task.status,
+        response=task.response,
+        request=task.request,
+        envelope=task.lookup_envelope,
+        callback_url=task.callback_url,
+        type=task.type,
+        trace_id=task.trace_id,
+        submitted_at=task.submitted_at,
+        finished_at=task.finished_at,
+    )
+
+
+def should_ask(task: Task, now: datetime, fresh_for: timedelta, confirm: bool) -> bool:
+    """Tell whether upstream may know more about a task than we do.
+
+    Not if it has given its final answer, refused the id, was asked within `fresh_for`, or is being asked.
+    Without `confirm` a callback's final result counts as upstream's.
+    """
+    if task.lookup_status in FINAL or task.refused_at is not None:
+        return False
+    if not confirm and task.callback_status in FINAL:
+        return False
+    is_being_asked = task.leased_until is not None and task.leased_until > now
+    return not is_being_asked and (task.looked_at or task.created_at) <= now - fresh_for
+
+
+def _build_find_one(by: By) -> Query:
+    column = getattr(Task, by)
+    return Query(
+        lambda service, name: (
+            Task.select(*_OF_ITEM)
+            .where(Task.service == service, column == name)
+            .order_by(Task.created_at.desc(), Task.id.desc())
+            .limit(1)
+        )
+    )
+
+
+_find_one: dict[By, Query] = {by: _build_find_one(by) for by in ("id", "trace_id")}
