@@ -10,9 +10,8 @@ from functools import partial
 from typing import Any
 
 from receiver.clock import Clock
-from receiver.ledger.evidence import ABSENT, Answer
+from receiver.ledger.answers import match_answers as match_answers
 from receiver.upstream.client import Upstream, UpstreamError
-from receiver.upstream.results import Result, Unreadable, read_item
 from receiver.upstream.services import Service
 from reconcile.rate_limit import RateLimiter
 
@@ -90,22 +89,3 @@ def _carefully(call: Callable[[], list[Any]]) -> list[Any]:
         frames = "".join(traceback.format_tb(problem.__traceback__))
         log.error("A call to upstream ended with an unexpected %s:\n%s", kind, frames)
         raise UpstreamError(f"the call ended with an unexpected {kind}", permanent=False) from None
-
-
-def match_answers(ids: list[str], items: list[Any]) -> dict[str, Answer]:
-    """Match upstream's items to the ids asked about, by id alone. Items with other ids are dropped.
-
-    Of several items with one id, the one that says most counts.
-    """
-    results: dict[str, Result] = {}
-    for item in items:
-        try:
-            result = read_item(item)
-        except Unreadable:
-            continue
-        known = results.get(result.task_id)
-        if known is None or result.key > known.key:
-            results[result.task_id] = result
-    return {
-        task_id: Answer(results[task_id]) if task_id in results else Answer(error=ABSENT) for task_id in ids
-    }

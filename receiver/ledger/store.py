@@ -14,7 +14,7 @@ from typing import Any
 from peewee import SQL, chunked
 
 from receiver.ledger import dealing, evidence, giving_up, registration
-from receiver.ledger.claims import Claim, claim, is_anything_due, locked, release
+from receiver.ledger.claims import Claim, claim, claim_these, is_anything_due, locked, release
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.engine.statements import Row, Statement
 from receiver.ledger.evidence import Answer, Discovered
@@ -44,6 +44,7 @@ __all__ = [
     "apply",
     "ask_now",
     "claim",
+    "claim_these",
     "is_anything_due",
     "record",
     "register",

@@ -1,7 +1,7 @@
 """Gives tasks back to upstream's clients as upstream gives them: items of the Tasks API. Pure.
 
 A few things differ on purpose. Our callback URL is taken out. Errors are objects. What runs and what is
-finished has the form that the service's own clients understand (`services.Service`).
+finished has the form that the service's own clients understand (`forms.Form`).
 """
 
 import json
@@ -14,7 +14,7 @@ from receiver.clock import to_unix
 from receiver.redact import MASK, mask_tokens, mask_tokens_within
 from receiver.upstream.envelopes import OF_ITS_OWN_RESPONSE
 from receiver.upstream.results import FINAL, SUCCEEDED, Unreadable, read_item
-from receiver.upstream.services import Running, Service
+from receiver.upstream.services import Service
 
 Item = dict[str, Any]
 
@@ -62,7 +62,7 @@ def presented(item: object, service: Service, callback_url: str | None = None) -
 
 def _own_form(known: Known, service: Service) -> Item | None:
     """Return the item of a service whose items are their own response; None for any other."""
-    is_own = known.envelope == OF_ITS_OWN_RESPONSE or (known.envelope is None and service.is_flat)
+    is_own = known.envelope == OF_ITS_OWN_RESPONSE or (known.envelope is None and service.form.is_flat)
     return _object(known.response) or None if is_own else None
 
 
@@ -93,7 +93,7 @@ def _presented(item: Item, service: Service, status: str, callback_url: str | No
         item["response"] = with_error_object(response)
     if status in FINAL:
         return _added(item, service, status) | item
-    if service.running is Running.EMPTY:
+    if service.form.runs_empty:
         item["response"] = {}
     return item
 
@@ -105,6 +105,15 @@ def _as_sent(request: Item, callback_url: str | None) -> Item:
         return request
     rest = {name: value for name, value in request.items() if name != "callback_url"}
     return rest if callback_url is None else rest | {"callback_url": callback_url}
+
+
+def id_and_trace_of(item: object) -> tuple[str | None, str | None]:
+    """Return the names of a task object; None for one that it does not have."""
+    try:
+        result = read_item(item)
+    except Unreadable:
+        return None, None
+    return result.task_id, result.trace_id
 
 
 def with_error_object(answer: Item) -> Item:
@@ -122,7 +131,7 @@ def _added(item: Item, service: Service, status: str) -> Item:
         return {}
     word = "succeeded" if status == SUCCEEDED else "failed"
     made = {"state": word, "status": word, "data": _first(response) | {"state": word}}
-    told = {name: made.get(name, response.get(name)) for name in service.finished_adds}
+    told = {name: made.get(name, response.get(name)) for name in service.form.finished_adds}
     return {name: value for name, value in told.items() if value is not None}
 
 

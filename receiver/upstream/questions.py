@@ -51,7 +51,7 @@ def _one(asked: dict[str, Any]) -> Question | None:
 
 
 def _batch(asked: dict[str, Any], default_limit: int) -> Question | None:
-    page = (_whole(asked.get("offset"), 0), _whole(asked.get("limit"), default_limit))
+    page = (_whole(asked.get("offset"), 0), _whole(asked.get("limit"), 0) or default_limit)
     for by, given in (("trace_id", asked.get("trace_ids")), ("id", asked.get("ids"))):
         if not given:
             continue

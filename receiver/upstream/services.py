@@ -5,6 +5,8 @@ See "Where new things go" in docs/design.md.
 
 from dataclasses import dataclass
 
+from receiver.upstream.forms import PLAIN, Form
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -12,7 +14,12 @@ class Service:
 
     name: str
     tasks_path: str
+    form: Form = PLAIN
 
 
-DEFAULT = Service("midjourney", tasks_path="/midjourney/tasks")
+DEFAULT = Service(
+    "midjourney",
+    tasks_path="/midjourney/tasks",
+    form=Form(runs_empty=True, finished_adds=("success", "image_url", "video_urls", "error")),
+)
 SERVICES = {service.name: service for service in (DEFAULT,)}

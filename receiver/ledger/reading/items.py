@@ -31,7 +31,7 @@ def find_items(service: str, by: By, names: Collection[str]) -> dict[str, Task]:
             found = _find_one[by].objects(Task, service=service, name=name)
         else:
             several = Task.select(*_OF_ITEM).where(Task.service == service, column.in_(names))
-            found = several.order_by(Task.created_at, Task.id)
+            found = list(several.order_by(Task.created_at, Task.id))
     return {getattr(task, by): task for task in found}
 
 

@@ -11,19 +11,21 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 from flask import Flask, current_app
 
 from receiver.clock import utcnow
 from receiver.config import Settings
 from receiver.ledger import pauses, store
+from receiver.ledger.answers import match_answers
 from receiver.ledger.engine.errors import describe
-from receiver.ledger.evidence import Answer, match_answers
+from receiver.ledger.evidence import Answer
 from receiver.ledger.paces import Paces
 from receiver.ledger.patience import Backoff, Patience, doubt_after
 from receiver.upstream.client import CALL_WITHIN_SECONDS, ErrorScope, Upstream, UpstreamError
 from receiver.upstream.services import Service
+from receiver.web.current import paces_of
+from receiver.web.waiting import waiting_of
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class Asker:
         self._apart = 1 / rate if rate else 0.0
 
     def ask(self, service: Service, ids: Collection[str]) -> None:
-        """Wait until upstream was asked about tasks, or for ANSWER_WITHIN_SECONDS. The ledger has the answer."""
+        """Wait until the ledger has upstream's answer about tasks, for ANSWER_WITHIN_SECONDS at most."""
         wish = _Wish(service, frozenset(ids))
         with self._lock:
             self._wishes.append(wish)
@@ -102,8 +104,8 @@ class Asker:
             taken: list[_Wish] = []
             ids: set[str] = set()
             for wish in self._wishes:
-                is_of_service = wish.service == self._wishes[0].service
-                if is_of_service and (not taken or len(ids | wish.ids) <= self._settings.reconcile_batch_size):
+                fits = not taken or len(ids | wish.ids) <= self._settings.reconcile_batch_size
+                if fits and wish.service == self._wishes[0].service:
                     taken.append(wish)
                     ids |= wish.ids
             self._wishes = [wish for wish in self._wishes if wish not in taken]
@@ -114,7 +116,8 @@ class Asker:
         now = utcnow()
         if pauses.current_pause(now) is not None:
             return
-        claimed = store.claim_these(service.name, ids, now, _LEASE)
+        some = sorted(ids)[: self._settings.reconcile_batch_size]
+        claimed = store.claim_these(service.name, some, now, _LEASE)
         if not claimed.tasks:
             return
         self._next_at = time.monotonic() + self._apart
@@ -146,14 +149,31 @@ class Asker:
     def _patience(self) -> Patience:
         # Only a reconciler gives a task up: it watches the clock.
         return Patience(
-            Backoff(self._paces.timetable, random.Random()),  # noqa: S311 - spreads look-ups out
+            Backoff(self._paces.timetable, random.Random()),
             give_up_after=self._settings.reconcile_give_up_after,
             doubt_after=doubt_after(self._settings.reconcile_grace),
             clock_is_steady=False,
         )
 
 
-def current_asker() -> Asker | None:
-    """Return who asks upstream for the application that serves the current request; None without a token."""
-    asker: Asker | None = current_app.extensions["backstop_asker"]
+def add_asker(app: Flask, settings: Settings) -> None:
+    """Let callers wait for upstream's answers. Without a token there is nobody to ask."""
+    if settings.api_token is not None:
+        waiting = waiting_of(app)
+
+        def hurry(ids: Collection[str]) -> None:
+            for task_id in ids:
+                waiting.hurry(task_id)
+
+        app.extensions["backstop_asker"] = Asker(
+            Upstream(settings.api_base_url, settings.api_token, connections=1),
+            settings,
+            paces_of(app),
+            told=hurry,
+        )
+
+
+def current_asker() -> Asker:
+    """Return who asks upstream for the application that serves the current request."""
+    asker: Asker = current_app.extensions["backstop_asker"]
     return asker

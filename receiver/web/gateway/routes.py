@@ -15,6 +15,7 @@ from werkzeug.routing import BaseConverter
 from receiver.config import Settings
 from receiver.web.gateway import answers
 from receiver.web.gateway.access import require_caller, require_writer
+from receiver.web.gateway.lookups import add_lookups
 from receiver.web.gateway.passing import add_relay, pass_on
 from receiver.web.lasting import Busy, Lasting, current_lasting
 
@@ -39,6 +40,7 @@ def add_gateway(app: Flask, settings: Settings) -> None:
                 rule, view_func=view, methods=list(methods), provide_automatic_options=False
             )
     app.register_blueprint(blueprint)
+    add_lookups(app, settings)
 
 
 def read(service: str, operation: str = "") -> ResponseReturnValue:
