@@ -6,7 +6,6 @@ from typing import Literal
 
 from receiver.ledger.engine.statements import Query
 from receiver.ledger.models import Task, database
-from receiver.upstream.items import Known
 from receiver.upstream.results import FINAL
 
 # What an item says, and whether it is upstream's last word.
@@ -33,22 +32,6 @@ def find_items(service: str, by: By, names: Collection[str]) -> dict[str, Task]:
             several = Task.select(*_OF_ITEM).where(Task.service == service, column.in_(names))
             found = list(several.order_by(Task.created_at, Task.id))
     return {getattr(task, by): task for task in found}
-
-
-def known_of(task: Task) -> Known:
-    """Return what is needed to compose a task's item."""
-    return Known(
-        task.id,
-        task.status,
-        response=task.response,
-        request=task.request,
-        envelope=task.lookup_envelope,
-        callback_url=task.callback_url,
-        type=task.type,
-        trace_id=task.trace_id,
-        submitted_at=task.submitted_at,
-        finished_at=task.finished_at,
-    )
 
 
 def should_ask(task: Task, now: datetime, fresh_for: timedelta, confirm: bool) -> bool:

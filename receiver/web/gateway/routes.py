@@ -6,6 +6,7 @@ See "The gateway" in docs/design.md.
 """
 
 import re
+from collections.abc import Iterable
 
 from flask import Blueprint, Flask, Response, after_this_request
 from flask.typing import ResponseReturnValue
@@ -15,8 +16,10 @@ from werkzeug.routing import BaseConverter
 from receiver.config import Settings
 from receiver.web.gateway import answers
 from receiver.web.gateway.access import require_caller, require_writer
-from receiver.web.gateway.lookups import add_lookups
+from receiver.web.gateway.asking import add_asker
+from receiver.web.gateway.lookups import ASKED, look_up
 from receiver.web.gateway.passing import add_relay, pass_on
+from receiver.web.gateway.unknown import NoTask, add_questions, failure
 from receiver.web.lasting import Busy, Lasting, current_lasting
 
 READS = ("GET", "HEAD")
@@ -40,7 +43,22 @@ def add_gateway(app: Flask, settings: Settings) -> None:
                 rule, view_func=view, methods=list(methods), provide_automatic_options=False
             )
     app.register_blueprint(blueprint)
-    add_lookups(app, settings)
+    add_asker(app, settings)
+    add_questions(app, settings)
+    _add_lookups(app)
+
+
+def _add_lookups(app: Flask) -> None:
+    # They have no part in `lasting`: 200 slow submissions must not make look-ups fail.
+    app.url_map.converters["asked"] = _one_of(ASKED)
+    blueprint = Blueprint("lookups", __name__)
+    blueprint.before_request(require_caller)
+    blueprint.register_error_handler(NoTask, failure)
+    blueprint.register_error_handler(HTTPException, answers.answer)
+    blueprint.register_error_handler(Exception, answers.answer_unexpected)
+    rule = "/<asked:service>/tasks"
+    blueprint.add_url_rule(rule, view_func=look_up, methods=["POST"], provide_automatic_options=False)
+    app.register_blueprint(blueprint)
 
 
 def read(service: str, operation: str = "") -> ResponseReturnValue:
@@ -72,6 +90,16 @@ def _let_it_last() -> None:
     def end_with_the_answer(response: Response) -> Response:
         response.call_on_close(end)
         return response
+
+
+def _one_of(names: Iterable[str]) -> type[BaseConverter]:
+    """Return what matches one of the names."""
+
+    class OneOf(BaseConverter):
+        part_isolating = False  # so that it is compared with the rule for all paths, which has less text
+        regex = "(?:" + "|".join(map(re.escape, names)) + ")"
+
+    return OneOf
 
 
 def _not_ours(own: set[str]) -> type[BaseConverter]:

@@ -22,6 +22,8 @@ from receiver.web.gateway.sharing import Shared, Told
 _SILENT_FOR_SECONDS = 20.0  # the worker ends a request after 40 s
 _LARGEST_ANSWER_BYTES = 32 * 2**20
 _PASSED = ("x-trace-id", "retry-after")
+# An answer about tasks has one of these. In an item an error is about its task.
+_OF_TASKS = {"id", "task_id", "task", "items"}
 _UNKNOWN = ("not_found", "no_task")
 _HEADERS = (
     ("Accept", "application/json"),
@@ -72,10 +74,10 @@ class Questions:
 def read_answer(told: Told) -> Item:
     """Return the object that upstream answered, without an `error` of null: clients read that as a failure.
 
-    Raises NoTask when the answer is an error, or no object.
+    Raises NoTask when the answer is an error, whatever its status, or no object.
     """
     answer = _parsed(told)
-    if answer is None or not told.is_good:
+    if answer is None or not told.is_good or (answer.get("error") and not answer.keys() & _OF_TASKS):
         raise NoTask(told)
     return {name: value for name, value in answer.items() if (name, value) != ("error", None)}
 
