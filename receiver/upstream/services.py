@@ -1,25 +1,120 @@
 """Upstream's services: a row for each, and the only place that names one. Pure.
 
+From upstream's specifications and its published clients. A path that stands in no row is relayed as it is.
+
 See "Where new things go" in docs/design.md.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 
 from receiver.upstream.forms import PLAIN, Form
 
 
+class Lookups(Enum):
+    """How the Tasks API is asked about a service's tasks."""
+
+    BATCH = "batch"  # many ids in one call
+    SINGLE = "single"  # one id in each call
+    NONE = "none"  # not at all: only callbacks tell
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One of upstream's products. `tasks_path` is where the Tasks API answers about its tasks."""
+    """One of upstream's products.
+
+    `tasks_path` is where the Tasks API answers about its tasks, as `lookups` tells. Submissions to
+    `callback_paths` understand `callback_url`. Those to `streaming_paths` can answer in JSON lines.
+    `id_name` is what a single look-up calls the task's id. `form` is how its clients want look-ups answered.
+    """
 
     name: str
     tasks_path: str
+    callback_paths: frozenset[str] = frozenset()
+    streaming_paths: frozenset[str] = frozenset()
+    lookups: Lookups = Lookups.BATCH
+    id_name: str = "id"
     form: Form = PLAIN
 
 
-DEFAULT = Service(
+def _service(
+    name: str,
+    callbacks: str,
+    streams: str = "",
+    lookups: Lookups = Lookups.BATCH,
+    id_name: str = "id",
+    form: Form = PLAIN,
+) -> Service:
+    """Return a service's row. `callbacks` and `streams` are the last parts of its submission paths."""
+    return Service(
+        name, f"/{name}/tasks", _paths(name, callbacks), _paths(name, streams), lookups, id_name, form
+    )
+
+
+def _paths(name: str, parts: str) -> frozenset[str]:
+    return frozenset(f"/{name}/{part}" for part in parts.split())
+
+
+# Command lines that would wait for ever, or take a failure for a success, without a word beside the response.
+_STATE, _STATUS, _DATA = (Form(finished_adds=(name,)) for name in ("state", "status", "data"))
+DEFAULT = _service(
     "midjourney",
-    tasks_path="/midjourney/tasks",
+    "imagine edits videos",
+    streams="imagine videos",
     form=Form(runs_empty=True, finished_adds=("success", "image_url", "video_urls", "error")),
 )
-SERVICES = {service.name: service for service in (DEFAULT,)}
+_ROWS = (
+    DEFAULT,
+    _service("suno", "audios vox wav midi mp3", streams="audios"),
+    _service("luma", "videos", form=_DATA),
+    _service("flux", "images videos", streams="images videos", form=_STATE),
+    _service(
+        "kling",
+        "videos motion lip-sync talking-photo apparel goods-studio video-commerce virtual-try-on",
+        form=_DATA,
+    ),
+    _service("hailuo", "videos", streams="videos", form=_STATUS),
+    _service("veo", "videos extend objects reshoot upsample", form=_STATE),
+    _service("sora", "videos", form=_DATA),
+    _service("seedance", "videos", form=_STATE),
+    _service("seedream", "images", form=_STATE),
+    _service("nano-banana", "images", form=_STATE),
+    _service("qwen-image", "images", form=_DATA),
+    _service("wan", "videos", form=_STATE),
+    _service("producer", "audios", form=_DATA),
+    _service("fish", "tts"),
+    _service("openai", "images/generations images/edits"),
+    _service("gemini", "videos", streams="videos"),
+    _service("grok", "videos", streams="videos"),
+    _service("happyhorse", "videos", streams="videos", form=_STATE),
+    _service("minimax", "videos", form=Form(is_flat=True, under="task", total="total")),
+    _service("maestro", "videos", form=Form(unknown_is_404=True, default_limit=20)),
+    _service("dreamina", "videos", lookups=Lookups.SINGLE),
+    _service(
+        "digital-human",
+        "videos",
+        lookups=Lookups.SINGLE,
+        id_name="task_id",
+        form=Form(is_flat=True, unknown_is_404=True),
+    ),
+    _service("webextrator", "render extract"),
+    _service("headshots", "generate"),
+    _service("qrart", "generate"),
+    _service("pika", "videos"),
+    _service("pixverse", "videos"),
+    # No look-up of its tasks is documented.
+    _service("kickart", "videos viral-videos template-videos", lookups=Lookups.NONE),
+    # Captcha has no row: it never calls back, and upstream charges when a result is read.
+)
+SERVICES = {service.name: service for service in _ROWS}
+
+
+def service_of(path: str) -> Service | None:
+    """Return the service that a path of upstream's API belongs to, such as /suno/audios."""
+    return SERVICES.get(path.lstrip("/").partition("/")[0])
+
+
+def takes_callback(path: str) -> bool:
+    """Tell whether a submission to this path understands `callback_url`."""
+    service = service_of(path)
+    return service is not None and path in service.callback_paths

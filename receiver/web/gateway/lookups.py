@@ -11,14 +11,14 @@ from werkzeug.exceptions import HTTPException
 
 from receiver.upstream.items import Item, id_and_trace_of, presented
 from receiver.upstream.questions import Question, read_question
-from receiver.upstream.services import SERVICES, Service
+from receiver.upstream.services import SERVICES, Lookups, Service
 from receiver.web.gateway.access import require_writer
 from receiver.web.gateway.known import known_items, listed_items
 from receiver.web.gateway.passing import outgoing, read_body, respond, send
 from receiver.web.gateway.unknown import current_questions, is_unknown, items_in, read_answer
 
 # Services whose tasks can be looked up.
-ASKED = tuple(service.name for service in SERVICES.values() if service.tasks_path is not None)
+ASKED = tuple(service.name for service in SERVICES.values() if service.lookups is not Lookups.NONE)
 
 
 def look_up(service: str) -> ResponseReturnValue:

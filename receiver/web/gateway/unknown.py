@@ -59,7 +59,7 @@ class Questions:
     def _send(self, service: Service, body: bytes) -> Told:
         content = bytearray()
         try:
-            relayed = self._relay.send(Outgoing("POST", service.tasks_path or "", _HEADERS, body))
+            relayed = self._relay.send(Outgoing("POST", service.tasks_path, _HEADERS, body))
             for chunk in relayed.chunks():
                 content += chunk
                 if len(content) > _LARGEST_ANSWER_BYTES:
