@@ -37,7 +37,7 @@ def read_question(body: bytes, default_limit: int) -> Question | None:
     if not isinstance(asked, dict):
         return None
     action = asked.get("action")
-    if action in {None, "retrieve"}:  # clients leave the action out
+    if action is None or action == "retrieve":  # clients leave the action out
         return _one(asked)
     return _batch(asked, default_limit) if action == "retrieve_batch" else None
 

@@ -1,0 +1,55 @@
+"""One answer of upstream's for all callers who ask the same."""
+
+import threading
+
+import pytest
+
+from receiver.web.gateway import sharing
+from receiver.web.gateway.sharing import Shared, Told
+
+GOOD, BAD = Told(200, [], b"{}"), Told(503, [], b"")
+
+
+def test_who_asks_at_once_shares_one_question():
+    shared, arrived, go_on = Shared(), threading.Event(), threading.Event()
+    asked: list[int] = []
+
+    def ask() -> Told:
+        asked.append(1)
+        arrived.set()
+        assert go_on.wait(10)
+        return GOOD
+
+    told: list[Told] = []
+    threads = [threading.Thread(target=lambda: told.append(shared.get(b"q", ask))) for _ in range(5)]
+    threads[0].start()
+    assert arrived.wait(10)
+    [thread.start() for thread in threads[1:]]
+    go_on.set()
+    [thread.join(10) for thread in threads]
+    assert (told, asked) == ([GOOD] * 5, [1])
+
+
+def test_what_went_wrong_is_told_to_all_and_asked_again(monkeypatch):
+    shared = Shared()
+
+    def fail() -> Told:
+        raise OSError("no")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="no"):
+            shared.get(b"q", fail)
+    assert shared.get(b"q", lambda: BAD) == BAD
+    assert shared.get(b"q", lambda: GOOD) == GOOD
+    monkeypatch.setattr(sharing, "SHARED_FOR_SECONDS", 0.0)
+    assert shared.get(b"q", fail) == shared.get(b"q", lambda: BAD) == GOOD
+
+
+def test_it_keeps_a_bounded_number_of_answers_and_none_that_is_large(monkeypatch):
+    monkeypatch.setattr(sharing, "_MOST_KEPT", 2)
+    shared, large = Shared(), Told(200, [], b"x" * (2**20 + 1))
+    for key in (b"1", b"2", b"3"):
+        shared.get(key, lambda: GOOD)
+    assert list(shared._kept) == [b"2", b"3"]
+    shared.get(b"4", lambda: large)
+    assert list(shared._kept) == [b"2", b"3"]
