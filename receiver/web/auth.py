@@ -12,6 +12,7 @@ from werkzeug.exceptions import Forbidden, Unauthorized
 
 from receiver.api_keys import ApiKey, find_key
 from receiver.config import Settings
+from receiver.upstream.services import service_of
 from receiver.web.current import current_settings
 from receiver.web.errors import MACHINE_PATHS, BadInput
 from receiver.web.stalls import stall_guard
@@ -51,7 +52,9 @@ class SignInNeeded(KeyNeeded):
 class _Sessions(SecureCookieSessionInterface):
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Return the visitor's session; None for programs, which spares callbacks its cost."""
-        return None if request.path.startswith(_WITHOUT_SESSION) else super().open_session(app, request)
+        if request.path.startswith(_WITHOUT_SESSION) or service_of(request.path) is not None:
+            return None
+        return super().open_session(app, request)
 
     def get_cookie_secure(self, app: Flask) -> bool:
         """Tell whether the cookie is for HTTPS only, which is when the visitor uses HTTPS.

@@ -1,11 +1,14 @@
 """Reads tasks for those who ask us instead of upstream: with all that an item of the Tasks API says."""
 
+import json
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from receiver.ledger.engine.db import execute_built, on_postgresql
 from receiver.ledger.engine.statements import Query
 from receiver.ledger.models import Task, database
+from receiver.ledger.reading.together import Together
 from receiver.upstream.results import FINAL
 
 # What an item says, and whether it is upstream's last word.
@@ -16,6 +19,18 @@ _OF_ITEM = (
     *(Task.lookup_key, Task.lookup_status, Task.lookup_response, Task.lookup_envelope),
 )
 By = Literal["id", "trace_id"]
+
+
+class Settled(NamedTuple):
+    """A task with upstream's final answer, as the ledger keeps it."""
+
+    id: str
+    service: str
+    status: str
+    response: str | None
+    request: str | None
+    envelope: str
+    callback_url: str | None
 
 
 def find_items(service: str, by: By, names: Collection[str]) -> dict[str, Task]:
@@ -32,6 +47,14 @@ def find_items(service: str, by: By, names: Collection[str]) -> dict[str, Task]:
             several = Task.select(*_OF_ITEM).where(Task.service == service, column.in_(names))
             found = list(several.order_by(Task.created_at, Task.id))
     return {getattr(task, by): task for task in found}
+
+
+def find_settled(task_id: str) -> Settled | None:
+    """Return a task to which upstream has given its final answer, and whose item was kept; None for others.
+
+    This is the fast way to what clients ask for most often: those who ask at once share one query.
+    """
+    return _settled.find(task_id)
 
 
 def should_ask(task: Task, now: datetime, fresh_for: timedelta, confirm: bool) -> bool:
@@ -61,3 +84,19 @@ def _build_find_one(by: By) -> Query:
 
 
 _find_one: dict[By, Query] = {by: _build_find_one(by) for by in ("id", "trace_id")}
+
+
+def _find_settled(task_ids: Collection[str]) -> dict[str, Settled]:
+    # Written by hand: what the query builder adds takes longer than all the rest of such a request.
+    named = "= ANY($1)" if on_postgresql() else "IN (SELECT value FROM json_each(?))"
+    query = (
+        "SELECT id, service, lookup_status, lookup_response, request, lookup_envelope, callback_url FROM task"
+        " WHERE lookup_status IN ('failed', 'succeeded') AND lookup_envelope IS NOT NULL AND id " + named
+    )
+    ids = list(task_ids)
+    with database.connection_context():
+        rows = execute_built(query, (ids if on_postgresql() else json.dumps(ids),)).fetchall()
+    return {row[0]: Settled(*row) for row in rows}
+
+
+_settled = Together(_find_settled)

@@ -5,13 +5,14 @@ See "The gateway" in docs/design.md.
 
 import json
 
-from flask import jsonify
+from flask import Response
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from receiver.upstream.items import Item, id_and_trace_of, presented
 from receiver.upstream.questions import Question, read_question
 from receiver.upstream.services import SERVICES, Lookups, Service
+from receiver.upstream.strict_json import dump
 from receiver.web.gateway.access import require_writer
 from receiver.web.gateway.known import known_items, listed_items
 from receiver.web.gateway.passing import outgoing, read_body, respond, send
@@ -42,14 +43,14 @@ def look_up(service: str) -> ResponseReturnValue:
 def _one(service: Service, question: Question, asked: Item) -> ResponseReturnValue:
     under = service.form.under
     for item in known_items(service, question.by, question.names).values():
-        return jsonify(item if under is None else {under: item})
+        return _json(item if under is None else {under: item})
     told = current_questions().ask(service, asked)
     if is_unknown(told) and not service.form.unknown_is_404:
-        return jsonify({})
+        return _json({})
     answer = read_answer(told)
     if under is not None and under in answer:
-        return jsonify(answer | {under: presented(answer[under], service)})
-    return jsonify(presented(answer, service))
+        return _json(answer | {under: presented(answer[under], service)})
+    return _json(presented(answer, service))
 
 
 def _several(service: Service, question: Question) -> ResponseReturnValue:
@@ -62,7 +63,7 @@ def _several(service: Service, question: Question) -> ResponseReturnValue:
                 raise  # otherwise the answer is what the ledger knows
     named = [items[name] for name in question.names if name in items]
     page = named[question.offset : question.offset + question.limit]
-    return jsonify({"items": page, service.form.total: len(named)})
+    return _json({"items": page, service.form.total: len(named)})
 
 
 def _told_of(service: Service, question: Question, names: list[str]) -> dict[str, object]:
@@ -80,4 +81,8 @@ def _list(service: Service, asked: Item) -> ResponseReturnValue:
     """Answer upstream's list, with what the ledger knows better."""
     answer = read_answer(current_questions().ask(service, asked))
     items = {id_and_trace_of(item)[0] or f" {place}": item for place, item in enumerate(items_in(answer))}
-    return jsonify(answer | {"items": list(listed_items(service, items).values())})
+    return _json(answer | {"items": list(listed_items(service, items).values())})
+
+
+def _json(answer: object) -> Response:
+    return Response(dump(answer), mimetype="application/json")
