@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from receiver.clock import utcnow
 from receiver.ledger.models import Task
-from receiver.ledger.reading.items import By, find_items, find_settled, should_ask
+from receiver.ledger.reading.items import By, find_items, should_ask
 from receiver.upstream.items import Item, Known, item_of, presented
 from receiver.upstream.results import FINAL
 from receiver.upstream.services import Service
@@ -18,8 +18,6 @@ FRESH_FOR = timedelta(seconds=5)
 
 def known_items(service: Service, by: By, names: Collection[str]) -> dict[str, Item]:
     """Return the items of the tasks that the ledger knows, by their names. This may wait for upstream."""
-    if by == "id" and len(names) == 1 and (item := _settled_item(service, *names)):
-        return item
     found = find_items(service.name, by, names)
     now, confirm = utcnow(), current_settings().confirm_callbacks
     open_ids = [task.id for task in found.values() if should_ask(task, now, FRESH_FOR, confirm)]
@@ -27,14 +25,6 @@ def known_items(service: Service, by: By, names: Collection[str]) -> dict[str, I
         current_asker().ask(service, open_ids)
         found = find_items(service.name, by, names)
     return {name: item_of(_known(task), service) for name, task in found.items()}
-
-
-def _settled_item(service: Service, task_id: str) -> dict[str, Item]:
-    told = find_settled(task_id)
-    if told is None or told.service != service.name:
-        return {}
-    known = Known(told.id, told.status, told.response, told.request, told.envelope, told.callback_url)
-    return {task_id: item_of(known, service)}
 
 
 def listed_items(service: Service, items: Mapping[str, object]) -> dict[str, object]:

@@ -16,6 +16,7 @@ from receiver.upstream.strict_json import dump
 from receiver.web.gateway.access import require_writer
 from receiver.web.gateway.known import known_items, listed_items
 from receiver.web.gateway.passing import outgoing, read_body, respond, send
+from receiver.web.gateway.settled import current_answers
 from receiver.web.gateway.unknown import current_questions, is_unknown, items_in, read_answer
 
 # Services whose tasks can be looked up.
@@ -41,6 +42,8 @@ def look_up(service: str) -> ResponseReturnValue:
 
 
 def _one(service: Service, question: Question, asked: Item) -> ResponseReturnValue:
+    if question.by == "id" and (settled := current_answers().find(service, *question.names)):
+        return Response(settled, mimetype="application/json")
     under = service.form.under
     for item in known_items(service, question.by, question.names).values():
         return _json(item if under is None else {under: item})

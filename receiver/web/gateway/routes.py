@@ -19,6 +19,7 @@ from receiver.web.gateway.access import require_caller, require_writer
 from receiver.web.gateway.asking import add_asker
 from receiver.web.gateway.lookups import ASKED, look_up
 from receiver.web.gateway.passing import add_relay, pass_on
+from receiver.web.gateway.settled import add_answers
 from receiver.web.gateway.unknown import NoTask, add_questions, failure
 from receiver.web.lasting import Busy, Lasting, current_lasting
 
@@ -45,6 +46,7 @@ def add_gateway(app: Flask, settings: Settings) -> None:
     app.register_blueprint(blueprint)
     add_asker(app, settings)
     add_questions(app, settings)
+    add_answers(app)
     _add_lookups(app)
 
 

@@ -10,6 +10,7 @@ from receiver.redact import mask_credentials
 from receiver.web import auth, formatting, response_view
 from receiver.web.current import address, current_settings, stand_in
 
+_NOT_FOR_BROWSERS = {"static", "callbacks.receive", "lookups.look_up"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'{pictures};"
     " media-src {media}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -70,6 +71,6 @@ def _protect(response: Response) -> Response:
         sources = [f" {source}" for source in _picture_sources()]
         policy = _POLICY.format(pictures="".join(sources), media="".join(sources).strip() or "'none'")
         response.headers["Content-Security-Policy"] = policy
-    if request.endpoint not in {"static", "callbacks.receive"}:  # no browser reads a callback's answer
+    if request.endpoint not in _NOT_FOR_BROWSERS:
         response.headers.update(_HEADERS)
     return response
