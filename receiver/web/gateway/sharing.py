@@ -6,8 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-# Clients look at lists each 5 s.
-SHARED_FOR_SECONDS = 8.0
 # While upstream does not answer, an older answer is better than none.
 _KEPT_FOR_SECONDS = 600.0
 _MOST_KEPT, _LARGEST_KEPT = 100, 2**20  # answers, and bytes of each
@@ -44,14 +42,15 @@ class Shared:
         self._asked: dict[bytes, _Question] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: bytes, ask: Callable[[], Told]) -> Told:
-        """Return the answer to the question `key`: a fresh one that is known, else what `ask` returns.
+    def get(self, key: bytes, fresh_for: float, ask: Callable[[], Told]) -> Told:
+        """Return the answer to the question `key`: one that is known for `fresh_for` seconds at most, else
+        what `ask` returns.
 
         When upstream gives no good answer, an older one that is known counts. Otherwise this returns what
         upstream said, or raises what `ask` raised.
         """
         with self._lock:
-            if known := self._known(key, SHARED_FOR_SECONDS):
+            if known := self._known(key, fresh_for):
                 return known
             question = self._asked.get(key)
             is_ours = question is None

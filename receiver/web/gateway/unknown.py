@@ -19,6 +19,9 @@ from receiver.web.gateway import answers
 from receiver.web.gateway.answers import Refused
 from receiver.web.gateway.sharing import Shared, Told
 
+FRESH_FOR_SECONDS = 2.0
+# Clients that show a list look at it each 5 s.
+LIST_FRESH_FOR_SECONDS = 8.0
 _SILENT_FOR_SECONDS = 20.0  # the worker ends a request after 40 s
 _LARGEST_ANSWER_BYTES = 32 * 2**20
 _PASSED = ("x-trace-id", "retry-after")
@@ -50,11 +53,11 @@ class Questions:
         self._relay = Relay(settings.api_base_url, settings.api_token, silent_for=_SILENT_FOR_SECONDS)
         self._shared = Shared()
 
-    def ask(self, service: Service, asked: Mapping[str, Any]) -> Told:
-        """Return upstream's answer, or one that another caller got just now. Raises 502 and 504."""
+    def ask(self, service: Service, asked: Mapping[str, Any], fresh_for: float = FRESH_FOR_SECONDS) -> Told:
+        """Return upstream's answer, or one that a caller got `fresh_for` seconds ago. Raises 502 and 504."""
         body = json.dumps(asked, sort_keys=True).encode()
         key = f"{service.tasks_path} ".encode() + body
-        return self._shared.get(key, lambda: self._send(service, body))
+        return self._shared.get(key, fresh_for, lambda: self._send(service, body))
 
     def _send(self, service: Service, body: bytes) -> Told:
         content = bytearray()
