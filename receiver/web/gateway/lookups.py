@@ -18,7 +18,6 @@ from receiver.web.gateway.known import known_items, listed_items
 from receiver.web.gateway.passing import outgoing, read_body, respond, send
 from receiver.web.gateway.settled import current_answers
 from receiver.web.gateway.unknown import (
-    LIST_FRESH_FOR_SECONDS,
     current_questions,
     is_unknown,
     items_in,
@@ -88,7 +87,7 @@ def _told_of(service: Service, question: Question, names: list[str]) -> dict[str
 
 def _list(service: Service, asked: Item) -> ResponseReturnValue:
     """Answer upstream's list, with what the ledger knows better."""
-    answer = read_answer(current_questions().ask(service, asked, LIST_FRESH_FOR_SECONDS))
+    answer = read_answer(current_questions().ask_list(service, asked))
     items = {id_and_trace_of(item)[0] or f" {place}": item for place, item in enumerate(items_in(answer))}
     return _json(answer | {"items": list(listed_items(service, items).values())})
 

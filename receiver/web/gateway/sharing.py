@@ -6,8 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-# While upstream does not answer, an older answer is better than none.
-_KEPT_FOR_SECONDS = 600.0
 _MOST_KEPT, _LARGEST_KEPT = 100, 2**20  # answers, and bytes of each
 _ANSWER_WITHIN_SECONDS = 35.0  # the worker ends a request after 40 s
 
@@ -42,12 +40,11 @@ class Shared:
         self._asked: dict[bytes, _Question] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: bytes, fresh_for: float, ask: Callable[[], Told]) -> Told:
-        """Return the answer to the question `key`: one that is known for `fresh_for` seconds at most, else
-        what `ask` returns.
+    def get(self, key: bytes, ask: Callable[[], Told], fresh_for: float, useful_for: float = 0.0) -> Told:
+        """Return the answer to the question `key`: a known one that is fresh, else what `ask` returns.
 
-        When upstream gives no good answer, an older one that is known counts. Otherwise this returns what
-        upstream said, or raises what `ask` raised.
+        When upstream gives no good answer, a known one that is still useful counts; both are in seconds.
+        Otherwise this returns what upstream said, or raises what `ask` raised.
         """
         with self._lock:
             if known := self._known(key, fresh_for):
@@ -60,7 +57,7 @@ class Shared:
             self._ask(key, question, ask)
         elif not question.answered.wait(_ANSWER_WITHIN_SECONDS):
             return ask()
-        return self._best(key, question)
+        return self._best(key, question, useful_for)
 
     def _ask(self, key: bytes, question: _Question, ask: Callable[[], Told]) -> None:
         try:
@@ -85,11 +82,11 @@ class Shared:
         at, told = self._kept.get(key, (0.0, None))
         return told if told and time.monotonic() - at <= within else None
 
-    def _best(self, key: bytes, question: _Question) -> Told:
+    def _best(self, key: bytes, question: _Question, useful_for: float) -> Told:
         if question.told and question.told.is_good:
             return question.told
         with self._lock:
-            older = self._known(key, _KEPT_FOR_SECONDS)
+            older = self._known(key, useful_for)
         if older is not None:
             return older
         if question.told is None:

@@ -5,6 +5,7 @@ No row is made of the answers. Callers who ask the same share one for some secon
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, current_app, jsonify
@@ -21,7 +22,7 @@ from receiver.web.gateway.sharing import Shared, Told
 
 FRESH_FOR_SECONDS = 2.0
 # Clients that show a list look at it each 5 s.
-LIST_FRESH_FOR_SECONDS = 8.0
+LIST_FRESH_FOR_SECONDS, LIST_USEFUL_FOR_SECONDS = 8.0, 600.0
 _SILENT_FOR_SECONDS = 20.0  # the worker ends a request after 40 s
 _LARGEST_ANSWER_BYTES = 32 * 2**20
 _PASSED = ("x-trace-id", "retry-after")
@@ -53,11 +54,16 @@ class Questions:
         self._relay = Relay(settings.api_base_url, settings.api_token, silent_for=_SILENT_FOR_SECONDS)
         self._shared = Shared()
 
-    def ask(self, service: Service, asked: Mapping[str, Any], fresh_for: float = FRESH_FOR_SECONDS) -> Told:
-        """Return upstream's answer, or one that a caller got `fresh_for` seconds ago. Raises 502 and 504."""
-        body = json.dumps(asked, sort_keys=True).encode()
-        key = f"{service.tasks_path} ".encode() + body
-        return self._shared.get(key, fresh_for, lambda: self._send(service, body))
+    def ask(self, service: Service, asked: Mapping[str, Any]) -> Told:
+        """Return upstream's answer, or one that another caller got just now. Raises 502 and 504."""
+        key, body = _encoded(service, asked)
+        return self._shared.get(key, partial(self._send, service, body), FRESH_FOR_SECONDS)
+
+    def ask_list(self, service: Service, asked: Mapping[str, Any]) -> Told:
+        """Return upstream's list likewise. While it gives none, an older one is better than an error."""
+        key, body = _encoded(service, asked)
+        send = partial(self._send, service, body)
+        return self._shared.get(key, send, LIST_FRESH_FOR_SECONDS, LIST_USEFUL_FOR_SECONDS)
 
     def _send(self, service: Service, body: bytes) -> Told:
         content = bytearray()
@@ -72,6 +78,11 @@ class Questions:
             raise Refused(504, f"Upstream gave no answer ({problem}).") from None
         headers = [(name, value) for name, value in relayed.headers if name.lower() in _PASSED]
         return Told(relayed.status, headers, bytes(content))
+
+
+def _encoded(service: Service, asked: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    body = json.dumps(asked, sort_keys=True).encode()
+    return f"{service.tasks_path} ".encode() + body, body
 
 
 def read_answer(told: Told) -> Item:

@@ -11,7 +11,7 @@ import pytest
 from receiver.clock import utcnow
 from receiver.ledger import pauses, store
 from receiver.ledger.models import Lookup, Task
-from receiver.web.gateway import lookups
+from receiver.web.gateway import unknown
 from tests.factories import body, failed_item, finished_item, item, look_up, record, register, sample, task
 from tests.processes import free_port
 
@@ -418,7 +418,7 @@ class TestList:
     def test_while_upstream_fails_the_last_answer_counts(self, ask, upstream, monkeypatch):
         upstream.answer = says(item("t1"))
         ask(action="retrieve_batch")
-        monkeypatch.setattr(lookups, "LIST_FRESH_FOR_SECONDS", 0.0)
+        monkeypatch.setattr(unknown, "LIST_FRESH_FOR_SECONDS", 0.0)
         upstream.answer = lambda _, connection: connection.send_json({}, 503)
         answer = ask(action="retrieve_batch")
         assert (answer.status_code, len(answer.json["items"]), len(upstream.received)) == (200, 1, 2)
