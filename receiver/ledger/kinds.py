@@ -16,10 +16,14 @@ BY_CALLER, BY_LOOKUP, BY_CALLBACK = 1, 2, 3
 
 
 class Heard(TypedDict):
-    """What every kind of evidence says; `created_at` is when it came."""
+    """What every kind of evidence says; `created_at` is when it came.
+
+    Without a `service_source` the service is assumed.
+    """
 
     id: str
     service: str
+    service_source: int | None
     created_at: datetime
 
 
@@ -131,7 +135,7 @@ class Kind:
     `witness` is whose testimony they hold, and `facts` are what they may tell, each with its source.
     Of several values of a column in `smallest` the smallest counts: of times the earliest. `schedule` is
     whose rule times the next look-up.
-    `knows_service`: its rows name the task's service, and do not assume one.
+    `searches`: its rows tell in which service to look next for a task whose service is assumed.
     """
 
     columns: frozenset[str]
@@ -139,14 +143,13 @@ class Kind:
     facts: tuple[str, ...] = ()
     smallest: tuple[str, ...] = ()
     schedule: Witness | None = None
-    knows_service: bool = False
+    searches: bool = False
 
 
 REGISTRATION = Kind(
     frozenset(RegistrationRow.__annotations__),
     facts=("type", "ref", "trace_id", "submitted_at"),
     smallest=("registered_at", "callback_url"),
-    knows_service=True,
 )
 CALLBACK = Kind(
     frozenset(CallbackRow.__annotations__),
@@ -161,4 +164,5 @@ LOOKUP = Kind(
     facts=("type", "trace_id", "request", "submitted_at"),
     smallest=("finished_at",),
     schedule="lookup",
+    searches=True,
 )
