@@ -42,7 +42,6 @@ def of_callback_in_hand(before: Task, now: datetime) -> InHandRow | None:
     return {
         "id": before.id,
         "service": before.service,
-        "service_source": None,
         "status": SUCCEEDED,
         "created_at": now,
         "silent_since": now,

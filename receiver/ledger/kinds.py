@@ -16,15 +16,17 @@ BY_CALLER, BY_LOOKUP, BY_CALLBACK = 1, 2, 3
 
 
 class Heard(TypedDict):
-    """What every kind of evidence says; `created_at` is when it came.
-
-    Without a `service_source` the service is assumed.
-    """
+    """What every kind of evidence says; `created_at` is when it came."""
 
     id: str
     service: str
-    service_source: int | None
     created_at: datetime
+
+
+class OfService(Heard):
+    """What tells of a task's service too. Without a source the service is assumed."""
+
+    service_source: int | None
 
 
 class Settlement(TypedDict):
@@ -71,7 +73,7 @@ class LookupFacts(TypedDict):
     finished_at: datetime | None
 
 
-class RegistrationRow(Heard):
+class RegistrationRow(OfService):
     """What a caller says of a task it has submitted."""
 
     registered_at: datetime
@@ -88,7 +90,7 @@ class RegistrationRow(Heard):
     callback_url: str | None
 
 
-class CallbackRow(Heard, Settlement, CallbackTestimony):
+class CallbackRow(OfService, Settlement, CallbackTestimony):
     """What a callback says."""
 
     ref: str | None
@@ -107,7 +109,7 @@ class InHandRow(Heard, Settlement, CallbackTestimony):
     silent_since: datetime
 
 
-class LookupRow(Heard, Settlement, LookupTestimony, LookupFacts, Clocks):
+class LookupRow(OfService, Settlement, LookupTestimony, LookupFacts, Clocks):
     """What a look-up says about a task that was claimed until `leased_until`."""
 
     leased_until: datetime | None
@@ -117,7 +119,7 @@ class LookupRow(Heard, Settlement, LookupTestimony, LookupFacts, Clocks):
     lookup_count: int
 
 
-class DiscoveryRow(Heard, Settlement, LookupTestimony, LookupFacts):
+class DiscoveryRow(OfService, Settlement, LookupTestimony, LookupFacts):
     """What upstream's list says about a task that is new. It joins nothing, so that it has no Kind."""
 
     ref: str | None

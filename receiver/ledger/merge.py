@@ -48,7 +48,9 @@ def merge(kind: Kind, rows: Sequence[Row]) -> Insert:
 
 def assignments(kind: Kind) -> Assignments:
     """Return how rows of the kind change what is known. Columns without an assignment stay as they are."""
-    joined = _facts(kind) | _service(kind)
+    joined = _facts(kind)
+    if "service_source" in kind.columns:
+        joined |= _service(kind)
     if kind.witness:
         joined |= _testimony(kind.witness) | _settlement(kind.witness)
     if kind.schedule:
