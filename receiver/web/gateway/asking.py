@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from flask import Flask, current_app
 
@@ -23,7 +24,7 @@ from receiver.ledger.evidence import Answer
 from receiver.ledger.paces import Paces
 from receiver.ledger.patience import Backoff, Patience, doubt_after
 from receiver.upstream.client import CALL_WITHIN_SECONDS, ErrorScope, Upstream, UpstreamError
-from receiver.upstream.services import Service
+from receiver.upstream.services import Lookups, Service
 from receiver.web.current import paces_of
 from receiver.web.waiting import waiting_of
 
@@ -104,7 +105,7 @@ class Asker:
             taken: list[_Wish] = []
             ids: set[str] = set()
             for wish in self._wishes:
-                fits = not taken or len(ids | wish.ids) <= self._settings.reconcile_batch_size
+                fits = not taken or len(ids | wish.ids) <= self._most(wish.service)
                 if fits and wish.service == self._wishes[0].service:
                     taken.append(wish)
                     ids |= wish.ids
@@ -116,13 +117,13 @@ class Asker:
         now = utcnow()
         if pauses.current_pause(now) is not None:
             return
-        some = sorted(ids)[: self._settings.reconcile_batch_size]
+        some = sorted(ids)[: self._most(service)]
         claimed = store.claim_these(service.name, some, now, _LEASE)
         if not claimed.tasks:
             return
         self._next_at = time.monotonic() + self._apart
         try:
-            items = self._upstream.retrieve_batch(service, claimed.ids)
+            items = self._items(service, claimed.ids)
         except UpstreamError as error:
             self._note(claimed, error)
         except BaseException:
@@ -130,6 +131,15 @@ class Asker:
             raise
         else:
             self._apply(claimed, match_answers(claimed.ids, items))
+
+    def _most(self, service: Service) -> int:
+        """Return how many ids one call may name."""
+        return 1 if service.lookups is Lookups.SINGLE else self._settings.reconcile_batch_size
+
+    def _items(self, service: Service, ids: list[str]) -> list[Any]:
+        if service.lookups is Lookups.SINGLE:
+            return self._upstream.retrieve(service, *ids)
+        return self._upstream.retrieve_batch(service, ids)
 
     def _note(self, claimed: store.Claim, error: UpstreamError) -> None:
         now = utcnow()

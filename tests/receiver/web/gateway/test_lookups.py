@@ -453,3 +453,57 @@ class TestOtherActions:
             answer = gateway.post(PATH, json={"id": "t1"}, headers=headers)
             assert (answer.status_code, answer.json["error"]["code"]) == (401, "invalid_token")
         assert upstream.received == []
+
+
+class TestServicesOfOtherForms:
+    def test_one_that_takes_one_id_is_asked_by_the_name_that_it_uses(self, gateway, auth, upstream):
+        flat = sample("services/digital-human_poll_flat.json")
+        task_id = flat["task_id"]
+        open_task(task_id, service="digital-human")
+        upstream.answer = lambda _, connection: connection.send_json(flat)
+        for _ in range(2):
+            answer = gateway.post("/digital-human/tasks", json={"task_id": task_id}, headers=auth)
+            assert answer.json == flat
+        assert [request.json for request in upstream.received] == [{"action": "retrieve", "task_id": task_id}]
+
+    def test_a_404_stays_where_the_services_clients_expect_it(self, gateway, auth, upstream):
+        unknown = sample("services/digital-human_unknown_404.json")
+        upstream.answer = lambda _, connection: connection.send_json(unknown, 404)
+        answer = gateway.post("/digital-human/tasks", json={"task_id": "x"}, headers=auth)
+        assert (answer.status_code, answer.json) == (404, unknown)
+        assert upstream.received[0].json == {"task_id": "x"}
+
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_an_item_stands_under_the_name_that_upstream_uses(self, gateway, auth, upstream, is_known):
+        told = sample("services/minimax_retrieve_finished.json")
+        task_id = told["task"]["id"]
+        if is_known:
+            open_task(task_id, service="minimax")
+        upstream.answer = lambda request, connection: connection.send_json(
+            told if request.json["action"] == "retrieve" else {"items": [told["task"]], "total": 1}
+        )
+
+        def ask(**asked: Any) -> Any:
+            return gateway.post("/minimax/tasks", json=asked, headers=auth).json
+
+        assert ask(action="retrieve", id=task_id) == told
+        assert ask(action="retrieve_batch", ids=[task_id]) == {"items": [told["task"]], "total": 1}
+        assert len(upstream.received) == (1 if is_known else 2)
+
+    def test_a_running_task_of_another_service_has_upstreams_own_form(self, gateway, auth, upstream):
+        open_task("t1", service="seedream")
+        upstream.answer = says({"id": "t1", "request": {"prompt": "x"}, "response": None})
+        answer = gateway.post("/seedream/tasks", json={"id": "t1"}, headers=auth)
+        assert answer.json == {"id": "t1", "request": {"prompt": "x"}, "response": None}
+
+    def test_a_service_without_look_ups_is_relayed(self, gateway, auth, upstream):
+        upstream.answer = lambda _, connection: connection.send_json({"error": {"code": "no_api"}}, 404)
+        for path in ("/kickart/tasks", "/captcha/tasks"):
+            answer = gateway.post(path, json={"id": "t1"}, headers=auth)
+            assert (answer.status_code, answer.json) == (404, {"error": {"code": "no_api"}})
+            assert upstream.received[-1].target == path
+
+    def test_a_task_of_another_service_is_not_shown(self, ask, upstream):
+        settle(finished_item("t1"), service="suno")
+        assert ask(id="t1").json == {}
+        assert len(upstream.received) == 1
