@@ -82,6 +82,7 @@ class RegistrationRow(Heard):
     submitted_at: datetime | None
     submitted_at_source: int | None
     callback_url: str | None
+    api_key: str | None
 
 
 class CallbackRow(Heard, Settlement, CallbackTestimony):
@@ -145,7 +146,7 @@ class Kind:
 REGISTRATION = Kind(
     frozenset(RegistrationRow.__annotations__),
     facts=("type", "ref", "trace_id", "submitted_at"),
-    smallest=("registered_at", "callback_url"),
+    smallest=("registered_at", "callback_url", "api_key"),
     knows_service=True,
 )
 CALLBACK = Kind(

@@ -86,6 +86,11 @@ class Upstream:
                 break
         return items
 
+    def retrieve_by_trace(self, service: Service, trace_ids: list[str]) -> list[Any]:
+        """Return upstream's task objects that were submitted with trace ids. Raises UpstreamError."""
+        question = {"trace_ids": trace_ids, "limit": len(trace_ids), "offset": 0}
+        return self._items(service, question, time.monotonic() + CALL_WITHIN_SECONDS)
+
     def list_recent(
         self, service: Service, *, since: datetime, until: datetime | None, limit: int, offset: int
     ) -> list[Any]:
