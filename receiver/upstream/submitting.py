@@ -48,7 +48,7 @@ class Order:
 
 
 def read_order(body: bytes, accept: str, *, streams: bool) -> Order | None:
-    """Read a submission; None for a body that is not a JSON object, which is relayed as it is.
+    """Read a submission; None for one that is relayed as it is: no JSON object, or one that asks for events.
 
     `streams`: the operation answers in lines where the caller accepts them.
     """
@@ -61,6 +61,8 @@ def read_order(body: bytes, accept: str, *, streams: bool) -> Order | None:
     callback_url = given.get("callback_url") or None
     if callback_url is not None or given.get("async") is True:
         wants = Wants.TASK
+    elif given.get("stream") is True:
+        return None
     else:
         wants = Wants.LINES if streams and "application/x-ndjson" in accept.lower() else Wants.RESULT
     return Order(given, wants, callback_url, clean_text(given.get("trace_id")))

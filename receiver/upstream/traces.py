@@ -6,19 +6,25 @@ from typing import Any
 
 from receiver.upstream.client import Upstream
 from receiver.upstream.results import Unreadable, read_item
-from receiver.upstream.services import Service
+from receiver.upstream.services import Lookups, Service
 
 _SKEW = timedelta(minutes=1)
 _MOST_LISTED = 100
+
+
+def can_find(service: Service) -> bool:
+    """Tell whether upstream can be asked about trace ids of a service."""
+    return service.lookups is Lookups.BATCH
 
 
 def find_traces(upstream: Upstream, service: Service, sent_at: Mapping[str, datetime]) -> dict[str, str]:
     """Return the ids of the tasks that were submitted with trace ids, by trace id.
 
     `sent_at` tells when each was submitted: an older task with the same trace id is another. Raises
-    UpstreamError. What is not found then, upstream does not know now.
+    UpstreamError. What is not found then, upstream does not know now. Only services that are asked in
+    batches can be asked so.
     """
-    if service.tasks_path is None or not sent_at:
+    if not can_find(service) or not sent_at:
         return {}
     found = _matching(upstream.retrieve_by_trace(service, list(sent_at)), sent_at)
     if found.keys() == sent_at.keys():

@@ -36,6 +36,4 @@ def up(migrator, db):
         Submission.add_index(Submission.index(*columns, name=name, where=where, unique=unique))
     db.create_tables([Submission], safe=False)
     migrator.migrate(migrator.add_column("task", "api_key", TextField(null=True)))
-    db.execute_sql(
-        "CREATE INDEX task_api_key ON task (api_key, created_at, id) WHERE api_key IS NOT NULL"
-    )
+    db.execute_sql("CREATE INDEX task_api_key ON task (api_key, created_at, id) WHERE api_key IS NOT NULL")

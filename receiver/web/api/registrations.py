@@ -66,7 +66,7 @@ def _registration(item: object, where: str) -> Registration:
         service=service,
         submitted_at=submitted_at,
         callback_url=callback_url,
-        api_key=key and key.name,
+        api_key=None if key is None else key.name,
     )
 
 

@@ -76,9 +76,7 @@ class Finder:
             self._is_looking = bool(self._lost)
             return list(self._lost)
 
-    def _look(
-        self, lost: Sequence[_Lost], look: Callable[[Sequence[Submission]], dict[int, str]]
-    ) -> None:
+    def _look(self, lost: Sequence[_Lost], look: Callable[[Sequence[Submission]], dict[int, str]]) -> None:
         try:
             found = look([one.submission for one in lost])
         except DATABASE_ERRORS as problem:

@@ -4,33 +4,21 @@ import logging
 import threading
 from collections.abc import Iterator
 
-from flask import Response, copy_current_request_context, current_app, stream_with_context
+from flask import Response, copy_current_request_context, stream_with_context
 
 from receiver.ledger.models import Submission
 from receiver.upstream.relay import NotRelayed, Relayed
 from receiver.upstream.results import parse_json
-from receiver.upstream.submitting import Fate, Order, read_answer
+from receiver.upstream.submitting import Fate, read_answer
 from receiver.web.gateway import books
-from receiver.web.gateway.passing import refused, relay_of
-from receiver.web.gateway.sending import lost, what_to_send
 
 log = logging.getLogger(__name__)
 
 _LONGEST_LINE = 2**20  # bytes; a longer one is passed on unread
 
 
-def send_for_lines(order: Order, submission: Submission) -> Response:
-    """Send a submission and return upstream's lines as they come.
-
-    502: upstream cannot be reached, and has taken nothing. 504: the submission is unclear.
-    """
-    try:
-        relayed = relay_of(current_app).send(what_to_send(order, submission))
-    except NotRelayed as problem:
-        if not problem.maybe_taken:
-            books.free(submission)
-            raise refused(problem) from None
-        return lost(submission).answer
+def relay_lines(relayed: Relayed, submission: Submission) -> Response:
+    """Return upstream's lines as they come."""
     lines = _Lines(relayed, submission)
     response = Response(stream_with_context(lines), status=relayed.status)
     response.headers.clear()
@@ -48,6 +36,7 @@ class _Lines(Iterator[bytes]):
         self._submission = submission
         self._line = b""  # the last one, as far as it has come
         self._task_id: str | None = None
+        self._is_refused = False
         self._is_over = False
         self._drain = copy_current_request_context(self._read_rest)
 
@@ -95,6 +84,7 @@ class _Lines(Iterator[bytes]):
         if self._task_id is not None:
             self._settle(line, self._task_id)
         elif fate is Fate.REFUSED:
+            self._is_refused = True
             books.free(self._submission)
 
     def _settle(self, line: bytes, task_id: str) -> None:
@@ -108,5 +98,5 @@ class _Lines(Iterator[bytes]):
         self._is_over = True
         if self._line.strip():
             self._take(self._line)
-        if self._task_id is None:
+        if self._task_id is None and not self._is_refused:
             books.lose(self._submission)

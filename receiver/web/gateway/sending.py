@@ -1,6 +1,7 @@
 """Sends a submission once, and finds out what became of it before anything is answered."""
 
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any
 
 from flask import Response, current_app, jsonify
@@ -14,6 +15,7 @@ from receiver.web.callback_urls import our_callback_url
 from receiver.web.gateway import books
 from receiver.web.gateway.answers import Refused
 from receiver.web.gateway.finder import current_finder
+from receiver.web.gateway.lines import relay_lines
 from receiver.web.gateway.orders import own_callback_url
 from receiver.web.gateway.passing import LARGEST_BODY_BYTES, outgoing, refused, relay_of
 
@@ -25,7 +27,7 @@ ANSWER_WITHIN_SECONDS = 60.0
 class Sent:
     """What became of a submission: upstream's answer, and the task unless nothing was taken.
 
-    `is_final`: the answer is the result.
+    `is_final`: the answer is the result, or brings it.
     """
 
     answer: Response
@@ -38,27 +40,28 @@ def send_submission(order: Order, submission: Submission) -> Sent:
 
     502: upstream cannot be reached, and has taken nothing. 504: the submission is unclear.
     """
+    silent_for = None if order.wants is Wants.LINES else ANSWER_WITHIN_SECONDS
     try:
-        relayed = relay_of(current_app).send(what_to_send(order, submission), ANSWER_WITHIN_SECONDS)
+        relayed = relay_of(current_app).send(_what_to_send(order, submission), silent_for)
+        if order.wants is Wants.LINES and relayed.status < HTTPStatus.MULTIPLE_CHOICES:
+            return Sent(relay_lines(relayed, submission), is_final=True)
         content = b"".join(relayed.chunks())
     except NotRelayed as problem:
         if not problem.maybe_taken:
             books.free(submission)
             raise refused(problem) from None
-        return lost(submission)
+        return _lost(submission)
     return _settle(order, submission, relayed, content)
 
 
-def what_to_send(order: Order, submission: Submission) -> Outgoing:
-    """Return the request that upstream gets."""
+def _what_to_send(order: Order, submission: Submission) -> Outgoing:
     callback_url = own_callback_url(order) or our_callback_url(submission.service)
     sent = outgoing(to_send(order, callback_url, submission.trace_id))
     headers = [(name, value) for name, value in sent.headers if name.lower() != "accept-encoding"]
     return replace(sent, headers=[*headers, ("Accept-Encoding", "identity")])
 
 
-def lost(submission: Submission) -> Sent:
-    """Look for a submission whose answer is lost. 504: it is not found, and stays unclear."""
+def _lost(submission: Submission) -> Sent:
     books.lose(submission)
     return found_again(submission)
 
@@ -93,7 +96,7 @@ def _settle(order: Order, submission: Submission, relayed: Relayed, content: byt
         books.free(submission)
         return Sent(answer)
     if task_id is None:
-        return lost(submission)
+        return _lost(submission)
     books.accept(submission, task_id)
     is_final = order.wants is Wants.RESULT and books.settle(_json(plain), task_id)
     return Sent(answer, task_id, is_final)

@@ -11,7 +11,6 @@ from receiver.upstream.services import Service
 from receiver.upstream.submitting import Order, Wants, read_order
 from receiver.web.gateway import books
 from receiver.web.gateway.answers import Refused, use_trace_id
-from receiver.web.gateway.lines import send_for_lines
 from receiver.web.gateway.orders import read_asked
 from receiver.web.gateway.passing import pass_on, read_body
 from receiver.web.gateway.results import wait_for_result
@@ -32,14 +31,8 @@ def submit(service: Service, operation: str) -> Response:
     begun = books.begin(read_asked(service, operation, order))
     use_trace_id(begun.submission.trace_id)
     if begun.state is State.NEW:
-        return _submit_new(order, begun.submission)
+        return _answer(order, begun.submission, send_submission(order, begun.submission))
     return _repeat(order, begun)
-
-
-def _submit_new(order: Order, submission: Submission) -> Response:
-    if order.wants is Wants.LINES:
-        return send_for_lines(order, submission)
-    return _answer(order, submission, send_submission(order, submission))
 
 
 def _repeat(order: Order, begun: Begun) -> Response:

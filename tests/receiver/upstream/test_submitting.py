@@ -57,7 +57,7 @@ def test_lines_come_where_the_operation_knows_them_and_nothing_else_is_asked_for
     assert order("Application/x-ndjson", streams, **body).wants is wants
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"x", b'"x"', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"[]", b"x", b'"x"', b"\xff", b"[" * 100_000, b'{"stream": true}'])
 def test_what_is_no_object_is_relayed_as_it_is(body):
     assert read_order(body, "", streams=True) is None
 
