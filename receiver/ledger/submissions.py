@@ -29,6 +29,7 @@ UNCLEAR_FOR = timedelta(minutes=10)
 _SKEW = timedelta(minutes=1)
 _WITHIN_SECONDS = 10.0
 _MOST_LOOKED_FOR = 500
+_MOST_NAMED = 3
 
 
 class State(Enum):
@@ -60,6 +61,14 @@ class Begun:
 
     state: State
     submission: Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """How many submissions are unclear, and the oldest few of them."""
+
+    count: int
+    oldest: Sequence[Submission]
 
 
 def digest_of(path: str, body: bytes) -> bytes:
@@ -141,11 +150,14 @@ def list_unclear(now: datetime, limit: int = _MOST_LOOKED_FOR) -> list[Submissio
         return list(query.limit(limit))
 
 
-def count_unclear(now: datetime) -> int:
-    """Return how many submissions are unclear."""
+def unclear_facts(now: datetime) -> Unclear:
+    """Return how many submissions are unclear, and the oldest of them."""
+    oldest = list_unclear(now, _MOST_NAMED)
+    if len(oldest) < _MOST_NAMED:
+        return Unclear(len(oldest), oldest)
     query = Submission.select().where(OPEN, Submission.leased_until <= now)
     with database.connection_context():
-        return int(query.count())
+        return Unclear(int(query.count()), oldest)
 
 
 def tasks_by_trace(submissions: Sequence[Submission]) -> dict[int, str]:
