@@ -1,6 +1,7 @@
 """Looks for submissions whose answer is lost: in the ledger each second, at upstream every few seconds.
 
-One thread looks for all of them, and only while there are any.
+One thread each looks for all of them, and only while there are any: an upstream that hangs must not keep a
+callback from being found.
 """
 
 import logging
@@ -14,7 +15,7 @@ from datetime import datetime
 from flask import Flask, current_app
 
 from receiver.ledger import submissions
-from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.engine.errors import describe
 from receiver.ledger.models import Submission
 from receiver.upstream.client import Upstream, UpstreamError
 from receiver.upstream.services import SERVICES
@@ -35,26 +36,38 @@ class _Lost:
     is_found: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass(slots=True)
+class _Way:
+    """A way to look for submissions, and how often. `is_looking`: its thread runs."""
+
+    look: Callable[[Sequence[Submission]], dict[int, str]]
+    every: float
+    is_looking: bool = False
+
+
 class Finder:
     """The lost submissions of this process that callers wait for. Safe to share between threads."""
 
     def __init__(self, upstream: Upstream, look_every: float = _LOOK_EVERY_SECONDS) -> None:
         self._upstream = upstream
-        self._look_every = look_every
-        self._ask_every = _ASK_EVERY_SECONDS / _LOOK_EVERY_SECONDS * look_every
+        self._ways = {
+            "ledger": _Way(lambda some: offload(submissions.tasks_by_trace, some), look_every),
+            "upstream": _Way(self._ask, look_every * _ASK_EVERY_SECONDS / _LOOK_EVERY_SECONDS),
+        }
         self._lost: set[_Lost] = set()
         self._lock = threading.Lock()
-        self._is_looking = False
-        self._asked_at = -self._ask_every  # monotonic
 
     def find(self, submission: Submission, seconds: float = FIND_WITHIN_SECONDS) -> str | None:
         """Return the task of a submission, or None if it is not found within so many seconds."""
         lost = _Lost(submission)
         with self._lock:
             self._lost.add(lost)
-            if not self._is_looking:
-                self._is_looking = True
-                threading.Thread(target=self._look_while_lost, name="finder", daemon=True).start()
+            for name, way in self._ways.items():
+                if not way.is_looking:
+                    way.is_looking = True
+                    threading.Thread(
+                        target=self._look_while_lost, args=(way,), name=name, daemon=True
+                    ).start()
         try:
             lost.is_found.wait(seconds)
         finally:
@@ -62,30 +75,24 @@ class Finder:
                 self._lost.discard(lost)
         return lost.task_id
 
-    def _look_while_lost(self) -> None:
-        while lost := self._all():
-            self._look(lost, lambda some: offload(submissions.tasks_by_trace, some))
-            missing = [one for one in lost if one.task_id is None]
-            if missing and time.monotonic() >= self._asked_at + self._ask_every:
-                self._asked_at = time.monotonic()
-                self._look(missing, self._ask)
-            time.sleep(self._look_every)
+    def _look_while_lost(self, way: _Way) -> None:
+        while lost := self._all(way):
+            try:
+                found = way.look([one.submission for one in lost])
+            except Exception as problem:  # noqa: BLE001 - the next look may succeed
+                log.error("Lost submissions cannot be looked for: %s", describe(problem))
+                found = {}
+            for one in lost:
+                if (task_id := found.get(one.submission.id)) is not None:
+                    one.task_id = task_id
+                    one.is_found.set()
+            time.sleep(way.every)
 
-    def _all(self) -> list[_Lost]:
+    def _all(self, way: _Way) -> list[_Lost]:
         with self._lock:
-            self._is_looking = bool(self._lost)
-            return list(self._lost)
-
-    def _look(self, lost: Sequence[_Lost], look: Callable[[Sequence[Submission]], dict[int, str]]) -> None:
-        try:
-            found = look([one.submission for one in lost])
-        except DATABASE_ERRORS as problem:
-            log.error("The database cannot be asked about lost submissions: %s", describe(problem))
-            return
-        for one in lost:
-            if (task_id := found.get(one.submission.id)) is not None:
-                one.task_id = task_id
-                one.is_found.set()
+            lost = [one for one in self._lost if one.task_id is None]
+            way.is_looking = bool(lost)
+            return lost
 
     def _ask(self, some: Sequence[Submission]) -> dict[int, str]:
         found: dict[str, str] = {}
