@@ -89,6 +89,7 @@ class RegistrationRow(OfService):
     submitted_at: datetime | None
     submitted_at_source: int | None
     callback_url: str | None
+    api_key: str | None
 
 
 class CallbackRow(OfService, Settlement, CallbackTestimony):
@@ -152,7 +153,7 @@ class Kind:
 REGISTRATION = Kind(
     frozenset(RegistrationRow.__annotations__),
     facts=("type", "ref", "trace_id", "submitted_at"),
-    smallest=("registered_at", "callback_url"),
+    smallest=("registered_at", "callback_url", "api_key"),
 )
 CALLBACK = Kind(
     frozenset(CallbackRow.__annotations__),

@@ -15,7 +15,8 @@ from receiver.upstream.results import FINAL
 _OF_ITEM = (
     *(Task.id, Task.status, Task.type, Task.trace_id, Task.request, Task.callback_url),
     *(Task.submitted_at, Task.finished_at, Task.created_at, Task.looked_at, Task.leased_until),
-    *(Task.refused_at, Task.callback_key, Task.callback_status, Task.callback_response),
+    *(Task.service_source, Task.registered_at, Task.refused_at),
+    *(Task.callback_key, Task.callback_status, Task.callback_response),
     *(Task.lookup_key, Task.lookup_status, Task.lookup_response, Task.lookup_envelope),
 )
 By = Literal["id", "trace_id"]
@@ -61,9 +62,10 @@ def should_ask(task: Task, now: datetime, fresh_for: timedelta, confirm: bool) -
     """Tell whether upstream may know more about a task than we do.
 
     Not if it has given its final answer, refused the id, was asked within `fresh_for`, or is being asked.
-    Without `confirm` a callback's final result counts as upstream's.
+    Without `confirm` a callback's final result counts as upstream's. A task whose service is only assumed is
+    the reconciler's to search for.
     """
-    if task.lookup_status in FINAL or task.refused_at is not None:
+    if task.lookup_status in FINAL or task.refused_at is not None or task.service_is_assumed:
         return False
     if not confirm and task.callback_status in FINAL:
         return False

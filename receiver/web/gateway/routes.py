@@ -6,21 +6,21 @@ See "The gateway" in docs/design.md.
 """
 
 import re
-from collections.abc import Iterable
 
-from flask import Blueprint, Flask, Response, after_this_request
+from flask import Blueprint, Flask, Response, after_this_request, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from receiver.config import Settings
+from receiver.upstream.client import Upstream
+from receiver.upstream.services import service_of, takes_callback
 from receiver.web.gateway import answers
 from receiver.web.gateway.access import require_caller, require_writer
-from receiver.web.gateway.asking import add_asker
-from receiver.web.gateway.lookups import ASKED, look_up
+from receiver.web.gateway.finder import Finder
+from receiver.web.gateway.lookup_routes import add_lookups
 from receiver.web.gateway.passing import add_relay, pass_on
-from receiver.web.gateway.settled import add_answers
-from receiver.web.gateway.unknown import NoTask, add_questions, failure
+from receiver.web.gateway.submitting import submit
 from receiver.web.lasting import Busy, Lasting, current_lasting
 
 READS = ("GET", "HEAD")
@@ -33,6 +33,8 @@ def add_gateway(app: Flask, settings: Settings) -> None:
     app.url_map.converters["upstream"] = _not_ours(own)
     app.extensions["backstop_lasting"] = Lasting()
     add_relay(app, settings)
+    if settings.api_token is not None:
+        app.extensions["backstop_finder"] = Finder(Upstream(settings.api_base_url, settings.api_token, 2))
     blueprint = Blueprint("gateway", __name__)
     blueprint.before_request(require_caller)
     blueprint.before_request(_let_it_last)
@@ -44,23 +46,7 @@ def add_gateway(app: Flask, settings: Settings) -> None:
                 rule, view_func=view, methods=list(methods), provide_automatic_options=False
             )
     app.register_blueprint(blueprint)
-    add_asker(app, settings)
-    add_questions(app, settings)
-    add_answers(app)
-    _add_lookups(app)
-
-
-def _add_lookups(app: Flask) -> None:
-    # They have no part in `lasting`: 200 slow submissions must not make look-ups fail.
-    app.url_map.converters["asked"] = _one_of(ASKED)
-    blueprint = Blueprint("lookups", __name__)
-    blueprint.before_request(require_caller)
-    blueprint.register_error_handler(NoTask, failure)
-    blueprint.register_error_handler(HTTPException, answers.answer)
-    blueprint.register_error_handler(Exception, answers.answer_unexpected)
-    rule = "/<asked:service>/tasks"
-    blueprint.add_url_rule(rule, view_func=look_up, methods=["POST"], provide_automatic_options=False)
-    app.register_blueprint(blueprint)
+    add_lookups(app, settings)
 
 
 def read(service: str, operation: str = "") -> ResponseReturnValue:
@@ -72,12 +58,15 @@ def read(service: str, operation: str = "") -> ResponseReturnValue:
 
 
 def write(service: str, operation: str = "") -> ResponseReturnValue:
-    """Relay a submission: upstream's answer, whatever it is.
+    """Submit where upstream understands a callback URL, and relay everything else: upstream's answer.
 
-    401, 403, 413, 503: ours, in upstream's form, and nothing was sent. 502: upstream cannot be reached, and
-    has not taken it. 504: it gave no answer, and may have taken it.
+    401, 403, 409, 413, 422, 503: ours, in upstream's form, and nothing was sent. 502: upstream cannot be
+    reached, and has not taken it. 504: it gave no answer, and may have taken it.
     """
     require_writer()
+    known = service_of(request.path)
+    if known is not None and request.method == "POST" and takes_callback(request.path):
+        return submit(known, operation)
     return pass_on()
 
 
@@ -92,16 +81,6 @@ def _let_it_last() -> None:
     def end_with_the_answer(response: Response) -> Response:
         response.call_on_close(end)
         return response
-
-
-def _one_of(names: Iterable[str]) -> type[BaseConverter]:
-    """Return what matches one of the names."""
-
-    class OneOf(BaseConverter):
-        part_isolating = False  # so that it is compared with the rule for all paths, which has less text
-        regex = "(?:" + "|".join(map(re.escape, names)) + ")"
-
-    return OneOf
 
 
 def _not_ours(own: set[str]) -> type[BaseConverter]:

@@ -68,9 +68,14 @@ class TestShouldAsk:
         assert not asked_of("t2", NOW + MINUTE)
 
     def test_a_callbacks_word_is_confirmed_unless_the_operator_wants_none(self):
+        register("t1", now=NOW - MINUTE)
         record(body("t1"), now=NOW - MINUTE, confirm=True)
         assert asked_of(confirm=True)
         assert not asked_of(confirm=False)
+
+    def test_not_about_a_task_of_which_nobody_has_told_the_service(self):
+        record(body("t1"), now=NOW - MINUTE, confirm=True)
+        assert not asked_of()
 
     def test_not_while_somebody_asks(self):
         register("t1", now=NOW - MINUTE)
