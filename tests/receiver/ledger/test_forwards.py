@@ -9,7 +9,7 @@ import pytest
 from receiver.ledger import endpoints, forwards
 from receiver.ledger.due_forwards import LEASE, PER_HOST, is_anything_to_do
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.forwards import claim, release
+from receiver.ledger.forwards import release
 from receiver.ledger.models import Attempt, Endpoint, Forward, database
 from tests.forwarding import (
     APP,
@@ -19,6 +19,7 @@ from tests.forwarding import (
     NOW,
     SECOND,
     attempted,
+    claim,
     found,
     hold,
     ids,
@@ -183,7 +184,7 @@ class TestPlaces:
         claimed = Counter(forward.endpoint.id for forward in claim(NOW, 64))
         assert claimed == {one.id: PER_HOST, other.id: 1}
         assert claim(NOW, 64) == []
-        assert len(claim(NOW + LEASE, 64)) == PER_HOST + 1  # who had them has died
+        assert len(claim(NOW + LEASE + SECOND, 64)) == PER_HOST + 1  # who had them has died
 
     def test_endpoints_on_one_host_share_its_places(self):
         apps = make_apps(*(f"{APP}/{n}" for n in range(3)))
