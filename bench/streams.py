@@ -52,12 +52,12 @@ def tell(rows: Sequence[Row]) -> str:
                 for since in ("settlement", "event")
             ]
             lines.append(
-                (f"{title}, {when}", *times, number(ratio("event_p99", beside, alone)) if beside else "")
+                (f"{title}, {when}", *times, number(ratio("settlement_p99", beside, alone)) if beside else "")
             )
     head = ("", "s from settlement, p50 / p99", "s from the event, p50 / p99", "p99 if one hangs, times")
     return (
         f"How long until the first attempt, with {_A_SECOND} callbacks a second, {_ENDPOINTS} apps, default"
-        " settings, and an upstream that answers in 200 ms. The last column compares the p99 from the event,"
+        " settings, and an upstream that answers in 200 ms. The last column compares the p99 from settlement,"
         f" at the apps that do not hang, with that when none does.\n\n{table(head, lines)}"
     )
 
