@@ -9,11 +9,23 @@ from receiver.ledger.endpoints import host_of
 from receiver.ledger.evidence import ABSENT
 from receiver.ledger.forward import DISMISSED, GIVEN_UP, RESENT
 from receiver.ledger.models import Attempt, Delivery, Forward, Lookup, Task
+from receiver.ledger.reading.forwards import attempts_of_all, forwards_of
+from receiver.ledger.reading.queries import deliveries_of, lookups_of
 from receiver.upstream.results import FINAL, PENDING
 
 _CONSEQUENCES = {"settled", "gave_up", "disputed", "changed"}  # sorted after their causes of the same moment
 _ENDS = {GIVEN_UP: "given up", RESENT: "given up", DISMISSED: "dismissed by a person"}
 _WITNESSES = {"callback": "a callback", "lookup": "a look-up"}
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the ledger keeps of a task's past. `attempts` are those of the forwards."""
+
+    deliveries: Sequence[Delivery]
+    lookups: Sequence[Lookup]
+    forwards: Sequence[Forward]
+    attempts: Sequence[Attempt]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +76,27 @@ def versions(task: Task) -> list[Version]:
     ]
 
 
-def timeline(
-    task: Task,
-    deliveries: Sequence[Delivery],
-    lookups: Sequence[Lookup],
-    forwards: Sequence[Forward] = (),
-    attempts: Sequence[Attempt] = (),
-) -> list[Event]:
-    """Return a task's events, oldest first. `attempts` are those of the forwards."""
-    events = [_delivery_event(delivery) for delivery in deliveries]
-    events += [_lookup_event(lookup) for lookup in lookups]
+def history_of(task: Task) -> History:
+    """Return the newest that is kept of a task's past."""
+    forwards = forwards_of(task.id)
+    return History(deliveries_of(task.id), lookups_of(task.id), forwards, attempts_of_all(forwards))
+
+
+def timeline(task: Task, history: History) -> list[Event]:
+    """Return a task's events, oldest first."""
+    events = [_delivery_event(delivery) for delivery in history.deliveries]
+    events += [_lookup_event(lookup) for lookup in history.lookups]
+    events += _task_events(task)
+    if task.disputed:
+        events.append(_dispute_event(task, history))
+    events += _forward_events(history.forwards, history.attempts)
+    events += [_change_event(task, change) for change in upstream_changed(history.lookups)]
+    return sorted(events, key=lambda event: (event.at, event.name in _CONSEQUENCES))
+
+
+def _task_events(task: Task) -> list[Event]:
+    """Return the events that the task's own row tells of."""
+    events = []
     if task.submitted_at:
         events.append(Event(task.submitted_at, "submitted", "submitted to upstream"))
     if task.registered_at:
@@ -83,21 +106,14 @@ def timeline(
         events.append(Event(task.settled_at, "settled", f"settled as {task.status} by {witness}"))
     if task.gave_up_at:
         events.append(Event(task.gave_up_at, "gave_up", "gave up asking; a late result may still settle it"))
-    if task.disputed:
-        events.append(_dispute_event(task, deliveries, lookups))
     if task.acknowledged_at:
         events.append(Event(task.acknowledged_at, "acknowledged", "a person acknowledged the dispute"))
-    events += _forward_events(forwards, attempts)
-    events += [
-        Event(
-            change.at,
-            "changed",
-            f"upstream changed its final answer from {change.before} to {change.after}:"
-            f" {task.lookup_status} counts",
-        )
-        for change in upstream_changed(lookups)
-    ]
-    return sorted(events, key=lambda event: (event.at, event.name in _CONSEQUENCES))
+    return events
+
+
+def _change_event(task: Task, change: Change) -> Event:
+    what = f"from {change.before} to {change.after}: {task.lookup_status} counts"
+    return Event(change.at, "changed", f"upstream changed its final answer {what}")
 
 
 def _forward_events(forwards: Sequence[Forward], attempts: Sequence[Attempt]) -> list[Event]:
@@ -124,12 +140,12 @@ def _attempt_event(attempt: Attempt, type_: str) -> Event:
     return Event(ended_at, "attempt", f"{type_} not delivered to {where}: {why}", number)
 
 
-def _dispute_event(task: Task, deliveries: Sequence[Delivery], lookups: Sequence[Lookup]) -> Event:
+def _dispute_event(task: Task, history: History) -> Event:
     if task.lookup_status not in FINAL:
         doubt = f"disputed: a callback says {task.callback_status}, upstream did not confirm it in time"
         return Event(task.doubted_at or task.created_at, "disputed", doubt)
-    told = [delivery.received_at for delivery in deliveries if delivery.verdict == task.callback_status]
-    answered = [lookup.answered_at for lookup in lookups if lookup.verdict == task.lookup_status]
+    told = [one.received_at for one in history.deliveries if one.verdict == task.callback_status]
+    answered = [one.answered_at for one in history.lookups if one.verdict == task.lookup_status]
     # The dispute began when the later of the two witnesses first spoke. Old rows may be pruned.
     heard = [min(times) for times in (told, answered) if times]
     detail = f"disputed: a callback says {task.callback_status}, upstream says {task.lookup_status}"

@@ -10,8 +10,7 @@ from werkzeug.exceptions import Conflict, NotFound
 from receiver.clock import to_iso, utcnow
 from receiver.ledger import store
 from receiver.ledger.models import Task
-from receiver.ledger.reading import listing, queries
-from receiver.ledger.reading.forwards import attempts_of_all, forwards_of
+from receiver.ledger.reading import listing
 from receiver.ledger.reading.portions import load_briefly, load_first
 from receiver.ledger.task_json import loads, task_json
 from receiver.redact import mask_credentials
@@ -32,7 +31,7 @@ from receiver.web.filters import (
 )
 from receiver.web.offload import offload
 from receiver.web.task_actions import acknowledge_listed, acknowledge_or_409, find_or_404
-from receiver.web.timeline import timeline, versions
+from receiver.web.timeline import Event, history_of, timeline, versions
 from receiver.web.waiting import current_waiting
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
@@ -80,26 +79,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
     if seconds and task.status == PENDING:
         current_waiting().until_settled(task_id, seconds)
         task = find_or_404(task_id)
-    deliveries, lookups = queries.deliveries_of(task.id), queries.lookups_of(task.id)
-    forwards = forwards_of(task.id)
-    disputed = {
-        version.witness: {"status": version.status, "response": loads(version.response)}
-        for version in versions(task)
-    }
-    shown = {
-        "deliveries": [
-            delivery_json(delivery) | {"duplicate": delivery.duplicate} for delivery in deliveries
-        ],
-        "lookups": [lookup_json(lookup) for lookup in lookups],
-        "callback_url": task.callback_url and mask_credentials(task.callback_url),
-        "forwards": [forward_json(forward) for forward in forwards],
-        "timeline": [
-            {"at": to_iso(event.at), "event": event.name, "detail": event.detail}
-            | ({"versions": disputed} if event.name == "disputed" else {})
-            for event in timeline(task, deliveries, lookups, forwards, attempts_of_all(forwards))
-        ],
-    }
-    return jsonify(task_json(task) | shown)
+    return jsonify(task_json(task) | _details(task))
 
 
 @blueprint.post("/<text:task_id>/reconcile")
@@ -130,6 +110,29 @@ def acknowledge_some() -> ResponseReturnValue:
     refuse_unknown(arguments, FIELDS, paging=())
     acknowledged, more = acknowledge_listed(read_filter(arguments))
     return jsonify({"acknowledged": acknowledged, "more": more})
+
+
+def _details(task: Task) -> dict[str, Any]:
+    """Return what is shown of one task beside what lists show of it."""
+    history = history_of(task)
+    return {
+        "deliveries": [delivery_json(one) | {"duplicate": one.duplicate} for one in history.deliveries],
+        "lookups": [lookup_json(lookup) for lookup in history.lookups],
+        "callback_url": task.callback_url and mask_credentials(task.callback_url),
+        "forwards": [forward_json(forward) for forward in history.forwards],
+        "timeline": [_event_json(event, task) for event in timeline(task, history)],
+    }
+
+
+def _event_json(event: Event, task: Task) -> dict[str, Any]:
+    shown = {"at": to_iso(event.at), "event": event.name, "detail": event.detail}
+    if event.name != "disputed":
+        return shown
+    told = {
+        version.witness: {"status": version.status, "response": loads(version.response)}
+        for version in versions(task)
+    }
+    return {**shown, "versions": told}
 
 
 def _items(task_ids: Sequence[str]) -> list[dict[str, Any]]:

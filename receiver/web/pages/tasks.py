@@ -14,7 +14,6 @@ from receiver.ledger.models import database
 from receiver.ledger.paces import kind_of
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import disputes, queries
-from receiver.ledger.reading.forwards import attempts_of_all, forwards_of
 from receiver.ledger.reading.listing import Found, TaskFilter, list_briefly, list_tasks
 from receiver.ledger.reading.matching import count_matching
 from receiver.upstream.results import PENDING, STATUSES, is_storable
@@ -28,7 +27,7 @@ from receiver.web.pages import exports
 from receiver.web.pages.base import page_blueprint
 from receiver.web.pages.facts import Facts
 from receiver.web.pages.summary import hindrance
-from receiver.web.timeline import timeline, upstream_changed, versions
+from receiver.web.timeline import history_of, timeline, upstream_changed, versions
 
 blueprint = page_blueprint("task_pages")
 
@@ -83,9 +82,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
     now = utcnow()
     with database.connection_context():
         task = task_actions.find_or_404(task_id)
-        deliveries, lookups = queries.deliveries_of(task.id), queries.lookups_of(task.id)
-        forwards = forwards_of(task.id)
-        attempts = attempts_of_all(forwards)
+        history = history_of(task)
         facts = Facts(
             now=now,
             interval=current_settings().reconcile_interval,
@@ -100,13 +97,11 @@ def show_task(task_id: str) -> ResponseReturnValue:
         failure=response_view.failure_of(task),
         response=response_view.printed(task.response),
         request_body=response_view.printed(task.request),
-        deliveries=deliveries,
-        lookups=lookups,
+        history=history,
         usual_time=usual_time(kind_of(task), current_timetable()) if task.status == PENDING else None,
-        forwards=forwards,
-        events=timeline(task, deliveries, lookups, forwards, attempts),
+        events=timeline(task, history),
         versions=versions(task),
-        changed=upstream_changed(lookups),
+        changed=upstream_changed(history.lookups),
         knows_none=task.disputed and disputes.knows_none(now - _DAY),
         hindrance=hindrance(facts),
     )
