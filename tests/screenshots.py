@@ -59,7 +59,8 @@ def main() -> int:
             _make_busy(backstop, upstream)
             _take(browser, backstop, "busy", _busy_pages())
             _take_forwards(browser, backstop)
-            demo.start(backstop, upstream)
+            backstop.start_web()
+            backstop.start_reconciler()
             _make_trouble(backstop, upstream)
             pending = Task.get(Task.status == "pending", Task.type == "imagine")
             trouble = {"overview": "/", "runs": "/runs?asked=true", "tasks": "/tasks?status=pending"}

@@ -42,6 +42,13 @@ class SetClock(Clock):
         return super().monotonic() + self.seconds_ahead
 
 
+class StillClock(SetClock):
+    """Its monotonic clock stands still until it is set ahead: a machine that is busy changes nothing."""
+
+    def monotonic(self) -> float:
+        return self.seconds_ahead
+
+
 @pytest.fixture
 def sink() -> Iterator[Sink]:
     with Sink() as sink:
@@ -342,7 +349,7 @@ class TestChains:
             return chains
 
         monkeypatch.setattr(forwards, "claim", watched)
-        forwarder = make(FORWARD_URL=sink.url)
+        forwarder = make(StillClock(), FORWARD_URL=sink.url)
         forwarder.run()
         confirm(*(f"t{number}" for number in range(300)))
         forwarder.run()
@@ -352,7 +359,7 @@ class TestChains:
         assert sink.connections <= due_forwards.PER_HOST
 
     def test_it_ends_at_the_first_failure_and_the_rest_goes_out_at_once(self, make, sink, one_place):
-        forwarder = make(FORWARD_URL=sink.url)
+        forwarder = make(StillClock(), FORWARD_URL=sink.url)
         forwarder.run()
         confirm(*(f"t{number}" for number in range(15)))  # in chains of 1, 2, 4 and 8
         sink.then(*[reply()] * 9, reply(500))
@@ -364,7 +371,7 @@ class TestChains:
         assert Forward.select().where(Forward.leased_until.is_null(False)).count() == 0
 
     def test_an_app_that_is_slow_delays_no_new_event_by_a_chain(self, make, sink, one_place):
-        clock = SetClock()
+        clock = StillClock()
         forwarder = make(clock, FORWARD_URL=sink.url)
         forwarder.run()
         confirm(*(f"t{number}" for number in range(15)))
