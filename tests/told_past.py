@@ -43,7 +43,14 @@ def _make_gone(tasks: Sequence[Task], now: datetime) -> None:
         **{"held_at": now - 2 * DAY, "held_because": "gone", "probe_at": now + 40 * MINUTE},
     )
     for number, task in enumerate(tasks[:3]):
-        _make(gone, task, now - number * 6 * HOUR, next_attempt_at=now + 40 * MINUTE, cause="410 Gone")
+        _make(
+            gone,
+            task,
+            now - number * 6 * HOUR,
+            next_attempt_at=now + 40 * MINUTE,
+            cause="410 Gone",
+            attempts=2,
+        )
 
 
 def _make_failing(tasks: Sequence[Task], now: datetime) -> int:
