@@ -42,17 +42,16 @@ def look_up(service: str) -> ResponseReturnValue:
         return respond(send(outgoing(body)))
     if question.is_batch and question.names:
         return _several(asked_of, question)
-    asked = json.loads(body.decode("utf-8-sig"))
-    return _list(asked_of, asked) if question.is_batch else _one(asked_of, question, asked)
+    return _list(asked_of, body) if question.is_batch else _one(asked_of, question, body)
 
 
-def _one(service: Service, question: Question, asked: Item) -> ResponseReturnValue:
+def _one(service: Service, question: Question, body: bytes) -> ResponseReturnValue:
     if question.by == "id" and (settled := current_answers().find(service, *question.names)):
         return Response(settled, mimetype="application/json")
     under = service.form.under
     for item in known_items(service, question.by, question.names).values():
         return _json(item if under is None else {under: item})
-    told = current_questions().ask(service, asked)
+    told = current_questions().ask(service, _parsed(body))
     if is_unknown(told) and not service.form.unknown_is_404:
         return _json({})
     answer = read_answer(told)
@@ -85,11 +84,16 @@ def _told_of(service: Service, question: Question, names: list[str]) -> dict[str
     return {id_and_trace_of(item)[place] or "": presented(item, service) for item in items}
 
 
-def _list(service: Service, asked: Item) -> ResponseReturnValue:
+def _list(service: Service, body: bytes) -> ResponseReturnValue:
     """Answer upstream's list, with what the ledger knows better."""
-    answer = read_answer(current_questions().ask_list(service, asked))
+    answer = read_answer(current_questions().ask_list(service, _parsed(body)))
     items = {id_and_trace_of(item)[0] or f" {place}": item for place, item in enumerate(items_in(answer))}
     return _json(answer | {"items": list(listed_items(service, items).values())})
+
+
+def _parsed(body: bytes) -> Item:
+    asked: Item = json.loads(body.decode("utf-8-sig"))
+    return asked
 
 
 def _json(answer: object) -> Response:
