@@ -1,4 +1,4 @@
-"""Shares upstream's answers for some seconds among the callers of this process who ask the same."""
+"""Shares upstream's answers among the callers of this process who ask the same, some for seconds."""
 
 import threading
 import time
@@ -40,7 +40,9 @@ class Shared:
         self._asked: dict[bytes, _Question] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: bytes, ask: Callable[[], Told], fresh_for: float, useful_for: float = 0.0) -> Told:
+    def get(
+        self, key: bytes, ask: Callable[[], Told], fresh_for: float = 0.0, useful_for: float = 0.0
+    ) -> Told:
         """Return the answer to the question `key`: a known one that is fresh, else what `ask` returns.
 
         When upstream gives no good answer, a known one that is still useful counts; both are in seconds.
@@ -54,12 +56,12 @@ class Shared:
             if question is None:
                 question = self._asked[key] = _Question()
         if is_ours:
-            self._ask(key, question, ask)
+            self._ask(key, question, ask, is_kept=fresh_for > 0)
         elif not question.answered.wait(_ANSWER_WITHIN_SECONDS):
             return ask()
         return self._best(key, question, useful_for)
 
-    def _ask(self, key: bytes, question: _Question, ask: Callable[[], Told]) -> None:
+    def _ask(self, key: bytes, question: _Question, ask: Callable[[], Told], is_kept: bool) -> None:
         try:
             question.told = ask()
         except Exception as problem:  # noqa: BLE001 - raised by all who asked
@@ -67,7 +69,8 @@ class Shared:
         finally:
             with self._lock:
                 del self._asked[key]
-                self._keep(key, question.told)
+                if is_kept:
+                    self._keep(key, question.told)
             question.answered.set()
 
     def _keep(self, key: bytes, told: Told | None) -> None:

@@ -1,6 +1,6 @@
 """Asks upstream on behalf of callers about what the ledger does not know: other tasks, and lists.
 
-No row is made of the answers. Callers who ask the same share one for some seconds.
+No row is made of the answers. Callers who ask the same at once share one, and a list for some seconds.
 """
 
 import json
@@ -20,7 +20,6 @@ from receiver.web.gateway import answers
 from receiver.web.gateway.answers import Refused
 from receiver.web.gateway.sharing import Shared, Told
 
-FRESH_FOR_SECONDS = 2.0
 # Clients that show a list look at it each 5 s.
 LIST_FRESH_FOR_SECONDS, LIST_USEFUL_FOR_SECONDS = 8.0, 600.0
 _SILENT_FOR_SECONDS = 20.0  # the worker ends a request after 40 s
@@ -55,12 +54,12 @@ class Questions:
         self._shared = Shared()
 
     def ask(self, service: Service, asked: Mapping[str, Any]) -> Told:
-        """Return upstream's answer, or one that another caller got just now. Raises 502 and 504."""
+        """Return upstream's answer. Callers who ask the same at once share it. Raises 502 and 504."""
         key, body = _encoded(service, asked)
-        return self._shared.get(key, partial(self._send, service, body), FRESH_FOR_SECONDS)
+        return self._shared.get(key, partial(self._send, service, body))
 
     def ask_list(self, service: Service, asked: Mapping[str, Any]) -> Told:
-        """Return upstream's list likewise. While it gives none, an older one is better than an error."""
+        """Return upstream's list, or one of some seconds ago. While it gives none, an older one is better."""
         key, body = _encoded(service, asked)
         send = partial(self._send, service, body)
         return self._shared.get(key, send, LIST_FRESH_FOR_SECONDS, LIST_USEFUL_FOR_SECONDS)
