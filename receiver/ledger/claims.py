@@ -26,7 +26,7 @@ _NEVER = datetime(9999, 12, 31)
 _KINDS = {"overdue": (OPEN, KNOWN), "unconfirmed": (SETTLED, KNOWN), "doubtful": (DOUBTFUL,)}
 # What the rest of a look-up needs to know of its tasks.
 _CLAIMED = (
-    *(Task.id, Task.service, Task.type, Task.mode, Task.created_at),
+    *(Task.id, Task.service, Task.service_source, Task.type, Task.mode, Task.created_at),
     *(Task.submitted_at, Task.attempts, Task.late_answers, Task.registered_at, Task.refused_at),
     *(Task.silent_since, Task.leased_until, Task.settled_at, Task.callback_status, Task.callback_progress),
     *(Task.lookup_progress, Task.lookup_status, Task.lookup_count, Task.last_lookup_error),
@@ -110,7 +110,8 @@ def claim(
 ) -> Claim:
     """Take up to `limit` tasks that are due, or were by `due_by`, for as long as the lease.
 
-    All of them are of one service: that of the longest due, those in `besides` left out. Of known tasks the
+    All of them are of one service: that of the longest due, those in `besides` left out. It is one task of a
+    service that is asked about one at a time. Of known tasks the
     results to be confirmed get up to half of the places while others are due; each kind's longest due come
     first. Places that are left go to open tasks that are due soon: asking about them costs no call. With
     `doubtful` there are doubtful tasks alone. While asking is paused nothing is claimed, except for a
@@ -130,6 +131,8 @@ def claim(
             return Claim((), now + lease, doubtful)
         if not (doubtful or due_by) and probe is None:
             shares.append((limit, "soon"))
+        if service in SERVICES and SERVICES[service].lookups is Lookups.SINGLE:
+            shares = [(1, kind) for _, kind in shares]
         for up_to, kind in shares:
             if up_to > len(tasks) and (tasks or kind != "soon"):
                 some = {"limit": up_to - len(tasks), "service": service, "until": now + lease}
@@ -167,7 +170,7 @@ def _is_due(kind: str, way: _Ways, now: Any, due_by: Any) -> tuple[Any, ...]:
 
 def _asked_services() -> tuple[str, ...]:
     # A newer version may have left tasks of a service that this one does not know: ask about the others.
-    return tuple(name for name, service in SERVICES.items() if service.lookups is Lookups.BATCH)
+    return tuple(name for name, service in SERVICES.items() if service.lookups is not Lookups.NONE)
 
 
 def _is_of_none(pauses: Any) -> Any:

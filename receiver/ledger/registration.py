@@ -39,6 +39,7 @@ def _of_registration(registration: Registration, now: datetime, timetable: Timet
     return {
         "id": registration.id,
         "service": registration.service,
+        "service_source": BY_CALLER,
         "created_at": now,
         "registered_at": now,
         "silent_since": now,

@@ -40,6 +40,7 @@ class Task(Row):
 
     id = TextField(primary_key=True)
     service = TextField()  # one of `services.SERVICES`
+    service_source = SmallIntegerField(null=True)  # without one the service is assumed, unless NAMED
     status = TextField(default=PENDING)
     created_at = DateTimeField()  # when we first heard of it
     registered_at = DateTimeField(null=True)
@@ -89,6 +90,12 @@ class Task(Row):
 
     class Meta:
         table_name = "task"
+
+    @property
+    def service_is_assumed(self) -> bool:
+        """Whether only callbacks have named the task, and none of them its service."""
+        is_named = self.registered_at is not None or self.lookup_status is not None
+        return self.service_source is None and not is_named
 
     @property
     def witness(self) -> str:
