@@ -159,7 +159,7 @@ class TestPause:
         assert make().run().settled == 2
         assert pauses.pauses_in_force(clock.now()) == []
 
-    def test_the_give_up_clock_of_other_services_runs_on(self, clock):
+    def test_the_give_up_clock_of_other_services_runs_on(self, ledger, clock):
         moment = clock.now()
         pauses.pause_account("disabled", moment, OTHER)
         pauses.throttle("429", timedelta(seconds=5), moment)
