@@ -88,6 +88,7 @@ class RegistrationRow(OfService):
     submitted_at: datetime | None
     submitted_at_source: int | None
     callback_url: str | None
+    api_key: str | None
 
 
 class CallbackRow(OfService, Settlement, CallbackTestimony):
@@ -151,7 +152,7 @@ class Kind:
 REGISTRATION = Kind(
     frozenset(RegistrationRow.__annotations__),
     facts=("type", "ref", "trace_id", "submitted_at"),
-    smallest=("registered_at", "callback_url"),
+    smallest=("registered_at", "callback_url", "api_key"),
 )
 CALLBACK = Kind(
     frozenset(CallbackRow.__annotations__),

@@ -7,7 +7,7 @@ task at the same moment cannot overwrite each other. A task has two sorts of col
 - Columns that depend only on what was said, not on the order or on repetitions. A witness keeps the testimony
   with the greatest key. A fact keeps the value of its best source, and of several values from that source the
   smallest; `prompt` and `mode` go with `request`. `registered_at` and `finished_at` keep the
-  earliest time, and `callback_url` the smallest.
+  earliest time, `callback_url` and `api_key` the smallest.
   `status` follows from both witnesses and `gave_up_at`: see `_settlement`.
 - Columns that depend on the order of arrival: `service`, `created_at`, `settled_by`, `settled_at`,
   `gave_up_at`, `doubted_at`, `acknowledged_at`, `refused_at`, `last_lookup_error`, `looked_at`, the counts,

@@ -87,6 +87,11 @@ class Upstream:
                 break
         return items
 
+    def retrieve_by_trace(self, service: Service, trace_ids: list[str]) -> list[Any]:
+        """Return upstream's task objects that were submitted with trace ids. Raises UpstreamError."""
+        question = {"trace_ids": trace_ids, "limit": len(trace_ids), "offset": 0}
+        return self._items(service, question, time.monotonic() + CALL_WITHIN_SECONDS)
+
     def retrieve(self, service: Service, task_id: str) -> list[Any]:
         """Ask a service that takes one id at a time; [] when it does not know the task.
 

@@ -13,18 +13,19 @@ from receiver.ledger.models import Task
 from receiver.ledger.reading.listing import Found
 from receiver.ledger.task_json import task_json
 from receiver.redact import mask_tokens
-from receiver.web.response_view import failure_of, image_of
+from receiver.web.response_view import failure_of, image_of, links_of
 
 _COLUMNS = (
     *("id", "service", "type", "ref", "trace_id", "status", "progress", "settled_by", "confirmed"),
     "disputed",
-    *("prompt", "image_url", "error_code", "error_message", "first_heard_at", "registered_at"),
+    *("prompt", "image_url", "links", "error_code", "error_message", "first_heard_at", "registered_at"),
     *("submitted_at", "settled_at", "finished_at", "deliveries", "lookups", "next_lookup_at"),
-    *("last_lookup_error", "acknowledged_at"),
+    *("last_lookup_error", "acknowledged_at", "key"),
 )
 _NAMED_OTHERWISE = {
     "first_heard_at": "created_at",
     "deliveries": "delivery_count",
+    "key": "api_key",
     "lookups": "lookup_count",
 }
 # CSV injection: a spreadsheet would run such a cell as a formula. Look in the middle of a text too: in many
@@ -51,6 +52,7 @@ def _cells(task: Task) -> list[str]:
     failure = failure_of(task)
     found_within = {
         "image_url": image_of(task),
+        "links": " ".join(link.url for link in links_of(task)),
         "error_code": failure and failure.code,
         "error_message": failure and failure.message,
     }

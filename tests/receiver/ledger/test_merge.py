@@ -78,7 +78,7 @@ def test_it_takes_from_a_row_what_rows_of_the_kind_have(dialect, kind):
 class TestAssigned:
     def test_a_registration_tells_facts_and_times_nothing(self):
         facts = columns_of("type ref trace_id submitted_at service")
-        assert assigned(REGISTRATION) == facts | {"registered_at", "callback_url"}
+        assert assigned(REGISTRATION) == facts | {"registered_at", "callback_url", "api_key"}
 
     def test_a_callback_testifies_settles_and_times_the_next_look_up(self):
         schedule = {"next_lookup_at", "attempts", "silent_since", "delivery_count"}
