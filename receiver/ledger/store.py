@@ -135,7 +135,7 @@ def apply(
 
     Only look-ups with news leave a row of their own. The others are counted in their task's row.
     """
-    pauses = pauses_since(min(task.silent_since for task in claimed.tasks))
+    pauses = pauses_since(min(task.silent_since for task in claimed.tasks), claimed.service)
     # In id order, like every writer that locks several rows. Otherwise two of them could deadlock.
     tasks = sorted(claimed.tasks, key=lambda task: task.id)
     said = [evidence.of_lookup(task, answers[task.id], now, patience, pauses) for task in tasks]

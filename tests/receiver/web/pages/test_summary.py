@@ -236,6 +236,24 @@ def test_upstream_that_may_not_be_asked_is_trouble_and_tells_since_when_and_why(
     assert told(pause=throttled)[0] == "attention"
 
 
+def test_a_service_that_may_not_be_asked_about_is_named_and_the_others_go_on():
+    since, probe_at = NOW - timedelta(minutes=5), NOW + timedelta(seconds=40)
+    reason = "upstream answered 403 disabled: not enabled"
+    started = {"service": "suno", "started_at": since, "reason": reason}
+    severity, text = told(paused_services=[Pause(account=True, next_probe_at=probe_at, **started)])
+    assert severity == "trouble"
+    assert f"look-ups of suno since 2026-01-31 11:55:00 UTC (5 min ago): “{reason}”" in text
+    assert "The next probe comes in 40 s. Other services are asked about all the same." in text
+    severity, text = told(paused_services=[Pause(account=False, ended_at=probe_at, **started)])
+    assert (severity, "look-ups of suno are paused" in text) == ("attention", True)
+
+
+def test_while_nobody_is_asked_no_single_service_is_told():
+    paused = [Pause(account=True, service="suno", reason="disabled", started_at=NOW)]
+    of_all = Pause(account=True, reason="used_up", started_at=NOW)
+    assert [one for one in summarise(facts(pause=of_all, paused_services=paused)) if "suno" in one.text] == []
+
+
 def failing(*agos, calls=2, errors=2):
     return [run(ago=ago, calls=calls, errors=errors, error=f"HTTP 50{n}") for n, ago in enumerate(agos)]
 
