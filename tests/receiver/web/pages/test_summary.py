@@ -4,9 +4,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from receiver.ledger.models import Endpoint, Pause, ReconcileRun
+from receiver.ledger.models import Endpoint, Pause, ReconcileRun, Submission
 from receiver.ledger.reading.endpoints import ForwardFacts, Share
 from receiver.ledger.reading.tally import Outcomes
+from receiver.ledger.submissions import Unclear
 from receiver.web.formatting import exact, span
 from receiver.web.pages.summary import START_RECONCILER, Facts, hindrance, next_run, summarise
 from receiver.web.writes import Writes
@@ -422,3 +423,24 @@ class TestForwards:
         assert [(one.page, one.query) for one in summary.listed] == [
             ("forward_pages.show_list", "status=failed")
         ]
+
+
+class TestUnclearSubmissions:
+    def lost(self, trace_id, ago):
+        return Submission(trace_id=trace_id, service="imagined", sent_at=NOW - timedelta(minutes=ago))
+
+    def test_none_is_no_news(self):
+        assert told(unclear=Unclear(0, []))[0] == "well"
+
+    def test_one_is_named(self):
+        assert told(unclear=Unclear(1, [self.lost("own", 3)])) == (
+            "attention",
+            "Attention: 1 submission is unclear: upstream's answer was lost 3 min ago. Backstop looks for it and"
+            " submits nothing again. The trace id: own (imagined).",
+        )
+
+    def test_of_many_the_oldest_are_named(self):
+        lost = [self.lost(name, 3) for name in "abc"]
+        text = told(unclear=Unclear(1200, lost))[1]
+        assert "1,200 submissions are unclear: upstream's answer was lost for the oldest 3 min ago." in text
+        assert text.endswith("The trace ids: a (imagined), b (imagined), c (imagined) and 1,197 more.")
