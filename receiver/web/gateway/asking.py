@@ -115,7 +115,7 @@ class Asker:
     def _fulfil(self, wishes: list[_Wish]) -> None:
         service, ids = wishes[0].service, set().union(*(wish.ids for wish in wishes))
         now = utcnow()
-        if pauses.current_pause(now) is not None:
+        if pauses.current_pause(now, service.name) is not None:
             return
         some = sorted(ids)[: self._most(service)]
         claimed = store.claim_these(service.name, some, now, _LEASE)
@@ -146,6 +146,8 @@ class Asker:
         if error.stops_all:
             is_of_account = error.scope is ErrorScope.ACCOUNT
             pauses.stop_asking(str(error), now, account=is_of_account, retry_after=error.retry_after)
+        elif error.scope is ErrorScope.SERVICE:
+            pauses.stop_asking(str(error), now, account=True, service=claimed.service)
         if error.stops_all or error.scope is not ErrorScope.CALL:
             store.release(claimed, now)  # the reconciler finds out which id spoils the call
         else:

@@ -277,6 +277,17 @@ class TestOpen:
         assert pauses.current_pause(utcnow()).account
         assert task("t1").leased_until is None
 
+    def test_an_error_of_the_service_pauses_that_service_alone(self, ask, upstream):
+        open_task()
+        error = {"success": False, "error": {"code": "disabled", "message": "no"}}
+        upstream.answer = lambda _, connection: connection.send_json(error, 400)
+        for _ in range(2):
+            assert ask(id="t1").json["response"] == {}
+        assert len(upstream.received) == 1
+        assert pauses.current_pause(utcnow(), "midjourney") is not None
+        assert pauses.current_pause(utcnow(), "suno") is None
+        assert task("t1").leased_until is None
+
     def test_an_id_that_spoils_the_question_is_left_to_the_reconciler(self, ask, upstream):
         open_task("t1"), open_task("t2")
         error = {"error": {"code": "bad_request", "message": "bad id"}}
