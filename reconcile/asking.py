@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
@@ -27,6 +27,7 @@ STOP_WITHIN = timedelta(seconds=10)
 PAUSE_AFTER_UNKNOWN = timedelta(minutes=1)
 # After one of these errors a smaller call may get through.
 _HALVED = (ErrorScope.ID, ErrorScope.SIZE)
+_LOOK_AGAIN_AFTER_SECONDS = 1.0
 
 
 class Asking:
@@ -48,7 +49,12 @@ class Asking:
     """
 
     def __init__(
-        self, run_id: int, caller: Caller, patience: Patience, claim: Callable[[bool], store.Claim]
+        self,
+        run_id: int,
+        caller: Caller,
+        patience: Patience,
+        claim: Callable[[bool, Collection[str]], store.Claim],
+        silent: set[str],
     ) -> None:
         self.counts = Counts()
         self.in_flight: dict[Future[Asked], store.Claim] = {}
@@ -57,7 +63,10 @@ class Asking:
         self._id = run_id
         self._caller = caller
         self._clock = caller.clock
-        self._turns = Turns(self._counted(claim))
+        self._claim = claim
+        self._turns = Turns(self._claim_next)
+        self._silent = silent  # the services whose last call got no answer: one call at a time to each
+        self._look_again_at = -math.inf  # monotonic
         self._patience = patience
         self._probed: set[str] = set()  # the services that are paused and probed, or ALL
         self._left_out: set[str] = set()  # the services that were paused during this run
@@ -103,26 +112,36 @@ class Asking:
             self.counts.due += len(claimed.tasks)
             self._turns.put(claimed)
 
-    def ask_next(self) -> None:
-        """Ask about the tasks whose turn it is, if any are due."""
-        if claimed := self._turns.next(self._clock.now()):
+    def look_again(self) -> None:
+        """Look once a second for what has become due while a call is in flight: it may take long."""
+        now = self._clock.monotonic()
+        if self.in_flight and now >= self._look_again_at and pauses.ALL not in self._probed:
+            self._look_again_at = now + _LOOK_AGAIN_AFTER_SECONDS
+            self._turns.exhausted = False
+
+    def ask_next(self) -> bool:
+        """Ask about the tasks whose turn it is. Returns False when none are due."""
+        claimed = self._turns.next(self._clock.now())
+        if claimed:
             self.in_flight[self._caller.look_up(SERVICES[claimed.service], claimed.ids)] = claimed
+        return claimed is not None
 
-    def _counted(self, claim: Callable[[bool], store.Claim]) -> Callable[[bool], store.Claim]:
-        def count(doubtful: bool) -> store.Claim:
-            claimed = claim(doubtful)
-            self.counts.due += len(claimed.tasks)
-            return claimed
-
-        return count
+    def _claim_next(self, doubtful: bool) -> store.Claim:
+        waited_for = {claimed.service for claimed in self.in_flight.values()}
+        claimed = self._claim(doubtful, waited_for & self._silent)
+        self.counts.due += len(claimed.tasks)
+        return claimed
 
     def collect(self) -> None:
         """Take the answers that have come. Apply errors at once, since upstream may want no more calls."""
         for call in [call for call in self.in_flight if call.done()]:
             claimed, asked = self.in_flight.pop(call), call.result()
             if asked.error:
+                if not asked.error.permanent:
+                    self._silent.add(claimed.service)
                 self._apply(claimed, asked)
             else:
+                self._silent.discard(claimed.service)
                 self._suspicions[claimed.service].note_answer()
                 self.answered.append((claimed, asked))
 

@@ -19,14 +19,14 @@ class Fairness:
         self._asked: set[str] = set()
         self._look_again_at = 0.0  # monotonic
 
-    def claim(self, now: float) -> Claim:
-        """Claim due tasks of a service. `now` is monotonic."""
+    def claim(self, now: float, besides: Collection[str] = ()) -> Claim:
+        """Claim due tasks of a service, those in `besides` left out. `now` is monotonic."""
         if self._asked and now >= self._look_again_at:
-            if (claimed := self._take(self._asked)).tasks:
+            if (claimed := self._take({*self._asked, *besides})).tasks:
                 self._asked.add(claimed.service)
                 return claimed
             if len(self._asked) == 1:
                 self._look_again_at = now + _LOOK_AGAIN_AFTER_SECONDS
-        claimed = self._take(())
+        claimed = self._take(besides)
         self._asked = {claimed.service} if claimed.tasks else set()
         return claimed

@@ -25,6 +25,11 @@ class RateLimiter:
             self._next_at = now + self._interval
             return True
 
+    def put_back(self) -> None:
+        """Return the place that was taken last: no call was made."""
+        with self._lock:
+            self._next_at -= self._interval
+
     def seconds_left(self) -> float:
         """Return how long to wait for the next place, in portions short enough to notice a stop."""
         return min(max(self._next_at - self._clock.monotonic(), 0.01), SEE_STOP_WITHIN_SECONDS)

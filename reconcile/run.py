@@ -59,6 +59,7 @@ class Reconciler:
         self._rng = rng
         self._company_within = settings.reconcile_grace * _COMPANY_GRACES
         self._noted_at = -math.inf  # monotonic: when a run last left a row
+        self._silent: set[str] = set()  # the services whose last call got no answer
         self._in_vain = False  # the last run could claim nothing of what was due
 
     def run(self, due_by: datetime | None = None) -> Counts:
@@ -109,7 +110,7 @@ class Reconciler:
             doubt_after=doubt_after(self._settings.reconcile_grace),
             clock_is_steady=is_steady,
         )
-        run = Asking(run_id, self._caller, patience, self._claiming(due_by))
+        run = Asking(run_id, self._caller, patience, self._claiming(due_by), self._silent)
         if due_by is None:
             run.ends_at = self._clock.monotonic() + RUN_FOR_SECONDS
         return run
@@ -146,10 +147,12 @@ class Reconciler:
         try:
             while run.goes_on and not self._stop.is_set():
                 run.collect()
+                run.look_again()
                 # Asking goes before writing: upstream works while this thread is busy with the database.
                 may_ask = run.has_more and run.has_room(concurrency)
                 if may_ask and limiter.take():
-                    run.ask_next()
+                    if not run.ask_next():
+                        limiter.put_back()
                 elif run.answered:
                     run.apply_next()
                 else:
@@ -159,7 +162,7 @@ class Reconciler:
         finally:
             run.cancel()
 
-    def _claiming(self, due_by: datetime | None) -> Callable[[bool], store.Claim]:
+    def _claiming(self, due_by: datetime | None) -> Callable[[bool, Collection[str]], store.Claim]:
         settings = self._settings
         limit, lease = settings.reconcile_batch_size, settings.reconcile_lease
 
@@ -172,7 +175,7 @@ class Reconciler:
             )
 
         sharing = {doubtful: Fairness(partial(take, doubtful)) for doubtful in (False, True)}
-        return lambda doubtful: sharing[doubtful].claim(self._clock.monotonic())
+        return lambda doubtful, besides: sharing[doubtful].claim(self._clock.monotonic(), besides)
 
     def _claim_probe(self, paused: str) -> store.Claim:
         lease = self._settings.reconcile_lease

@@ -1,5 +1,6 @@
 """Runs and discoveries over several services: one that may not be asked about stops no other."""
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -15,6 +16,7 @@ from reconcile.jobs import discover_tasks
 from tests.callers import make_discoverer, make_reconciler
 from tests.clocks import SetClock
 from tests.factories import finished_item, item, register
+from tests.processes import wait_until
 
 NOW_DUE = timedelta(0)
 MINE, OTHER = DEFAULT.name, "suno"
@@ -165,6 +167,37 @@ class TestPause:
         pauses.throttle("429", timedelta(seconds=5), moment)
         assert len(pauses.pauses_since(moment, OTHER)) == 2
         assert len(pauses.pauses_since(moment, MINE)) == 1
+
+
+class TestOutage:
+    """A service whose calls hang holds one place, and no task of another waits for its answer."""
+
+    def test_tasks_of_others_are_asked_about_while_its_calls_hang(self, stand_in, make, monkeypatch, clock):
+        reconciler = make(RECONCILE_CONCURRENCY=2)
+        ask, over = reconciler._caller.upstream.retrieve_batch, threading.Event()
+
+        def hang_or_ask(service, ids, *rest):
+            if service.name == OTHER:
+                over.wait(30)
+                raise UpstreamError("no answer", permanent=False)
+            return ask(service, ids, *rest)
+
+        monkeypatch.setattr(reconciler._caller.upstream, "retrieve_batch", hang_or_ask)
+        over.set()
+        submit(stand_in, OTHER, *(f"theirs-{number}" for number in range(150)))
+        reconciler.run()  # learns that it fails
+        Task.update(next_lookup_at=utcnow() - timedelta(minutes=1)).execute()
+        over.clear()
+        running = threading.Thread(target=reconciler.run)
+        running.start()
+        try:
+            wait_until(lambda: Task.select().where(Task.leased_until.is_null(False)).exists(), seconds=10)
+            submit(stand_in, MINE, "mine", due_for=timedelta(minutes=1))
+            wait_until(lambda: statuses()["mine"] == "succeeded", seconds=20)
+            assert not over.is_set()
+        finally:
+            over.set()
+            running.join(30)
 
 
 class TestSuspicion:
