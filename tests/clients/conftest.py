@@ -91,7 +91,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             upstream.change(running="empty")
             yield Place(upstream, directory, None)
             return
-        with Backstop(directory, upstream.url, RECONCILE_IN_WEB=True) as backstop:
+        reconciles = getattr(request.module, "RECONCILES", True)
+        with Backstop(directory, upstream.url, RECONCILE_IN_WEB=reconciles) as backstop:
             backstop.migrate()
             backstop.start_web()
             yield Place(upstream, directory, backstop)
