@@ -166,18 +166,20 @@ def tasks_by_trace(submissions: Sequence[Submission]) -> dict[int, str]:
     query = Task.select(Task.id, Task.trace_id, Task.submitted_at, Task.created_at)
     with database.connection_context():
         known = list(query.where(Task.trace_id.in_(traces)))
-        taken = {
-            row.task_id
-            for row in Submission.select(Submission.task_id).where(
-                Submission.task_id.in_([task.id for task in known])
-            )
-        }
+    taken = known_as_submitted([task.id for task in known])
     found: dict[int, str] = {}
     for task in known:
         for submission in submissions:
             if submission.trace_id == task.trace_id and task.id not in taken and _may_be(submission, task):
                 found.setdefault(submission.id, task.id)
     return found
+
+
+def known_as_submitted(task_ids: Collection[str]) -> set[str]:
+    """Return those of the tasks that a submission is known to have made."""
+    with database.connection_context():
+        rows = Submission.select(Submission.task_id).where(Submission.task_id.in_(list(task_ids)))
+        return {str(row.task_id) for row in rows}
 
 
 def is_since(submission: Submission, moment: datetime | None) -> bool:
