@@ -38,6 +38,8 @@ class UnclearSubmissions:
         unclear = submissions.list_unclear(now)
         if not unclear:
             return
+        if any(submissions.is_sent_in_future(one, now) for one in unclear):
+            submissions.mend_sent_in_future(now)
         missing = self._accept(unclear, submissions.tasks_by_trace(unclear))
         for name in sorted({one.service for one in missing} & SERVICES.keys()):
             self._look_at_upstream(SERVICES[name], [one for one in missing if one.service == name])

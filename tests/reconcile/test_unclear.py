@@ -86,6 +86,17 @@ def test_after_ten_minutes_without_a_trace_the_key_is_free(unclear, submit, cloc
     assert again.submission.id != first.submission.id
 
 
+def test_one_that_was_sent_in_the_future_ends_ten_minutes_after_the_clock_is_right(unclear, submit, clock):
+    clock.ahead += timedelta(days=2)
+    submit("own", key="k")
+    clock.ahead -= timedelta(days=2)
+    assert submissions.unclear_facts(clock.now()).count == 1
+    unclear.look()
+    clock.ahead += 11 * MINUTE
+    unclear.look()
+    assert submissions.unclear_facts(clock.now()).count == 0
+
+
 @pytest.mark.parametrize("is_of_another", [False, True])
 def test_before_one_ends_an_older_task_counts_too_unless_another_submission_made_it(
     unclear, submit, clock, upstream, is_of_another

@@ -44,7 +44,7 @@ class Application:
         self.registered: set[str] = set()
         self.paid: dict[str, list[str]] = {}
         self.events: list[Any] = []
-        self.on_their_way = 0  # callbacks that upstream has yet to send
+        self.on_their_way = 0  # callbacks that upstream has yet to send, and repeated submissions
         self._seed = seed
         self._clock, self._faults, self._account, self._trace = clock, faults, account, trace
         self._web = web
@@ -92,12 +92,14 @@ class Application:
                 told.append(task_id)
 
         def again() -> None:
+            self.on_their_way -= 1
             if not told:
                 self._submit_through_gateway(key, tries - 1)
 
         if web:
             web.spawn(partial(ask, web))
         if tries:
+            self.on_their_way += 1
             self._clock.plan(self._rng.uniform(150, 1500), again)
 
     def _send(self, key: str, trace_id: str) -> Sent:
