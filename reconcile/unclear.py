@@ -50,7 +50,7 @@ class UnclearSubmissions:
         if not can_find(service):
             self._end(missing, now - _WITHOUT_LOOKUPS_FOR)
             return
-        if pauses.current_pause(now) or not self._caller.limiter.take():
+        if pauses.current_pause(now, service.name) or not self._caller.limiter.take():
             return
         ends = now - submissions.UNCLEAR_FOR
         sent_at = {one.trace_id: _not_before(one, ends) for one in missing}
