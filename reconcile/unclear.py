@@ -18,6 +18,8 @@ from reconcile.calls import Caller
 
 log = logging.getLogger(__name__)
 
+# A clock is hardly ever ahead by more.
+_WRONG_CLOCK = timedelta(days=30)
 # Of services whose submissions only a callback can tell of.
 _WITHOUT_LOOKUPS_FOR = timedelta(days=1)
 
@@ -36,24 +38,34 @@ class UnclearSubmissions:
         unclear = submissions.list_unclear(now)
         if not unclear:
             return
+        if any(submissions.is_sent_in_future(one, now) for one in unclear):
+            submissions.mend_sent_in_future(now)
         missing = self._accept(unclear, submissions.tasks_by_trace(unclear))
         for name in sorted({one.service for one in missing} & SERVICES.keys()):
             self._look_at_upstream(SERVICES[name], [one for one in missing if one.service == name])
 
     def _look_at_upstream(self, service: Service, missing: Sequence[Submission]) -> None:
+        # What ends now is decided before upstream is asked, as its question differs.
+        now = self._caller.clock.now()
         if not can_find(service):
-            self._end(missing, _WITHOUT_LOOKUPS_FOR)
+            self._end(missing, now - _WITHOUT_LOOKUPS_FOR)
             return
-        if pauses.current_pause(self._caller.clock.now(), service.name) or not self._caller.limiter.take():
+        if pauses.current_pause(now, service.name) or not self._caller.limiter.take():
             return
-        sent_at = {one.trace_id: one.sent_at for one in missing}
+        ends = now - submissions.UNCLEAR_FOR
+        sent_at = {one.trace_id: _not_before(one, ends) for one in missing}
         try:
             found = find_traces(self._caller.upstream, service, sent_at)
         except UpstreamError as problem:
             log.warning("Upstream cannot be asked about unclear submissions, asking later: %s", problem)
             return
-        by_id = {one.id: found[one.trace_id] for one in missing if one.trace_id in found}
-        self._end(self._accept(missing, by_id), submissions.UNCLEAR_FOR)
+        of_others = submissions.known_as_submitted(found.values())
+        by_id = {
+            one.id: found[one.trace_id]
+            for one in missing
+            if found.get(one.trace_id, "") not in {"", *of_others}
+        }
+        self._end(self._accept(missing, by_id), ends)
 
     def _accept(self, unclear: Sequence[Submission], found: dict[int, str]) -> list[Submission]:
         """Register the tasks that were found, and return the submissions without one."""
@@ -77,9 +89,16 @@ class UnclearSubmissions:
         else:
             log.info("Unclear submission %s was taken: it is task %s.", submission.trace_id, task_id)
 
-    def _end(self, missing: Iterable[Submission], after: timedelta) -> None:
-        now = self._caller.clock.now()
-        ended = [one for one in missing if one.sent_at <= now - after]
-        if ended and submissions.end(ended, now):
+    def _end(self, missing: Iterable[Submission], sent_until: datetime) -> None:
+        ended = [one for one in missing if one.sent_at <= sent_until]
+        if ended and submissions.end(ended, self._caller.clock.now()):
             traces = ", ".join(one.trace_id for one in ended)
             log.warning("Upstream never had %d unclear submissions: %s", len(ended), traces)
+
+
+def _not_before(one: Submission, ends: datetime) -> datetime:
+    """Return the earliest moment at which the submission's task may have been made.
+
+    Before a submission ends, an older task counts too: the clock may have been ahead when it was sent.
+    """
+    return one.sent_at - (_WRONG_CLOCK if one.sent_at <= ends else timedelta(0))

@@ -1,8 +1,8 @@
 """make demo: the whole service against a stand-in for Ace Data Cloud that loses a third of its callbacks.
 
-It submits tasks of all kinds and shows how their results arrive: by callback, or recovered by a look-up. An
-app is told about each. It is away for a while, and hears everything afterwards. The demo needs only the
-packages in requirements.txt.
+It submits tasks of two services through the gateway, and shows how their results arrive: by callback, or
+recovered by a look-up. An app is told about each. It is away for a while, and hears everything afterwards.
+The demo needs only the packages in requirements.txt.
 """
 
 import base64
@@ -25,7 +25,7 @@ from receiver.ledger.engine.db import init_database, writing
 from receiver.ledger.models import MISSED, Event, Reader, Task, database
 from receiver.ledger.reading import tally
 from tests.customer import Customer
-from tests.past import KINDS, make_past, prompt_of
+from tests.past import make_past, prompt_of
 from tests.processes import Backstop, free_port
 from tests.upstream import Options, StandIn
 
@@ -36,6 +36,8 @@ NEW_LINE = "\n\n" if sys.stdout.isatty() else "\n"  # ends the line that is rewr
 OPTIONS = {"lost": 0.33, "failing": 0.1, "progress": 0.3, "duplicated": 0.1, "disordered": 0.1}
 FAULTS = {"rate_429": 0.05, "rate_500": 0.05}
 
+SUBMISSIONS = ("/midjourney/imagine", "/midjourney/edits", "/midjourney/videos", "/suno/audios")
+WEIGHTS = (6, 2, 1, 2)
 APP_IS_AWAY = (20, 40)  # seconds after the start
 _SIGNING_SECRET = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
@@ -57,7 +59,7 @@ def main() -> int:
         try:
             start(backstop, upstream, lambda step: print(f"{step} ...", flush=True))
             _tell(backstop, upstream)
-            _submit_for_ever(backstop, upstream, customer)
+            _submit_for_ever(backstop, customer)
         except KeyboardInterrupt:
             print("\nStopping what the demo started.")
         except (RuntimeError, urllib3.exceptions.HTTPError) as problem:
@@ -109,17 +111,20 @@ def _tell(backstop: Backstop, upstream: StandIn) -> None:
         f" ({upstream.url}).\n\n"
         f"  Open     {backstop.url}/\n"
         f"  API key  {backstop.environ['API_KEY']}\n\n"
+        "Submit a task yourself, as your app would:\n"
+        f"  curl {backstop.url}/midjourney/imagine -H 'Authorization: Bearer {backstop.environ['ACEDATACLOUD_API_TOKEN']}' \\\n"
+        """    -H 'Content-Type: application/json' -d '{"prompt": "a fox", "async": true}'\n\n"""
         "Ctrl-C ends it all.\n",
         flush=True,
     )
 
 
-def _submit_for_ever(backstop: Backstop, upstream: StandIn, customer: Customer) -> None:
+def _submit_for_ever(backstop: Backstop, customer: Customer) -> None:
     rng, submitted, reported_at, past = random.Random(1), 0, 0.0, tally.count_outcomes()
     began_at, recovered, outage = utcnow(), False, AppOutage(backstop, customer)
     while True:
         outage.follow()
-        submit(rng, backstop, upstream)
+        submit(rng, backstop)
         submitted += 1
         if not recovered:
             recovered = _tell_of_first_recovered(began_at, backstop)
@@ -130,19 +135,18 @@ def _submit_for_ever(backstop: Backstop, upstream: StandIn, customer: Customer) 
             time.sleep(SUBMIT_EVERY_SECONDS)
 
 
-def submit(rng: random.Random, backstop: Backstop, upstream: StandIn) -> None:
-    """Submit a task and register it, as a customer's app does."""
-    kind, order = rng.choices(KINDS, (6, 2, 1, 1))[0], f"order-{rng.randrange(1000, 10000)}"
+def submit(rng: random.Random, backstop: Backstop) -> None:
+    """Submit a task through the gateway, as a customer's app does that knows only its address and a token."""
+    path, order = rng.choices(SUBMISSIONS, WEIGHTS)[0], f"order-{rng.randrange(10**9)}"
+    token = backstop.environ["ACEDATACLOUD_API_TOKEN"]
     answer = _http.request(
         "POST",
-        f"{upstream.url}/midjourney/{kind}",
-        json={"prompt": prompt_of(rng), "callback_url": f"{backstop.callback_url}/{order}"},
-        headers={"Authorization": "Bearer test-token"},
+        f"{backstop.url}{path}",
+        json={"prompt": prompt_of(rng), "async": True},
+        headers={"Authorization": f"Bearer {token}", "Idempotency-Key": order},
     )
-    registration = {"id": answer.json()["task_id"], "type": kind, "ref": order}
-    registered = backstop.request("POST", "/api/tasks", registration)
-    if registered.status != 201:
-        problem = f"the task could not be registered: HTTP {registered.status}"
+    if answer.status != 200 or "task_id" not in answer.json():
+        problem = f"the task could not be submitted: HTTP {answer.status}"
         raise RuntimeError(f"{problem}\n{backstop.log('web')}")
 
 
@@ -153,7 +157,7 @@ def _tell_of_first_recovered(began_at: datetime, backstop: Backstop) -> bool:
     if task is None:
         return False
     print(
-        f"{NEW_LINE}The first lost callback is recovered: upstream never called back for {task.ref}. Backstop asked,"
+        f"{NEW_LINE}The first lost callback is recovered: upstream never called back for task {task.id}. Backstop asked,"
         f" and had the result {(task.settled_at - task.created_at).total_seconds():.0f} s after the submission.\n"
         f"  {backstop.url}/tasks/{task.id}\n",
         flush=True,

@@ -99,18 +99,18 @@ def _make_busy(backstop: Backstop, upstream: StandIn) -> None:
     demo.start(backstop, upstream)
     rng = random.Random(2)
     for _ in range(TASKS):
-        demo.submit(rng, backstop, upstream)
+        demo.submit(rng, backstop)
     wait_until(lambda: tally.count_outcomes().pending == 0, seconds=60)
     factories.record(b'{"oops', ref="order-9", remote_addr="203.0.113.7")
     for _ in range(4):
-        demo.submit(rng, backstop, upstream)
+        demo.submit(rng, backstop)
 
 
 def _make_trouble(backstop: Backstop, upstream: StandIn) -> None:
     upstream.change(lost=1)
     rng, now = random.Random(3), utcnow()
     for _ in range(5):
-        demo.submit(rng, backstop, upstream)
+        demo.submit(rng, backstop)
     upstream.change(account_error="used_up")
     factories.record(factories.failure_body("forged", "bad_request", "no"), confirm=True)
     Task.update(lookup_status="succeeded", next_lookup_at=None).where(Task.id == "forged").execute()

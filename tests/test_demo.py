@@ -64,12 +64,14 @@ def test_each_page_says_that_it_is_a_demo(demo: Demo):
         assert '<aside class="demo"' in demo.get(url + path).data.decode()
 
 
-def test_pages_may_load_the_pictures_and_videos_and_these_exist(demo: Demo):
+@pytest.mark.parametrize(("type_", "kinds"), [("videos", {"mp4", "png"}), ("audios", {"mp3", "mp4", "png"})])
+def test_pages_may_load_what_tasks_made_and_that_exists(demo: Demo, type_: str, kinds: set[str]):
     url = demo.wait_for(r"Open +(\S+)/\n")
-    task_id = demo.get(f"{url}/api/tasks?type=videos&status=succeeded").json()["items"][-1]["id"]
+    found = f"{url}/api/tasks?type={type_}&status=succeeded"
+    task_id = wait_until(lambda: demo.get(found).json()["items"], seconds=60)[-1]["id"]
     page = demo.get(f"{url}/tasks/{task_id}")
     loaded = re.findall(r'(?:src|poster)="(http[^"]+)"', page.data.decode())
-    assert [link.rpartition(".")[2] for link in loaded] == ["mp4", "png"]
+    assert {link.rpartition(".")[2] for link in loaded} == kinds
     for link in loaded:
         origin = "/".join(link.split("/")[:3])
         assert f"media-src https: {origin};" in page.headers["Content-Security-Policy"]

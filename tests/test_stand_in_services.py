@@ -246,6 +246,18 @@ def test_its_faults_on_submissions_add_up_to_one_at_most(upstream: StandIn) -> N
     assert len(upstream.paid()) == 40 - answered
 
 
+def test_it_serves_the_songs_it_promises(upstream: StandIn) -> None:
+    for song in post(upstream, "/suno/audios", {"prompt": "a"}).json()["data"]:
+        heard = urllib3.request("GET", song["audio_url"], headers={"Range": "bytes=0-3"})
+        assert (heard.status, heard.headers["content-type"], heard.data) == (
+            206,
+            "audio/mpeg",
+            b"\xff\xfb\x90\x00",
+        )
+        for name in ("image_url", "video_url"):
+            assert urllib3.request("GET", song[name]).status == 200
+
+
 def test_a_scripted_answer_takes_nothing(upstream: StandIn) -> None:
     upstream.respond_next_submission(403, body=b'{"error": {"code": "forbidden", "message": "no"}}')
     assert post(upstream, "/midjourney/imagine", {"async": True}).status == 403

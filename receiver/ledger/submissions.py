@@ -146,7 +146,7 @@ def end(submissions: Collection[Submission], now: datetime) -> int:
 
 def list_unclear(now: datetime, limit: int = _MOST_LOOKED_FOR) -> list[Submission]:
     """Return open submissions that are no longer in flight, oldest first."""
-    query = Submission.select().where(OPEN, Submission.leased_until <= now).order_by(Submission.sent_at)
+    query = Submission.select().where(OPEN, _is_not_in_flight(now)).order_by(Submission.sent_at)
     with database.connection_context():
         return list(query.limit(limit))
 
@@ -156,7 +156,7 @@ def unclear_facts(now: datetime) -> Unclear:
     oldest = list_unclear(now, _MOST_NAMED)
     if len(oldest) < _MOST_NAMED:
         return Unclear(len(oldest), oldest)
-    query = Submission.select().where(OPEN, Submission.leased_until <= now)
+    query = Submission.select().where(OPEN, _is_not_in_flight(now))
     with database.connection_context():
         return Unclear(int(query.count()), oldest)
 
@@ -167,12 +167,7 @@ def tasks_by_trace(submissions: Sequence[Submission]) -> dict[int, str]:
     query = Task.select(Task.id, Task.trace_id, Task.submitted_at, Task.created_at)
     with database.connection_context():
         known = list(query.where(Task.trace_id.in_(traces)))
-        taken = {
-            row.task_id
-            for row in Submission.select(Submission.task_id).where(
-                Submission.task_id.in_([task.id for task in known])
-            )
-        }
+    taken = known_as_submitted([task.id for task in known])
     found: dict[int, str] = {}
     for task in known:
         for submission in submissions:
@@ -181,9 +176,33 @@ def tasks_by_trace(submissions: Sequence[Submission]) -> dict[int, str]:
     return found
 
 
+def mend_sent_in_future(now: datetime) -> None:
+    """Let open submissions that a clock ahead has dated be sent now."""
+    with writing():
+        Submission.update(sent_at=now, leased_until=now).where(
+            OPEN, Submission.sent_at > now + _SKEW
+        ).execute()
+
+
+def is_sent_in_future(submission: Submission, now: datetime) -> bool:
+    """Tell whether a clock that was ahead has dated a submission."""
+    return bool(submission.sent_at > now + _SKEW)
+
+
+def known_as_submitted(task_ids: Collection[str]) -> set[str]:
+    """Return those of the tasks that a submission is known to have made."""
+    with database.connection_context():
+        rows = Submission.select(Submission.task_id).where(Submission.task_id.in_(list(task_ids)))
+        return {str(row.task_id) for row in rows}
+
+
 def is_since(submission: Submission, moment: datetime | None) -> bool:
     """Tell whether what was made at a moment may be the submission's."""
     return moment is None or moment >= submission.sent_at - _SKEW
+
+
+def _is_not_in_flight(now: datetime) -> Any:
+    return (Submission.leased_until <= now) | (Submission.sent_at > now + _SKEW)
 
 
 def _may_be(submission: Submission, task: Task) -> bool:

@@ -8,6 +8,8 @@ import pytest
 from tests.clients.conftest import FOREVER, Place
 from tests.clients.mcp_session import McpSession
 
+# Nobody but the gateway may have the answers that the tests script.
+RECONCILES = False
 # The forms of a running task that mislead a client: `midjourney-cli tasks`, MCP, the SDK.
 MISLED = {
     "empty": (False, False, False),
@@ -91,6 +93,23 @@ def test_an_error_is_always_an_object(
         assert json.loads(text)["mcp_task_polling"]["recommended_action"] == "poll"
 
 
+def test_an_id_that_upstream_answers_404_for_is_no_error(place: Place, session: McpSession) -> None:
+    unknown = json.dumps({"error": {"code": "not_found", "message": "no such task"}}).encode()
+
+    def next_is_unknown() -> None:
+        place.upstream.respond_next(404, {"Content-Type": "application/json"}, unknown)
+
+    next_is_unknown()
+    printed = place.run("midjourney-cli", "task", "unknown-1", "--json")
+    assert (printed.code, "not_found" in printed.out) == ((0, False) if place.is_gateway else (1, True))
+    next_is_unknown()
+    text, is_error = session.call("midjourney_get_task", task_id="unknown-2")
+    assert is_error != place.is_gateway, text
+    next_is_unknown()
+    (found,) = place.sdk(("tasks.get", {"task_id": "unknown-3", "service": "midjourney"}))
+    assert ("raised" in found) != place.is_gateway, found
+
+
 def test_an_unknown_id_is_no_error(place: Place, session: McpSession) -> None:
     assert place.json("midjourney-cli", "task", "nobody-knows-it") == {}
     printed = place.run("midjourney-cli", "tasks", "nobody-knows-it")
@@ -104,6 +123,6 @@ def test_an_unknown_id_is_no_error(place: Place, session: McpSession) -> None:
 def test_an_upstream_without_an_answer_is_an_error_object_too(place: Place) -> None:
     """A page of HTML is no error that clients can read."""
     place.upstream.change(rate_502=1.0)
-    (found,) = place.sdk(("tasks.get", {"task_id": "nobody-knows-it", "service": "midjourney"}))
+    (found,) = place.sdk(("tasks.get", {"task_id": "unknown-4", "service": "midjourney"}))
     place.upstream.change(rate_502=0.0)
     assert ("<html>" in found["message"]) != place.is_gateway, found

@@ -1,11 +1,12 @@
 """`midjourney-cli`, unmodified: each of its commands that calls upstream."""
 
+import json
 from typing import Any
 
 import pytest
 
-from tests.clients.conftest import Place
-from tests.processes import wait_until
+from tests.clients.conftest import FOREVER, Place
+from tests.processes import API_KEY, wait_until
 
 LINK = "https://example.com/a.jpg"
 SUBMISSIONS = {
@@ -84,6 +85,22 @@ def test_it_waits_for_a_video_and_for_a_failure(place: Place) -> None:
     assert (shown.code, "Video Urls" in shown.out) == (0, True), shown
     failed = place.run("midjourney-cli", "wait", failing, "--interval", "1", "--timeout", "20")
     assert (failed.code, f"Task {failing} failed" in failed.out) == (1, True), failed
+
+
+@pytest.mark.parametrize("work", [(0.2, 0.4), FOREVER])
+def test_the_callers_own_callback_url_is_shown(place: Place, work: tuple[float, float]) -> None:
+    place.upstream.change(work=work)
+    hook = "http://127.0.0.1:9/hook"
+    task_id = place.json("midjourney-cli", "imagine", "a fox", "--callback-url", hook)["task_id"]
+    # Until upstream has been asked, nobody knows the request as upstream keeps it.
+    item = wait_until(lambda: "request" in (found := place.json("midjourney-cli", "task", task_id)) and found)
+    assert item["request"]["callback_url"] == hook
+
+
+@pytest.mark.parametrize("place", ["gateway"], indirect=True)
+def test_the_key_of_the_deployment_may_be_the_token(place: Place) -> None:
+    done = place.run("midjourney-cli", "imagine", "a fox", "--json", token=API_KEY)
+    assert json.loads(done.out)["task_id"] in place.upstream.truth()
 
 
 def test_its_short_questions_are_answered_at_once(place: Place) -> None:

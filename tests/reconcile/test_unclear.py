@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from receiver.clock import to_unix
 from receiver.ledger import pauses, submissions
 from receiver.ledger.models import Submission
 from receiver.ledger.paces import Paces
@@ -83,6 +84,37 @@ def test_after_ten_minutes_without_a_trace_the_key_is_free(unclear, submit, cloc
     again = submit("own", key="k")
     assert again.state is submissions.State.NEW
     assert again.submission.id != first.submission.id
+
+
+def test_one_that_was_sent_in_the_future_ends_ten_minutes_after_the_clock_is_right(unclear, submit, clock):
+    clock.ahead += timedelta(days=2)
+    submit("own", key="k")
+    clock.ahead -= timedelta(days=2)
+    assert submissions.unclear_facts(clock.now()).count == 1
+    unclear.look()
+    clock.ahead += 11 * MINUTE
+    unclear.look()
+    assert submissions.unclear_facts(clock.now()).count == 0
+
+
+@pytest.mark.parametrize("is_of_another", [False, True])
+def test_before_one_ends_an_older_task_counts_too_unless_another_submission_made_it(
+    unclear, submit, clock, upstream, is_of_another
+):
+    """The clock was ahead when it was sent."""
+    clock.ahead += 15 * MINUTE
+    submit("own", key="k")
+    clock.ahead -= 15 * MINUTE
+    older = finished_item(trace_id="own", created_at=to_unix(clock.now()))
+    upstream.answer = lambda _, connection: connection.send_json({"items": [older]})
+    if is_of_another:
+        another = submit("own", key="another").submission
+        submissions.note_task(another, older["id"], clock.now())
+    clock.ahead += 26 * MINUTE
+    unclear.look()
+    mine = Submission.get(Submission.repeat_key.is_null() if is_of_another else Submission.repeat_key == "k")
+    assert mine.task_id == (None if is_of_another else older["id"])
+    assert (mine.ended_at is not None) == is_of_another
 
 
 @pytest.mark.parametrize("problem", ["error", "pause"])

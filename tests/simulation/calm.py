@@ -3,7 +3,13 @@
 import sqlite3
 from typing import TYPE_CHECKING
 
-from tests.simulation.schedule import HERE, has_nothing_ahead, has_nothing_old, has_nothing_to_learn
+from tests.simulation.schedule import (
+    HERE,
+    has_nothing_ahead,
+    has_nothing_old,
+    has_nothing_to_learn,
+    has_nothing_unclear,
+)
 from tests.simulation.told import is_told
 from tests.simulation.works import Work
 
@@ -24,7 +30,7 @@ def is_over(world: "World", ledger: sqlite3.Connection) -> bool:
     waits = world.application.on_their_way or any((world.directory / "spool").glob("[dr]e*"))
     if waits or ledger.execute(_LEFT).fetchone() or ledger.execute(_UNTOLD).fetchone():
         return False
-    return _are_all_known(world, ledger)
+    return has_nothing_unclear(ledger) and _are_all_known(world, ledger)
 
 
 def is_idle(world: "World", ledger: sqlite3.Connection, job: str) -> bool:
@@ -38,6 +44,8 @@ def is_idle(world: "World", ledger: sqlite3.Connection, job: str) -> bool:
         return not ledger.execute("SELECT 1 FROM receiver_return WHERE times > followed").fetchone()
     if job == "discovery":
         return _are_all_known(world, ledger)
+    if job == "unclear":
+        return has_nothing_unclear(ledger)
     if job == "prune":
         return has_nothing_old(ledger, now)
     if job == "mend":

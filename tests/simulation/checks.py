@@ -21,6 +21,8 @@ def failures(world: "World", ledger: sqlite3.Connection) -> list[Failure]:
         *truth.outcomes(world, tasks, changes),
         *truth.still_open(tasks, world),
         *truth.undiscovered(world, tasks),
+        *truth.paid_twice(world),
+        *truth.still_unclear(ledger),
         *books.missing(world, tasks, ledger),
         *books.events(world, ledger, changes),
         *books.tally(ledger, tasks.values()),

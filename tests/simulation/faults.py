@@ -38,6 +38,7 @@ MOMENTS = {
     "short_pages": (0.1, 0.5),
     "torn": (0.2, 0.8),  # of deaths while the spool is written
     "people": (0.2, 1.0),
+    "answers_lost": (0.1, 0.5),  # of submissions through the gateway that upstream has taken
 }
 # Kinds with times: how many a world has at most, and how many seconds each lasts.
 TIMES = {

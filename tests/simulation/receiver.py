@@ -9,31 +9,16 @@ from typing import Any
 from receiver.ledger import outbox, record, refusals, returns, store
 from receiver.ledger.budget import ByteBudget
 from receiver.ledger.engine.errors import DATABASE_ERRORS
-from receiver.ledger.engine.group_commit import GroupCommit
 from receiver.ledger.record import COMMIT_WITHIN_SECONDS
 from receiver.ledger.refusals import NOT_KEPT, Refused
 from receiver.ledger.registration import Registration
+from receiver.ledger.submissions import Asked
 from receiver.spool import spool
 from receiver.spool.spool import REPLAY_EVERY_SECONDS, Spool
+from tests.simulation import gateway
 from tests.simulation.clock import Process, WorldClock
+from tests.simulation.committing import CommitInOneThread
 from tests.simulation.schedule import Door
-
-_TOGETHER_SECONDS = 0.002
-
-
-class CommitInOneThread(GroupCommit[Any, Any]):
-    """The product's group commit. The strand that begins a group writes it, instead of a thread."""
-
-    clock: WorldClock
-
-    def commit(self, item: Any) -> Any:
-        group, place = self._join(item)
-        if place == 0:
-            self.clock.wait(_TOGETHER_SECONDS)
-            self._write_group(group)
-        while not group.is_done.is_set():
-            self.clock.wait(_TOGETHER_SECONDS / 2)
-        return group.take(place)
 
 
 class Web(Process):
@@ -79,6 +64,10 @@ class Web(Process):
         except DATABASE_ERRORS:
             return False
         return True
+
+    def submit(self, asked: Asked, send: Callable[[], gateway.Sent]) -> str | None:
+        """Submit through the gateway; return the task that the caller is told, None if it is told an error."""
+        return gateway.submit(asked, send, self, *self._door.registers(self._confirm))
 
     def events_after(self, cursor: int) -> list[Any]:
         """Return some events; none when the database is out of order."""

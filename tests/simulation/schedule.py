@@ -14,15 +14,18 @@ from receiver.ledger import store
 from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.paces import Paces
 from receiver.ledger.registration import Registration
+from receiver.ledger.telling import When
+from receiver.ledger.timetable import Timetable
 from receiver.upstream import services
 from receiver.upstream.client import Upstream
 from reconcile.calls import Caller
 from reconcile.discover import Discoverer
 from reconcile.forward import AT_ONCE, Forwarder
-from reconcile.jobs import Job, forward_job, list_jobs
+from reconcile.jobs import Job, forward_job, list_jobs, unclear_job
 from reconcile.pacemaker import SteadyClock
 from reconcile.rate_limit import RateLimiter
 from reconcile.run import Reconciler
+from reconcile.unclear import UnclearSubmissions
 from tests.simulation.clock import Process, Threads, WorldClock
 from tests.simulation.told import SECRET, URL, ToldApp
 
@@ -30,6 +33,7 @@ HERE = "https://backstop.example.com"
 TOKEN = "callback-token-of-the-world"
 GRACE = timedelta(seconds=60)
 _FORWARD_EVERY = timedelta(seconds=20)  # more often would only take longer
+UNCLEAR = "SELECT trace_id FROM submission WHERE task_id IS NULL AND ended_at IS NULL"
 _DATED = (
     ("tally", "hour"),
     ("delivery", "received_at"),
@@ -100,6 +104,10 @@ class Door:
         """Take note of submitted tasks."""
         return store.register(registrations, now, timetable=self._paces.timetable)
 
+    def registers(self, confirm: bool) -> tuple[Timetable, When]:
+        """Return by what rules submissions are registered."""
+        return self._paces.timetable, "confirmed" if confirm else "settled"
+
     def record(self, callback: store.Callback, now: datetime, confirm: bool, may_shorten: bool) -> None:
         """Record a callback."""
         timetable = self._paces.timetable
@@ -149,4 +157,10 @@ def make_jobs(
     threads, chance = Threads(process, AT_ONCE), random.Random(process.name)
     forwarder = Forwarder(settings, told, clock, chance, stop, threads)
     forward = replace(forward_job(forwarder, run_in), every=_FORWARD_EVERY)
-    return [*list_jobs(settings, reconciler, [discoverer], paces, clock, run_in), forward], steady
+    unclear = unclear_job(UnclearSubmissions(lister, paces, settings.forward_when))
+    return [*list_jobs(settings, reconciler, [discoverer], paces, clock, run_in), forward, unclear], steady
+
+
+def has_nothing_unclear(ledger: sqlite3.Connection) -> bool:
+    """Tell whether it is known of each submission what became of it."""
+    return not ledger.execute(f"{UNCLEAR} LIMIT 1").fetchone()

@@ -1,7 +1,7 @@
 """Where a world takes hold of the product, all of it for as long as the world lives.
 
 - The turn to write: other strands may run before it, and the process may die.
-- The two group commits: a strand writes the group, since there is one thread.
+- The group commits: a strand writes the group, since there is one thread.
 - The spool's write: it may be a process's last, also halfway, or find no room.
 - The pause with which one process leaves the spool's lock to others: there are none.
 """
@@ -11,13 +11,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from receiver.ledger import record
+from receiver.ledger import record, submissions
 from receiver.ledger.engine import db
 from receiver.spool import files, spool
 from tests.simulation.clock import WorldClock
+from tests.simulation.committing import CommitInOneThread
 from tests.simulation.deaths import Deaths
 from tests.simulation.faults import Faults
-from tests.simulation.receiver import CommitInOneThread
+from tests.simulation.gateway import CommitOfEachProcess
 from tests.simulation.watched import turn_of_the_world
 
 
@@ -29,6 +30,8 @@ def seams(deaths: Deaths, faults: Faults, clock: WorldClock) -> Iterator[None]:
             (db, "sqlite_turn", lambda: turn_of_the_world(deaths)),
             (record, "_commits", None),  # each life of the web process makes its own
             (record, "_budget", None),
+            (submissions, "_begin", CommitOfEachProcess(submissions._write_begun)),
+            (submissions, "_accept", CommitOfEachProcess(submissions._write_accepted)),
             (spool, "GroupCommit", CommitInOneThread),
             (spool, "_GIVE_WAY_SECONDS", 0.0),
             (files, "_write", _write_or_die(deaths, faults, clock)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.calm import ours
 from tests.simulation.failure import FINAL, Failure
-from tests.simulation.schedule import HERE
+from tests.simulation.schedule import HERE, UNCLEAR
 from tests.simulation.works import Work
 
 if TYPE_CHECKING:
@@ -87,6 +87,23 @@ def undiscovered(world: "World", tasks: dict[str, sqlite3.Row]) -> list[Failure]
         if work.id not in tasks and not is_old:
             wrong.append(Failure("never heard of", work.id, f"submitted at {work.begins:.0f} s"))
     return wrong
+
+
+def paid_twice(world: "World") -> list[Failure]:
+    """Return what upstream took more than once though the caller repeated it with the same key."""
+    return [
+        Failure("paid twice", task_ids[1], f"{key} is {len(task_ids)} tasks: {', '.join(task_ids)}")
+        for key, task_ids in world.application.paid.items()
+        if len(task_ids) > 1
+    ]
+
+
+def still_unclear(ledger: sqlite3.Connection) -> list[Failure]:
+    """Return the submissions of which nobody knows what became of them."""
+    return [
+        Failure("a submission is unclear after the calm", None, row["trace_id"])
+        for row in ledger.execute(UNCLEAR)
+    ]
 
 
 def given_up_too_early(

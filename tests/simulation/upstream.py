@@ -101,6 +101,8 @@ class Account:
 
     def _tasks(self, question: dict[str, Any]) -> Answer:
         ids = question.get("ids")
+        if (traces := question.get("trace_ids")) is not None:
+            ids = [work.id for work in self.works.values() if work.trace_id in traces]
         found = self._listed(question) if ids is None else self._found(ids)
         offset, limit = question.get("offset", 0), question.get("limit", DEFAULT_LIMIT)
         if self.faults.happens("short_pages", self.clock):

@@ -129,7 +129,7 @@ class World:
         """Tell whether a job would find nothing to do, and can be left out: in the calm, or if it comes often."""
         if job == "forward":
             return is_idle(self, self.beside, job)
-        comes_often = job in {"learn", "follow"}
+        comes_often = job in {"learn", "follow", "unclear"}
         if not self.is_calm and not comes_often and job not in ("prune", "mend"):
             return False
         if self.rng.random() < (0.02 if comes_often else 0.1):

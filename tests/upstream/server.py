@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 from .answers import Answer, Stream, bad_request, error_answer, json_answer
 from .catalogue import TASKS_PATHS
 from .images import png
+from .media import song, video
 from .submissions import not_found
-from .videos import video
 
 if TYPE_CHECKING:
     from .stand_in import StandIn
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 64 * 1_048_576
 ABOUT = b"This is a stand-in for Ace Data Cloud's API. See /truth, /paid, /stats and /control.\n"
 IMAGE = re.compile(r"/images/(?:(?P<final>[\w.-]+)|tmp/(?P<task_id>[\w-]+)-\d+)\.png")
+SONG = re.compile(r"/audios/[\w-]+\.mp3")
 VIDEO = re.compile(r"/videos/[\w-]+/0_[0-3]\.mp4")
 
 
@@ -99,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
         """Log nothing: /stats and /truth have more."""
 
     def do_GET(self) -> None:
-        """200 for /, /truth, /paid, /stats, /control, images, videos and what the API reads; else 404."""
+        """200 for /, /truth, /paid, /stats, /control, pictures, videos, songs and what the API reads; else 404."""
         path = urlsplit(self.path).path
         if path == "/":
             self._send(Answer(200, ABOUT, {"Content-Type": "text/plain; charset=utf-8"}))
@@ -107,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(json_answer(getattr(self.stand_in, path[1:])()))
         elif path == "/control":
             self._send(json_answer(asdict(self.stand_in.options)))
-        elif path.startswith(("/images/", "/videos/")):
+        elif path.startswith(("/images/", "/videos/", "/audios/")):
             self._send(self._file(path) or not_found(path))
         else:
             self._send(self._api("GET", b""))
@@ -153,6 +154,8 @@ class Handler(BaseHTTPRequestHandler):
     def _file(self, path: str) -> Answer | None:
         if VIDEO.fullmatch(path):
             return video(self.headers.get("Range"))
+        if SONG.fullmatch(path):
+            return song(self.headers.get("Range"))
         found = IMAGE.fullmatch(path)
         # The picture of a progress step is deleted once the task has finished.
         if not found or (found["task_id"] and not self.stand_in.records.is_working(found["task_id"])):
