@@ -238,3 +238,28 @@ def test_as_a_containers_first_process_it_collects_the_orphans(tmp_path: Path):
         wait_until(lambda: sum(psutil.pid_exists(pid) for pid in orphans) == 1)  # of the other, one zombie
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+def test_check_finds_a_running_service_good_and_leaves_no_trace(start: Start, tmp_path: Path):
+    service = start()
+    service.wait_until_up()
+    service.pid_of("reconciler")
+    wait_until(lambda: service.backstop.request("GET", "/readyz").json()["last_run"])
+    checked = service.backstop.command("flask", "--app", "wsgi", "check")
+    told = {tuple(line.split(maxsplit=1)) for line in checked.stdout.splitlines()}
+    assert ("good", f"callback URL   a probe reached the receiver at {service.backstop.url}") in told
+    # The tests run inside a container or in memory, which does not last.
+    bad = [line for line in checked.stdout.splitlines() if line.startswith("bad")]
+    assert [line for line in bad if "does not last" not in line] == []
+    assert checked.returncode == (1 if bad else 0)
+    assert service.backstop.request("GET", "/api/deliveries").json()["items"] == []
+
+
+def test_check_says_which_process_has_an_old_callback_token(start: Start):
+    service = start()
+    service.wait_until_up()
+    service.backstop.environ["CALLBACK_TOKEN"] = "another-token-of-the-test"
+    checked = service.backstop.command("flask", "--app", "wsgi", "check")
+    assert "Restart the web process if CALLBACK_TOKEN was changed" in checked.stdout
+    assert "another-token-of-the-test" not in checked.stdout + checked.stderr
+    assert checked.returncode == 1

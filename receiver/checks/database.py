@@ -97,6 +97,7 @@ def _connections(settings: Settings, most: int, of_role: int, of_database: int, 
 def _direct(settings: Settings, who: Any) -> Finding:
     """Compare what DIRECT_DATABASE_URL leads to with what DATABASE_URL leads to."""
     assert settings.direct_database_url
+    database.obj.close_all()
     try:
         init_database(settings.direct_database_url, connections=1)
         with database.connection_context():

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import click
 from flask import Flask, current_app
+from flask.cli import with_appcontext
 
 from receiver.checks.everything import check_everything
 from receiver.checks.finding import Finding
@@ -16,6 +17,7 @@ _COLOURS = {"good": "green", "warning": "yellow", "bad": "red"}
 @click.command("check")
 @click.option("--send", is_flag=True, help="Send a test event to each address in FORWARD_URL.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_appcontext
 def check(send: bool, as_json: bool) -> None:
     """Check this deployment: a line for each finding, and what to do about it.
 
