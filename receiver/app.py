@@ -10,6 +10,7 @@ from receiver.ledger.engine.db import init_database, is_bound_to_another
 from receiver.ledger.paces import Paces
 from receiver.web import auth, callbacks, errors, health, sign_in
 from receiver.web.api import deliveries, endpoints, events, forwards, tasks
+from receiver.web.gateway.routes import add_gateway
 from receiver.web.intake import Intake
 from receiver.web.pages import base, overview
 from receiver.web.pages import deliveries as delivery_pages
@@ -61,6 +62,7 @@ def create_app(settings: Settings) -> Flask:
         *(overview, task_pages, delivery_pages, run_pages, forward_pages, endpoint_pages),
     ):
         app.register_blueprint(module.blueprint)
+    add_gateway(app, settings)
     auth.add_sessions(app, settings)
     base.add_to_pages(app)
     errors.add_handlers(app)

@@ -417,7 +417,9 @@ def test_every_module_target_command_and_file_that_a_page_or_file_names_exists(l
     assert set(re.findall(r"^(?:sudo )?make (?:-C \S+ )?([a-z.]+)", ALL_TEXT, re.MULTILINE)) <= targets
     commands = create_app(make_settings()).cli.commands
     assert set(re.findall(r"flask --app wsgi ([a-z-]+)", text)) <= set(commands)
-    for file in set(re.findall(r"--config (fly\S+)|/opt/backstop/(deploy/\S+)|see (docs/\S+\.md)", text)):
+    for file in set(
+        re.findall(r"--config (fly[a-z.]+toml)|/opt/backstop/(deploy/\S+)|see (docs/\S+\.md)", text)
+    ):
         assert (REPOSITORY / next(filter(None, file)).rstrip("}`")).exists(), file
 
 

@@ -59,7 +59,7 @@ def _secrets(settings: Settings) -> Iterator[Finding]:
             "ACEDATACLOUD_API_TOKEN is missing: no lost callback is recovered and none is confirmed",
             "Copy ACEDATACLOUD_API_TOKEN from https://platform.acedata.cloud and restart.",
         )
-    if settings.api_key in settings.callback_tokens:
+    if any(key.key in settings.callback_tokens for key in settings.api_keys):
         yield bad(
             NAME,
             "API_KEY and CALLBACK_TOKEN are the same: who sees a callback URL can read and change everything",

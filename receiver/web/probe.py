@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 
+from receiver.api_keys import is_same_secret
 from receiver.version import VERSION
 
 _MARK = b'{"backstop_probe": "'
@@ -28,7 +29,7 @@ def answer_to(body: bytes, token: str) -> dict[str, str] | None:
         nonce, signature = str(probe["backstop_probe"]), str(probe["signature"])
     except (ValueError, KeyError):
         return None
-    if not _is_same(signature, _sign("ask", token, nonce)):
+    if not is_same_secret(signature, _sign("ask", token, nonce)):
         return None
     return {"backstop_probe": nonce, "signature": _sign("answer", token, nonce), "version": VERSION}
 
@@ -37,14 +38,10 @@ def version_in(answer: object, token: str, nonce: str) -> str | None:
     """Return the version of the Backstop that answered this probe; None if the answer is not one to it."""
     if not isinstance(answer, dict):
         return None
-    if not _is_same(str(answer.get("signature")), _sign("answer", token, nonce)):
+    if not is_same_secret(str(answer.get("signature")), _sign("answer", token, nonce)):
         return None
     return str(answer.get("version"))
 
 
 def _sign(what: str, token: str, nonce: str) -> str:
     return hmac.new(token.encode(), f"backstop {what} {nonce}".encode(), hashlib.sha256).hexdigest()
-
-
-def _is_same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), wanted.encode())
