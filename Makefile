@@ -43,6 +43,10 @@ simulate: $(VENV)/installed-dev ## live through 1,000 worlds of faults under vir
 powercut: $(VENV)/installed-dev ## cut the power of a machine with SQLite 200 times; ARGS="--rounds 20 --seed 7 --skip-fsync spool"
 	$(BIN)/python -m tests.powercut $(ARGS)
 
+.PHONY: restarts
+restarts: $(VENV)/installed-dev ## restart 100 times under 200 callbacks a second; ARGS="--form heroku --restarts 10 --rate 100"
+	$(BIN)/python -m tests.restarts $(ARGS)
+
 .PHONY: bench
 bench: $(BENCH)/installed ## compare with other systems for half an hour, into bench/results; ARGS="--only hot-path --quick"
 	$(BENCH)/bin/python -m bench $(ARGS)
