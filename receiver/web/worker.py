@@ -92,8 +92,10 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         gevent.spawn(self._end, sig, frame)
 
     def _end(self, sig: int, frame: Any) -> None:
-        until_all_are_accepted([listener.sock for listener in self.sockets])
-        super().handle_exit(sig, frame)
+        try:
+            until_all_are_accepted(self.sockets)
+        finally:
+            super().handle_exit(sig, frame)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Finish the requests in progress after SIGINT and SIGQUIT too; gunicorn would drop them."""
