@@ -9,7 +9,7 @@ from receiver.config import Settings
 from receiver.ledger.engine.db import init_database, is_bound_to_another
 from receiver.ledger.paces import Paces
 from receiver.web import auth, callbacks, errors, health, sign_in
-from receiver.web.api import deliveries, endpoints, events, forwards, tasks
+from receiver.web.api import deliveries, endpoints, events, forwards, submissions, tasks
 from receiver.web.gateway.routes import add_gateway
 from receiver.web.intake import Intake
 from receiver.web.pages import base, overview
@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.converters["text"] = _Text
     for module in (
-        *(callbacks, health, sign_in, tasks, deliveries, events, forwards, endpoints),
+        *(callbacks, health, sign_in, tasks, deliveries, events, forwards, endpoints, submissions),
         *(overview, task_pages, delivery_pages, run_pages, forward_pages, endpoint_pages),
     ):
         app.register_blueprint(module.blueprint)

@@ -9,6 +9,7 @@ from receiver.ledger.models import Pause, ReconcileRun
 from receiver.ledger.reading.endpoints import ForwardFacts
 from receiver.ledger.reading.tally import Outcomes
 from receiver.ledger.refusals import Refused
+from receiver.ledger.submissions import Unclear
 from receiver.web.formatting import ago, exact
 from receiver.web.writes import Writes
 
@@ -44,6 +45,7 @@ class Facts:
     writes: Writes = field(default_factory=Writes)  # whether callbacks can be stored now
     refused: Mapping[str, Refused] = field(default_factory=dict)  # in the last 24 hours, by kind
     forwards: ForwardFacts | None = None  # how the customer's app is told
+    unclear: Unclear | None = None  # submissions whose answer was lost
 
     @property
     def silent(self) -> bool:

@@ -19,6 +19,7 @@ from receiver.ledger.reading.forwards import MOST_COUNTED
 from receiver.ledger.reading.listing import TaskFilter, list_briefly
 from receiver.ledger.reading.standing import FAILING_AFTER_RUNS
 from receiver.ledger.reading.tally import Outcomes
+from receiver.ledger.submissions import unclear_facts
 from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import BadInput
 from receiver.web.intake import REFUSED_TOLD_FOR, Intake, current_intake
@@ -146,4 +147,5 @@ def _facts(
         writes=intake.corrected(writes, refused),
         refused=refused,
         forwards=forward_facts(now),
+        unclear=unclear_facts(now),
     )

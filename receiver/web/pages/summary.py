@@ -6,7 +6,7 @@ from receiver.clock import to_iso
 from receiver.ledger.models import Pause
 from receiver.ledger.reading.standing import FAILING_AFTER, FAILING_AFTER_RUNS
 from receiver.web.formatting import ago, ahead, counted, exact, lasted, shown, span
-from receiver.web.pages import callback_notices, disputes, forward_notices
+from receiver.web.pages import callback_notices, disputes, forward_notices, submission_notices
 from receiver.web.pages.facts import Facts, ListLink, Summary
 from receiver.web.writes import REFUSED
 
@@ -26,6 +26,7 @@ def summarise(facts: Facts) -> list[Summary]:
         _knows_none(facts),
         _given_up(facts),
         _disputed(facts),
+        submission_notices.unclear(facts),
         *forward_notices.notices(facts),
     )
     told = sorted((one for one in problems if one), key=lambda one: one.severity != "trouble")
