@@ -25,6 +25,7 @@ def test_it_waits_until_all_are_accepted(monkeypatch):
         waiting = threading.Thread(target=until_all_are_accepted, args=([listener],))
         waiting.start()
         for _ in early:
+            waiting.join(0.1)
             assert waiting.is_alive()
             listener.accept()[0].close()
         waiting.join(2)
