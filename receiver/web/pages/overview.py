@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from receiver.clock import utcnow
 from receiver.config import Settings
 from receiver.ledger.models import database
-from receiver.ledger.pauses import current_pause
+from receiver.ledger.pauses import current_pause, paused_services
 from receiver.ledger.reading import disputes, queries, recoveries, tally
 from receiver.ledger.reading.deliveries import DeliveryFilter, list_deliveries
 from receiver.ledger.reading.endpoints import forward_facts
@@ -142,6 +142,7 @@ def _facts(
         failing_runs=queries.failing_runs(FAILING_AFTER_RUNS),
         reconciler_seen_at=queries.reconciler_seen_at(now),
         pause=current_pause(now),
+        paused_services=paused_services(now),
         spooled=intake.spool.depth(),
         set_aside=intake.spool.set_aside(),
         writes=intake.corrected(writes, refused),
