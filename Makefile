@@ -16,14 +16,9 @@ demo: $(VENV)/installed ## see callbacks arrive, get lost and be recovered, agai
 	@$(BIN)/python -m tests.demo
 
 .PHONY: run
-run: .env migrate ## run the receiver and the reconciler on this machine, with the settings in .env
+run: $(VENV)/installed .env ## run the whole service on this machine, with the settings in .env
 	@$(BIN)/flask --app wsgi next-steps
-	@stopped=; trap 'stopped=yes' INT TERM HUP; runs() { kill -0 $$1 2>/dev/null; }; \
-		$(BIN)/python -m reconcile & reconciler=$$!; $(BIN)/python -m receiver.web & web=$$!; \
-		while [ -z "$$stopped" ] && runs $$web && runs $$reconciler; do sleep 1; done; \
-		[ -n "$$stopped" ] || runs $$web || echo "The receiver has ended, so the reconciler is stopped too." >&2; \
-		[ -n "$$stopped" ] || runs $$reconciler || echo "The reconciler has ended, so the receiver is stopped too." >&2; \
-		kill $$web $$reconciler 2>/dev/null; wait; [ -n "$$stopped" ]
+	@exec $(BIN)/python -m receiver
 
 .PHONY: check
 check: lint ## check style and types, then run the tests that need no other processes
@@ -48,6 +43,10 @@ simulate: $(VENV)/installed-dev ## live through 1,000 worlds of faults under vir
 .PHONY: powercut
 powercut: $(VENV)/installed-dev ## cut the power of a machine with SQLite 200 times; ARGS="--rounds 20 --seed 7 --skip-fsync spool"
 	$(BIN)/python -m tests.powercut $(ARGS)
+
+.PHONY: restarts
+restarts: $(VENV)/installed-dev ## restart 100 times under 200 callbacks a second; ARGS="--form heroku --restarts 10 --rate 100"
+	$(BIN)/python -m tests.restarts $(ARGS)
 
 .PHONY: bench
 bench: $(BENCH)/installed ## compare with other systems for half an hour, into bench/results; ARGS="--only hot-path --quick"

@@ -14,6 +14,7 @@ from gunicorn.arbiter import Arbiter
 
 from receiver.config import Settings
 from receiver.web.background import shared_board
+from receiver.web.closing import admit_no_more_at_stop
 from receiver.web.worker import BoundedWorker, end_silent_readers
 from reconcile.schedule import start_scheduler
 
@@ -37,7 +38,8 @@ logger_class = "receiver.web.server_log.RedactingLogger"
 
 
 def when_ready(server: Arbiter) -> None:
-    """Limit how long sent data may stay unacknowledged. Accepted connections inherit the limit."""
+    """Limit how long sent data may stay unacknowledged, which connections inherit, and prepare the stop."""
+    admit_no_more_at_stop(server)
     for listener in server.LISTENERS:
         end_silent_readers(listener.sock)
 

@@ -1,8 +1,9 @@
-"""Commands for the operator: flask --app wsgi migrate | callback-url | next-steps | forward."""
+"""Commands for the operator: flask --app wsgi migrate | callback-url | next-steps | check | forward."""
 
 import click
 from flask import Flask
 
+from receiver.commands.check import check
 from receiver.commands.forward import forward
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
@@ -16,6 +17,7 @@ def add_commands(app: Flask) -> None:
     app.cli.command("migrate")(_migrate)
     app.cli.command("callback-url")(_callback_url)
     app.cli.command("next-steps")(_next_steps)
+    app.cli.add_command(check)
     app.cli.add_command(forward)
 
 
@@ -50,7 +52,7 @@ def _next_steps() -> None:
     if settings.api_token is None:
         click.echo(
             "Still missing in .env: ACEDATACLOUD_API_TOKEN, from https://platform.acedata.cloud."
-            " The reconciler cannot start without it, and `make run` then stops the receiver too."
+            " Until then no reconciler runs: callbacks are kept, but lost ones are not recovered."
         )
     if settings.public_url is None:
         click.echo(

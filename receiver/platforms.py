@@ -1,4 +1,4 @@
-"""Recognises Heroku and Fly by their environment variables."""
+"""Recognises Heroku, Render and Fly by their environment variables."""
 
 import os.path
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 # Characters that `/proc/mounts` escapes because they would break its columns.
 _ESCAPES = {r"\040": " ", r"\011": "\t", r"\012": "\n", r"\134": "\\"}
-_OF_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
+OF_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,9 @@ def platform_of(environ: Mapping[str, str]) -> Platform | None:
         domain = environ.get("HEROKU_APP_DEFAULT_DOMAIN_NAME")  # with the feature runtime-dyno-metadata
         remedy = "heroku addons:create heroku-postgresql:essential-0"
         return Platform("Heroku", 1, _https(domain), remedy, has_volumes=False)
+    if environ.get("RENDER"):
+        remedy = "add a database to render.yaml, or a disk"
+        return Platform("Render", 0, environ.get("RENDER_EXTERNAL_URL"), remedy, has_volumes=True)
     if app := environ.get("FLY_APP_NAME"):
         # Fly's proxy appends two addresses: first the client's, then the app's own.
         remedy = "fly mpg create, then fly mpg attach <its id>"
@@ -39,6 +42,12 @@ def platform_of(environ: Mapping[str, str]) -> Platform | None:
 
 def is_on_volume(path: str, mounts: str) -> bool:
     """Tell whether a file is on a mounted volume, which outlives the machine. `mounts` is /proc/mounts."""
+    point, kind = mount_of(path, mounts)
+    return point != "/" and kind not in OF_MEMORY
+
+
+def mount_of(path: str, mounts: str) -> tuple[str, str]:
+    """Return the mount point that holds a file, and its kind of file system. `mounts` is /proc/mounts."""
     real = os.path.realpath(path)
     # Of several mounts at one point the last counts: it hides the others.
     kinds = {"/": "rootfs"}
@@ -46,7 +55,7 @@ def is_on_volume(path: str, mounts: str) -> bool:
         _, point, kind, *_ = line.split(" ")
         kinds[_unescaped(point)] = kind
     point = max((point for point in kinds if _holds(point, real)), key=len)
-    return point != "/" and kinds[point] not in _OF_MEMORY
+    return point, kinds[point]
 
 
 def _https(domain: str | None) -> str | None:

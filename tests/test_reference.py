@@ -11,7 +11,7 @@ from receiver.web.filters import FIELDS
 from tests.sources import ROOT
 
 REFERENCE = (ROOT / "docs/reference.md").read_text()
-DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
 # Files, and what the forms of the pages send.
 NOT_LISTED = {"GET /static/<>", "GET /favicon.ico", "POST /tasks", "POST /tasks/<>", "POST /callback-url"}
 NOT_LISTED |= {"POST /forwards/<>", "GET /forwards/resend", "POST /forwards/resend", "POST /resendings/<>"}

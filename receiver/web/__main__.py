@@ -4,23 +4,32 @@ import os
 import shlex
 import socket
 import sys
+from pathlib import Path
 
 from receiver.config import Settings
+
+_CONFIGURATION = Path(__file__).parents[2] / "gunicorn.conf.py"
 
 
 def main(arguments: list[str]) -> None:
     """Become gunicorn. Raises SystemExit where the settings do not allow that."""
     settings = Settings.from_env()
-    given = [*arguments, *shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))]
-    if not any(argument.startswith(("-b", "--bind")) for argument in given):
-        _require_port(settings.port)
+    require_port(settings, arguments)
+    # By its path: the process may run in another directory, such as a container's volume.
+    chosen = [] if _has_option(arguments, "-c", "--config") else ["--config", str(_CONFIGURATION)]
     # gunicorn reads WEB_CONCURRENCY at import. A bad or blank value would end it with a traceback.
     os.environ["WEB_CONCURRENCY"] = str(settings.web_concurrency)
-    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *arguments, "wsgi:app"])
+    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *chosen, *arguments, "wsgi:app"])
 
 
-def _require_port(port: int) -> None:
-    """Exit with advice if the port cannot be used. gunicorn would only say that it is in use."""
+def require_port(settings: Settings, arguments: list[str]) -> None:
+    """Exit with advice if the port cannot be used. gunicorn would only say that it is in use.
+
+    An address among gunicorn's `arguments` is left to gunicorn.
+    """
+    if _has_option(arguments, "-b", "--bind"):
+        return
+    port = settings.port
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as problem:
@@ -28,6 +37,11 @@ def _require_port(port: int) -> None:
             f"Port {port} cannot be used: {os.strerror(problem.errno or 0)}."
             " Stop the program that listens there, or set PORT to another port (and PUBLIC_URL with it)."
         ) from None
+
+
+def _has_option(arguments: list[str], *names: str) -> bool:
+    given = [*arguments, *shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))]
+    return any(argument.startswith(names) for argument in given)
 
 
 if __name__ == "__main__":

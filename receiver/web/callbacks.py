@@ -26,6 +26,7 @@ from receiver.upstream.services import SERVICES
 from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import database_down
 from receiver.web.intake import current_intake
+from receiver.web.probe import answer_to
 from receiver.web.stalls import stall_guard
 from receiver.web.waiting import current_waiting
 from receiver.web.writes import why_lost
@@ -48,9 +49,10 @@ _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     """Receive a delivery and answer once it is on disk. `?service=` names the task's service.
 
-    200: recorded; the answer has the task's status. 202: stored, but the body is unreadable, incomplete or
-    shortened; or spooled, as the database is down or recording failed. 404: a wrong token. 413: too large,
-    only the beginning is stored. 503: lost, as neither the database nor the spool could store it.
+    200: recorded; the answer has the task's status. A probe of `check` gets 200 too, and is not recorded.
+    202: stored, but the body is unreadable, incomplete or shortened; or spooled, as the database is down or
+    recording failed. 404: a wrong token. 413: too large, only the beginning is stored. 503: lost, as neither
+    the database nor the spool could store it.
     """
     settings = current_settings()
     # Compare with every token: the time that it takes must not show which token matched.
@@ -60,6 +62,8 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
         raise NotFound("The callback token in this URL is not ours.")
     with stall_guard.reading():
         callback, now = _read(settings.max_body_bytes, ref, same.index(True)), utcnow()
+    if probed := answer_to(callback.body, token):
+        return jsonify(probed)
     try:
         recorded = record(callback, now, settings, current_timetable(), may_shorten=True)
     except Exception as problem:  # noqa: BLE001 - after any error: there is no other copy of this callback

@@ -22,6 +22,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from receiver.config import Settings
 from receiver.web.background import Background, StartScheduler
+from receiver.web.closing import until_all_are_accepted
 from receiver.web.connections import Connections
 from receiver.web.lasting import lasting_of
 from receiver.web.refused import Board
@@ -85,6 +86,16 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
             self._connections.end_waiting()
             if self._background:
                 self._background.begin_to_stop()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """End after SIGTERM, once those are accepted that have connected already."""
+        gevent.spawn(self._end, sig, frame)
+
+    def _end(self, sig: int, frame: Any) -> None:
+        try:
+            until_all_are_accepted(self.sockets)
+        finally:
+            super().handle_exit(sig, frame)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Finish the requests in progress after SIGINT and SIGQUIT too; gunicorn would drop them."""

@@ -49,3 +49,12 @@ def test_elsewhere_there_is_no_platform():
 def test_it_tells_what_the_platform_says(environ, name, proxies, public_url):
     platform = platform_of(environ)
     assert (platform.name, platform.proxies, platform.public_url) == (name, proxies, public_url)
+
+
+def test_render_tells_its_public_address_and_has_volumes():
+    render = platform_of({"RENDER": "true", "RENDER_EXTERNAL_URL": "https://backstop.onrender.com"})
+    assert (render.name, render.public_url, render.has_volumes) == (
+        "Render",
+        "https://backstop.onrender.com",
+        True,
+    )
