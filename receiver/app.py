@@ -8,7 +8,7 @@ from receiver.cli import add_commands
 from receiver.config import Settings
 from receiver.ledger.engine.db import init_database, is_bound_to_another
 from receiver.ledger.paces import Paces
-from receiver.web import auth, callbacks, errors, health, sign_in
+from receiver.web import auth, callbacks, errors, sign_in
 from receiver.web.api import deliveries, endpoints, events, forwards, tasks
 from receiver.web.intake import Intake
 from receiver.web.pages import base, overview
@@ -19,6 +19,7 @@ from receiver.web.pages import runs as run_pages
 from receiver.web.pages import tasks as task_pages
 from receiver.web.trial import trial_sender
 from receiver.web.waiting import Waiting
+from receiver.web.watch import health, metrics
 
 # While a database hangs, people wait for pages and platforms wait for /readyz.
 _DATABASE_WITHIN_SECONDS = 10.0
@@ -57,7 +58,7 @@ def create_app(settings: Settings) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.converters["text"] = _Text
     for module in (
-        *(callbacks, health, sign_in, tasks, deliveries, events, forwards, endpoints),
+        *(callbacks, health, metrics, sign_in, tasks, deliveries, events, forwards, endpoints),
         *(overview, task_pages, delivery_pages, run_pages, forward_pages, endpoint_pages),
     ):
         app.register_blueprint(module.blueprint)

@@ -8,7 +8,7 @@ from functools import partial
 
 from receiver.clock import Clock
 from receiver.config import Settings
-from receiver.ledger import mending, returns, runs
+from receiver.ledger import counters, mending, returns, runs
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.mending_forwards import mend_forwards
 from receiver.ledger.paces import Paces, learn
@@ -170,6 +170,7 @@ def prune_old_rows(retention: timedelta, now: datetime) -> None:
     try:
         deleted = runs.prune(now - retention)
         tally.fold(now - TOTALS_BY_HOUR_FOR, now - TOTALS_BY_LENGTH_FOR, now - TOTALS_BY_SHARD_FOR)
+        counters.fold()
     except DATABASE_ERRORS as problem:
         log.error("The database cannot be used, pruning later: %s", describe(problem))
         return
