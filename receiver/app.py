@@ -6,11 +6,12 @@ from werkzeug.routing import BaseConverter
 
 from receiver.cli import add_commands
 from receiver.config import Settings
+from receiver.forward.sender import Sender
 from receiver.ledger.engine.db import init_database, is_bound_to_another
 from receiver.ledger.paces import Paces
 from receiver.web import auth, callbacks, errors, sign_in
 from receiver.web.api import deliveries, endpoints, events, forwards, tasks
-from receiver.web.intake import Intake
+from receiver.web.intake import Intake, intake_of
 from receiver.web.pages import base, overview
 from receiver.web.pages import deliveries as delivery_pages
 from receiver.web.pages import endpoints as endpoint_pages
@@ -20,9 +21,14 @@ from receiver.web.pages import tasks as task_pages
 from receiver.web.trial import trial_sender
 from receiver.web.waiting import Waiting
 from receiver.web.watch import health, metrics
+from receiver.web.watch.watcher import Watcher
 
 # While a database hangs, people wait for pages and platforms wait for /readyz.
 _DATABASE_WITHIN_SECONDS = 10.0
+
+
+def _watcher(app: Flask, settings: Settings) -> Watcher:
+    return Watcher(settings, intake_of(app), Sender(allow_private_urls=True, connections=1))
 
 
 class _Text(BaseConverter):
@@ -52,6 +58,7 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["backstop_paces"] = Paces(settings.reconcile_grace)
     app.extensions["backstop_waiting"] = Waiting()
     app.extensions["backstop_trial_sender"] = trial_sender(settings)
+    app.extensions["backstop_starts"] = [_watcher(app, settings).start]  # in each web worker
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     # A redirect would lose a callback: the sender follows it with a GET that has no body.
     app.url_map.merge_slashes = False

@@ -58,6 +58,10 @@ class Settings:
     trusted_proxies: int
     web_concurrency: int
     retention: timedelta
+    heartbeat_url: str | None = field(repr=False)
+    alert_url: str | None = field(repr=False)
+    log_format: Literal["text", "json"]
+    sentry_dsn: str | None = field(repr=False)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -102,6 +106,10 @@ class Settings:
             ),
             web_concurrency=reader.read("WEB_CONCURRENCY", values.whole(1, 256), 2),
             retention=timedelta(days=reader.read("RETENTION_DAYS", values.whole(1, 36500), 30)),
+            heartbeat_url=reader.read("HEARTBEAT_URL", values.watch_url, None),
+            alert_url=reader.read("ALERT_URL", values.alert_url, None),
+            log_format=reader.read("LOG_FORMAT", values.log_format, "text"),
+            sentry_dsn=reader.read("SENTRY_DSN", values.watch_url, None),
         )
         if settings.reconcile_in_web and settings.api_token is None:
             reader.complain_if("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")

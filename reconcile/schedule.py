@@ -25,6 +25,7 @@ from receiver.upstream.services import SERVICES
 from reconcile.calls import Caller, call_threads
 from reconcile.discover import Discoverer
 from reconcile.forward import Forwarder, sender_for
+from reconcile.heartbeat import Heartbeat
 from reconcile.jobs import Job, forward_job, list_jobs
 from reconcile.pacemaker import Pacemaker, SteadyClock
 from reconcile.rate_limit import RateLimiter
@@ -100,7 +101,9 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
         discoverers = [Discoverer(settings, lister, paces, service, stop) for service in SERVICES.values()]
     scheduler = _Scheduler(steady, clock)
     reconciler = Reconciler(settings, caller, paces, steady, random.Random(), stop)
-    forwarder = Forwarder(settings, sender_for(settings), clock, random.Random(), stop)
-    jobs = list_jobs(settings, reconciler, discoverers, paces, clock, scheduler.run_in)
+    sender = sender_for(settings)
+    heartbeat = Heartbeat(settings.heartbeat_url, sender, clock)
+    forwarder = Forwarder(settings, sender, clock, random.Random(), stop)
+    jobs = list_jobs(settings, reconciler, discoverers, paces, clock, scheduler.run_in, heartbeat)
     scheduler.begin([*jobs, forward_job(forwarder, scheduler.run_in)])
     return scheduler
