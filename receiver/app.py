@@ -18,6 +18,7 @@ from receiver.web.pages import endpoints as endpoint_pages
 from receiver.web.pages import forwards as forward_pages
 from receiver.web.pages import runs as run_pages
 from receiver.web.pages import tasks as task_pages
+from receiver.web.request_ids import add_request_ids
 from receiver.web.trial import trial_sender
 from receiver.web.waiting import Waiting
 from receiver.web.watch import health, metrics
@@ -69,6 +70,7 @@ def create_app(settings: Settings) -> Flask:
         *(overview, task_pages, delivery_pages, run_pages, forward_pages, endpoint_pages),
     ):
         app.register_blueprint(module.blueprint)
+    add_request_ids(app)
     auth.add_sessions(app, settings)
     base.add_to_pages(app)
     errors.add_handlers(app)

@@ -18,6 +18,7 @@ from receiver.ledger.paces import Paces, learn
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import queries
 from receiver.logs import configure_logging
+from receiver.sentry import start_sentry
 from receiver.upstream.client import Upstream
 from receiver.upstream.services import SERVICES
 from reconcile.calls import Caller, call_threads
@@ -43,7 +44,8 @@ def main() -> int:
     arguments = _parse_arguments()
     settings = Settings.from_env()
     upstream = Upstream.from_settings(settings)
-    configure_logging()
+    configure_logging(settings.log_format)
+    start_sentry(settings.sentry_dsn)
     init_database(settings.database_url, connections=settings.connections_each)
     if arguments.discover:
         return _discover(settings, upstream, arguments.discover)

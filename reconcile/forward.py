@@ -118,6 +118,8 @@ class Forwarder:
             attempted = [call.result() for call in ended]
             for endpoint in forwards.note(attempted, self._clock.now()):
                 log.warning("Endpoint %d is held (%s): %s", endpoint.id, endpoint.host, endpoint.failure)
+            for one in attempted:
+                _log(one)
             for call in ended:
                 del self._in_flight[call]
 
@@ -169,6 +171,14 @@ class Forwarder:
             counted=counted,
             next_attempt_at=next_at,
         )
+
+
+def _log(one: Attempted) -> None:
+    forward = one.forward
+    came = "told" if one.cause is None else f"not told: {one.cause}"
+    fields = {"task": forward.task_id, "forward": forward.id, "endpoint": forward.endpoint.id}
+    told = (forward.task_id, came, forward.id, forward.endpoint.id)
+    log.info("Task %s: %s (forward %d, endpoint %d).", *told, extra=fields)
 
 
 def _held_for(forward: Forward, now: datetime) -> timedelta:

@@ -1,10 +1,11 @@
 """Counters for monitors: how often something has happened. Pruning does not lower them.
 
 Triggers add to the table `counter` when a delivery, an attempt, a run, a pause or a refusal is written.
-`count` adds what the outbox tells. On PostgreSQL each connection adds to rows of its own (`shard`), so that
-no transaction waits for another. `fold` joins them.
+`count` adds what the outbox tells, and logs each event once. On PostgreSQL each connection adds to rows of
+its own (`shard`), so that no transaction waits for another. `fold` joins them.
 """
 
+import logging
 import math
 from bisect import bisect_left
 from collections import defaultdict
@@ -18,6 +19,8 @@ from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.models import Counter, Event, Task, database
 from receiver.ledger.outbox import CONFIRMED, DISPUTED, events_after
 from receiver.ledger.readers import go_on, place_of
+
+log = logging.getLogger(__name__)
 
 READER = "counters"  # of our place in the outbox
 _AT_ONCE = 500
@@ -63,6 +66,7 @@ def count() -> int:
             if not go_on(READER, after, events[-1].id):
                 return read
             _add(sums)
+        _log(events)
         read += len(events)
 
 
@@ -88,6 +92,13 @@ def _add(sums: _Sums) -> None:
             conflict_target=[Counter.name, Counter.labels, Counter.shard],
             update={Counter.value: Counter.value + value},
         ).execute()
+
+
+def _log(events: Iterable[Event]) -> None:
+    for event in events:
+        by = f", by {event.settled_by}" if event.settled_by else ""
+        told = (event.task_id, event.type.removeprefix("task."), by, event.id)
+        log.info("Task %s: %s%s (event %d).", *told, extra={"task": event.task_id, "event": event.id})
 
 
 def _told_by(events: Iterable[Event]) -> _Sums:

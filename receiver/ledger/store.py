@@ -6,6 +6,7 @@ transaction, which is durable when the function returns.
 See "Leases" in docs/design.md.
 """
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -33,6 +34,8 @@ from receiver.ledger.registration import Registration
 from receiver.ledger.telling import When
 from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import FINAL
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "Callback",
@@ -98,6 +101,8 @@ def adopt(discovered: Sequence[Discovered], now: datetime, *, timetable: Timetab
             rows = [evidence.of_discovered(best[task_id], now, timetable) for task_id in some]
             new = [task_id for (task_id,) in _insert_new.returning(rows)]
             adopted += len(new)
+            for task_id in new:
+                log.info("Task %s: found in upstream's list.", task_id, extra={"task": task_id})
             lookups = [_lookup(task_id, Answer(best[task_id].result), None, now, now) for task_id in new]
             _insert_lookups.execute(lookups)
     return adopted
