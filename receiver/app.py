@@ -17,6 +17,7 @@ from receiver.web.pages import deliveries as delivery_pages
 from receiver.web.pages import endpoints as endpoint_pages
 from receiver.web.pages import forwards as forward_pages
 from receiver.web.pages import runs as run_pages
+from receiver.web.pages import settings as settings_page
 from receiver.web.pages import tasks as task_pages
 from receiver.web.request_ids import add_request_ids
 from receiver.web.trial import trial_sender
@@ -67,7 +68,7 @@ def create_app(settings: Settings) -> Flask:
     app.url_map.converters["text"] = _Text
     for module in (
         *(callbacks, health, metrics, sign_in, tasks, deliveries, events, forwards, endpoints),
-        *(overview, task_pages, delivery_pages, run_pages, forward_pages, endpoint_pages),
+        *(overview, task_pages, delivery_pages, run_pages, forward_pages, endpoint_pages, settings_page),
     ):
         app.register_blueprint(module.blueprint)
     add_request_ids(app)

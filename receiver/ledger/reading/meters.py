@@ -7,9 +7,9 @@ from typing import Any
 from peewee import fn
 
 from receiver.ledger import counters
+from receiver.ledger.growth import database_bytes
 from receiver.ledger.models import DOUBTFUL, KNOWN, OPEN, SETTLED, Tally, Task, database
 from receiver.ledger.reading import queries
-from receiver.ledger.reading.sizes import database_bytes
 
 MOST_DUE = 10_000
 _KINDS_OF_DUE = ((OPEN, KNOWN), (SETTLED, KNOWN), (DOUBTFUL,))

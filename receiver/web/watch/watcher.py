@@ -14,7 +14,7 @@ from typing import Protocol
 from receiver.clock import utcnow
 from receiver.config import Settings
 from receiver.forward.attempt import Outcome, Request
-from receiver.ledger import counters, incidents
+from receiver.ledger import counters, growth, incidents
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import pending_migrations
 from receiver.web.intake import Intake
@@ -47,6 +47,7 @@ class Watcher:
         self._intake = intake
         self._sender = sender
         self._memory = Memory()
+        self._size_noted_in: int | None = None  # the hour
         self._lock: int | None = None  # the open directory of the spool: its lock says who looks
 
     def start(self) -> None:
@@ -74,12 +75,18 @@ class Watcher:
                 self._remember([SCHEMA_BEHIND], now)
             else:
                 counters.count()
+                self._note_size(now)
                 self._note_in_ledger(now, writes)
         except DATABASE_ERRORS as problem:
             writes = writes.without_database(describe(problem), now)
             facts = facts_without_ledger(now, self._settings, self._intake, writes)
             self._remember(troubles(summarise_without_ledger(facts)), now)
         self._tell_of_remembered(now)
+
+    def _note_size(self, now: datetime) -> None:
+        if self._size_noted_in != now.hour:
+            growth.note_size(now)
+            self._size_noted_in = now.hour
 
     def _note_in_ledger(self, now: datetime, writes: Writes) -> None:
         if self._settings.alert_url is None:
