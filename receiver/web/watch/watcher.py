@@ -1,6 +1,8 @@
 """Watches the service from a web worker: tells ALERT_URL of incidents, and counts for /metrics.
 
 It works while the reconciler is away, and while the database is. Its failures disturb nothing else.
+
+See "What is wrong, told once" in docs/design.md.
 """
 
 import fcntl
