@@ -26,7 +26,8 @@ bind = f"127.0.0.1:{_settings.port}"
 # A callback spends most of its time in Python, so two processes rarely wait for each other's SQLite writes.
 workers = _settings.web_concurrency
 worker_class = "receiver.web.worker.BoundedWorker"
-worker_connections = 400  # each may hold a body and needs a file descriptor; the usual limit is 1,024
+# Each may hold a body and needs a file descriptor, a relayed one two. The usual limit is 1,024.
+worker_connections = 640
 keepalive = 10  # seconds to send a request's line and headers, and between two requests of a connection
 timeout = 60
 graceful_timeout = 20  # platforms kill after 30 s

@@ -11,6 +11,7 @@ from receiver.ledger.engine.db import init_database, is_bound_to_another
 from receiver.ledger.paces import Paces
 from receiver.web import auth, callbacks, errors, sign_in
 from receiver.web.api import deliveries, endpoints, events, forwards, tasks
+from receiver.web.gateway.routes import add_gateway
 from receiver.web.intake import Intake, intake_of
 from receiver.web.pages import base, overview
 from receiver.web.pages import deliveries as delivery_pages
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> Flask:
     ):
         app.register_blueprint(module.blueprint)
     add_request_ids(app)
+    add_gateway(app, settings)
     auth.add_sessions(app, settings)
     base.add_to_pages(app)
     errors.add_handlers(app)

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from dotenv import dotenv_values
 
 from receiver import values
+from receiver.api_keys import ApiKey
 from receiver.database_url import sqlite_path
 from receiver.platforms import Platform, is_on_volume, platform_of
 
@@ -36,7 +37,7 @@ class Settings:
     api_token: str | None = field(repr=False)
     api_base_url: str
     callback_tokens: tuple[str, ...] = field(repr=False)
-    api_key: str = field(repr=False)
+    api_keys: tuple[ApiKey, ...] = field(repr=False)
     public_url: str | None
     reconcile_interval: timedelta
     reconcile_grace: timedelta
@@ -84,7 +85,7 @@ class Settings:
                 "ACEDATACLOUD_API_BASE_URL", values.http_url, "https://api.acedata.cloud"
             ),
             callback_tokens=reader.read("CALLBACK_TOKEN", values.callback_tokens, (), required=True),
-            api_key=reader.read("API_KEY", values.api_key, "", required=True),
+            api_keys=reader.read("API_KEY", values.api_keys, (), required=True),
             public_url=reader.read("PUBLIC_URL", values.http_url, platform.public_url if platform else None),
             reconcile_interval=reader.read("RECONCILE_INTERVAL", values.seconds, timedelta(seconds=1)),
             reconcile_grace=reader.read("RECONCILE_GRACE", values.seconds, timedelta(seconds=30)),

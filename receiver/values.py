@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
+from receiver.api_keys import ApiKey, parse_api_keys
 from receiver.database_url import postgresql_parameters
 
 TO_MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
@@ -68,14 +69,9 @@ def http_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def api_key(text: str) -> str:
-    """Return an API key, which is hard to guess."""
-    if not re.fullmatch(rf"[\x21-\x7e]{{{_SHORTEST_SECRET},}}", text):
-        raise ValueError(
-            f"must be {_SHORTEST_SECRET} characters or more of printable ASCII without spaces,"
-            f" like the output of: {TO_MAKE_ONE}"
-        )
-    return text
+def api_keys(text: str) -> tuple[ApiKey, ...]:
+    """Return API keys, which are hard to guess."""
+    return parse_api_keys(text, TO_MAKE_ONE)
 
 
 def api_token(text: str) -> str:

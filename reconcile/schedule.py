@@ -21,7 +21,7 @@ from receiver.ledger import pauses
 from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.paces import Paces
 from receiver.upstream.client import Upstream
-from receiver.upstream.services import SERVICES
+from receiver.upstream.services import DEFAULT
 from reconcile.calls import Caller, call_threads
 from reconcile.discover import Discoverer
 from reconcile.forward import Forwarder, sender_for
@@ -98,7 +98,7 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
     paces = Paces(settings.reconcile_grace)
     if settings.public_url:
         lister = replace(caller, threads=call_threads(1))
-        discoverers = [Discoverer(settings, lister, paces, service, stop) for service in SERVICES.values()]
+        discoverers = [Discoverer(settings, lister, paces, DEFAULT, stop)]
     scheduler = _Scheduler(steady, clock)
     reconciler = Reconciler(settings, caller, paces, steady, random.Random(), stop)
     sender = sender_for(settings)

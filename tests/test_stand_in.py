@@ -766,8 +766,9 @@ def test_it_serves_the_videos_it_promises_also_in_part(
 def test_it_says_what_it_is_and_what_it_is_not(start: Callable[..., StandIn]) -> None:
     upstream = start()
     assert b"stand-in" in call(upstream, "/").body
-    for path in ("/midjourney/seed", "/suno/tasks"):
-        assert call(upstream, path, {}).json()["error"]["code"] in ("api_not_implemented", "no_api")
+    for path in ("/midjourney/nothing", "/nothing/tasks"):
+        reply = call(upstream, path, {})
+        assert (reply.status, reply.json()["error"]["code"]) == (404, "no_api")
 
 
 def test_it_keeps_connections_open(start: Callable[..., StandIn]) -> None:

@@ -17,7 +17,7 @@ from receiver.ledger.mending import absurd_lease, unleased
 from receiver.ledger.models import DOUBTFUL, KNOWN, OPEN, SETTLED, Pause, Task, database
 from receiver.ledger.pauses import in_force
 from receiver.ledger.timetable import APART, SOONEST
-from receiver.upstream.services import SERVICES
+from receiver.upstream.services import SERVICES, Lookups
 
 _NEVER = datetime(9999, 12, 31)
 # What waits for an answer, by the index that holds it.
@@ -160,8 +160,9 @@ def _unlocked(tasks: Any) -> Any:
 
 def _build_longest_due(kind: str, probing: bool, *, now: Any, due_by: Any, absurd: Any) -> Any:
     # A newer version may have left tasks of a service that this one does not know: ask about the others.
+    asked = tuple(name for name, service in SERVICES.items() if service.lookups is Lookups.BATCH)
     due = Task.select(Task.next_lookup_at, Task.service).where(
-        unleased(now, absurd), Task.service.in_(tuple(SERVICES)), *_is_due(kind, probing, now, due_by)
+        unleased(now, absurd), Task.service.in_(asked), *_is_due(kind, probing, now, due_by)
     )
     return _unlocked(due.order_by(Task.next_lookup_at).limit(1))
 

@@ -1,7 +1,6 @@
 """Authentication: checks the API key, and keeps the sessions of visitors who signed in with it."""
 
 import hashlib
-import hmac
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,16 +10,18 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.exceptions import Forbidden, Unauthorized
 
+from receiver.api_keys import ApiKey, find_key
 from receiver.config import Settings
 from receiver.web.current import current_settings
 from receiver.web.errors import MACHINE_PATHS, BadInput
 from receiver.web.stalls import stall_guard
 
 csrf = CSRFProtect()
-_SIGNED_IN = "signed_in"
+_SIGNED_IN, _MAY_ONLY_READ = "signed_in", "may_only_read"
 _WITHOUT_SESSION = (*MACHINE_PATHS, "/static/", "/favicon.ico")
 _LONGEST_FORM_BYTES = 16_384
 _NOT_OUR_FORM = "This did not come from a form of this deployment, or your browser keeps no cookies for it."
+_ONLY_READS = "This API key may only read."
 _WRONG_KEY = "That is not the API key, which is API_KEY in the settings of this deployment."
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -69,7 +70,7 @@ def _host(netloc: str) -> str:
 
 def add_sessions(app: Flask, settings: Settings) -> None:
     """Keep visitors signed in for 14 days, by a signed cookie."""
-    app.secret_key = _signing_key(settings.api_key)
+    app.secret_key = _signing_key(tuple(key.key for key in settings.api_keys))
     app.session_interface = _Sessions()
     app.config.update(
         SESSION_COOKIE_NAME="backstop",
@@ -85,23 +86,31 @@ def add_sessions(app: Flask, settings: Settings) -> None:
 
 
 @cache
-def _signing_key(api_key: str) -> bytes:
-    """Derive the key that signs the cookies from the API key. A new API key thus signs everybody out.
+def _signing_key(api_keys: tuple[str, ...]) -> bytes:
+    """Derive the key that signs the cookies from all API keys. A change of them thus signs everybody out.
 
-    An attacker can get a cookie and guess API keys offline, so scrypt makes each guess slow.
+    An attacker can get a cookie and guess API keys offline, so scrypt makes each guess slow. From all keys:
+    the holder of one of them must not be able to sign a cookie.
     """
-    return hashlib.scrypt(api_key.encode(), salt=b"the session's cookie", n=2**14, r=8, p=1, dklen=32)
+    return hashlib.scrypt(
+        ",".join(api_keys).encode(), salt=b"the session's cookie", n=2**14, r=8, p=1, dklen=32
+    )
 
 
 def require_api_key() -> None:
     """Require the API key, as a Bearer token or as the password of HTTP Basic.
 
-    401: no key, or a wrong one. 403: a change that another site's page triggered (CSRF), as the browser adds
-    the Basic password by itself.
+    401: no key, or a wrong one. 403: a change with a key that may only read, or that another site's page
+    triggered (CSRF), as the browser adds the Basic password by itself.
     """
-    if not carries_key():
+    key = key_of_request()
+    if key is None:
         raise KeyNeeded(_WRONG_KEY if request.authorization else None)
-    if request.method not in _SAFE_METHODS and _comes_from_elsewhere():
+    if request.method in _SAFE_METHODS:
+        return
+    if not key.may_write:
+        raise Forbidden(_ONLY_READS)
+    if _comes_from_elsewhere():
         raise Forbidden("Another site's page may not change anything here.")
 
 
@@ -120,9 +129,13 @@ def _comes_from_elsewhere() -> bool:
 
 
 def require_visitor() -> None:
-    """Require a session or the API key. 401 without either."""
-    if not session.get(_SIGNED_IN) and not carries_key():
+    """Require a session or the API key. 401 without either. 403: a change with a key that may only read."""
+    key = None if session.get(_SIGNED_IN) else key_of_request()
+    if not session.get(_SIGNED_IN) and key is None:
         raise SignInNeeded
+    may_only_read = session.get(_MAY_ONLY_READ) if key is None else not key.may_write
+    if may_only_read and request.method not in _SAFE_METHODS:
+        raise Forbidden(_ONLY_READS)
 
 
 def require_form_of_ours() -> None:
@@ -139,12 +152,15 @@ def require_form_of_ours() -> None:
 
 
 def sign_in(key: str) -> bool:
-    """Sign the visitor in if `key` is the API key. Returns whether it is."""
-    if not is_same_secret(key, current_settings().api_key):
+    """Sign the visitor in if `key` is an API key. Returns whether it is."""
+    ours = find_key(current_settings().api_keys, key)
+    if ours is None:
         return False
     session.clear()  # drop anything set before sign-in (session fixation)
     session.permanent = True
     session[_SIGNED_IN] = True
+    if not ours.may_write:
+        session[_MAY_ONLY_READ] = True
     return True
 
 
@@ -158,15 +174,20 @@ def has_session() -> bool:
     return bool(session.get(_SIGNED_IN))
 
 
-def is_same_secret(given: str, secret: str) -> bool:
-    """Compare in constant time."""
-    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret.encode())
-
-
 def carries_key() -> bool:
-    """Tell whether the request carries the API key."""
+    """Tell whether the request carries an API key."""
+    return key_of_request() is not None
+
+
+def key_of_request() -> ApiKey | None:
+    """Return the API key that the request carries, if it is one of ours."""
+    basic = request.authorization
+    secret = bearer() or (basic.password if basic else None)
+    return find_key(current_settings().api_keys, str(secret)) if secret else None
+
+
+def bearer() -> str | None:
+    """Return the request's Bearer token; None for a request without one."""
     # Do not use werkzeug's parser: it reads a Bearer token with "=" as a list of parameters.
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    basic = request.authorization
-    secret = token.strip() if scheme.lower() == "bearer" else basic.password if basic else None
-    return bool(secret) and is_same_secret(str(secret), current_settings().api_key)
+    return (token.strip() or None) if scheme.lower() == "bearer" else None

@@ -12,6 +12,7 @@ from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound, ServiceUnavailable
 
+from receiver.api_keys import is_same_secret
 from receiver.clock import utcnow
 from receiver.config import Settings
 from receiver.ledger import store
@@ -21,7 +22,6 @@ from receiver.ledger.refusals import NOT_KEPT, SHORTENED, WRONG_TOKEN
 from receiver.ledger.timetable import Timetable
 from receiver.redact import MASK, mask_tokens
 from receiver.upstream.results import FINAL, Unreadable
-from receiver.web.auth import is_same_secret
 from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import database_down
 from receiver.web.intake import current_intake

@@ -49,6 +49,11 @@ class Connections:
             del self._serving[connection]
             self._waiting[connection] = time.monotonic()
 
+    def extend(self, connection: socket.socket, within: float) -> None:
+        """Let the request that a connection serves take at most `within` seconds from now."""
+        if connection in self._serving:
+            self._serving[connection] = time.monotonic() + within
+
     def end_overdue(self) -> None:
         """Shut down connections that have been served for too long. Sending to them raises OSError."""
         # One check of all connections, as a timer for each request would slow every callback.

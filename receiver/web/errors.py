@@ -45,7 +45,7 @@ class DatabaseDown(ServiceUnavailable):
 
 def add_handlers(app: Flask) -> None:
     """Register the error handlers of the application."""
-    app.register_error_handler(HTTPException, _answer)
+    app.register_error_handler(HTTPException, answer)
     app.register_error_handler(Exception, _answer_unexpected)
 
 
@@ -61,7 +61,8 @@ def database_down(problem: Exception) -> ServiceUnavailable:
     return DatabaseDown(problem)
 
 
-def _answer(problem: HTTPException) -> Response:
+def answer(problem: HTTPException) -> Response:
+    """Return an HTTP error as JSON to a program, and as a page to a person."""
     if request.routing_exception is not None and _means_callbacks(request.path):
         current_intake().refused.note(NO_ROUTE, request.remote_addr)
     code = (problem.name or "error").lower().replace(" ", "_").replace("'", "")
@@ -123,6 +124,6 @@ def _path_as_sent() -> str:
 
 def _answer_unexpected(problem: Exception) -> Response:
     if isinstance(problem, DATABASE_ERRORS):
-        return _answer(database_down(problem))
+        return answer(database_down(problem))
     log.exception("%s %r failed", request.method, request.path)
-    return _answer(InternalServerError())
+    return answer(InternalServerError())

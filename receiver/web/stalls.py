@@ -20,7 +20,7 @@ _LOOK_EVERY_SECONDS = 1.0
 
 
 class StallGuard:
-    """Ends the reading of bodies that take longer than READ_WITHIN_SECONDS."""
+    """Ends the reading of bodies that take too long."""
 
     def __init__(self) -> None:
         self._deadlines: dict[socket.socket, float] = {}
@@ -28,8 +28,8 @@ class StallGuard:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Limit the time to read the current request's body, within the block. The body then ends early."""
+    def reading(self, within: float = READ_WITHIN_SECONDS) -> Iterator[None]:
+        """Limit the seconds to read the current request's body, within the block. It then ends early."""
         connection: socket.socket | None = request.environ.get("gunicorn.socket")
         if connection is None:  # another server
             yield
@@ -37,7 +37,7 @@ class StallGuard:
         if self._thread is None:  # no earlier, as a thread does not survive the server's fork
             self._start()
         # No lock, which would slow every callback: each access to the dictionary is atomic.
-        self._deadlines[connection] = time.monotonic() + READ_WITHIN_SECONDS
+        self._deadlines[connection] = time.monotonic() + within
         try:
             yield
         finally:

@@ -1,7 +1,8 @@
 """The gunicorn worker. It reserves capacity for callbacks, and no client can block it.
 
-Other limits are elsewhere: gunicorn's `keepalive` limits the time for a request's head, `stalls` the time for
-its body. Idle connections make room for new ones (`connections`).
+Relayed requests may last longer (`lasting`). Other limits are elsewhere: gunicorn's `keepalive` limits the
+time for a request's head, `stalls` the time for its body. Idle connections make room for new ones
+(`connections`).
 
 See "Processes" in docs/design.md.
 """
@@ -22,6 +23,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from receiver.config import Settings
 from receiver.web.background import Background, StartScheduler
 from receiver.web.connections import Connections
+from receiver.web.lasting import lasting_of
 from receiver.web.refused import Board
 
 # More than a callback may wait in total: for its body (8 s), the database (10 s) and the spool (8 s).
@@ -56,6 +58,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def start_background(self, settings: Settings, start_scheduler: StartScheduler | None) -> None:
         """Start the background threads: here in the worker, as threads do not survive a fork."""
+        lasting_of(self.wsgi).connections = self._connections
         self._background = Background(self.wsgi, settings, start_scheduler)
         self._background.start(self.board or Board(1))
 
@@ -108,7 +111,11 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         try:
             self._answer(listener_name, req, sock, addr)
             # Back-pressure: the more requests are in progress, the later a connection's next one is read.
-            busy = self._others - self.wsgi.extensions["backstop_waiting"].count
+            idle = (
+                self.wsgi.extensions["backstop_waiting"].count
+                + self.wsgi.extensions["backstop_lasting"].count
+            )
+            busy = self._others - idle
             gevent.sleep(_TURN_SECONDS * max(busy - _WITHOUT_TURNS, 0))
         finally:
             self._others -= 1

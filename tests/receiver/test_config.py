@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
+from receiver.api_keys import ApiKey
 from receiver.config import Settings, SettingsError
 
 REQUIRED = {"CALLBACK_TOKEN": "callback-secret-1", "API_KEY": "api-key-that-is-secret"}
@@ -162,7 +163,7 @@ def test_a_dotenv_file_is_read_and_the_environment_beats_it(tmp_path, monkeypatc
         monkeypatch.delenv(name, raising=False)
     settings = Settings.from_env()
     assert (settings.callback_tokens, settings.port) == (("token-of-the-file",), 1234)
-    assert settings.api_key == "key-from-the-environment"
+    assert [key.key for key in settings.api_keys] == ["key-from-the-environment"]
 
 
 def test_an_empty_variable_does_not_hide_what_the_dotenv_file_says(tmp_path, monkeypatch):
@@ -187,7 +188,7 @@ def test_it_refuses_a_callback_token_that_could_be_guessed():
 
 
 def test_it_refuses_a_key_that_could_be_guessed():
-    assert read(API_KEY="k" * 16).api_key == "k" * 16
+    assert read(API_KEY="k" * 16).api_keys == (ApiKey("default", "k" * 16),)
     with pytest.raises(SettingsError, match="API_KEY must be 16 characters or more"):
         read(API_KEY="k" * 15)
 

@@ -1,4 +1,4 @@
-"""A stand-in for Ace Data Cloud's Midjourney API: a real HTTP server, seeded, with faults on request."""
+"""A stand-in for Ace Data Cloud's API: a real HTTP server, seeded, with faults on request."""
 
 from .lookups import Call
 from .options import Options

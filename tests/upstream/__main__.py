@@ -7,7 +7,8 @@ import time
 from dataclasses import Field
 from typing import Any
 
-from .options import ACCOUNT_ERRORS, OPTION_FIELDS, Options
+from .catalogue import SERVICES
+from .options import ACCOUNT_ERRORS, OPTION_FIELDS, RUNNING, Options
 from .stand_in import StandIn
 
 DEFAULT_PORT = 9090
@@ -41,9 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.upstream",
-        description="A stand-in for Ace Data Cloud's Midjourney API on 127.0.0.1. Shares are 0 to 1.",
+        description="A stand-in for Ace Data Cloud's API on 127.0.0.1: all of Midjourney, and some of "
+        f"{', '.join(name for name in SERVICES if name != 'midjourney')} and openai. Shares are 0 to 1.",
         epilog="POST /control with a JSON object of option names changes them while it runs; "
-        "GET /truth and GET /stats tell what happened.",
+        "GET /truth, GET /paid and GET /stats tell what happened.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="where to listen; 0 picks a free port")
@@ -67,6 +69,8 @@ def _argument(option: "Field[Any]") -> dict[str, Any]:
         argument["type"] = lambda text: text if text == "date" else float(text)
     elif kind == "account_error":
         argument["choices"] = sorted(ACCOUNT_ERRORS)
+    elif kind == "running":
+        argument["choices"] = RUNNING
     return argument
 
 

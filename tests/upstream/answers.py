@@ -1,9 +1,9 @@
 """HTTP answers: whole ones, and those that are cut short or never come."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 
@@ -21,6 +21,23 @@ class Answer:
     def label(self) -> str:
         """Name this answer for the statistics: its status or its fate."""
         return str(self.status) if self.fate == "whole" else self.fate
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One HTTP answer that is sent part by part, as the parts come."""
+
+    status: int
+    parts: Iterator[bytes]
+    headers: Mapping[str, str]
+
+
+_AnyAnswer = TypeVar("_AnyAnswer", bound=Answer | Stream)
+
+
+def traced(answer: _AnyAnswer, trace_id: str) -> _AnyAnswer:
+    """Return the answer with the header that names its trace."""
+    return replace(answer, headers={**answer.headers, "X-Trace-Id": trace_id})
 
 
 def json_answer(content: Any, status: int = 200) -> Answer:

@@ -10,7 +10,8 @@ import time
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
-from .records import Records, Task
+from .items import Task
+from .records import Records
 
 # Patient, but shorter than the stand-in's own shutdown.
 TIMEOUT_SECONDS = 30

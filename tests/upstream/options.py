@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,9 @@ ACCOUNT_ERRORS = {
     "disabled": 400,
     "no_api": 404,
 }
+
+# The forms that the response of a running task has.
+RUNNING = ("any", "null", "absent", "empty", "partial")
 
 
 def _share(text: str) -> Any:
@@ -49,6 +53,21 @@ class Options:
     failing: float = _share("share of tasks that end with an error")
     progress: float = _share("share of tasks that send progress callbacks (describe tasks never do)")
 
+    running: str = _other(
+        "any", "running", "the response of running tasks: null, absent, empty, partial, or any of them"
+    )
+
+    submit_latency: float = _seconds(0.0, "time each submission takes before its answer begins")
+    submit_429: float = _share("share of submissions answered 429 with Retry-After; nothing is taken")
+    submit_400: float = _share("share of submissions answered 400, with a failure callback; nothing is taken")
+    submit_503: float = _share("share of submissions answered 503 busy; nothing is taken")
+    submit_cut: float = _share("share of submissions taken, then cut off before any answer")
+    submit_half: float = _share("share of submissions taken, then answered with half of the body")
+    submit_500: float = _share("share of submissions taken, then answered 500 api_error")
+    submit_504: float = _share("share of submissions taken, then answered 504 with an HTML page")
+    submit_hang: float = _share("share of submissions taken, held for --hang-seconds, then closed")
+    chat_gap: float = _seconds(0.1, "time between the events of a streamed chat")
+
     latency: float = _seconds(0.05, "time each look-up call takes")
     rate_429: float = _share("share of look-up calls answered 429 with Retry-After")
     rate_500: float = _share("share of look-up calls answered 500 api_error")
@@ -56,7 +75,7 @@ class Options:
     rate_hang: float = _share("share of look-up calls held for --hang-seconds, then closed without an answer")
     rate_cut: float = _share("share of look-up calls answered with half of the body")
     rate_bare: float = _share("share of look-up calls answered 500 with a bare string as the error")
-    hang_seconds: float = _seconds(30.0, "how long a call is held by --rate-hang")
+    hang_seconds: float = _seconds(30.0, "how long a call is held by --rate-hang and --submit-hang")
     retry_after: float | str = _other(
         1.0, "retry_after", "Retry-After of a 429: seconds, or 'date' for an HTTP date"
     )
@@ -74,8 +93,9 @@ class Options:
     def __post_init__(self) -> None:
         for name in OPTION_FIELDS:
             setattr(self, name, _checked(name, getattr(self, name)))
-        if sum(getattr(self, name) for name in FAULTS) > 1 + 1e-9:
-            raise ValueError(f"the rates {', '.join(FAULTS)} add up to more than 1")
+        for names in (FAULTS, SUBMIT_FAULTS):
+            if sum(getattr(self, name) for name in names) > 1 + 1e-9:
+                raise ValueError(f"the rates {', '.join(names)} add up to more than 1")
 
     def change(self, changes: dict[str, Any]) -> None:
         """Set the named options, all or none. Raises ValueError for an unknown name or a bad value."""
@@ -141,6 +161,12 @@ def _retry_after(value: Any) -> float | str:
     return "date" if value == "date" else _seconds_value(value)
 
 
+def _running(value: Any) -> str:
+    if value not in RUNNING:
+        raise ValueError(f"{value!r} is none of {', '.join(RUNNING)}")
+    return str(value)
+
+
 def _account_error(value: Any) -> str | None:
     if value is not None and value not in ACCOUNT_ERRORS:
         raise ValueError(f"{value!r} is none of {', '.join(ACCOUNT_ERRORS)}")
@@ -156,6 +182,9 @@ _CHECKS: dict[str, Any] = {
     "ids": _ids,
     "retry_after": _retry_after,
     "account_error": _account_error,
+    "running": _running,
 }
 OPTION_FIELDS = {option.name: option for option in dataclasses.fields(Options)}
 FAULTS = tuple(name for name in OPTION_FIELDS if name.startswith("rate_"))
+# Those before `submit_cut` show that nothing was taken.
+SUBMIT_FAULTS = tuple(name for name in OPTION_FIELDS if re.fullmatch(r"submit_(\d+|cut|half|hang)", name))

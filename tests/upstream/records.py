@@ -7,43 +7,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
+from .catalogue import MIDJOURNEY, Operation
+from .items import Task, status, task_object
 from .options import Options
-from .tasks import Json, Kind, Plan, draw_plan, draw_uuid, final_body, progress_body
+from .results import final_body
+from .tasks import Json, Kind, draw_plan, draw_uuid
 
-# How many finished tasks are kept; the oldest are dropped.
+# How many finished tasks and payments are kept; the oldest are dropped.
 MAX_RECORDS = 200_000
-
-
-@dataclass(slots=True)
-class Task:
-    """One submitted task and its state."""
-
-    plan: Plan
-    type: str
-    request: Json
-    trace_id: str
-    application_id: str
-    created_at: float
-    submitted: float
-    keeps_record: bool
-    finished_at: float | None = None
-    response: Json | None = None
-    # Whether a look-up sees the final state yet: the record may lag behind.
-    revealed: bool = False
-    callback: str | None = None
-    callbacks: list[Json] = field(default_factory=list)
-    lookups: int = 0
-    outbox: deque[tuple[Kind, Json]] = field(default_factory=deque)
-    sending: bool = False
-    done: threading.Event | None = None
-
-    @property
-    def callback_url(self) -> str | None:
-        """Return where callbacks go, if anywhere."""
-        return self.request.get("callback_url") or None
 
 
 @dataclass(slots=True)
@@ -68,45 +42,72 @@ class Records:
         self.base_url = ""
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
+        # What leaves no task draws from numbers of its own, so that it shifts no task's course.
+        self._others = itertools.count(1)
         self._tasks: dict[str, Task] = {}
         self._planted: dict[str, Json] = {}
+        self._planted_services: dict[str, str] = {}
+        self._paid: deque[Json] = deque(maxlen=MAX_RECORDS)
         self._traces: dict[str, list[str]] = {}
         account = random.Random(f"{options.seed}:account")
         self._application_id, self._credential_id = draw_uuid(account), draw_uuid(account)
+        self._user_id = draw_uuid(account)
 
-    def open(self, task_type: str, request: Json, streaming: bool) -> Task:
-        """Store a submission. Only one with a callback URL or `async` leaves a record."""
+    def open(self, operation: Operation, request: Json, streaming: bool) -> Task:
+        """Store a submission, which is paid. Only one with a callback URL or `async` leaves a record."""
         # Copy through JSON, so that an in-process submission is stored exactly like one over HTTP.
         request = json.loads(json.dumps(request))
         keeps_record = bool(request.get("callback_url")) or request.get("async") is True
         with self._lock:
-            plan = draw_plan(self.options, next(self._numbers), task_type, streaming)
-            task = Task(
-                plan=plan,
-                type=task_type,
-                request=request,
-                trace_id=_text_or(request.get("trace_id"), plan.trace_id),
-                application_id=_text_or(request.get("application_id"), self._application_id),
-                created_at=round(time.time(), 3),
-                submitted=time.monotonic(),
-                keeps_record=keeps_record,
-                done=None if keeps_record else threading.Event(),
-            )
+            task = self._task(operation, request, next(self._numbers), streaming)
+            task.keeps_record = keeps_record
+            task.done = None if keeps_record else threading.Event()
             self.counts.submitted += 1
             if keeps_record:
                 self._keep(task)
+            self._pay(operation, task.plan.task_id, task.trace_id, request)
         return task
 
-    def add_record(self, record: Json) -> None:
+    def refuse(self, operation: Operation, request: Json) -> Task:
+        """Return a task that was not taken, so that its failure can be told. It is neither kept nor paid."""
+        with self._lock:
+            task = self._task(operation, request, -next(self._others), False)
+        task.plan = replace(task.plan, failure=("bad_request", "prompt is required"))
+        task.response = final_body(task.service, task.plan, task.type, task.trace_id, self.base_url)
+        return task
+
+    def pay(self, operation: Operation, request: Json) -> tuple[str, str]:
+        """Count a submission that is answered at once; return its task id and its trace id."""
+        with self._lock:
+            task = self._task(operation, request, -next(self._others), False)
+            self._pay(operation, task.plan.task_id, task.trace_id, request)
+        return task.plan.task_id, task.trace_id
+
+    def paid(self) -> list[Json]:
+        """Return every submission that upstream took, oldest first; twice the same one is paid twice."""
+        with self._lock:
+            return [dict(payment) for payment in self._paid]
+
+    def add_record(self, record: Json, service: str = MIDJOURNEY.name) -> None:
         """Plant a task object that look-ups return verbatim, in place of any task with that id."""
         with self._lock:
             self._planted[record["id"]] = record
+            self._planted_services[record["id"]] = service
             if isinstance(trace_id := record.get("trace_id"), str):
                 self._traces.setdefault(trace_id, []).append(record["id"])
 
+    def delete(self, service: str, task_id: str) -> bool:
+        """Forget a task or a planted record; return whether there was one."""
+        with self._lock:
+            if self._service_of(task_id) != service:
+                return False
+            self._planted.pop(task_id, None)
+            self._tasks.pop(task_id, None)
+            return True
+
     def finish(self, task: Task, *, reveal: bool) -> None:
         """Set the final state. Without `reveal` look-ups still see a running task."""
-        response = final_body(task.plan, task.type, task.trace_id, self.base_url)
+        response = final_body(task.service, task.plan, task.type, task.trace_id, self.base_url)
         with self._lock:
             task.response = response
             task.finished_at = round(time.time(), 3)
@@ -164,23 +165,23 @@ class Records:
                 if task := self._tasks.get(task_id):
                     task.lookups += 1
 
-    def find(self, task_ids: Iterable[str]) -> list[Json]:
-        """Return the task objects of the ids that are known, in the order of asking."""
+    def find(self, task_ids: Iterable[str], service: str = MIDJOURNEY.name) -> list[Json]:
+        """Return the task objects of the ids that the service knows, in the order of asking."""
         with self._lock:
-            return [found for task_id in task_ids if (found := self._object(task_id)) is not None]
+            known = (task_id for task_id in task_ids if self._service_of(task_id) == service)
+            return [found for task_id in known if (found := self._object(task_id)) is not None]
 
     def newest(self, matches: Json, since: float, until: float, offset: int, limit: int) -> list[Json]:
         """Return a page of all task objects, newest first; `matches` narrows by the values of fields."""
         with self._lock:
-            rows = [
-                (created_at, order, task_id)
-                for order, (created_at, task_id, fields) in enumerate(self._listed())
-                if since <= created_at <= until
-                and all(fields.get(name) == value for name, value in matches.items())
-            ]
-            rows.sort(reverse=True)
+            rows = sorted(self._matching(matches, since, until), reverse=True)
             page = (self._object(task_id) for _, _, task_id in rows[offset : offset + limit])
             return [found for found in page if found is not None]
+
+    def total(self, matches: Json, since: float, until: float) -> int:
+        """Count the task objects that `newest` pages through."""
+        with self._lock:
+            return sum(1 for _ in self._matching(matches, since, until))
 
     def is_working(self, task_id: str) -> bool:
         """Tell whether the task is known and has not finished."""
@@ -193,8 +194,11 @@ class Records:
         with self._lock:
             return {
                 task_id: {
+                    "service": task.service.name,
                     "type": task.type,
-                    "status": _status(task),
+                    "trace_id": task.trace_id,
+                    "prompt": task.request.get("prompt"),
+                    "status": status(task),
                     "response": task.response,
                     "callback": task.callback,
                     "callbacks": [dict(callback) for callback in task.callbacks],
@@ -202,6 +206,28 @@ class Records:
                 }
                 for task_id, task in self._tasks.items()
             }
+
+    def _task(self, operation: Operation, request: Json, number: int, streaming: bool) -> Task:
+        service = operation.service
+        has_progress = service.has_progress
+        plan = draw_plan(self.options, number, operation.type, streaming, has_progress=has_progress)
+        if service.is_flat:
+            plan = replace(plan, task_id=f"task_{plan.task_id.replace('-', '')}")
+        return Task(
+            plan=plan,
+            service=service,
+            type=operation.type,
+            request=request,
+            trace_id=_text_or(request.get("trace_id"), plan.trace_id),
+            application_id=_text_or(request.get("application_id"), self._application_id),
+            user_id=_text_or(request.get("user_id"), self._user_id),
+            created_at=round(time.time(), 3),
+            submitted=time.monotonic(),
+        )
+
+    def _pay(self, operation: Operation, task_id: str, trace_id: str, request: Json) -> None:
+        payment = {"path": operation.path, "task_id": task_id, "trace_id": trace_id}
+        self._paid.append(payment | {"prompt": request.get("prompt")})
 
     def _keep(self, task: Task) -> None:
         self._tasks[task.plan.task_id] = task
@@ -213,66 +239,35 @@ class Records:
             del self._tasks[oldest.plan.task_id]
             self._traces.pop(oldest.trace_id, None)
 
+    def _matching(self, matches: Json, since: float, until: float) -> Iterator[tuple[float, int, str]]:
+        for order, (created_at, task_id, fields) in enumerate(self._listed()):
+            is_match = all(fields.get(name) == value for name, value in matches.items())
+            if is_match and since <= created_at <= until:
+                yield created_at, order, task_id
+
     def _listed(self) -> Iterator[tuple[float, str, Json]]:
         for task_id, task in self._tasks.items():
             if task_id not in self._planted:
-                yield task.created_at, task_id, {"type": task.type, "application_id": task.application_id}
+                fields = {"type": task.type, "application_id": task.application_id, "user_id": task.user_id}
+                yield task.created_at, task_id, fields | {"service": task.service.name}
         for task_id, record in self._planted.items():
             created_at = record.get("created_at")
-            yield float(created_at) if isinstance(created_at, int | float) else 0.0, task_id, record
+            when = float(created_at) if isinstance(created_at, int | float) else 0.0
+            yield when, task_id, record | {"service": self._planted_services[task_id]}
+
+    def _service_of(self, task_id: str) -> str | None:
+        if task_id in self._planted:
+            return self._planted_services[task_id]
+        task = self._tasks.get(task_id)
+        return None if task is None else task.service.name
 
     def _object(self, task_id: str) -> Json | None:
         if (planted := self._planted.get(task_id)) is not None:
             return planted
-        task = self._tasks.get(task_id)
-        return None if task is None else self._task_object(task)
-
-    def _task_object(self, task: Task) -> Json:
-        plan, final = task.plan, task.revealed
-        record: Json = {
-            "_id": plan.record_id,
-            "id": plan.task_id,
-            "type": task.type,
-            "application_id": task.application_id,
-            "credential_id": self._credential_id,
-            "created_at": task.created_at,
-            "started_at": min(round(task.created_at + 0.006, 3), task.finished_at or float("inf")),
-            "trace_id": task.trace_id,
-            "request": task.request,
-        }
-        if plan.has_extras:
-            extras = {"job_id": plan.job_id, "hold": False, "mode": task.request.get("mode") or "fast"}
-            record |= extras
-            if final and task.response and "image_id" in task.response:
-                record["image_id"] = plan.image_id
-        if plan.state_style != "absent":
-            record["state"] = _state_word(task) if plan.state_style == "word" else ""
-        if final and task.finished_at is not None:
-            record["response"] = task.response
-            record["finished_at"] = task.finished_at
-            record[plan.elapsed_name] = round(task.finished_at - task.created_at, 3)
-        elif plan.running_response != "absent":
-            record["response"] = self._running_response(task)
-        return record
-
-    def _running_response(self, task: Task) -> Json | None:
-        if task.plan.running_response != "partial" or task.type == "describe":
+        if (task := self._tasks.get(task_id)) is None:
             return None
-        worked = (time.monotonic() - task.submitted) / (task.plan.work or 1)
-        return progress_body(task.plan, max(1, min(99, int(100 * worked))), self.base_url)
+        return task_object(task, self._credential_id, self.base_url, self.options.running)
 
 
 def _text_or(value: Any, otherwise: str) -> str:
     return value if isinstance(value, str) and value else otherwise
-
-
-def _status(task: Task) -> str | None:
-    if task.response is None:
-        return None
-    return "succeeded" if task.response["success"] else "failed"
-
-
-def _state_word(task: Task) -> str:
-    if not task.revealed:
-        return "generating"
-    return "failed" if _status(task) == "failed" else "finished"

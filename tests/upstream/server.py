@@ -16,19 +16,18 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from .answers import Answer, bad_request, error_answer, json_answer
+from .answers import Answer, Stream, bad_request, error_answer, json_answer
+from .catalogue import TASKS_PATHS
 from .images import png
-from .records import Task
-from .tasks import TYPES
+from .submissions import not_found
 from .videos import video
 
 if TYPE_CHECKING:
     from .stand_in import StandIn
 
-MAX_BODY_BYTES = 1_048_576
-# The status of a synchronous submission whose task fails. The body is the result itself.
-FAILURE_STATUS = {"bad_request": 400, "forbidden": 403, "api_error": 500, "timeout": 504}
-ABOUT = b"This is a stand-in for Ace Data Cloud's Midjourney API. See /truth, /stats and /control.\n"
+# Submissions may hold pictures in base64.
+MAX_BODY_BYTES = 64 * 1_048_576
+ABOUT = b"This is a stand-in for Ace Data Cloud's API. See /truth, /paid, /stats and /control.\n"
 IMAGE = re.compile(r"/images/(?:(?P<final>[\w.-]+)|tmp/(?P<task_id>[\w-]+)-\d+)\.png")
 VIDEO = re.compile(r"/videos/[\w-]+/0_[0-3]\.mp4")
 
@@ -100,60 +99,46 @@ class Handler(BaseHTTPRequestHandler):
         """Log nothing: /stats and /truth have more."""
 
     def do_GET(self) -> None:
-        """200 for /, /truth, /stats, /control, images and videos; 404 for everything else."""
+        """200 for /, /truth, /paid, /stats, /control, images, videos and what the API reads; else 404."""
         path = urlsplit(self.path).path
         if path == "/":
             self._send(Answer(200, ABOUT, {"Content-Type": "text/plain; charset=utf-8"}))
-        elif path == "/truth":
-            self._send(json_answer(self.stand_in.truth()))
-        elif path == "/stats":
-            self._send(json_answer(self.stand_in.stats()))
+        elif path in ("/truth", "/paid", "/stats"):
+            self._send(json_answer(getattr(self.stand_in, path[1:])()))
         elif path == "/control":
             self._send(json_answer(asdict(self.stand_in.options)))
+        elif path.startswith(("/images/", "/videos/")):
+            self._send(self._file(path) or not_found(path))
         else:
-            self._send(self._file(path) or _not_found(path))
+            self._send(self._api("GET", b""))
 
     def do_POST(self) -> None:
-        """Submissions and look-ups under /midjourney; /control changes options; 413 for a body over 1 MiB."""
+        """Submissions and look-ups; /control changes options; 413 for a body over 64 MiB."""
         raw = self._read()
         if raw is None:
             return
         path = urlsplit(self.path).path
         if path == "/control":
             self._send(self._control(raw))
-        elif path == "/midjourney/tasks":
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            self._send(self.stand_in.lookups.answer(headers, raw, self._refusal()))
-        elif path.startswith("/midjourney/"):
-            self._send(self._refusal() or self._submission(path.removeprefix("/midjourney/"), raw))
+        elif (service := TASKS_PATHS.get(path)) is not None:
+            self._send(self.stand_in.lookups.answer(self._lower_headers(), raw, self._refusal(), service))
         else:
-            self._send(self._refusal() or _not_found(path))
+            self._send(self._api("POST", raw))
+
+    def do_DELETE(self) -> None:
+        """Whatever the API answers."""
+        self._send(self._api("DELETE", b""))
+
+    def _api(self, method: str, raw: bytes) -> Answer | Stream:
+        return self.stand_in.submissions.answer(
+            method, self.path, self._lower_headers(), raw, self._refusal()
+        )
+
+    def _lower_headers(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in self.headers.items()}
 
     def _refusal(self) -> Answer | None:
         return self.stand_in.refusal(self.headers.get("Authorization"))
-
-    def _submission(self, task_type: str, raw: bytes) -> Answer:
-        if task_type not in TYPES:
-            return error_answer(400, "api_not_implemented", f"The stand-in does not know {task_type!r}.")
-        try:
-            request = json.loads(raw)
-        except (ValueError, RecursionError):
-            return bad_request("The body is not JSON.")
-        if not isinstance(request, dict) or not isinstance(request.get("callback_url"), str | None):
-            return bad_request("The body has to be an object, and its `callback_url` a text.")
-        streaming = "application/x-ndjson" in self.headers.get("Accept", "")
-        task = self.stand_in.open_task(task_type, request, streaming)
-        if task.done is not None:
-            return self._hold(task, task.done)
-        return json_answer({"task_id": task.plan.task_id, "trace_id": task.trace_id})
-
-    def _hold(self, task: Task, done: threading.Event) -> Answer:
-        while not done.wait(0.2):
-            if self.stand_in.stopping.is_set():
-                return Answer(503, b"", fate="hang")
-        body = task.response or {}
-        status = 200 if body.get("success") else FAILURE_STATUS[body["error"]["code"]]
-        return json_answer(body, status)
 
     def _control(self, raw: bytes) -> Answer:
         try:
@@ -181,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
         if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
             self.close_connection = True
             status = 413 if length.isdecimal() else 411
-            self._send(error_answer(status, "bad_request", "A Content-Length up to 1 MiB is needed."))
+            self._send(error_answer(status, "bad_request", "A Content-Length up to 64 MiB is needed."))
             return None
         body = self.rfile.read(int(length))
         if len(body) < int(length):
@@ -189,7 +174,10 @@ class Handler(BaseHTTPRequestHandler):
             return None
         return body
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Answer | Stream) -> None:
+        if isinstance(answer, Stream):
+            self._send_parts(answer)
+            return
         if answer.fate == "hang":
             self.close_connection = True
             return
@@ -203,13 +191,18 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def _send_parts(self, stream: Stream) -> None:
+        self.send_response_only(stream.status)
+        for name, value in {**stream.headers, "Transfer-Encoding": "chunked"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        for part in stream.parts:
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        self.wfile.write(b"0\r\n\r\n")
+
 
 def _with_length(headers: Mapping[str, str], length: int) -> dict[str, str]:
     named = {name.lower() for name in headers}
     if named & {"content-length", "transfer-encoding"}:
         return dict(headers)
     return {**headers, "Content-Length": str(length)}
-
-
-def _not_found(path: str) -> Answer:
-    return error_answer(404, "no_api", f"There is nothing at {path}.")

@@ -10,12 +10,15 @@ from typing import Any, Self
 
 from .answers import Answer, error_answer
 from .callbacks import Sender
+from .catalogue import MIDJOURNEY, OPERATIONS, Operation
+from .items import Task
 from .lookups import Call, Lookups, account_error
 from .options import Options
-from .records import Records, Task
+from .records import Records
 from .scheduler import Scheduler
 from .server import Server
-from .tasks import TYPES, Json, Step, progress_body
+from .submissions import Submissions
+from .tasks import Json, Step, progress_body
 
 
 class StandIn:
@@ -26,6 +29,7 @@ class StandIn:
         self.stopping = threading.Event()
         self.records = Records(self.options)
         self.lookups = Lookups(self.records, self.options, self.stopping)
+        self.submissions = Submissions(self)
         self._scheduler = Scheduler()
         self._sender = Sender(self.records)
         self._server = Server(self, port)
@@ -51,29 +55,45 @@ class StandIn:
         self._sender.stop()
         self._server.stop()
 
-    def submit(self, task_type: str, request: Json, *, streaming: bool = False) -> str:
+    def submit(
+        self, task_type: str, request: Json, *, streaming: bool = False, service: str = MIDJOURNEY.name
+    ) -> str:
         """Submit a task without HTTP and return its id; `streaming` asks for progress callbacks."""
-        return self.open_task(task_type, request, streaming).plan.task_id
+        operation = OPERATIONS.get(f"/{service}/{task_type}")
+        if operation is None or not operation.calls_back:
+            raise ValueError(f"{service} has no tasks of the type {task_type!r}")
+        return self.open_task(operation, request, streaming).plan.task_id
 
-    def open_task(self, task_type: str, request: Json, streaming: bool) -> Task:
+    def open_task(self, operation: Operation, request: Json, streaming: bool) -> Task:
         """Store a submission and schedule its steps."""
-        if task_type not in TYPES:
-            raise ValueError(f"{task_type!r} is none of {', '.join(TYPES)}")
-        task = self.records.open(task_type, request, streaming)
+        task = self.records.open(operation, request, streaming)
         for step in task.plan.steps:
             if step.kind == "final" or (task.callback_url and not task.plan.lost):
                 self._scheduler.at(task.submitted + step.after, partial(self._take, task, step))
         return task
 
-    def add_record(self, record: Json) -> None:
+    def refuse(self, operation: Operation, request: Json) -> Task:
+        """Refuse a submission, and call back about its failure. It is neither kept nor paid."""
+        task = self.records.refuse(operation, request)
+        if task.callback_url:
+            self._call_back(task, Step(0, "final"), task.response or {})
+        return task
+
+    def add_record(self, record: Json, service: str = MIDJOURNEY.name) -> None:
         """Plant a task object with an `id`, which look-ups return verbatim. `truth` does not list it."""
-        self.records.add_record(record)
+        self.records.add_record(record, service)
 
     def respond_next(
         self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"", times: int = 1
     ) -> None:
         """Answer the next look-up calls with exactly this. A missing Content-Length is added."""
         self.lookups.respond_next(Answer(status, body, headers or {}), times)
+
+    def respond_next_submission(
+        self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"", times: int = 1
+    ) -> None:
+        """Answer the next calls that are no look-ups with exactly this. They take nothing."""
+        self.submissions.respond_next(Answer(status, body, headers or {}), times)
 
     def change(self, **changes: Any) -> None:
         """Change options while running, all or none. Raises ValueError for a bad one."""
@@ -83,6 +103,15 @@ class StandIn:
     def calls(self) -> list[Call]:
         """Return the look-up calls received so far, oldest first."""
         return list(self.lookups.calls)
+
+    @property
+    def submitted(self) -> list[Call]:
+        """Return the calls of the API received so far, oldest first, except look-ups."""
+        return list(self.submissions.calls)
+
+    def paid(self) -> list[Json]:
+        """Return each submission that was taken: `path`, `task_id`, `trace_id` and `prompt`."""
+        return self.records.paid()
 
     def truth(self) -> dict[str, Json]:
         """Return the true outcome of each task that has a record."""

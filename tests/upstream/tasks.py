@@ -52,7 +52,7 @@ class Plan:
     lost: bool
     steps: tuple[Step, ...]
     state_style: Literal["absent", "empty", "word"]
-    running_response: Literal["null", "absent", "partial"]
+    running_response: Literal["null", "empty", "absent", "partial"]
     elapsed_name: Literal["elapsed", "duration"]
     has_extras: bool
     record_id: str
@@ -62,7 +62,9 @@ class Plan:
     scenes: tuple[str, ...]
 
 
-def draw_plan(options: Options, number: int, task_type: str, streaming: bool = False) -> Plan:
+def draw_plan(
+    options: Options, number: int, task_type: str, streaming: bool = False, *, has_progress: bool = True
+) -> Plan:
     """Draw the plan of submission `number`. It always makes all draws, so that no option shifts another."""
     rng = random.Random(f"{options.seed}:task:{number}")
     task_id, trace_id = draw_uuid(rng), draw_uuid(rng)
@@ -70,7 +72,7 @@ def draw_plan(options: Options, number: int, task_type: str, streaming: bool = F
     shortest, longest = options.work
     work = shortest + (longest - shortest) * works
     # A description has no progress, neither in its callbacks nor in its record.
-    speaks = task_type != "describe"
+    speaks = has_progress and task_type != "describe"
     steps = _steps(
         work,
         progressing=speaks and (streaming or streams < options.progress),
@@ -87,7 +89,7 @@ def draw_plan(options: Options, number: int, task_type: str, streaming: bool = F
         lost=loses < options.lost,
         steps=steps,
         state_style=rng.choice(("absent", "empty", "word")),
-        running_response=rng.choice(("null", "null", "null", "absent", "partial", "partial")),
+        running_response=rng.choice(("null", "null", "empty", "absent", "partial", "partial")),
         elapsed_name=rng.choice(("elapsed", "duration")),
         has_extras=rng.random() < 0.5,
         record_id=f"{rng.getrandbits(96):024x}",

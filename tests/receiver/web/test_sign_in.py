@@ -133,3 +133,43 @@ def test_browsers_find_the_icon_where_they_look_for_one(client):
 @pytest.mark.parametrize("path", ["/sign-in", "/tasks/t1"])
 def test_a_form_that_is_too_large_is_refused(client, auth, path):
     assert client.post(path, data={"key": "x" * 20_000}, headers=auth).status_code == 413
+
+
+READER = "ro_key-of-a-wall-board"
+
+
+@pytest.fixture
+def with_keys(make_client):
+    return make_client(API_KEY=f"web:{API_KEY},board:{READER}")
+
+
+@pytest.mark.parametrize("key", [API_KEY, READER])
+def test_each_of_several_keys_opens_the_pages_and_the_api(with_keys, key):
+    assert sign_in(with_keys, key).status_code == 303
+    assert with_keys.get("/").status_code == 200
+    assert with_keys.get("/api/tasks", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+
+
+@pytest.mark.parametrize(("key", "status"), [(API_KEY, 201), (READER, 403)])
+def test_a_key_that_may_only_read_changes_nothing_by_the_api(with_keys, key, status):
+    bearer = {"Authorization": f"Bearer {key}"}
+    answer = with_keys.post("/api/tasks", json={"id": "t1"}, headers=bearer)
+    assert answer.status_code == status
+    assert status == 201 or answer.json["error"]["code"] == "forbidden"
+
+
+@pytest.mark.parametrize(("key", "status"), [(API_KEY, 200), (READER, 403)])
+def test_a_session_of_a_key_that_may_only_read_changes_nothing_and_learns_no_secret(with_keys, key, status):
+    sign_in(with_keys, key)
+    form = {"csrf_token": csrf_token(with_keys.get("/").text)}
+    answer = with_keys.post("/callback-url", data=form)
+    assert answer.status_code == status
+    assert (CALLBACK_TOKEN in answer.text) == (status == 200)
+
+
+def test_another_set_of_keys_ends_all_sessions(make_client):
+    before, after = make_client(), make_client(API_KEY=f"web:{API_KEY},board:{READER}")
+    sign_in(before, API_KEY)
+    cookie = before.get_cookie("backstop")
+    after.set_cookie("backstop", cookie.value)
+    assert after.get("/").status_code == 401

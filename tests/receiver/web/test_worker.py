@@ -10,6 +10,7 @@ import pytest
 from gunicorn.workers.ggevent import GeventWorker
 
 from receiver.web.connections import Connections
+from receiver.web.lasting import Lasting
 from receiver.web.waiting import Waiting
 from receiver.web.worker import BoundedWorker
 
@@ -21,7 +22,8 @@ def worker(monkeypatch) -> BoundedWorker:
     """A worker of four connections, three of which others than callbacks may take."""
     worker = BoundedWorker.__new__(BoundedWorker)
     settings = SimpleNamespace(callback_tokens=(TOKEN, "older-token-of-the-tests"))
-    worker.wsgi = SimpleNamespace(extensions={"backstop": settings, "backstop_waiting": Waiting()})
+    counted = {"backstop_waiting": Waiting(), "backstop_lasting": Lasting()}
+    worker.wsgi = SimpleNamespace(extensions={"backstop": settings} | counted)
     worker._most_others, worker._others = 3, 3
     worker.log, worker._logged_full_at = mock.Mock(), -60.0
     worker._connections = Connections(3)
