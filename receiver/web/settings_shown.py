@@ -53,4 +53,4 @@ def _plain(value: object) -> str:
         return str(value).lower()
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}"
-    return str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

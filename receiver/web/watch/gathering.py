@@ -93,13 +93,13 @@ def last_day(week: Mapping[datetime, Outcomes], now: datetime) -> dict[datetime,
 
 def rooms(settings: Settings) -> list[Room]:
     """Return the room on each disk that this process writes to, the spool's first."""
-    places = [settings.spool_dir]
+    places = [settings.spool_dir.absolute()]
     if settings.database_url.startswith("sqlite:"):
         places.append(Path(sqlite_path(settings.database_url)).absolute().parent)
     found: list[Room] = []
     for place in places:
         with suppress(OSError):  # the spool's directory is made when it is needed
-            usage = shutil.disk_usage(place if place.exists() else place.absolute().parent)
+            usage = shutil.disk_usage(place if place.exists() else place.parent)
             found.append(Room(str(place), usage.free, usage.total))
     return found
 
