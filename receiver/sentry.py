@@ -44,6 +44,7 @@ def scrub(event: dict[str, Any], hint: object = None) -> dict[str, Any]:
     """Return an event without what may hold a secret."""
     for part in _SECRET_PARTS:
         event.get("request", {}).pop(part, None)
+    event.get("logentry", {}).pop("params", None)  # the message has them, and there they are masked
     event.pop("server_name", None)
     masked: dict[str, Any] = mask_tokens_within(event)
     return masked

@@ -25,6 +25,7 @@ from reconcile.calls import Caller, call_threads
 from reconcile.counts import Counts
 from reconcile.discover import Discoverer, Found
 from reconcile.forward import Forwarder, sender_for
+from reconcile.heartbeat import Heartbeat
 from reconcile.jobs import mend_times, prune_old_rows
 from reconcile.pacemaker import SteadyClock
 from reconcile.rate_limit import RateLimiter
@@ -86,6 +87,8 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
         counts = reconciler.run(due_by=clock.now())
         unanswered = _unanswered(counts)
         forwarder = Forwarder(settings, sender_for(settings), clock, random.Random(), stop)
+        if reconciler.was_good:
+            _beat(settings, clock)
         forwarder.run(TELL_FOR_SECONDS)
         prune_old_rows(settings.retention, clock.now())
     except (*DATABASE_ERRORS, SchemaBehind) as problem:
@@ -95,6 +98,12 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
     if unanswered:
         print(f"Nothing was asked: {unanswered}", file=sys.stderr)
     return 1 if counts.error or unanswered else 0
+
+
+def _beat(settings: Settings, clock: Clock) -> None:
+    heartbeat = Heartbeat(settings.heartbeat_url, sender_for(settings), clock)
+    heartbeat.beat()
+    heartbeat.wait()
 
 
 def _unanswered(counts: Counts) -> str | None:

@@ -40,6 +40,11 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._fetch, args=(self._url,), name="heartbeat", daemon=True)
         self._thread.start()
 
+    def wait(self) -> None:
+        """Wait until a fetch in progress has ended, within the time that the sender gives it."""
+        if self._thread is not None:
+            self._thread.join()
+
     def _fetch(self, url: str) -> None:
         try:
             outcome = self._sender.send(Request(url, {}, b"", may_be_private=True, method="GET"))

@@ -104,9 +104,12 @@ def _log(events: Iterable[Event]) -> None:
 def _told_by(events: Iterable[Event]) -> _Sums:
     events = [event for event in events if event.type != DISPUTED]
     ids = {event.task_id for event in events}
-    columns = (Task.id, Task.service, Task.created_at, Task.submitted_at, Task.finished_at, Task.settled_at)
+    columns = (Task.id, Task.service, Task.registered_at, Task.submitted_at, Task.finished_at)
     with database.connection_context():
-        tasks = {task.id: task for task in Task.select(*columns, Task.settled_by).where(Task.id.in_(ids))}
+        tasks = {
+            task.id: task
+            for task in Task.select(*columns, Task.settled_at, Task.settled_by).where(Task.id.in_(ids))
+        }
     sums: _Sums = defaultdict(float)
     for event in events:
         if (task := tasks.get(event.task_id)) is not None:
@@ -120,8 +123,9 @@ def _count_event(event: Event, task: Task, sums: _Sums) -> None:
         sums[RESULTS, f"{task.service}/{event.status}/{by}"] += 1
     if task.settled_at is None or task.settled_by != by:
         return
-    if event.type != CONFIRMED and event.sequence == 1:
-        _observe(DURATION, by, task.submitted_at or task.created_at, task.settled_at, sums)
+    began_at = task.submitted_at or task.registered_at  # else nobody knows when it began
+    if began_at is not None and event.type != CONFIRMED and event.sequence == 1:
+        _observe(DURATION, by, began_at, task.settled_at, sums)
     # Only upstream says when it finished a task: of what a callback settled, with the confirmation.
     if task.finished_at is not None and (event.type == CONFIRMED) == (by == "callback"):
         _observe(LATENESS, by, task.finished_at, task.settled_at, sums)

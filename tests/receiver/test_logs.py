@@ -101,6 +101,7 @@ class TestSentry:
                 "headers": {"authorization": "Bearer k"},
                 "data": "x",
             },
+            "logentry": {"message": "no /callbacks/s3cret", "params": ["s3cret"]},
             "exception": {"values": [{"value": "no /callbacks/s3cret"}]},
         }
         text = json.dumps(scrub(event))

@@ -8,6 +8,7 @@ import pytest
 
 from receiver.clock import Clock
 from receiver.forward.sender import Sender
+from reconcile import __main__ as main
 from reconcile import jobs
 from reconcile.counts import Counts
 from reconcile.heartbeat import EVERY_SECONDS, Heartbeat
@@ -65,9 +66,11 @@ def test_a_good_run_fetches_it_once_a_minute(sink, clock, heartbeat):
     run(Run(True), heartbeat)
     wait_until(lambda: len(sink.received) == 1)
     assert sink.received[0].line.startswith("GET /ping?id=1 ")
-    heartbeat._thread.join(5)
+    first = heartbeat._thread
+    heartbeat.wait()
     clock.seconds += EVERY_SECONDS - 1
     run(Run(True), heartbeat)
+    assert heartbeat._thread is first
     clock.seconds += 1
     run(Run(True), heartbeat)
     wait_until(lambda: len(sink.received) == 2)
@@ -91,7 +94,7 @@ def test_one_that_hangs_delays_no_run_and_is_not_asked_twice(sink, clock, heartb
 def test_a_failure_is_logged_without_the_address(sink, heartbeat, caplog):
     sink.then(reply(500))
     heartbeat.beat()
-    heartbeat._thread.join(10)
+    heartbeat.wait()
     assert [record.getMessage() for record in caplog.records] == [
         "HEARTBEAT_URL could not be fetched: it answered 500"
     ]
@@ -101,3 +104,9 @@ def test_without_an_address_nothing_happens(clock):
     threads = threading.active_count()
     Heartbeat(None, None, clock).beat()
     assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_single_run_fetches_it_before_it_ends(sink, clock, make_settings):
+    main._beat(make_settings(HEARTBEAT_URL=f"{sink.url}/ping"), clock)
+    assert [one.line for one in sink.received] == ["GET /ping HTTP/1.1"]

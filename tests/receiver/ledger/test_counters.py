@@ -8,7 +8,16 @@ from receiver.clock import utcnow
 from receiver.ledger import counters, pauses, refusals, runs
 from receiver.ledger.models import Attempt, Counter, Delivery, Event, Forward, Reader
 from receiver.ledger.refusals import Refused
-from tests.factories import body, create_forward, failed_item, finished_item, look_up, record, register
+from tests.factories import (
+    body,
+    create_forward,
+    failed_item,
+    failure_body,
+    finished_item,
+    look_up,
+    record,
+    register,
+)
 
 NOW = utcnow()
 MINUTE = timedelta(minutes=1)
@@ -80,6 +89,23 @@ def test_results_count_once_with_how_long_they_took_and_how_late_we_knew():
     assert 199 < seconds < 201
     lateness, _ = counters.histogram(counted("lateness"), "lookup")
     assert sum(lateness) == 2
+
+
+def test_a_result_that_changes_counts_again_but_its_length_does_not():
+    register("t1", now=NOW - MINUTE, grace=timedelta(0))
+    record(failure_body("t1"), NOW, confirm=True)
+    counters.count()
+    look_up([finished_item("t1")], NOW)
+    counters.count()
+    assert sum(counted("results").values()) == 2
+    lengths = [counters.histogram(counted("duration"), by)[0] for by in ("callback", "lookup")]
+    assert sum(map(sum, lengths)) == 1
+
+
+def test_a_task_of_which_only_callbacks_tell_has_no_known_length():
+    record(body("t1"), NOW)
+    counters.count()
+    assert counted("duration") == {}
 
 
 def test_of_two_processes_that_count_one_wins(monkeypatch):

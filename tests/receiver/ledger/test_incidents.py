@@ -84,6 +84,15 @@ def test_a_moment_without_it_is_no_end():
     assert claimed(NOW + 120 * SECOND) == []
 
 
+def test_of_two_processes_that_see_the_end_one_dates_it():
+    incidents.note_seen({"x": "mend it"}, NOW)
+    tell(NOW)
+    (row,) = Incident.select()
+    incidents._end([row.id], NOW + 2 * MINUTE)
+    incidents._end([row.id], NOW + 3 * MINUTE)
+    assert Incident.select().get().over_at == NOW + 2 * MINUTE
+
+
 def test_that_it_is_over_is_tried_for_a_day():
     incidents.note_seen({"x": "mend it"}, NOW)
     tell(NOW)
