@@ -1,6 +1,7 @@
 """python -m reconcile [--once | --discover SINCE]: asks upstream about tasks whose callbacks never came."""
 
 import argparse
+import contextlib
 import logging
 import os
 import random
@@ -101,9 +102,10 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
 
 
 def _beat(settings: Settings, clock: Clock) -> None:
-    heartbeat = Heartbeat(settings.heartbeat_url, sender_for(settings), clock)
-    heartbeat.beat()
-    heartbeat.wait()
+    with contextlib.closing(sender_for(settings)) as sender:
+        heartbeat = Heartbeat(settings.heartbeat_url, sender, clock)
+        heartbeat.beat()
+        heartbeat.wait()
 
 
 def _unanswered(counts: Counts) -> str | None:
