@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
+CLIENTS := .venv-clients
 
 .DEFAULT_GOAL := help
 
@@ -29,7 +30,7 @@ check: lint ## check style and types, then run the tests that need no other proc
 	$(BIN)/python -m pytest -n auto -m "not processes"
 
 .PHONY: test
-test: lint ## check style and types, then run all tests
+test: lint $(CLIENTS)/installed ## check style and types, then run all tests
 	$(BIN)/python -m pytest -n auto
 
 .PHONY: screenshots
@@ -81,6 +82,11 @@ $(VENV)/installed: requirements.txt
 $(VENV)/installed-dev: requirements.txt requirements-dev.txt
 	$(call install,requirements-dev.txt)
 	@touch $@ $(VENV)/installed
+
+# A venv of its own: upstream's published clients, which the tests run as they are.
+$(CLIENTS)/installed: tests/clients/requirements.txt
+	@$(PYTHON) tests/install.py $(CLIENTS) $<
+	@touch $@
 
 # A venv of its own: the systems that the benchmark compares with are not part of Backstop.
 $(BENCH)/installed: requirements.txt requirements-dev.txt bench/requirements.txt

@@ -10,7 +10,7 @@ from receiver.forward.sender import Sender
 from receiver.ledger.engine.db import init_database, is_bound_to_another
 from receiver.ledger.paces import Paces
 from receiver.web import auth, callbacks, errors, sign_in
-from receiver.web.api import deliveries, endpoints, events, forwards, tasks
+from receiver.web.api import deliveries, endpoints, events, forwards, submissions, tasks
 from receiver.web.gateway.routes import add_gateway
 from receiver.web.intake import Intake, intake_of
 from receiver.web.pages import base, overview
@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.converters["text"] = _Text
     for module in (
-        *(callbacks, health, metrics, sign_in, tasks, deliveries, events, forwards, endpoints),
+        *(callbacks, health, metrics, sign_in, tasks, deliveries, events, forwards, endpoints, submissions),
         *(overview, task_pages, delivery_pages, run_pages, forward_pages, endpoint_pages, settings_page),
     ):
         app.register_blueprint(module.blueprint)

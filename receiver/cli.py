@@ -7,6 +7,7 @@ from receiver.commands.forward import forward
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import migrate
+from receiver.upstream.services import SERVICES
 from receiver.web.current import current_settings
 
 
@@ -32,12 +33,14 @@ def _migrate() -> None:
         click.echo("The schema is up to date.")
 
 
-def _callback_url() -> None:
+@click.option("--service", type=click.Choice(tuple(SERVICES)), help="Name the tasks' service in the URL.")
+def _callback_url(service: str | None) -> None:
     """Print the callback URL for Ace Data Cloud. It contains the secret token."""
     settings = current_settings()
     if settings.public_url is None:
         raise click.ClickException("PUBLIC_URL is not set, for example https://backstop.example.com")
-    click.echo(f"{settings.public_url}/callbacks/{settings.callback_tokens[0]}")
+    query = f"?service={service}" if service else ""
+    click.echo(f"{settings.public_url}/callbacks/{settings.callback_tokens[0]}{query}")
 
 
 def _next_steps() -> None:

@@ -5,15 +5,16 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 from receiver.ledger import pauses, runs, store
 from receiver.ledger.evidence import Answer
 from receiver.ledger.patience import Patience
+from receiver.ledger.reading import tally
 from receiver.upstream.client import ErrorScope
 from receiver.upstream.results import FINAL, PENDING
-from receiver.upstream.services import SERVICES
+from receiver.upstream.services import SERVICES, next_service
 from reconcile.calls import Asked, Caller, match_answers
 from reconcile.counts import Counts
 from reconcile.poison import Suspicion
@@ -178,7 +179,7 @@ class Asking:
         if self._probing and has_access and pauses.resume(now):
             log.info("Upstream answers again; asking goes on.")
             self._turns.exhausted = False
-        answers = self._answers(claimed.ids, asked)
+        answers = self._answers(claimed, asked)
         self._log(answers)
         verdicts = [answer.verdict for answer in answers.values()]
         self.counts.asked += len(answers)
@@ -195,8 +196,18 @@ class Asking:
                 told, fields = (task_id, answer.verdict, self._id), {"task": task_id, "run": self._id}
                 log.info("Task %s: upstream says %s (run %d).", *told, extra=fields)
 
-    def _answers(self, ids: list[str], asked: Asked) -> dict[str, Answer]:
+    def _answers(self, claimed: store.Claim, asked: Asked) -> dict[str, Answer]:
+        ids = claimed.ids
         if asked.error is None:
-            return match_answers(ids, asked.items)
+            return self._with_next_service(claimed, match_answers(ids, asked.items))
         refused = len(ids) == 1 and self._suspicion.is_about_id(asked.error)
         return {task_id: Answer(error=str(asked.error), refused=refused) for task_id in ids}
+
+    def _with_next_service(self, claimed: store.Claim, answers: dict[str, Answer]) -> dict[str, Answer]:
+        """Let absent tasks whose service is only assumed be looked for in the next service in use."""
+        assumed = {task.id for task in claimed.tasks if task.service_is_assumed}
+        absent = [task_id for task_id in assumed if answers[task_id].verdict == "absent"]
+        if not absent:
+            return answers
+        elsewhere = next_service(claimed.service, tally.services_in_use())
+        return answers | {task_id: replace(answers[task_id], elsewhere=elsewhere) for task_id in absent}

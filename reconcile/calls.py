@@ -13,7 +13,7 @@ from receiver.clock import Clock
 from receiver.ledger.evidence import ABSENT, Answer
 from receiver.upstream.client import Upstream, UpstreamError
 from receiver.upstream.results import Result, Unreadable, read_item
-from receiver.upstream.services import Service
+from receiver.upstream.services import Lookups, Service
 from reconcile.rate_limit import RateLimiter
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,12 @@ class Caller:
 
     def _look_up(self, service: Service, ids: list[str]) -> Asked:
         at, pages = self.clock.now(), Pages(self.limiter, self.clock)
+        if service.lookups is Lookups.SINGLE:
+            call = partial(self.upstream.retrieve, service, *ids)
+        else:
+            call = partial(self.upstream.retrieve_batch, service, ids, pages.take_place)
         try:
-            items = _carefully(partial(self.upstream.retrieve_batch, service, ids, pages.take_place))
+            items = _carefully(call)
             return Asked(at, items, calls=pages.asked)
         except UpstreamError as error:
             return Asked(at, [], error, calls=pages.asked)

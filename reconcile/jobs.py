@@ -19,6 +19,7 @@ from reconcile.heartbeat import Heartbeat
 from reconcile.outage import Outage
 from reconcile.returns import ReturnsFollower
 from reconcile.run import Reconciler
+from reconcile.unclear import UnclearSubmissions
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ LEARN_EVERY = timedelta(seconds=10)
 FOLLOW_EVERY = timedelta(seconds=10)
 AGAIN_AFTER = timedelta(seconds=5)  # of a database that cannot be used
 FORWARD_EVERY = timedelta(seconds=1)
+LOOK_FOR_UNCLEAR_EVERY = timedelta(seconds=15)
 RECONCILE, DISCOVERY, PRUNE, FORWARD = "reconcile", "discovery", "prune", "forward"
 
 
@@ -81,6 +83,19 @@ def list_jobs(
 def forward_job(forwarder: Forwarder, run_in: Callable[[str, timedelta], None]) -> Job:
     """Return the job that tells the customer's app."""
     return Job(FORWARD, partial(forward_events, forwarder, run_in), FORWARD_EVERY)
+
+
+def unclear_job(unclear: UnclearSubmissions) -> Job:
+    """Return the job that finds out what became of submissions whose answer was lost."""
+    return Job("unclear", partial(look_for_unclear, unclear), LOOK_FOR_UNCLEAR_EVERY)
+
+
+def look_for_unclear(unclear: UnclearSubmissions) -> None:
+    """Look for unclear submissions."""
+    try:
+        unclear.look()
+    except DATABASE_ERRORS as problem:
+        log.error("The database cannot be used, looking for submissions later: %s", describe(problem))
 
 
 def forward_events(forwarder: Forwarder, run_in: Callable[[str, timedelta], None]) -> None:

@@ -26,10 +26,11 @@ from reconcile.calls import Caller, call_threads
 from reconcile.discover import Discoverer
 from reconcile.forward import Forwarder, sender_for
 from reconcile.heartbeat import Heartbeat
-from reconcile.jobs import Job, forward_job, list_jobs
+from reconcile.jobs import Job, forward_job, list_jobs, unclear_job
 from reconcile.pacemaker import Pacemaker, SteadyClock
 from reconcile.rate_limit import RateLimiter
 from reconcile.run import Reconciler
+from reconcile.unclear import UnclearSubmissions
 
 
 class _Every(IntervalTrigger):  # type: ignore[misc]  # APScheduler has no type hints
@@ -105,5 +106,6 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
     heartbeat = Heartbeat(settings.heartbeat_url, sender, clock)
     forwarder = Forwarder(settings, sender, clock, random.Random(), stop)
     jobs = list_jobs(settings, reconciler, discoverers, paces, clock, scheduler.run_in, heartbeat)
-    scheduler.begin([*jobs, forward_job(forwarder, scheduler.run_in)])
+    unclear = UnclearSubmissions(caller, paces, settings.forward_when)
+    scheduler.begin([*jobs, forward_job(forwarder, scheduler.run_in), unclear_job(unclear)])
     return scheduler

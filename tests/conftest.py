@@ -77,7 +77,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_of_a_whole(item: pytest.Item) -> bool:
     folder = item.path.parent
-    return folder.name == "browser" or (folder == _HERE and item.path.name != "test_repository.py")
+    return folder.name in ("browser", "clients") or (
+        folder == _HERE and item.path.name != "test_repository.py"
+    )
 
 
 def _is_on_a_server(item: pytest.Item) -> bool:

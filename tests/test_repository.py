@@ -74,6 +74,12 @@ def test_every_requirement_is_pinned_and_installed(name: str):
         assert str(requirement.specifier) == f"=={version(requirement.name)}"
 
 
+def test_upstreams_clients_are_pinned():
+    lines = (ROOT / "tests/clients/requirements.txt").read_text().splitlines()
+    for requirement in (Requirement(line) for line in lines if line and line[0] != "#"):
+        assert re.fullmatch(r"==[\w.]+", str(requirement.specifier)), requirement
+
+
 def test_what_the_requirements_need_is_pinned_too():
     pinned = {
         Requirement(line).name.lower().replace("_", "-")

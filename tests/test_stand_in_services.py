@@ -125,7 +125,7 @@ def test_the_list_tells_the_total_and_a_task_can_be_deleted(upstream: StandIn) -
     assert retrieve(upstream, "veo", id=ids[0]) == {}
 
 
-@pytest.mark.parametrize("form", ["null", "empty", "absent", "partial"])
+@pytest.mark.parametrize("form", ["null", "empty", "absent", "success", "partial"])
 def test_the_form_of_a_running_task_can_be_chosen(upstream: StandIn, form: str) -> None:
     upstream.change(work=(60.0, 60.0), running=form)
     forms = {"null": None, "empty": {}, "absent": "absent"}

@@ -4,8 +4,17 @@ import os
 
 from xdist.scheduler import LoadScopeScheduling
 
-# What these share is expensive: a browser and a deployment, or a demo.
-ONE_WORKER_EACH = ("tests/browser/test_pages.py", "tests/browser/test_unanswered.py", "tests/test_demo.py")
+# What these share is expensive: a browser and a deployment, a demo, or a deployment with upstream's clients.
+ONE_WORKER_EACH = (
+    "tests/browser/test_pages.py",
+    "tests/browser/test_unanswered.py",
+    "tests/clients/test_crashes.py",
+    "tests/clients/test_mcp_midjourney.py",
+    "tests/clients/test_midjourney_cli.py",
+    "tests/clients/test_other_services.py",
+    "tests/clients/test_sdk.py",
+    "tests/test_demo.py",
+)
 
 
 def count() -> int:

@@ -24,7 +24,7 @@ _NEVER = datetime(9999, 12, 31)
 _KINDS = {"overdue": (OPEN, KNOWN), "unconfirmed": (SETTLED, KNOWN), "doubtful": (DOUBTFUL,)}
 # What the rest of a look-up needs to know of its tasks.
 _CLAIMED = (
-    *(Task.id, Task.service, Task.type, Task.mode, Task.created_at),
+    *(Task.id, Task.service, Task.service_source, Task.type, Task.mode, Task.created_at),
     *(Task.submitted_at, Task.attempts, Task.late_answers, Task.registered_at, Task.refused_at),
     *(Task.silent_since, Task.leased_until, Task.settled_at, Task.callback_status, Task.callback_progress),
     *(Task.lookup_progress, Task.lookup_status, Task.lookup_count, Task.last_lookup_error),

@@ -43,11 +43,13 @@ class Answer:
     """What one look-up brought: a result, or why there is none (ABSENT: upstream knew nothing of it).
 
     `refused`: the error is upstream's answer about this id alone, and asking again will not change it.
+    `elsewhere`: the service in which to look next for an absent task whose service is only assumed.
     """
 
     result: Result | None = None
     error: str | None = None
     refused: bool = False
+    elsewhere: str | None = None
 
     @property
     def verdict(self) -> str:
@@ -58,10 +60,19 @@ class Answer:
 
 
 def of_callback(
-    result: Result, ref: str | None, now: datetime, timetable: Timetable, confirm: bool
+    result: Result,
+    ref: str | None,
+    now: datetime,
+    timetable: Timetable,
+    confirm: bool,
+    service: str | None = None,
 ) -> CallbackRow:
-    """Return what a callback says. With `confirm` a final one is asked about at once, else never."""
-    ref, service = clean_text(ref), services.DEFAULT.name
+    """Return what a callback says. With `confirm` a final one is asked about at once, else never.
+
+    `service` is the one in its URL. A body does not tell it.
+    """
+    ref, service_source = clean_text(ref), _source(BY_CALLBACK, service)
+    service = service or services.DEFAULT.name
     next_lookup_at: datetime | None
     if result.status in FINAL:
         next_lookup_at = now if confirm else None
@@ -70,6 +81,7 @@ def of_callback(
     return {
         "id": result.task_id,
         "service": service,
+        "service_source": service_source,
         "created_at": now,
         "silent_since": now,
         "next_lookup_at": next_lookup_at,
@@ -108,6 +120,7 @@ def of_discovered(discovered: Discovered, now: datetime, timetable: Timetable) -
     return {
         "id": result.task_id,
         "service": discovered.service,
+        "service_source": BY_LOOKUP,
         "created_at": now,
         "silent_since": now,
         "next_lookup_at": next_lookup_at,
@@ -128,7 +141,8 @@ def of_lookup(
     result = answer.result or _NO_RESULT
     return {
         "id": task.id,
-        "service": task.service,
+        "service": _service_to_ask(task, answer),
+        "service_source": _source(BY_LOOKUP, answer.result),
         "created_at": now,
         "leased_until": task.leased_until,
         "refused_at": _refused_at(task, answer, now),
@@ -142,6 +156,12 @@ def of_lookup(
     }
 
 
+def _service_to_ask(task: Task, answer: Answer) -> str:
+    """Return where to ask about a task next. One that no service knows is looked for from the first again."""
+    is_unknown = answer.verdict == "absent" and task.service_is_assumed
+    return answer.elsewhere or (services.DEFAULT.name if is_unknown else task.service)
+
+
 def _clocks(
     task: Task, answer: Answer, now: datetime, patience: Patience, pauses: Sequence[Paused]
 ) -> Clocks:
@@ -149,6 +169,7 @@ def _clocks(
 
     1. A final result. The task is settled, or confirmed, and is asked about no more.
     2. An error that may pass. It says nothing about the task. Ask again within minutes; nothing is given up.
+       Or another service may know the task. Ask there at once.
     3. No final result, though upstream gave one before. That one stands; ask no more.
     4. More progress than was known. It is a sign of life: the give-up clock and the backoff start anew.
     5. A late answer: the task is running, or absent, for longer than we wait. Ask a few times more, minutes
@@ -162,6 +183,8 @@ def _clocks(
         return patience.after_result(waiting)
     if answer.verdict == "error":
         return patience.after_error(waiting, now)
+    if answer.elsewhere:
+        return patience.before_next_service(waiting, now)
     progress = result.progress if result else None
     return patience.after_answer(waiting, now, pauses, progress, is_absent=answer.verdict == "absent")
 

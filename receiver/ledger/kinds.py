@@ -23,6 +23,12 @@ class Heard(TypedDict):
     created_at: datetime
 
 
+class OfService(Heard):
+    """What tells of a task's service too. Without a source the service is assumed."""
+
+    service_source: int | None
+
+
 class Settlement(TypedDict):
     """Who settled the task and when, if this did."""
 
@@ -67,7 +73,7 @@ class LookupFacts(TypedDict):
     finished_at: datetime | None
 
 
-class RegistrationRow(Heard):
+class RegistrationRow(OfService):
     """What a caller says of a task it has submitted."""
 
     registered_at: datetime
@@ -82,9 +88,10 @@ class RegistrationRow(Heard):
     submitted_at: datetime | None
     submitted_at_source: int | None
     callback_url: str | None
+    api_key: str | None
 
 
-class CallbackRow(Heard, Settlement, CallbackTestimony):
+class CallbackRow(OfService, Settlement, CallbackTestimony):
     """What a callback says."""
 
     ref: str | None
@@ -103,7 +110,7 @@ class InHandRow(Heard, Settlement, CallbackTestimony):
     silent_since: datetime
 
 
-class LookupRow(Heard, Settlement, LookupTestimony, LookupFacts, Clocks):
+class LookupRow(OfService, Settlement, LookupTestimony, LookupFacts, Clocks):
     """What a look-up says about a task that was claimed until `leased_until`."""
 
     leased_until: datetime | None
@@ -113,7 +120,7 @@ class LookupRow(Heard, Settlement, LookupTestimony, LookupFacts, Clocks):
     lookup_count: int
 
 
-class DiscoveryRow(Heard, Settlement, LookupTestimony, LookupFacts):
+class DiscoveryRow(OfService, Settlement, LookupTestimony, LookupFacts):
     """What upstream's list says about a task that is new. It joins nothing, so that it has no Kind."""
 
     ref: str | None
@@ -131,7 +138,7 @@ class Kind:
     `witness` is whose testimony they hold, and `facts` are what they may tell, each with its source.
     Of several values of a column in `smallest` the smallest counts: of times the earliest. `schedule` is
     whose rule times the next look-up.
-    `knows_service`: its rows name the task's service, and do not assume one.
+    `searches`: its rows tell in which service to look next for a task whose service is assumed.
     """
 
     columns: frozenset[str]
@@ -139,14 +146,13 @@ class Kind:
     facts: tuple[str, ...] = ()
     smallest: tuple[str, ...] = ()
     schedule: Witness | None = None
-    knows_service: bool = False
+    searches: bool = False
 
 
 REGISTRATION = Kind(
     frozenset(RegistrationRow.__annotations__),
     facts=("type", "ref", "trace_id", "submitted_at"),
-    smallest=("registered_at", "callback_url"),
-    knows_service=True,
+    smallest=("registered_at", "callback_url", "api_key"),
 )
 CALLBACK = Kind(
     frozenset(CallbackRow.__annotations__),
@@ -161,4 +167,5 @@ LOOKUP = Kind(
     facts=("type", "trace_id", "request", "submitted_at"),
     smallest=("finished_at",),
     schedule="lookup",
+    searches=True,
 )

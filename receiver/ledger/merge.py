@@ -7,7 +7,7 @@ task at the same moment cannot overwrite each other. A task has two sorts of col
 - Columns that depend only on what was said, not on the order or on repetitions. A witness keeps the testimony
   with the greatest key. A fact keeps the value of its best source, and of several values from that source the
   smallest; `prompt` and `mode` go with `request`. `registered_at` and `finished_at` keep the
-  earliest time, and `callback_url` the smallest.
+  earliest time, `callback_url` and `api_key` the smallest.
   `status` follows from both witnesses and `gave_up_at`: see `_settlement`.
 - Columns that depend on the order of arrival: `service`, `created_at`, `settled_by`, `settled_at`,
   `gave_up_at`, `doubted_at`, `acknowledged_at`, `refused_at`, `last_lookup_error`, `looked_at`, the counts,
@@ -23,7 +23,7 @@ from peewee import EXCLUDED, SQL, Case, Insert, TextField, fn
 
 from receiver.ledger.engine.db import on_postgresql
 from receiver.ledger.engine.statements import Row
-from receiver.ledger.kinds import Kind, Witness
+from receiver.ledger.kinds import BY_CALLBACK, Kind, Witness
 from receiver.ledger.models import Task
 from receiver.upstream.results import EXPIRED, FINAL, PENDING
 
@@ -49,15 +49,30 @@ def merge(kind: Kind, rows: Sequence[Row]) -> Insert:
 def assignments(kind: Kind) -> Assignments:
     """Return how rows of the kind change what is known. Columns without an assignment stay as they are."""
     joined = _facts(kind)
-    if kind.knows_service:
-        # Callbacks name no service, so one was assumed. The first evidence that names a service replaces it.
-        is_assumed = Task.registered_at.is_null() & Task.lookup_status.is_null()
-        joined[Task.service] = _choose(is_assumed, Task.service)
+    if "service_source" in kind.columns:
+        joined |= _service(kind)
     if kind.witness:
         joined |= _testimony(kind.witness) | _settlement(kind.witness)
     if kind.schedule:
         joined |= _schedule_of_callback() if kind.schedule == "callback" else _schedule_of_lookup()
     return joined
+
+
+def _service(kind: Kind) -> Assignments:
+    """Let a told service replace an assumed one, and let a caller or upstream overrule a callback URL.
+
+    Otherwise the first one stays. A look-up that found nothing moves an assumed one on.
+    """
+    is_unnamed = Task.registered_at.is_null() & Task.lookup_status.is_null()
+    is_assumed = Task.service_source.is_null() & is_unnamed
+    is_hinted = (Task.service_source == BY_CALLBACK) & is_unnamed
+    told = EXCLUDED.service_source
+    replaces = (is_assumed & told.is_null(False)) | (is_hinted & (told < BY_CALLBACK))
+    moves = is_assumed if kind.searches else replaces
+    return {
+        Task.service: _choose(replaces | moves, Task.service),
+        Task.service_source: _choose(replaces, Task.service_source),
+    }
 
 
 def insert_new(rows: Sequence[Row]) -> Insert:

@@ -25,6 +25,7 @@ from receiver.ledger.forward import Attempt as Attempt
 from receiver.ledger.forward import Endpoint as Endpoint
 from receiver.ledger.forward import Forward as Forward
 from receiver.ledger.forward import Resending as Resending
+from receiver.ledger.submission import Submission as Submission
 from receiver.ledger.task import ACKNOWLEDGED as ACKNOWLEDGED
 from receiver.ledger.task import DISPUTED as DISPUTED
 from receiver.ledger.task import DOUBTFUL as DOUBTFUL
@@ -248,5 +249,5 @@ class ReceiverReturn(Row):
 
 MODELS = (
     *(Task, Event, Tally, Delivery, Refusal, ReconcileRun, Lookup, Pause, Discovery, LearnedPace, Reader),
-    *(ReceiverReturn, Endpoint, Forward, Attempt, Resending, Incident, Counter),
+    *(ReceiverReturn, Endpoint, Forward, Attempt, Resending, Submission, Incident, Counter),
 )

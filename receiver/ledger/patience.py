@@ -116,6 +116,10 @@ class Patience:
         wait = min(self.backoff(task, False), LONGEST_WAIT_AFTER_ERROR)
         return _clocks(task, now + wait, late_answers=task.late_answers)
 
+    def before_next_service(self, task: Waiting, now: datetime) -> Clocks:
+        """Return the clocks of a task that another service may know: due at once, and charged nothing."""
+        return _clocks(task, now, task.late_answers) | {"attempts": task.attempts}
+
     def after_answer(
         self, task: Waiting, now: datetime, pauses: Iterable[Paused], progress: float | None, is_absent: bool
     ) -> Clocks:

@@ -58,6 +58,7 @@ class Callback:
     headers: Sequence[tuple[str, str]] = ()
     cut: Unreadable | None = None
     token: int | None = None  # which of the configured tokens it came with, by position
+    service: str | None = None  # the one that its URL names
     uid: str = field(default_factory=_new_uid)
 
 
@@ -144,7 +145,7 @@ def _rows(
         result = read_callback(callback.body, callback.headers, largest)
     except Unreadable as problem:
         return None, _delivery(callback, now, "unreadable", problem=problem), None, problem
-    said = evidence.of_callback(result, callback.ref, now, timetable, confirm)
+    said = evidence.of_callback(result, callback.ref, now, timetable, confirm, callback.service)
     return result.task_id, _delivery(callback, now, result.status, task_id=result.task_id), said, None
 
 

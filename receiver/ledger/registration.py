@@ -24,6 +24,7 @@ class Registration:
     trace_id: str | None = None
     submitted_at: datetime | None = None
     callback_url: str | None = None  # where the result is posted in upstream's own form
+    api_key: str | None = None  # the name of the key that it was submitted or registered with
 
 
 def of_registrations(
@@ -39,6 +40,7 @@ def _of_registration(registration: Registration, now: datetime, timetable: Timet
     return {
         "id": registration.id,
         "service": registration.service,
+        "service_source": BY_CALLER,
         "created_at": now,
         "registered_at": now,
         "silent_since": now,
@@ -52,6 +54,7 @@ def _of_registration(registration: Registration, now: datetime, timetable: Timet
         "submitted_at": registration.submitted_at,
         "submitted_at_source": _source(registration.submitted_at),
         "callback_url": registration.callback_url,
+        "api_key": registration.api_key,
     }
 
 
@@ -68,6 +71,7 @@ def _fold(registrations: Sequence[Registration]) -> list[Registration]:
             trace_id=_smaller(known.trace_id, registration.trace_id),
             submitted_at=_smaller(known.submitted_at, registration.submitted_at),
             callback_url=_smaller(known.callback_url, registration.callback_url),
+            api_key=_smaller(known.api_key, registration.api_key),
         )
     # In the order of their ids, across all statements that write them: or two batches could deadlock.
     return [folded[task_id] for task_id in sorted(folded)]

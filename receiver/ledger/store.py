@@ -8,7 +8,7 @@ See "Leases" in docs/design.md.
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,7 @@ from receiver.ledger.record import Callback, Recorded, record
 from receiver.ledger.registration import Registration
 from receiver.ledger.telling import When
 from receiver.ledger.timetable import Timetable
-from receiver.upstream.results import FINAL
+from receiver.upstream.results import FINAL, Result
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,9 @@ __all__ = [
     "is_anything_due",
     "record",
     "register",
+    "register_within",
     "release",
+    "settle",
 ]
 
 _ROWS_AT_ONCE = 500  # SQLite takes 32,766 parameters in a statement
@@ -76,14 +78,23 @@ def register(
     OtherService if one of the tasks is known under another service. Then none is registered. A result that
     is known already is forwarded to the callback URL that a registration brings.
     """
+    with writing():
+        return register_within(registrations, now, timetable=timetable, forward_when=forward_when)
+
+
+def register_within(
+    registrations: Sequence[Registration], now: datetime, *, timetable: Timetable, forward_when: When
+) -> int:
+    """Register submitted tasks within a transaction of the caller's."""
     created = 0
     with_url = {one.id for one in registrations if one.callback_url is not None}
-    with writing():
-        for rows in chunked(registration.of_registrations(registrations, now, timetable), _ROWS_AT_ONCE):
-            created += _merge_registrations(rows)
-        # After the last task is locked. A dealer, for whose turn this waits, locks none.
-        for some in chunked(sorted(with_url), _ROWS_AT_ONCE):
-            dealing.deal_to_late_urls(some, now, forward_when)
+    for rows in chunked(registration.of_registrations(registrations, now, timetable), _ROWS_AT_ONCE):
+        created += _merge_registrations(rows)
+    # After the last task is locked. A dealer, for whose turn this waits, locks none.
+    for some in chunked(sorted(with_url), _ROWS_AT_ONCE):
+        dealing.deal_to_late_urls(some, now, forward_when)
+    for one in registrations:
+        log.info("Task %s: registered.", one.id, extra={"task": one.id})
     return created
 
 
@@ -95,17 +106,17 @@ def adopt(discovered: Sequence[Discovered], now: datetime, *, timetable: Timetab
     best: dict[str, Discovered] = {}
     for one in sorted(discovered, key=lambda one: one.result.key):
         best[one.result.task_id] = one
-    adopted = 0
+    adopted: list[str] = []
     with writing():
         for some in chunked(sorted(best), _ROWS_AT_ONCE):
             rows = [evidence.of_discovered(best[task_id], now, timetable) for task_id in some]
             new = [task_id for (task_id,) in _insert_new.returning(rows)]
-            adopted += len(new)
-            for task_id in new:
-                log.info("Task %s: found in upstream's list.", task_id, extra={"task": task_id})
+            adopted += new
             lookups = [_lookup(task_id, Answer(best[task_id].result), None, now, now) for task_id in new]
             _insert_lookups.execute(lookups)
-    return adopted
+    for task_id in adopted:
+        log.info("Task %s: found in upstream's list.", task_id, extra={"task": task_id})
+    return len(adopted)
 
 
 def apply(
@@ -140,6 +151,18 @@ def apply(
         _insert_lookups.execute(lookups)
         settled = ours.where(Task.settled_by == "lookup")
         return sum(before.get(task.id) != task.status for task in settled)
+
+
+def settle(result: Result, now: datetime) -> None:
+    """Apply upstream's final result of a registered task, told in the answer to its submission.
+
+    It counts as a look-up: it came over the connection that we made to upstream with our token.
+    """
+    with writing():
+        task = Task.get_or_none(Task.id == result.task_id)
+        if task is not None:
+            _merge_answers.execute([evidence.of_lookup(task, Answer(result), now, _ASKED_NO_MORE, ())])
+            _insert_lookups.execute([_lookup(task.id, Answer(result), None, now, now)])
 
 
 def _with_results_in_hand(said: list[LookupRow], now: datetime) -> tuple[list[LookupRow], list[InHandRow]]:
@@ -221,6 +244,8 @@ def _lookup(
     }
 
 
+# A final result ends all waiting, so none of these times is used.
+_ASKED_NO_MORE = Patience(lambda *_: timedelta(0), timedelta(0), timedelta(0))
 _merge_registered = Statement(_build_merge_registered)
 _insert_new = Statement(lambda rows: insert_new(rows).returning(Task.id))
 _merge_answers = Statement(partial(merge, LOOKUP))

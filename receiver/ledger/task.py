@@ -40,6 +40,7 @@ class Task(Row):
 
     id = TextField(primary_key=True)
     service = TextField()  # one of `services.SERVICES`
+    service_source = SmallIntegerField(null=True)  # without one the service is assumed, unless NAMED
     status = TextField(default=PENDING)
     created_at = DateTimeField()  # when we first heard of it
     registered_at = DateTimeField(null=True)
@@ -84,11 +85,18 @@ class Task(Row):
     last_lookup_error = TextField(null=True)
     looked_at = DateTimeField(null=True)  # the last look-up
     callback_url = TextField(null=True)  # where the caller wants the result posted
+    api_key = TextField(null=True)  # the name of the key that it was submitted or registered with
     delivery_count = IntegerField(default=0)
     lookup_count = IntegerField(default=0)
 
     class Meta:
         table_name = "task"
+
+    @property
+    def service_is_assumed(self) -> bool:
+        """Whether only callbacks have named the task, and none of them its service."""
+        is_named = self.registered_at is not None or self.lookup_status is not None
+        return self.service_source is None and not is_named
 
     @property
     def witness(self) -> str:
@@ -166,7 +174,7 @@ Task.add_index(
     Task.index(Task.created_at, Task.id, Task.submitted_at, Task.settled_at, name="task_missed", where=MISSED)
 )
 # Only where there is one: SQLite writes the entry of a column anew when a statement could change it.
-for _named in (Task.ref, Task.trace_id):
+for _named in (Task.ref, Task.trace_id, Task.api_key):
     Task.add_index(
         Task.index(_named, Task.created_at, Task.id, name=f"task_{_named.name}", where=_named.is_null(False))
     )

@@ -32,6 +32,7 @@ def task_json(task: Task) -> dict[str, Any]:
         "next_lookup_at": to_iso(task.next_lookup_at),
         "last_lookup_error": task.last_lookup_error,
         "acknowledged_at": to_iso(task.acknowledged_at),
+        "key": task.api_key,
     }
 
 

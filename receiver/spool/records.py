@@ -35,6 +35,8 @@ def encode(callback: Callback, received_at: datetime, number: int) -> bytes:
         "headers": list(callback.headers),
         "token": callback.token,
         "cut": [callback.cut.code, str(callback.cut)] if callback.cut else None,
+        # Left out where there is none: older versions do not know it.
+        **({"service": callback.service} if callback.service else {}),
     }
     content = b"%s %d" % (json.dumps(fields).encode(), number)
     return b"%08x %s\n" % (zlib.crc32(content), content)

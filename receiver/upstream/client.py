@@ -30,6 +30,7 @@ _LARGE_PART = 2**20  # bytes
 _CHUNK = 65536
 _MOST_WORDS = 400
 _MOST_PAGES = 20
+_KNOWS_NO_SUCH_TASK = ("not_found", "no_task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,30 @@ class Upstream:
             if len(page) < len(ids) or not set(ids) - _ids_of(items):
                 break
         return items
+
+    def retrieve_by_trace(self, service: Service, trace_ids: list[str]) -> list[Any]:
+        """Return upstream's task objects that were submitted with trace ids. Raises UpstreamError."""
+        question = {"trace_ids": trace_ids, "limit": len(trace_ids), "offset": 0}
+        return self._items(service, question, time.monotonic() + CALL_WITHIN_SECONDS)
+
+    def retrieve(self, service: Service, task_id: str) -> list[Any]:
+        """Ask a service that takes one id at a time; [] when it does not know the task.
+
+        Raises UpstreamError, also when CALL_WITHIN_SECONDS have passed.
+        """
+        question = {"action": "retrieve", service.id_name: task_id}
+        deadline = time.monotonic() + CALL_WITHIN_SECONDS
+        response, body = self._post(service.tasks_path, json.dumps(question).encode(), deadline)
+        if response.status != 200:
+            answer = _parse(body)
+            if response.status == 404 and _problem_of(answer).code in _KNOWS_NO_SUCH_TASK:
+                return []
+            raise self._error(response, answer)
+        answer = _parse_answer(body)
+        if not isinstance(answer, dict):
+            raise UpstreamError("upstream answered 200 with something that is not a task", permanent=False)
+        # One without its id is the one that was asked about.
+        return [answer if id_of(answer) else {service.id_name: task_id, **answer}] if answer else []
 
     def list_recent(
         self, service: Service, *, since: datetime, until: datetime | None, limit: int, offset: int

@@ -87,10 +87,13 @@ class Relay:
         self._pool = urllib3.connection_from_url(base_url, maxsize=_CONNECTIONS, retries=False)
         self._prefix = (url.path or "").rstrip("/")
         self._token = token
-        self._timeout = urllib3.Timeout(connect=CONNECT_WITHIN_SECONDS, read=silent_for)
+        self._silent_for = silent_for
 
-    def send(self, outgoing: Outgoing) -> Relayed:
-        """Send a request and return the answer once its headers are there. Raises NotRelayed."""
+    def send(self, outgoing: Outgoing, silent_for: float | None = None) -> Relayed:
+        """Send a request and return the answer once its headers are there. Raises NotRelayed.
+
+        `silent_for`: how many seconds upstream may say nothing.
+        """
         body = _Body(outgoing.body)
         until = time.monotonic() + ANSWER_WITHIN_SECONDS
         try:
@@ -100,7 +103,7 @@ class Relay:
                 body=body if outgoing.body else None,
                 headers=self._headers(outgoing),
                 redirect=False,  # the token goes to no other address
-                timeout=self._timeout,
+                timeout=urllib3.Timeout(connect=CONNECT_WITHIN_SECONDS, read=silent_for or self._silent_for),
                 preload_content=False,
                 decode_content=False,
             )

@@ -5,6 +5,7 @@ From upstream's specifications and its published clients. A path that stands in 
 See "Where new things go" in docs/design.md.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -82,6 +83,14 @@ _ROWS = (
     # Captcha has no row: it never calls back, and upstream charges when a result is read.
 )
 SERVICES = {service.name: service for service in _ROWS}
+
+
+def next_service(name: str, in_use: Iterable[str]) -> str | None:
+    """Return the service in which to look for a task after `name`; None after the last of those in use."""
+    others = sorted({one for one in in_use if one in SERVICES} - {DEFAULT.name})
+    order = [DEFAULT.name, *(one for one in others if SERVICES[one].lookups is not Lookups.NONE)]
+    following = order[order.index(name) + 1 :] if name in order else []
+    return following[0] if following else None
 
 
 def service_of(path: str) -> Service | None:

@@ -22,6 +22,7 @@ from receiver.ledger.refusals import NOT_KEPT, SHORTENED, WRONG_TOKEN
 from receiver.ledger.timetable import Timetable
 from receiver.redact import MASK, mask_tokens
 from receiver.upstream.results import FINAL, Unreadable
+from receiver.upstream.services import SERVICES
 from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import database_down
 from receiver.web.intake import current_intake
@@ -45,7 +46,7 @@ _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 @blueprint.post("/callbacks/<token>/")
 @blueprint.post("/callbacks/<token>/<text:ref>")
 def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
-    """Receive a delivery and answer once it is on disk.
+    """Receive a delivery and answer once it is on disk. `?service=` names the task's service.
 
     200: recorded; the answer has the task's status. 202: stored, but the body is unreadable, incomplete or
     shortened; or spooled, as the database is down or recording failed. 404: a wrong token. 413: too large,
@@ -137,7 +138,14 @@ def _read(limit: int, ref: str | None, token: int) -> store.Callback:
         headers=_headers(),
         cut=cut,
         token=token,
+        service=_service() if request.query_string else None,
     )
+
+
+def _service() -> str | None:
+    """Return the service that the URL names. An unknown name must lose no callback: one is assumed."""
+    name = request.args.get("service")
+    return name if name in SERVICES else None
 
 
 def _read_body(limit: int) -> tuple[bytes, int, Unreadable | None]:

@@ -19,7 +19,7 @@ from receiver.web.errors import BadInput
 SETTLERS = ("callback", "lookup")
 FIELDS = (
     *("service", "status", "type", "settled_by", "disputed", "acknowledged", "missed"),
-    *("since", "until", "q"),
+    *("key", "since", "until", "q"),
 )
 DELIVERY_FIELDS = ("verdict", "task", "since", "until")
 FORWARD_FIELDS = ("status", "endpoint", "type", "task", "cause", "since", "until")
@@ -43,8 +43,8 @@ def refuse_unknown(
 
 def read_filter(arguments: Mapping[str, str]) -> TaskFilter:
     """Return the filter in a URL's query. Raises BadInput, which names the bad parameter."""
-    if not all(is_storable(arguments.get(name, "")) for name in ("type", "q")):
-        raise BadInput("The type or the text to look for holds a NUL or bytes that are not UTF-8.")
+    if not all(is_storable(arguments.get(name, "")) for name in ("type", "key", "q")):
+        raise BadInput("The type, the key or the text to look for holds a NUL or bytes that are not UTF-8.")
     since, until = _span(arguments)
     return TaskFilter(
         service=_one_of(arguments, "service", tuple(SERVICES)),
@@ -57,6 +57,7 @@ def read_filter(arguments: Mapping[str, str]) -> TaskFilter:
         since=since,
         until=until,
         text=arguments.get("q"),
+        api_key=arguments.get("key"),
     )
 
 

@@ -35,6 +35,7 @@ class _Request:
     task_id: str | None = None
     after: int = 0
     connection: socket.socket | None = None
+    is_counted: bool = True
     answer: threading.Event = field(default_factory=threading.Event)
     problem: str | None = None  # why the database could not be asked
 
@@ -52,12 +53,20 @@ class Waiting:
 
     @property
     def count(self) -> int:
-        """How many requests wait now."""
-        return len(self._requests)
+        """How many requests wait now, except for those that are counted elsewhere."""
+        return sum(one.is_counted for one in list(self._requests))
 
-    def until_settled(self, task_id: str, seconds: float) -> None:
-        """Wait until a task is no longer pending, or for so many seconds. Raises OperationalError."""
-        self._wait(_Request(task_id=task_id), seconds)
+    @property
+    def has_ended(self) -> bool:
+        """Whether the worker is about to end: nothing waits any more."""
+        return self._has_ended
+
+    def until_settled(self, task_id: str, seconds: float, *, is_counted: bool = True) -> None:
+        """Wait until a task is no longer pending, or for so many seconds. Raises OperationalError.
+
+        `is_counted`: the request counts among the waiting ones, which are bounded.
+        """
+        self._wait(_Request(task_id=task_id, is_counted=is_counted), seconds)
 
     def until_event(self, after: int, seconds: float) -> None:
         """Wait until there is an event after a number, or for so many seconds. Raises OperationalError."""
@@ -76,7 +85,7 @@ class Waiting:
     def _wait(self, waiting: _Request, seconds: float) -> None:
         waiting.connection = request.environ.get("gunicorn.socket")  # None with another server
         with self._lock:
-            if self._has_ended or len(self._requests) >= self._most:
+            if self._has_ended or (waiting.is_counted and self.count >= self._most):
                 return
             self._requests.add(waiting)
             if not self._is_looking:

@@ -18,3 +18,10 @@ def test_the_next_steps_name_the_settings_that_are_missing(make_settings, variab
         *(["ACEDATACLOUD_API_TOKEN"] if "ACEDATACLOUD_API_TOKEN" in variables else []),
         *(["PUBLIC_URL"] if "PUBLIC_URL" not in variables else []),
     ]
+
+
+def test_the_callback_url_may_name_a_service(make_client):
+    runner = make_client(PUBLIC_URL="https://backstop.example").application.test_cli_runner()
+    plain = runner.invoke(args=["callback-url"]).output.strip()
+    assert runner.invoke(args=["callback-url", "--service", "suno"]).output.strip() == f"{plain}?service=suno"
+    assert runner.invoke(args=["callback-url", "--service", "unheard-of"]).exit_code == 2

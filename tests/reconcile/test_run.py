@@ -71,6 +71,40 @@ def test_it_settles_what_is_due_and_counts(stand_in, reconciler):
     ]
 
 
+class TestTaskOfAnAssumedService:
+    """A callback's body does not tell its service: a task is looked for in all services in use."""
+
+    @pytest.fixture(autouse=True)
+    def in_use(self, ledger):
+        for service in ("suno", "veo"):
+            register(f"of-{service}", service=service)
+
+    def test_it_is_found_where_it_is(self, stand_in, reconciler):
+        record(body("t1"), confirm=True)
+        stand_in.add_record(finished_item("t1"), "veo")
+        assert [reconciler.run().calls for _ in range(4)] == [1, 1, 1, 0]
+        task = Task.get_by_id("t1")
+        assert (task.service, task.service_is_assumed, task.confirmed) == ("veo", False, True)
+        assert task.attempts == 1  # as if it had been found at once
+
+    def test_one_that_nobody_knows_is_absent_and_is_looked_for_from_the_first_again(
+        self, stand_in, reconciler
+    ):
+        record(body("t1"), confirm=True)
+        assert [reconciler.run().calls for _ in range(4)] == [1, 1, 1, 0]
+        task = Task.get_by_id("t1")
+        assert (task.service, task.lookup_count, task.attempts) == ("midjourney", 3, 1)
+        assert task.next_lookup_at > utcnow()
+        assert [lookup.verdict for lookup in Lookup.select()] == ["absent"]
+
+    def test_a_named_service_is_believed(self, stand_in, reconciler):
+        record(body("t1"), confirm=True, service="suno")
+        stand_in.add_record(finished_item("t1"), "veo")
+        assert [reconciler.run().calls for _ in range(2)] == [1, 0]
+        task = Task.get_by_id("t1")
+        assert (task.service, task.lookup_count, task.confirmed) == ("suno", 1, None)
+
+
 def test_a_run_with_nothing_due_asks_nobody_and_is_a_row_all_the_same(stand_in, reconciler):
     register("later")
     assert reconciler.run().calls == 0

@@ -104,8 +104,8 @@ def _shown_request(task: Task) -> Json:
 
 
 def _running_response(task: Task, form: str, base_url: str) -> Json | None:
-    if form == "empty":
-        return {}
+    if form in ("empty", "success"):
+        return {"success": True, "task_id": task.plan.task_id} if form == "success" else {}
     if form != "partial" or task.type == "describe":
         return None
     if not task.service.has_progress:

@@ -53,6 +53,11 @@ class Lookups:
         with self._lock:
             self._scripted.extend([answer] * times)
 
+    def forget_scripted(self) -> None:
+        """Drop the queued answers that no call has had."""
+        with self._lock:
+            self._scripted.clear()
+
     def stats(self) -> Json:
         """Return the counts of look-up calls."""
         with self._lock:

@@ -19,7 +19,7 @@ ACCOUNT_ERRORS = {
 }
 
 # The forms that the response of a running task has.
-RUNNING = ("any", "null", "absent", "empty", "partial")
+RUNNING = ("any", "null", "absent", "empty", "success", "partial")
 
 
 def _share(text: str) -> Any:
@@ -54,7 +54,10 @@ class Options:
     progress: float = _share("share of tasks that send progress callbacks (describe tasks never do)")
 
     running: str = _other(
-        "any", "running", "the response of running tasks: null, absent, empty, partial, or any of them"
+        "any",
+        "running",
+        "the response of running tasks: null, absent, empty, success without a result, partial; or any"
+        " of them",
     )
 
     submit_latency: float = _seconds(0.0, "time each submission takes before its answer begins")

@@ -24,7 +24,7 @@ _NO_LIMIT = 2**31 - 1
 _NEWEST = (Task.created_at.desc(), Task.id.desc())
 _LOOKED_AT = (
     *(Task.created_at, Task.id, Task.service, Task.status, Task.type, Task.settled_by, Task.prompt),
-    *(Task.callback_status, Task.lookup_status, Task.doubted_at, Task.acknowledged_at),
+    *(Task.callback_status, Task.lookup_status, Task.doubted_at, Task.acknowledged_at, Task.api_key),
 )
 
 
@@ -44,6 +44,7 @@ class TaskFilter:
     since: datetime | None = None
     until: datetime | None = None
     text: str | None = None
+    api_key: str | None = None  # the name of the key that it was submitted or registered with
     acknowledged: bool | None = None  # disputes only: whether a person has acknowledged the dispute
 
 
@@ -122,6 +123,8 @@ def _starts(wanted: TaskFilter) -> list[tuple[str, Any]]:
         return [("disputed", DISPUTED)]
     if wanted.missed:
         return [("missed", MISSED)]
+    if wanted.api_key is not None:
+        return [("api_key", Task.api_key == wanted.api_key)]
     if wanted.status is not None:
         return [("status", Task.status == wanted.status)]
     return [("", None)]
@@ -178,7 +181,7 @@ def _conditions(wanted: TaskFilter, task: Any) -> dict[str, Any]:
     """Return a filter's conditions except those on time, by field."""
     conditions = {
         name: getattr(task, name) == value
-        for name in ("service", "status", "type", "settled_by")
+        for name in ("service", "status", "type", "settled_by", "api_key")
         if (value := getattr(wanted, name)) is not None
     }
     for name, condition in (("disputed", DISPUTED), ("missed", MISSED)):

@@ -1,10 +1,14 @@
-"""Counts the tasks that match a filter, from the tally: the cost does not grow with the number of tasks."""
+"""Counts the tasks that match a filter, from the tally: its cost does not grow with the number of tasks.
 
+Those of one API key are counted in their index.
+"""
+
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from peewee import fn
 
-from receiver.ledger.models import Tally, database
+from receiver.ledger.models import Tally, Task, database
 from receiver.ledger.reading.listing import TaskFilter
 
 # Older hours may have been folded into one row. Well below `schedule.TOTALS_BY_HOUR_FOR`.
@@ -12,10 +16,12 @@ _HOURS_ARE_APART_FOR = timedelta(days=7)
 
 
 def count_matching(wanted: TaskFilter, now: datetime) -> int | None:
-    """Return how many tasks match a filter; None when the tally cannot answer it.
+    """Return how many tasks match a filter; None when neither the tally nor the keys' index can answer it.
 
     The tally knows `service`, `status`, `settled_by`, `disputed` and `missed`, for whole hours.
     """
+    if wanted.api_key is not None:
+        return _count_of_key(wanted)
     if wanted.type is not None or wanted.text is not None or wanted.acknowledged is not None:
         return None
     if not all(_is_counted(moment, now) for moment in (wanted.since, wanted.until)):
@@ -34,6 +40,18 @@ def count_matching(wanted: TaskFilter, now: datetime) -> int | None:
         query = query.where(*conditions)
     with database.connection_context():
         return int(query.scalar())
+
+
+def _count_of_key(wanted: TaskFilter) -> int | None:
+    if replace(wanted, api_key=None, since=None, until=None) != TaskFilter():
+        return None
+    query = Task.select().where(Task.api_key == wanted.api_key)
+    if wanted.since is not None:
+        query = query.where(Task.created_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(Task.created_at < wanted.until)
+    with database.connection_context():
+        return int(query.count())
 
 
 def _is_counted(moment: datetime | None, now: datetime) -> bool:

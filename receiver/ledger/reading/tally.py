@@ -59,6 +59,13 @@ def count_outcomes() -> Outcomes:
     return Outcomes(*map(int, counts))
 
 
+def services_in_use() -> set[str]:
+    """Return the services of which there are tasks."""
+    query = Tally.select(Tally.service).group_by(Tally.service).having(_total(None) > 0)
+    with database.connection_context():
+        return {row.service for row in query}
+
+
 def count_by_hour(since: datetime, until: datetime) -> dict[datetime, Outcomes]:
     """Return the counts by hour, from the hour of `since` to the hour of `until`, empty hours included."""
     query = Tally.select(Tally.hour, *_outcomes()).where(Tally.hour >= _hour(since)).group_by(Tally.hour)

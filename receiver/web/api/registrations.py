@@ -1,27 +1,24 @@
 """Parses registrations strictly: a mistake is an error, and nothing is guessed."""
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from receiver.clock import from_iso, from_unix
-from receiver.forward.target import InvalidRequestError, parse_target
-from receiver.ledger.endpoints import host_of
 from receiver.ledger.registration import Registration
 from receiver.redact import mask_tokens
 from receiver.upstream.results import MAX_ID_LENGTH, clean_text, parse_json
 from receiver.upstream.services import DEFAULT, SERVICES
-from receiver.web.current import address, current_settings
+from receiver.web.auth import key_of_request
+from receiver.web.callback_urls import check_callback_url
+from receiver.web.current import current_settings
 from receiver.web.errors import BadInput
 from receiver.web.stalls import stall_guard
 
 MOST_TASKS = 1000
-_LONGEST_URL = 2000
 _TEXTS = ("id", "type", "ref", "trace_id")
 
 
@@ -62,45 +59,15 @@ def _registration(item: object, where: str) -> Registration:
         raise BadInput(f"{where}The id is missing.")
     texts = {name: _text(item, name, where) for name in _TEXTS if item.get(name) is not None}
     service, submitted_at = _service(item.get("service"), where), _moment(item.get("submitted_at"), where)
-    callback_url = _callback_url(item.get("callback_url"), where)
-    return Registration(**texts, service=service, submitted_at=submitted_at, callback_url=callback_url)
-
-
-def _callback_url(url: object, where: str) -> str | None:
-    if url is None:
-        return None
-    if not isinstance(url, str) or not re.fullmatch(rf"[\x21-\x7e]{{1,{_LONGEST_URL}}}", url):
-        raise BadInput(
-            f"{where}The callback_url must be a string of at most {_LONGEST_URL} printable ASCII characters"
-            " without spaces, like https://app.example.com/hooks?order=7."
-        )
-    try:
-        parse_target(url)
-    except InvalidRequestError:
-        raise BadInput(f"{where}The callback_url must be an http or https address.") from None
-    settings = current_settings()
-    if settings.forward_when == "confirmed" and not settings.confirm_callbacks:
-        raise BadInput(
-            f"{where}The callback_url would never be told what a callback says: FORWARD_WHEN=confirmed needs"
-            " CONFIRM_CALLBACKS=true."
-        )
-    if _is_ours(url):
-        raise BadInput(
-            f"{where}The callback_url is one of this Backstop's own, so it would tell itself. Name where your"
-            " app is to be told."
-        )
-    return url
-
-
-def _is_ours(url: str) -> bool:
-    """Tell whether a URL leads to our own callback route, under whatever name."""
-    parts = urlsplit(url)
-    segments = [segment for segment in unquote(parts.path).split("/") if segment]
-    if "callbacks" not in segments:
-        return False
-    our_hosts = {host_of(address()), host_of(request.host_url)}
-    is_our_host = segments[0] == "callbacks" and host_of(url) in our_hosts
-    return is_our_host or not set(current_settings().callback_tokens).isdisjoint(segments)
+    callback_url = check_callback_url(item.get("callback_url"), where)
+    key = key_of_request()
+    return Registration(
+        **texts,
+        service=service,
+        submitted_at=submitted_at,
+        callback_url=callback_url,
+        api_key=None if key is None else key.name,
+    )
 
 
 def _service(name: object, where: str) -> str:

@@ -1,6 +1,5 @@
 """The task API: register, list, show, request a look-up, acknowledge."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +34,6 @@ from receiver.web.task_actions import acknowledge_listed, acknowledge_or_409, fi
 from receiver.web.timeline import Event, history_of, timeline, versions
 from receiver.web.waiting import current_waiting
 
-log = logging.getLogger(__name__)
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 blueprint.before_request(require_api_key)
 
@@ -54,8 +52,6 @@ def register() -> ResponseReturnValue:
         created = store.register(registrations, utcnow(), timetable=current_timetable(), forward_when=when)
     except store.OtherService as problem:
         raise Conflict(str(problem)) from None
-    for registration in registrations:
-        log.info("Task %s: registered.", registration.id, extra={"task": registration.id})
     items = offload(_items, [registration.id for registration in registrations])
     return jsonify({"items": items, "created": created}), 201
 

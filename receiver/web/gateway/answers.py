@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from typing import Any
 
 from flask import Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
@@ -42,6 +43,11 @@ class Refused(HTTPException):
         self.retry_after = retry_after
 
 
+def use_trace_id(given: str) -> None:
+    """Let the current request have the trace id that its submission has."""
+    g.trace_id = given
+
+
 def trace_id() -> str:
     """Return the trace id of the current request. The gateway makes one where the caller gives none."""
     if "trace_id" not in g:
@@ -52,12 +58,15 @@ def trace_id() -> str:
 
 def error(status: int, message: str, word: str | None = None) -> Response:
     """Return an error in upstream's form: `success`, `error` with `code` and `message`, and `trace_id`."""
-    code = word or _CODES.get(status, "api_error")
-    body = {"success": False, "error": {"code": code, "message": message}, "trace_id": trace_id()}
-    response = jsonify(body)
+    response = jsonify(error_body(word or _CODES.get(status, "api_error"), message, trace_id()))
     response.status_code = status
     response.headers["x-trace-id"] = trace_id()
     return response
+
+
+def error_body(code: str, message: str, trace_id: str) -> dict[str, Any]:
+    """Return an error as upstream writes it."""
+    return {"success": False, "error": {"code": code, "message": message}, "trace_id": trace_id}
 
 
 def answer(problem: HTTPException) -> Response:

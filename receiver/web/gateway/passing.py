@@ -20,9 +20,9 @@ _TARGET = re.compile(r"/[\x21-\x7e]*")
 _DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 
 
-def pass_on() -> Response:
-    """Relay the current request and return upstream's answer."""
-    return respond(send(outgoing(read_body())))
+def pass_on(body: bytes | None = None) -> Response:
+    """Relay the current request and return upstream's answer. `body` is the request's, if it was read."""
+    return respond(send(outgoing(read_body() if body is None else body)))
 
 
 def read_body() -> bytes:

@@ -7,15 +7,19 @@ See "The gateway" in docs/design.md.
 
 import re
 
-from flask import Blueprint, Flask, Response, after_this_request
+from flask import Blueprint, Flask, Response, after_this_request, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from receiver.config import Settings
+from receiver.upstream.client import Upstream
+from receiver.upstream.services import service_of, takes_callback
 from receiver.web.gateway import answers
 from receiver.web.gateway.access import require_caller, require_writer
+from receiver.web.gateway.finder import Finder
 from receiver.web.gateway.passing import add_relay, pass_on
+from receiver.web.gateway.submitting import submit
 from receiver.web.lasting import Busy, Lasting, current_lasting
 
 READS = ("GET", "HEAD")
@@ -28,6 +32,8 @@ def add_gateway(app: Flask, settings: Settings) -> None:
     app.url_map.converters["upstream"] = _not_ours(own)
     app.extensions["backstop_lasting"] = Lasting()
     add_relay(app, settings)
+    if settings.api_token is not None:
+        app.extensions["backstop_finder"] = Finder(Upstream(settings.api_base_url, settings.api_token, 2))
     blueprint = Blueprint("gateway", __name__)
     blueprint.before_request(require_caller)
     blueprint.before_request(_let_it_last)
@@ -50,12 +56,15 @@ def read(service: str, operation: str = "") -> ResponseReturnValue:
 
 
 def write(service: str, operation: str = "") -> ResponseReturnValue:
-    """Relay a submission: upstream's answer, whatever it is.
+    """Submit where upstream understands a callback URL, and relay everything else: upstream's answer.
 
-    401, 403, 413, 503: ours, in upstream's form, and nothing was sent. 502: upstream cannot be reached, and
-    has not taken it. 504: it gave no answer, and may have taken it.
+    401, 403, 409, 413, 422, 503: ours, in upstream's form, and nothing was sent. 502: upstream cannot be
+    reached, and has not taken it. 504: it gave no answer, and may have taken it.
     """
     require_writer()
+    known = service_of(request.path)
+    if known is not None and request.method == "POST" and takes_callback(request.path):
+        return submit(known, operation)
     return pass_on()
 
 

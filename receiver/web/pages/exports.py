@@ -20,11 +20,12 @@ _COLUMNS = (
     "disputed",
     *("prompt", "image_url", "error_code", "error_message", "first_heard_at", "registered_at"),
     *("submitted_at", "settled_at", "finished_at", "deliveries", "lookups", "next_lookup_at"),
-    *("last_lookup_error", "acknowledged_at"),
+    *("last_lookup_error", "acknowledged_at", "key"),
 )
 _NAMED_OTHERWISE = {
     "first_heard_at": "created_at",
     "deliveries": "delivery_count",
+    "key": "api_key",
     "lookups": "lookup_count",
 }
 # CSV injection: a spreadsheet would run such a cell as a formula. Look in the middle of a text too: in many

@@ -8,6 +8,7 @@ from flask import Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
+from receiver.api_keys import TOKEN_NAME
 from receiver.clock import utcnow
 from receiver.ledger import store
 from receiver.ledger.models import database
@@ -57,6 +58,7 @@ def show_list() -> ResponseReturnValue:
         since=as_input(wanted.since),
         until=as_input(wanted.until),
         services=tuple(SERVICES),
+        keys=(*(key.name for key in current_settings().api_keys), TOKEN_NAME),
         statuses=STATUSES,
         settlers=SETTLERS,
         may_acknowledge=(wanted.disputed or wanted.acknowledged is False)

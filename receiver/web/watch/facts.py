@@ -9,6 +9,7 @@ from receiver.ledger.models import Pause, ReconcileRun
 from receiver.ledger.reading.endpoints import ForwardFacts
 from receiver.ledger.reading.tally import Outcomes
 from receiver.ledger.refusals import Refused
+from receiver.ledger.submissions import Unclear
 from receiver.web.formatting import ago, exact
 from receiver.web.writes import Writes
 
@@ -65,6 +66,7 @@ class Facts:
     forwards: ForwardFacts | None = None  # how the customer's app is told
     missing: Missing | None = None  # what share of callbacks never came
     room: Room | None = None  # on the fullest disk that we write to
+    unclear: Unclear | None = None  # submissions whose answer was lost
 
     @property
     def silent(self) -> bool:

@@ -14,6 +14,7 @@ from receiver.ledger.reading.endpoints import forward_facts
 from receiver.ledger.reading.listing import TaskFilter, list_briefly
 from receiver.ledger.reading.standing import FAILING_AFTER_RUNS
 from receiver.ledger.reading.tally import Outcomes
+from receiver.ledger.submissions import unclear_facts
 from receiver.web.intake import REFUSED_TOLD_FOR, Intake
 from receiver.web.watch.facts import Facts, Missing, Room
 from receiver.web.writes import Writes
@@ -81,6 +82,7 @@ def facts_of(
         writes=intake.corrected(writes, refused),
         refused=refused,
         forwards=forward_facts(now),
+        unclear=unclear_facts(now),
         missing=_missing(week, now),
         room=least_room(settings),
     )

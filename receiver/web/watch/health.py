@@ -17,6 +17,7 @@ from receiver.ledger.reading import queries
 from receiver.ledger.reading.endpoints import forward_facts
 from receiver.ledger.reading.standing import FAILING_AFTER_RUNS, standing_of
 from receiver.ledger.refusals import Refused
+from receiver.ledger.submissions import unclear_facts
 from receiver.redact import mask_credentials
 from receiver.web.auth import carries_key
 from receiver.web.current import current_settings
@@ -34,7 +35,7 @@ _READ_WITHIN_SECONDS = 2.0
 # The report always has all of these fields; null means unknown.
 _FIELDS = (
     *("ready", "callbacks", "refused", "database", "schema", "spooled", "set_aside"),
-    *("last_run", "last_good_run", "upstream", "paused", "forwards", "troubles"),
+    *("last_run", "last_good_run", "upstream", "paused", "forwards", "unclear", "troubles"),
 )
 
 
@@ -95,6 +96,7 @@ def _of_the_ledger(
         **_reconciler(),
         "paused": _paused(),
         "forwards": _forwards(),
+        "unclear": _unclear(),
     }
     facts = gather_facts(utcnow(), current_settings(), intake, writes)
     return told, facts.refused, troubles(summarise(facts))
@@ -147,6 +149,18 @@ def _forwards() -> dict[str, Any] | None:
         "failed": facts.failed,
         "held": len(facts.held),
         **({"held_endpoints": [_held(one) for one in facts.held]} if carries_key() else {}),
+    }
+
+
+def _unclear() -> dict[str, Any]:
+    """Return how many submissions are unclear. The trace ids of the oldest need the API key."""
+    now = utcnow()
+    facts = unclear_facts(now)
+    oldest_at = facts.oldest[0].sent_at if facts.oldest else None
+    return {
+        "submissions": facts.count,
+        "oldest_age_seconds": _age(oldest_at, now)["age_seconds"],
+        **({"trace_ids": [one.trace_id for one in facts.oldest]} if carries_key() else {}),
     }
 
 

@@ -6,7 +6,7 @@ from receiver.clock import to_iso
 from receiver.ledger.models import Pause
 from receiver.ledger.reading.standing import FAILING_AFTER, FAILING_AFTER_RUNS
 from receiver.web.formatting import ago, ahead, counted, exact, lasted, shown, span
-from receiver.web.watch import callback_notices, disputes, forward_notices, unusual
+from receiver.web.watch import callback_notices, disputes, forward_notices, submission_notices, unusual
 from receiver.web.watch.facts import Facts, ListLink, Summary
 from receiver.web.writes import REFUSED
 
@@ -26,6 +26,7 @@ def summarise(facts: Facts) -> list[Summary]:
         _knows_none(facts),
         _given_up(facts),
         _disputed(facts),
+        submission_notices.unclear(facts),
         *forward_notices.notices(facts),
         *unusual.notices(facts),
     )

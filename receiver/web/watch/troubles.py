@@ -37,6 +37,7 @@ _KINDS = (
     Kind("upstream_knows_none", "Upstream knows none of the tasks", _LATER),
     Kind("tasks_given_up", "Tasks were given up", None),
     Kind("disputes", "Results are disputed", _SOON),
+    Kind("submissions_unclear", "Submissions are unclear", _LATER),
     Kind("missing_share_high", "Far more callbacks are missing than usual", _LATER),
     Kind("wrong_token", "Callbacks come with a wrong token", _LATER),
     Kind("no_route", "Callbacks come to a wrong path", _LATER),

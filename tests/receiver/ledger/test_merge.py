@@ -67,9 +67,9 @@ def test_it_takes_from_a_row_what_rows_of_the_kind_have(dialect, kind):
     # What a row says besides only counts for a task that is new.
     inserted_only = {
         REGISTRATION: {"id", "created_at", "silent_since", "next_lookup_at"},
-        CALLBACK: {"id", "service"},
+        CALLBACK: {"id"},
         IN_HAND: {"id", "service", "created_at", "silent_since"},
-        LOOKUP: {"id", "service", "created_at"},
+        LOOKUP: {"id", "created_at"},
     }
     assert kind.columns - taken == inserted_only[kind]
 
@@ -77,19 +77,19 @@ def test_it_takes_from_a_row_what_rows_of_the_kind_have(dialect, kind):
 @pytest.mark.usefixtures("dialect")
 class TestAssigned:
     def test_a_registration_tells_facts_and_times_nothing(self):
-        facts = columns_of("type ref trace_id submitted_at") | {"service"}
-        assert assigned(REGISTRATION) == facts | {"registered_at", "callback_url"}
+        facts = columns_of("type ref trace_id submitted_at service")
+        assert assigned(REGISTRATION) == facts | {"registered_at", "callback_url", "api_key"}
 
     def test_a_callback_testifies_settles_and_times_the_next_look_up(self):
         schedule = {"next_lookup_at", "attempts", "silent_since", "delivery_count"}
-        facts = columns_of("ref trace_id")
+        facts = columns_of("ref trace_id service")
         assert assigned(CALLBACK) == CALLBACKS | SETTLEMENT | facts | schedule | {"acknowledged_at"}
 
     def test_a_result_in_hand_testifies_and_settles(self):
         assert assigned(IN_HAND) == CALLBACKS | SETTLEMENT | {"acknowledged_at"}
 
     def test_a_look_up_testifies_settles_and_sets_all_clocks(self):
-        facts = columns_of("type trace_id request submitted_at") | {"prompt", "mode", "finished_at"}
+        facts = columns_of("type trace_id request submitted_at service") | {"prompt", "mode", "finished_at"}
         more = {
             "looked_at",
             "leased_until",

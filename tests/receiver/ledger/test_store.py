@@ -203,6 +203,28 @@ class TestRegister:
         register("t1", now=NOW, service=other_service)
         assert (task().service, task().status) == (other_service, "succeeded")
 
+    def test_it_overrules_the_service_that_a_callback_url_names(self, other_service):
+        record(body(), NOW, service="suno")
+        assert task().service == "suno"
+        register("t1", now=NOW, service=other_service)
+        record(body(), NOW, service="suno")
+        assert task().service == other_service
+
+    def test_a_callback_url_names_the_service_of_a_task_that_has_none_yet(self):
+        record(progress_body(), NOW)
+        assert (task().service, task().service_is_assumed) == ("midjourney", True)
+        record(body(), NOW, service="suno")
+        record(body(), NOW, service="veo")
+        assert (task().service, task().service_is_assumed) == ("suno", False)
+
+    def test_upstream_overrules_a_callback_url_only_by_an_item(self, other_service):
+        record(body(), NOW, confirm=True, service="suno")
+        look_up([], NOW)
+        assert task().service == "suno"
+        look_up([finished_item()], NOW + timedelta(minutes=5))
+        with pytest.raises(store.OtherService):
+            register("t1", now=NOW, service=other_service)
+
     def test_a_callback_and_a_look_up_leave_the_service(self, other_service):
         register("t1", now=NOW, grace=timedelta(0), service=other_service)
         look_up([finished_item()], NOW)

@@ -15,7 +15,7 @@ from receiver.upstream import client as upstream_module
 from receiver.upstream import services
 from receiver.upstream.client import ErrorScope, Upstream, UpstreamError
 from receiver.upstream.errors import meaning_of
-from receiver.upstream.results import is_storable
+from receiver.upstream.results import is_storable, read_item
 from tests.factories import SAMPLES
 from tests.processes import free_port
 
@@ -42,6 +42,34 @@ def test_it_asks_for_as_many_items_as_it_has_ids(stand_in, upstream):
     assert call.body == {"action": "retrieve_batch", "ids": ids, "limit": 50, "offset": 0}
     assert call.headers["authorization"] == f"Bearer {TOKEN}"
     assert call.headers["x-record-exempt"] == "true"
+
+
+class TestSingle:
+    """Some services take one id in a call, and say in several ways that they do not know it."""
+
+    SERVICE = services.SERVICES["digital-human"]
+
+    @pytest.mark.parametrize("record", [{"state": "succeed"}, {"task_id": "task_1", "state": "succeed"}])
+    def test_it_asks_by_the_services_own_name_for_the_id(self, stand_in, upstream, record):
+        stand_in.respond_next(200, body=json.dumps(record).encode())
+        (item,) = upstream.retrieve(self.SERVICE, "task_1")
+        assert read_item(item).task_id == "task_1"
+        (call,) = stand_in.calls
+        assert call.body == {"action": "retrieve", "task_id": "task_1"}
+
+    @pytest.mark.parametrize(
+        ("status", "answer"),
+        [(200, {}), (404, {"error": {"code": "no_task"}}), (404, {"error": {"code": "not_found"}})],
+    )
+    def test_an_unknown_id_is_no_error(self, stand_in, upstream, status, answer):
+        stand_in.respond_next(status, body=json.dumps(answer).encode())
+        assert upstream.retrieve(self.SERVICE, "task_1") == []
+
+    @pytest.mark.parametrize(("status", "body"), [(404, b"<html>"), (500, b""), (200, b"[]"), (200, b"x")])
+    def test_everything_else_is_one(self, stand_in, upstream, status, body):
+        stand_in.respond_next(status, body=body)
+        with pytest.raises(UpstreamError):
+            upstream.retrieve(self.SERVICE, "task_1")
 
 
 def test_it_lists_what_is_recent_between_two_moments_newest_first(stand_in, upstream):

@@ -34,6 +34,25 @@ def test_it_answers_with_the_task_and_its_status(client):
     assert client.post(URL, data=progress_body("t2")).json["status"] == "pending"
 
 
+@pytest.mark.parametrize(
+    ("query", "service"), [("?service=suno", "suno"), ("?service=x", None), ("?x", None)]
+)
+def test_its_url_may_name_the_service(client, query, service):
+    assert client.post(f"{URL}/order-7{query}", data=body("t1")).status_code == 200
+    task = Task.get()
+    assert (task.service, task.service_is_assumed) == (service or "midjourney", service is None)
+    assert task.ref == "order-7"
+
+
+def test_a_spooled_one_keeps_the_service(client, monkeypatch):
+    monkeypatch.setattr(store, "record", lambda *_, **__: 1 / 0)
+    assert client.post(f"{URL}?service=suno", data=body("t1")).status_code == 202
+    taken = []
+    current = client.application.extensions["backstop_intake"].spool
+    current.replay(lambda callback, at: taken.append(callback.service))
+    assert taken == ["suno"]
+
+
 @pytest.mark.parametrize("path", sorted(SAMPLES.glob("callback_*")), ids=lambda path: path.name)
 def test_it_keeps_every_sample_verbatim(client, path):
     lines = sample_lines(path.name)

@@ -25,7 +25,7 @@ NOW = utcnow()
 TASK_FIELDS = [
     "id", "service", "type", "ref", "trace_id", "status", "progress", "settled_by", "confirmed", "disputed", "request", "response",
     "error", "registered_at", "submitted_at", "settled_at", "finished_at", "deliveries", "lookups", "next_lookup_at",
-    "last_lookup_error", "acknowledged_at",
+    "last_lookup_error", "acknowledged_at", "key",
 ]  # fmt: skip
 
 

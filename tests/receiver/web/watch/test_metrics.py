@@ -46,10 +46,11 @@ def test_it_tells_what_came_what_became_of_it_and_what_was_missing(client, auth)
 
 
 def test_it_tells_of_the_reconciler_and_of_forwards(client, auth):
-    register("t1", now=NOW - timedelta(minutes=10), grace=timedelta(0))
-    run = runs.open_run("test:1", NOW)
-    runs.close_run(run, NOW, {"calls": 3, "errors": 1})
-    create_forward(created_at=NOW - timedelta(minutes=5))
+    now = utcnow()
+    register("t1", now=now - timedelta(minutes=10), grace=timedelta(0))
+    run = runs.open_run("test:1", now)
+    runs.close_run(run, now, {"calls": 3, "errors": 1})
+    create_forward(created_at=now - timedelta(minutes=5))
     found = scrape(client, auth)
     assert found["backstop_tasks_due",] == 1
     assert 600 <= found["backstop_tasks_due_oldest_seconds",] < 660

@@ -1,0 +1,280 @@
+"""Submissions: each is written before it is sent, and its task is registered before its caller is answered.
+
+So a submission whose answer is lost is known, and neither Backstop nor a caller who repeats it pays twice.
+
+See "The life of a submission" in docs/design.md.
+"""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from receiver.ledger import store
+from receiver.ledger.engine.db import writing
+from receiver.ledger.engine.group_commit import GroupCommit
+from receiver.ledger.models import Task, database
+from receiver.ledger.registration import Registration
+from receiver.ledger.submission import LOST, OPEN, Submission
+from receiver.ledger.telling import When
+from receiver.ledger.timetable import Timetable
+
+# Longer than one submission may take in all: to connect, to be answered, and to be looked for.
+IN_FLIGHT_FOR = timedelta(minutes=2)
+# After so long without a trace upstream never had it: discovery and look-ups would have found it.
+UNCLEAR_FOR = timedelta(minutes=10)
+# Clocks of other machines differ by less than this.
+_SKEW = timedelta(minutes=1)
+_WITHIN_SECONDS = 10.0
+_MOST_LOOKED_FOR = 500
+_MOST_NAMED = 3
+
+
+class State(Enum):
+    """What is known of a submission that a caller repeats."""
+
+    NEW = "new"  # it is this caller's to send
+    IN_FLIGHT = "in_flight"
+    UNCLEAR = "unclear"
+    TAKEN = "taken"
+    OTHER = "other"  # the same key, with another body
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a caller wants to submit."""
+
+    api_key: str
+    service: str
+    type: str
+    trace_id: str
+    digest: bytes
+    repeat_key: str | None = None
+    callback_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A submission as it stands when a caller asks for it."""
+
+    state: State
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """How many submissions are unclear, and the oldest few of them."""
+
+    count: int
+    oldest: Sequence[Submission]
+
+
+def digest_of(path: str, body: bytes) -> bytes:
+    """Return what identifies a request's content."""
+    return hashlib.sha256(path.encode() + b"\0" + body).digest()
+
+
+def repeat_key(idempotency_key: str | None, trace_id: str | None, digest: bytes) -> str | None:
+    """Return what a repetition shares with the submission; None where the caller gave neither.
+
+    A caller may use one trace id for several submissions: those have other bodies.
+    """
+    if idempotency_key is not None:
+        return f"key:{idempotency_key}"
+    return None if trace_id is None else f"trace:{digest.hex()}:{trace_id}"
+
+
+def begin(asked: Asked, now: datetime) -> Begun:
+    """Write a submission that is about to be sent, or return the one that the caller repeats.
+
+    Without a key a submission repeats one whose answer was lost and whose task no caller was told.
+    """
+    return _begin.commit((asked, now))
+
+
+def accept(
+    submission: Submission,
+    task_id: str,
+    now: datetime,
+    *,
+    timetable: Timetable,
+    forward_when: When,
+    is_told: bool = True,
+) -> None:
+    """Register the task of a submission. `is_told`: a caller hears of it now."""
+    _accept.commit((submission, task_id, now, timetable, forward_when, is_told))
+
+
+def free(submission: Submission) -> None:
+    """Forget a submission of which upstream has taken nothing. Its key is free again."""
+    with writing():
+        Submission.delete().where(Submission.id == submission.id, OPEN).execute()
+
+
+def note_unclear(submission: Submission, now: datetime) -> None:
+    """Note that a submission's answer is lost."""
+    with writing():
+        Submission.update(unclear_at=now, leased_until=now).where(
+            Submission.id == submission.id, OPEN
+        ).execute()
+
+
+def note_told(submission: Submission, now: datetime) -> None:
+    """Note that a caller was told the task of a submission."""
+    with writing():
+        Submission.update(told_at=now).where(
+            Submission.id == submission.id, Submission.told_at.is_null()
+        ).execute()
+
+
+def note_task(submission: Submission, task_id: str, now: datetime) -> None:
+    """Note the task of a submission, which a caller hears of, without registering it."""
+    with writing():
+        _note_task(submission, task_id, now)
+
+
+def end(submissions: Collection[Submission], now: datetime) -> int:
+    """Note that upstream never had these submissions. Their keys are free again."""
+    ids = [submission.id for submission in submissions]
+    with writing():
+        ended = Submission.update(ended_at=now, repeat_key=None).where(Submission.id.in_(ids), OPEN)
+        return int(ended.execute())
+
+
+def list_unclear(now: datetime, limit: int = _MOST_LOOKED_FOR) -> list[Submission]:
+    """Return open submissions that are no longer in flight, oldest first."""
+    query = Submission.select().where(OPEN, Submission.leased_until <= now).order_by(Submission.sent_at)
+    with database.connection_context():
+        return list(query.limit(limit))
+
+
+def unclear_facts(now: datetime) -> Unclear:
+    """Return how many submissions are unclear, and the oldest of them."""
+    oldest = list_unclear(now, _MOST_NAMED)
+    if len(oldest) < _MOST_NAMED:
+        return Unclear(len(oldest), oldest)
+    query = Submission.select().where(OPEN, Submission.leased_until <= now)
+    with database.connection_context():
+        return Unclear(int(query.count()), oldest)
+
+
+def tasks_by_trace(submissions: Sequence[Submission]) -> dict[int, str]:
+    """Return the task of each submission that the ledger knows by its trace id: a callback may have come."""
+    traces = {submission.trace_id for submission in submissions}
+    query = Task.select(Task.id, Task.trace_id, Task.submitted_at, Task.created_at)
+    with database.connection_context():
+        known = list(query.where(Task.trace_id.in_(traces)))
+        taken = {
+            row.task_id
+            for row in Submission.select(Submission.task_id).where(
+                Submission.task_id.in_([task.id for task in known])
+            )
+        }
+    found: dict[int, str] = {}
+    for task in known:
+        for submission in submissions:
+            if submission.trace_id == task.trace_id and task.id not in taken and _may_be(submission, task):
+                found.setdefault(submission.id, task.id)
+    return found
+
+
+def is_since(submission: Submission, moment: datetime | None) -> bool:
+    """Tell whether what was made at a moment may be the submission's."""
+    return moment is None or moment >= submission.sent_at - _SKEW
+
+
+def _may_be(submission: Submission, task: Task) -> bool:
+    return is_since(submission, task.submitted_at or task.created_at)
+
+
+def _write_begun(entries: Sequence[tuple[Asked, datetime]]) -> list[Begun]:
+    with writing():
+        return [_begin_one(asked, now) for asked, now in entries]
+
+
+def _begin_one(asked: Asked, now: datetime) -> Begun:
+    if asked.repeat_key is None:
+        lost = _lost(asked, now)
+        return Begun(_state(lost, asked, now), lost) if lost else _insert(asked, now)
+    same = (Submission.api_key == asked.api_key) & (Submission.repeat_key == asked.repeat_key)
+    begun = _insert(asked, now)
+    if begun.submission.id is not None:
+        return begun
+    known = Submission.select().where(same).get()
+    return Begun(_state(known, asked, now), known)
+
+
+def _insert(asked: Asked, now: datetime) -> Begun:
+    row: dict[str, Any] = {
+        "api_key": asked.api_key,
+        "repeat_key": asked.repeat_key,
+        "digest": asked.digest,
+        "service": asked.service,
+        "type": asked.type,
+        "trace_id": asked.trace_id,
+        "callback_url": asked.callback_url,
+        "sent_at": now,
+        "leased_until": now + IN_FLIGHT_FOR,
+    }
+    written = Submission.insert(row).on_conflict_ignore().returning(Submission.id).execute()
+    return Begun(State.NEW, Submission(**row, id=next((one.id for one in written), None)))
+
+
+def _lost(asked: Asked, now: datetime) -> Submission | None:
+    """Return the oldest submission of the same content whose answer was lost, if the caller repeats that."""
+    return (  # type: ignore[no-any-return]  # the stubs leave it open
+        Submission.select()
+        .where(
+            Submission.api_key == asked.api_key,
+            Submission.digest == asked.digest,
+            Submission.repeat_key.is_null(),
+            Submission.unclear_at > now - UNCLEAR_FOR,
+            LOST,
+        )
+        .order_by(Submission.id)
+        .first()
+    )
+
+
+def _state(known: Submission, asked: Asked, now: datetime) -> State:
+    if bytes(known.digest) != asked.digest:
+        return State.OTHER
+    if known.task_id is not None:
+        return State.TAKEN
+    return State.IN_FLIGHT if known.leased_until > now else State.UNCLEAR
+
+
+def _write_accepted(
+    entries: Sequence[tuple[Submission, str, datetime, Timetable, When, bool]],
+) -> list[None]:
+    with writing():
+        _, _, now, timetable, forward_when, _ = entries[0]
+        registrations = [_registration(submission, task_id) for submission, task_id, *_ in entries]
+        store.register_within(registrations, now, timetable=timetable, forward_when=forward_when)
+        for submission, task_id, at, *_, is_told in entries:
+            _note_task(submission, task_id, at if is_told else None)
+    return [None] * len(entries)
+
+
+def _note_task(submission: Submission, task_id: str, told_at: datetime | None) -> None:
+    Submission.update(task_id=task_id, ended_at=None, told_at=told_at).where(
+        Submission.id == submission.id, Submission.task_id.is_null()
+    ).execute()
+
+
+def _registration(submission: Submission, task_id: str) -> Registration:
+    return Registration(
+        task_id,
+        service=submission.service,
+        type=submission.type,
+        trace_id=submission.trace_id,
+        submitted_at=submission.sent_at,
+        callback_url=submission.callback_url,
+        api_key=submission.api_key,
+    )
+
+
+_begin: GroupCommit[tuple[Asked, datetime], Begun] = GroupCommit(_write_begun, within=_WITHIN_SECONDS)
+_accept: GroupCommit[Any, None] = GroupCommit(_write_accepted, within=_WITHIN_SECONDS)

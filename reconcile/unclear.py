@@ -1,0 +1,85 @@
+"""Finds out what became of submissions whose answer was lost. It never submits again.
+
+See "The life of a submission" in docs/design.md.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from receiver.ledger import pauses, store, submissions
+from receiver.ledger.models import Submission
+from receiver.ledger.paces import Paces
+from receiver.ledger.telling import When
+from receiver.upstream.client import UpstreamError
+from receiver.upstream.services import SERVICES, Service
+from receiver.upstream.traces import can_find, find_traces
+from reconcile.calls import Caller
+
+log = logging.getLogger(__name__)
+
+# Of services whose submissions only a callback can tell of.
+_WITHOUT_LOOKUPS_FOR = timedelta(days=1)
+
+
+class UnclearSubmissions:
+    """Looks for unclear submissions: by trace id in the ledger, then at upstream. Not for two threads."""
+
+    def __init__(self, caller: Caller, paces: Paces, forward_when: When) -> None:
+        self._caller = caller
+        self._paces = paces
+        self._forward_when = forward_when
+
+    def look(self) -> None:
+        """Look for all of them once. After 10 minutes without a trace one has ended."""
+        now = self._caller.clock.now()
+        unclear = submissions.list_unclear(now)
+        if not unclear:
+            return
+        missing = self._accept(unclear, submissions.tasks_by_trace(unclear))
+        for name in sorted({one.service for one in missing} & SERVICES.keys()):
+            self._look_at_upstream(SERVICES[name], [one for one in missing if one.service == name])
+
+    def _look_at_upstream(self, service: Service, missing: Sequence[Submission]) -> None:
+        if not can_find(service):
+            self._end(missing, _WITHOUT_LOOKUPS_FOR)
+            return
+        if pauses.current_pause(self._caller.clock.now()) or not self._caller.limiter.take():
+            return
+        sent_at = {one.trace_id: one.sent_at for one in missing}
+        try:
+            found = find_traces(self._caller.upstream, service, sent_at)
+        except UpstreamError as problem:
+            log.warning("Upstream cannot be asked about unclear submissions, asking later: %s", problem)
+            return
+        by_id = {one.id: found[one.trace_id] for one in missing if one.trace_id in found}
+        self._end(self._accept(missing, by_id), submissions.UNCLEAR_FOR)
+
+    def _accept(self, unclear: Sequence[Submission], found: dict[int, str]) -> list[Submission]:
+        """Register the tasks that were found, and return the submissions without one."""
+        for one in unclear:
+            if one.id in found:
+                self._accept_one(one, found[one.id], self._caller.clock.now())
+        return [one for one in unclear if one.id not in found]
+
+    def _accept_one(self, submission: Submission, task_id: str, now: datetime) -> None:
+        try:
+            submissions.accept(
+                submission,
+                task_id,
+                now,
+                timetable=self._paces.timetable,
+                forward_when=self._forward_when,
+                is_told=False,
+            )
+        except store.OtherService as problem:
+            log.warning("An unclear submission is found under another service: %s", problem)
+        else:
+            log.info("Unclear submission %s was taken: it is task %s.", submission.trace_id, task_id)
+
+    def _end(self, missing: Iterable[Submission], after: timedelta) -> None:
+        now = self._caller.clock.now()
+        ended = [one for one in missing if one.sent_at <= now - after]
+        if ended and submissions.end(ended, now):
+            traces = ", ".join(one.trace_id for one in ended)
+            log.warning("Upstream never had %d unclear submissions: %s", len(ended), traces)

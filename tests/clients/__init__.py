@@ -1,0 +1,1 @@
+"""The vendor's published clients, unmodified, against the stand-in and through Backstop."""

@@ -1,0 +1,114 @@
+"""What the reconciler finds out about submissions whose answer was lost."""
+
+from datetime import timedelta
+
+import pytest
+
+from receiver.ledger import pauses, submissions
+from receiver.ledger.models import Submission
+from receiver.ledger.paces import Paces
+from receiver.ledger.submissions import Asked
+from receiver.upstream import services
+from receiver.upstream.client import Upstream
+from reconcile.calls import Caller, call_threads
+from reconcile.rate_limit import RateLimiter
+from reconcile.unclear import UnclearSubmissions
+from tests.clocks import SetClock
+from tests.factories import GRACE, body, finished_item, record, task
+from tests.scripted import Scripted
+
+MINUTE = timedelta(minutes=1)
+SINGLE = next(name for name, one in services.SERVICES.items() if one.lookups is services.Lookups.SINGLE)
+
+
+@pytest.fixture
+def clock():
+    return SetClock()
+
+
+@pytest.fixture
+def upstream():
+    with Scripted(lambda _, connection: connection.send_json({"items": [], "count": 0})) as server:
+        yield server
+
+
+@pytest.fixture
+def unclear(ledger, upstream, clock):
+    caller = Caller(Upstream(upstream.url, "token", 1), call_threads(1), RateLimiter(0, clock), clock)
+    return UnclearSubmissions(caller, Paces(GRACE), "settled")
+
+
+@pytest.fixture
+def submit(ledger, clock):
+    """Begins a submission whose answer is lost: submit("trace", key="k")."""
+
+    def begin(trace_id="own", service=services.DEFAULT.name, key=None):
+        asked = Asked("web", service, "imagine", trace_id, trace_id.encode(), key, "https://app/hook")
+        begun = submissions.begin(asked, clock.now())
+        submissions.note_unclear(begun.submission, clock.now())
+        return begun
+
+    return begin
+
+
+def test_a_submission_that_upstream_knows_is_registered(unclear, submit, upstream):
+    submit("own", key="k")
+    upstream.answer = lambda _, connection: connection.send_json(
+        {"items": [finished_item(trace_id="own"), finished_item("t2", trace_id="another")]}
+    )
+    unclear.look()
+    assert (task().trace_id, task().api_key, task().callback_url) == ("own", "web", "https://app/hook")
+    assert (Submission.get().task_id, Submission.get().told_at) == ("t1", None)
+    asked = [request.json["action"] for request in upstream.received]
+    assert set(asked) == {"retrieve_batch"}
+
+
+def test_a_callback_tells_too_and_upstream_is_not_asked(unclear, submit, upstream):
+    submit("own")
+    record(body("t1", trace_id="own"))
+    unclear.look()
+    assert Submission.get().task_id == "t1"
+    assert upstream.received == []
+
+
+def test_after_ten_minutes_without_a_trace_the_key_is_free(unclear, submit, clock):
+    first = submit("own", key="k")
+    unclear.look()
+    clock.ahead += 9 * MINUTE
+    unclear.look()
+    assert submissions.unclear_facts(clock.now()).count == 1
+    clock.ahead += MINUTE
+    unclear.look()
+    assert submissions.unclear_facts(clock.now()).count == 0
+    again = submit("own", key="k")
+    assert again.state is submissions.State.NEW
+    assert again.submission.id != first.submission.id
+
+
+@pytest.mark.parametrize("problem", ["error", "pause"])
+def test_an_upstream_that_cannot_be_asked_shows_nothing(unclear, submit, clock, upstream, problem):
+    submit("own")
+    clock.ahead += 60 * MINUTE
+    if problem == "error":
+        upstream.answer = lambda _, connection: connection.send_json({}, 500)
+    else:
+        pauses.stop_asking("no balance", clock.now(), account=True, retry_after=None)
+    unclear.look()
+    assert submissions.unclear_facts(clock.now()).count == 1
+
+
+def test_what_upstream_cannot_be_asked_about_waits_a_day_for_its_callback(unclear, submit, clock, upstream):
+    submit("own", service=SINGLE)
+    clock.ahead += 60 * MINUTE
+    unclear.look()
+    assert (submissions.unclear_facts(clock.now()).count, upstream.received) == (1, [])
+    clock.ahead += timedelta(days=1)
+    unclear.look()
+    assert submissions.unclear_facts(clock.now()).count == 0
+
+
+def test_one_whose_process_died_in_flight_becomes_unclear(unclear, ledger, clock):
+    submissions.begin(Asked("web", services.DEFAULT.name, "imagine", "own", b"x"), clock.now())
+    assert submissions.unclear_facts(clock.now()).count == 0
+    clock.ahead += submissions.IN_FLIGHT_FOR
+    assert submissions.unclear_facts(clock.now()).count == 1

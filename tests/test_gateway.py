@@ -1,0 +1,132 @@
+"""The gateway in real processes: nothing is paid twice, and slow requests delay nobody."""
+
+import json
+import random
+import threading
+import time
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import urllib3
+
+from receiver.ledger.engine.db import init_database
+from receiver.ledger.models import Submission, Task, database
+from tests.factories import body
+from tests.processes import API_KEY, Backstop, wait_until
+from tests.scripted import Scripted
+
+SUBMISSIONS, CUT = 2000, 0.1
+HEADERS = {"Authorization": f"Bearer {API_KEY}"}
+
+
+class Paying:
+    """An upstream that counts what it is paid for, and cuts some of its answers. It may call back."""
+
+    def __init__(self, cut: float, called_back: float) -> None:
+        self.paid: Counter[str] = Counter()
+        self.cut = 0
+        self._share, self._called_back = cut, called_back
+        self._by_trace: dict[str, str] = {}
+        self._random = random.Random(7)
+        self._lock = threading.Lock()
+        self._http = urllib3.PoolManager(maxsize=8, retries=False, timeout=30)
+        self._callbacks = ThreadPoolExecutor(4)
+
+    def answer(self, request, connection):
+        asked = request.json
+        if request.target.endswith("/tasks"):
+            traces = asked.get("trace_ids", [])
+            items = [{"id": self._by_trace[t], "trace_id": t} for t in traces if t in self._by_trace]
+            connection.send_json({"items": items, "count": len(items)})
+            return
+        task_id = str(uuid.uuid4())
+        with self._lock:
+            self.paid[asked["prompt"]] += 1
+            self._by_trace[asked["trace_id"]] = task_id
+            is_cut = self._random.random() < self._share
+            self.cut += is_cut
+            calls_back = self._random.random() < self._called_back
+        if calls_back:
+            result = body(task_id, trace_id=asked["trace_id"])
+            self._callbacks.submit(self._http.request, "POST", asked["callback_url"], body=result)
+        if is_cut:
+            connection.cut()
+        else:
+            connection.send_json({"task_id": task_id})
+
+
+@pytest.fixture
+def deploy(ledger, tmp_path):
+    """Starts a deployment before an upstream: deploy(upstream, WEB_CONCURRENCY=2)."""
+    made: list[Backstop] = []
+
+    def start(upstream, **variables):
+        made.append(Backstop(tmp_path, upstream.url, **{"DATABASE_URL": ledger} | variables))
+        made[-1].start_web()
+        return made[-1]
+
+    yield start
+    for backstop in made:
+        backstop.__exit__(None, None, None)
+
+
+def submit_until_it_is_known(http, url, number):
+    """Submit as a client does that retries with one Idempotency-Key, and return the task's id."""
+    headers = HEADERS | {"Idempotency-Key": f"order-{number}", "Content-Type": "application/json"}
+    asked = json.dumps({"prompt": f"order {number}", "async": True}).encode()
+    for _ in range(20):
+        answer = http.request("POST", f"{url}/midjourney/imagine", body=asked, headers=headers)
+        if answer.status == 200:
+            return answer.json()["task_id"]
+        assert answer.status in {409, 429, 500, 502, 503, 504}, answer.data
+        time.sleep(0.2)
+    raise AssertionError(f"order {number} is not known")
+
+
+def test_nothing_is_paid_twice_where_upstreams_answers_are_cut(deploy):
+    paying = Paying(CUT, called_back=0.5)
+    with Scripted(paying.answer) as upstream, ThreadPoolExecutor(32) as threads:
+        backstop = deploy(upstream)
+        http = urllib3.PoolManager(maxsize=32, retries=False, timeout=60)
+        tasks = list(
+            threads.map(lambda n: submit_until_it_is_known(http, backstop.url, n), range(SUBMISSIONS))
+        )
+    assert paying.cut > SUBMISSIONS * CUT / 2
+    assert len(paying.paid) == SUBMISSIONS
+    assert set(paying.paid.values()) == {1}
+    assert len(set(tasks)) == SUBMISSIONS
+    init_database(backstop.database_url)
+    with database.connection_context():
+        assert {task.id for task in Task.select(Task.id).where(Task.registered_at.is_null(False))} == set(
+            tasks
+        )
+        assert Submission.select().where(Submission.task_id.is_null()).count() == 0
+
+
+def test_slow_requests_that_are_many_let_callbacks_pages_and_health_checks_through(deploy):
+    goes_on = threading.Event()
+
+    def answer(_, connection):
+        goes_on.wait(60)
+        connection.send_json({"seed": "1"})
+
+    with Scripted(answer) as upstream, ThreadPoolExecutor(260) as threads:
+        backstop = deploy(upstream, WEB_CONCURRENCY=1)
+        http = urllib3.PoolManager(maxsize=300, retries=False, timeout=90)
+        url = f"{backstop.url}/midjourney/seed"
+        slow = [threads.submit(http.request, "POST", url, body=b"{}", headers=HEADERS) for _ in range(200)]
+        wait_until(lambda: len(upstream.received) == 200)
+        refused = http.request("POST", url, body=b"{}", headers=HEADERS)
+        assert (refused.status, refused.json()["error"]["code"]) == (503, "busy")
+        for number in range(50):
+            began = time.monotonic()
+            told = http.request("POST", backstop.callback_url, body=body(f"t{number}"))
+            assert told.status == 200
+            assert time.monotonic() - began < 5
+        assert http.request("GET", f"{backstop.url}/healthz").status == 200
+        assert http.request("GET", f"{backstop.url}/", headers=HEADERS).status == 200
+        goes_on.set()
+        assert {one.result().status for one in slow} == {200}
+        assert len(upstream.received) == 200
