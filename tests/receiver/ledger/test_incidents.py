@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from receiver.clock import utcnow
-from receiver.ledger import incidents
+from receiver.ledger import incidents, runs
 from receiver.ledger.models import Incident
 
 NOW = utcnow()
@@ -102,3 +102,12 @@ def test_that_it_is_over_is_tried_for_a_day():
         (one,) = incidents.claim(WAITS, over_at + later)
         incidents.note_untold(one, over_at + later)
     assert claimed(over_at + timedelta(hours=27)) == []
+
+
+def test_pruning_deletes_what_is_closed_and_nothing_else():
+    incidents.note_seen({"x": "mend it", "slow": "mend it"}, NOW - timedelta(days=40))
+    tell(NOW - timedelta(days=40))
+    incidents.note_seen({"slow": "mend it"}, NOW - timedelta(days=39))
+    tell(NOW - timedelta(days=39))
+    runs.prune(NOW - timedelta(days=30))
+    assert [row.code for row in Incident.select()] == ["slow"]

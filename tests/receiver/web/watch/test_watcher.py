@@ -1,6 +1,7 @@
 """The watcher: what ALERT_URL is told, over real sockets, and that it disturbs nothing."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -9,8 +10,8 @@ import pytest
 
 from receiver.clock import utcnow
 from receiver.forward.sender import Sender
-from receiver.ledger import pauses
-from receiver.ledger.models import Incident, ReconcileRun, database
+from receiver.ledger import growth, pauses
+from receiver.ledger.models import Counter, Incident, ReconcileRun, database
 from receiver.web.intake import Intake
 from receiver.web.watch.watcher import Watcher
 from tests.factories import register
@@ -111,3 +112,22 @@ def test_a_schema_that_is_behind_is_told(make_watcher, sink):
     for moment in (NOW, NOW + 2 * MINUTE):
         watcher.look(moment)
     assert told(sink) == [("schema_behind", "began")]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_of_the_workers_of_a_machine_one_looks_until_it_ends(make_watcher):
+    first, second = make_watcher(), make_watcher()
+    assert first._is_mine()
+    assert not second._is_mine()
+    assert first._is_mine()
+    os.close(first._lock)  # as when its process ends
+    assert second._is_mine()
+    os.close(second._lock)
+
+
+def test_it_keeps_the_size_of_each_hour_without_an_address_to_tell(make_settings, ledger, sender, sink):
+    settings = make_settings()
+    Watcher(settings, Intake(settings.spool_dir), sender).look(NOW)
+    assert Counter.select().where(Counter.name == growth.NAME).count() == 1
+    assert Incident.select().count() == 0
+    assert sink.received == []
