@@ -17,11 +17,10 @@ _DONE = frozenset({"succeed", "succeeded", "success", "completed", "complete", "
 _FAILED = frozenset({"failed", "failure", "error", "cancelled", "canceled", "rejected"})
 _WORDS_UNDER = ("state", "status")
 _LINK_ENDS = ("_url", "_urls")
-_RESULT_NAMES = frozenset(
-    {"url", "b64_json"}
-    | {"descriptions", "prompts", "seed", "content", "translated_content", "lyric", "text", "html"}
-    | {"solution", "token"}
+TEXT_NAMES = frozenset(
+    {"descriptions", "prompts", "seed", "content", "translated_content", "lyric", "text", "html"}
 )
+_RESULT_NAMES = TEXT_NAMES | {"url", "b64_json", "solution", "token"}
 # Values under these names are never results: they are errors or parts of the submission.
 _NEVER_RESULTS = frozenset({"error", "callback_url", "request", "input", "inputs"})
 _INPUTS = ("input_", "reference_", "first_image", "start_image", "end_image", "source_", "init_")
@@ -73,7 +72,7 @@ def judge(response: Object, item: Object, request: Object | None = None) -> Verd
         error=error,
         finished=finished_at(response, item) is not None,
         progress=progress,
-        has_result=_has_result(response, frozenset(_texts(request)) if request else _NOTHING),
+        has_result=_has_result(response, frozenset(texts_in(request)) if request else _NOTHING),
         refused=_is_refusal(response),
     )
     return Verdict(_status(facts), progress, facts.has_result, error)
@@ -102,6 +101,25 @@ def read_progress(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
         return None
     return float(value) + 0.0  # turns -0.0 into 0.0, as both must have the same bytes in `key`
+
+
+def is_input(name: str) -> bool:
+    """Tell whether a value of that name is an error or part of the submission, and so no result."""
+    return name in _NEVER_RESULTS or name.startswith(_INPUTS)
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield all texts in a value, except blank ones."""
+    places = [value]
+    while places:
+        place = places.pop()
+        if isinstance(place, str):
+            if place.strip():
+                yield place
+        elif isinstance(place, list):
+            places += place
+        elif isinstance(place, dict):
+            places += place.values()
 
 
 def _status(facts: _Facts) -> str:
@@ -173,32 +191,14 @@ def _has_result(response: Object, inputs: frozenset[str]) -> bool:
         for name, value in entries:
             if isinstance(value, str):
                 found = value not in inputs and _is_name_of_result(name) and value.strip()
-                if found and not _is_input(name):
+                if found and not is_input(name):
                     return True
-            elif isinstance(value, dict | list) and not _is_input(name):
-                if _is_name_of_result(name) and not inputs.issuperset(_texts(value)):
+            elif isinstance(value, dict | list) and not is_input(name):
+                if _is_name_of_result(name) and not inputs.issuperset(texts_in(value)):
                     return True
                 places.append(value)
     return False
 
 
-def _is_input(name: str) -> bool:
-    return name in _NEVER_RESULTS or name.startswith(_INPUTS)
-
-
 def _is_name_of_result(name: str) -> bool:
     return name in _RESULT_NAMES or name.endswith(_LINK_ENDS)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield all texts in a value, except blank ones."""
-    places = [value]
-    while places:
-        place = places.pop()
-        if isinstance(place, str):
-            if place.strip():
-                yield place
-        elif isinstance(place, list):
-            places += place
-        elif isinstance(place, dict):
-            places += place.values()

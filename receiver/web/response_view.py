@@ -1,7 +1,7 @@
 """Prepares a task's response for a page: safe links, texts and indented JSON."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,34 +9,38 @@ from urllib.parse import urlsplit
 from receiver.ledger.models import Delivery, Task
 from receiver.redact import MASK
 from receiver.upstream.encodings import LARGEST, decoded
+from receiver.upstream.parts import AUDIO, IMAGE, VIDEO, Link, Part, Text, parts_of
 from receiver.upstream.results import SUCCEEDED, Unreadable, parse_json
 from receiver.web.formatting import shown
 
-_LINKS = {"image_url": "image", "raw_image_url": "full-size image", "video_url": "video"}
-_LINKS |= {"audio_url": "audio", "output_url": "file", "url": "file"}
-_LINK_LISTS = {"image_urls": "image", "sub_image_urls": "image", "video_urls": "video"}
 _THIS_MACHINE = {"127.0.0.1", "localhost"}
-_MOST_ENTRIES = 50
+_MOST_MEDIA = 12  # of a kind in a part; the others are links
+_LONGEST_SHOWN = 20_000  # characters of a text
+_LONG, _MANY_LINES = 600, 12  # a text of more characters or lines is folded
 _MOST_CHARACTERS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """An address that is safe to link to."""
+class Words:
+    """A text for a page, or a list of texts. `is_long`: show it folded."""
 
     name: str
-    url: str
+    entries: tuple[str, ...]
+    is_long: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
-    """The readable parts of a response. A page may load `image` and `video` without a click."""
+class Shown:
+    """A part of a response. A page may load `images`, `videos`, `sounds` and `poster` without a click."""
 
-    image: str | None
-    video: str | None
+    title: str | None
+    images: tuple[str, ...]
+    videos: tuple[str, ...]
+    sounds: tuple[str, ...]
+    poster: str | None
     links: tuple[Link, ...]
-    descriptions: tuple[str, ...]
-    prompts: tuple[str, ...]
+    texts: tuple[Words, ...]
+    embedded: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +64,21 @@ class Failure:
     message: str
 
 
-def contents_of(task: Task, stand_in: str | None = None) -> Contents:
+def contents_of(task: Task, stand_in: str | None = None) -> tuple[Shown, ...]:
     """Return the readable parts of a task's response, without unsafe links. See `loadable` for `stand_in`."""
-    response = _object(task.response)
-    return Contents(
-        image=loadable(_image(response), stand_in) if is_upstreams(task) else None,
-        video=next(iter(_videos(response, stand_in)), None) if is_upstreams(task) else None,
-        links=tuple(_links(response)),
-        descriptions=_texts(response.get("descriptions")),
-        prompts=_texts(response.get("prompts")),
-    )
+    parts = (_shown(part, is_upstreams(task), stand_in) for part in _parts(task))
+    return tuple(part for part in parts if part.links or part.texts or part.embedded)
+
+
+def links_of(task: Task) -> list[Link]:
+    """Return all addresses of a task's results that are safe to link to."""
+    return [link for part in _parts(task) for link in part.links if safe_url(link.url)]
 
 
 def image_of(task: Task) -> str | None:
     """Return the address of a task's image; None without one that is safe to link to."""
-    return safe_url(_image(_object(task.response)))
+    images = [link for link in links_of(task) if link.kind == IMAGE]
+    return next((image.url for image in sorted(images, key=lambda image: image.is_original)), None)
 
 
 def is_upstreams(task: Task) -> bool:
@@ -84,7 +88,7 @@ def is_upstreams(task: Task) -> bool:
 
 def thumbnail_of(task: Task, stand_in: str | None = None) -> str | None:
     """Return the address from which a page may load a task's image. See `loadable` for `stand_in`."""
-    return loadable(_image(_object(task.response)), stand_in) if is_upstreams(task) else None
+    return loadable(image_of(task), stand_in) if is_upstreams(task) else None
 
 
 def failure_of(task: Task) -> Failure | None:
@@ -175,47 +179,37 @@ def _indented(body: bytes, secrets: Sequence[str]) -> str | None:
     return shown(_without(secrets, text), _MOST_CHARACTERS)  # mask first: cutting could split a secret
 
 
-def _links(response: dict[str, Any]) -> Iterable[Link]:
-    seen: set[str] = set()
-    places = _places(response)
-    for number, place in enumerate(places, 1):
-        which = f" of {number - 1}" if number > 1 and len(places) > 2 else ""
-        found = [(name, place.get(field)) for field, name in _LINKS.items()]
-        for field, name in _LINK_LISTS.items():
-            found += [(f"{name} {n}", entry) for n, entry in enumerate(_list(place.get(field)), 1)]
-        for name, value in found:
-            if (url := safe_url(value)) and url not in seen:
-                seen.add(url)
-                yield Link(f"{name}{which}", url)
+def _parts(task: Task) -> tuple[Part, ...]:
+    return parts_of(_object(task.response), _object(task.request))
 
 
-def _places(response: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the objects that may hold results: the response, its `data` and `content`, members of `data`."""
-    data = response.get("data")
-    inner = [*_list(data), data, response.get("content")]
-    return [response, *(place for place in inner if isinstance(place, dict))]
+def _shown(part: Part, may_load: bool, stand_in: str | None) -> Shown:
+    images, videos, sounds = (
+        _media(part, kind, stand_in) if may_load else () for kind in (IMAGE, VIDEO, AUDIO)
+    )
+    return Shown(
+        title=part.title and shown(part.title, 200),
+        images=() if videos else images,
+        videos=videos,
+        sounds=sounds,
+        poster=images[0] if videos and images else None,
+        links=tuple(link for link in part.links if safe_url(link.url)),
+        texts=tuple(map(_words, part.texts)),
+        embedded=part.embedded,
+    )
 
 
-def _image(response: dict[str, Any]) -> object:
-    images = (place.get("image_url") for place in _places(response))
-    return next((image for image in images if image), None)
+def _media(part: Part, kind: str, stand_in: str | None) -> tuple[str, ...]:
+    """Return what a page may load of a kind. A full-size picture is loaded only if there is no other."""
+    links = [link for link in part.links if link.kind == kind and loadable(link.url, stand_in)]
+    usual = [link for link in links if not link.is_original] or links
+    return tuple(link.url for link in usual[:_MOST_MEDIA])
 
 
-def _videos(response: dict[str, Any], stand_in: str | None) -> Iterable[str]:
-    found = [
-        value
-        for place in _places(response)
-        for value in (place.get("video_url"), *_list(place.get("video_urls")))
-    ]
-    return (url for value in found if (url := loadable(value, stand_in)))
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return tuple(shown(entry, 2000) for entry in _list(value) if isinstance(entry, str))
-
-
-def _list(value: object) -> list[Any]:
-    return value[:_MOST_ENTRIES] if isinstance(value, list) else []
+def _words(text: Text) -> Words:
+    entries = tuple(shown(entry, _LONGEST_SHOWN) for entry in text.entries)
+    whole = "\n".join(entries)
+    return Words(text.name, entries, len(whole) > _LONG or whole.count("\n") > _MANY_LINES)
 
 
 def _object(text: str | None) -> dict[str, Any]:

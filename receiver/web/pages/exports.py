@@ -13,12 +13,12 @@ from receiver.ledger.models import Task
 from receiver.ledger.reading.listing import Found
 from receiver.ledger.task_json import task_json
 from receiver.redact import mask_tokens
-from receiver.web.response_view import failure_of, image_of
+from receiver.web.response_view import failure_of, image_of, links_of
 
 _COLUMNS = (
     *("id", "service", "type", "ref", "trace_id", "status", "progress", "settled_by", "confirmed"),
     "disputed",
-    *("prompt", "image_url", "error_code", "error_message", "first_heard_at", "registered_at"),
+    *("prompt", "image_url", "links", "error_code", "error_message", "first_heard_at", "registered_at"),
     *("submitted_at", "settled_at", "finished_at", "deliveries", "lookups", "next_lookup_at"),
     *("last_lookup_error", "acknowledged_at", "key"),
 )
@@ -52,6 +52,7 @@ def _cells(task: Task) -> list[str]:
     failure = failure_of(task)
     found_within = {
         "image_url": image_of(task),
+        "links": " ".join(link.url for link in links_of(task)),
         "error_code": failure and failure.code,
         "error_message": failure and failure.message,
     }

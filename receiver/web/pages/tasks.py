@@ -14,11 +14,10 @@ from receiver.ledger import store
 from receiver.ledger.models import database
 from receiver.ledger.paces import kind_of
 from receiver.ledger.pauses import current_pause
-from receiver.ledger.reading import disputes, queries
+from receiver.ledger.reading import disputes, queries, tally
 from receiver.ledger.reading.listing import Found, TaskFilter, list_briefly, list_tasks
 from receiver.ledger.reading.matching import count_matching
 from receiver.upstream.results import PENDING, STATUSES, is_storable
-from receiver.upstream.services import SERVICES
 from receiver.web import response_view, task_actions
 from receiver.web.current import current_settings, current_timetable, stand_in
 from receiver.web.filters import FIELDS, SETTLERS, cursor, read_cursor, read_filter
@@ -57,7 +56,7 @@ def show_list() -> ResponseReturnValue:
         older=found.next and _link(following | {"before": cursor(found.next)}),
         since=as_input(wanted.since),
         until=as_input(wanted.until),
-        services=tuple(SERVICES),
+        services=sorted(offload(tally.services_in_use) | ({wanted.service} if wanted.service else set())),
         keys=(*(key.name for key in current_settings().api_keys), TOKEN_NAME),
         statuses=STATUSES,
         settlers=SETTLERS,

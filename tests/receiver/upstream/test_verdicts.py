@@ -197,6 +197,13 @@ def test_every_payload_has_a_meaning():
     assert [name for name in others if not name.endswith(NO_RESULTS) and "_sync_answer_" not in name] == []
 
 
+def test_the_names_of_payloads_say_what_upstreams_facts_say():
+    facts: dict[str, Any] = sample("services.json")
+    told = {name: status for each in facts.values() for name, status in each["payloads"].items() if status}
+    assert len(told) > 30
+    assert {name: expected(name) for name in told} == told
+
+
 @pytest.mark.parametrize("name", [name for name in PAYLOADS if expected(name)])
 def test_every_payload_of_every_service_is_read_as_its_name_says_as_an_item(name: str):
     for told in items_of(name):
@@ -219,6 +226,35 @@ def test_every_payload_of_every_service_is_read_as_its_name_says_as_a_callback(n
         status = task.get("status")
         body |= {"status": status} if status else {}
         assert read_callback(json.dumps(body).encode()).status == expected(name)
+
+
+VIDEO, SONG = {"video_url": "https://x/1.mp4"}, {"audio_url": "https://x/1.mp3"}
+# The forms of results that upstream's documents describe without an example.
+FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "openai": ({**AT, "type": "images_generations"}, {"success": True, "data": [{"url": "https://x/1.png"}]}),
+    "openai as base64": ({}, {"success": True, "data": [{"b64_json": "QUJD"}]}),
+    "gemini and grok": ({}, {"success": True, "data": [{"state": "succeeded", **VIDEO}]}),
+    "producer": (AT, {"data": [{"state": "succeeded", "progress": "100%", **SONG}] * 2}),
+    "qrart": ({}, {"success": True, **LINK}),
+    "fish": (AT, {"success": True, **SONG}),
+    "fish, older": ({}, {"success": True, "data": [SONG]}),
+    "hailuo": ({}, {"success": True, "data": [{"state": "succeeded", **VIDEO}]}),
+    "kling v3": (AT, {"success": True, "data": [{"state": "succeed", "duration": 5, **VIDEO}]}),
+    "wan3": (AT, {"success": True, "data": {"status": "succeeded", **VIDEO}}),
+    "seedance": (AT, {"success": True, "data": [{"status": "succeeded", "content": VIDEO}]}),
+    "webextrator": (AT, {"kind": "extract", "data": {"title": "Example"}, "url": "https://x", "text": "Ex"}),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_without_an_example_are_read_too(name: str):
+    around, response = FORMS[name]
+    assert (
+        read_item({"id": "t1", "created_at": 1.5, "request": {}, "response": response} | around).status
+        == "succeeded"
+    )
+    body = {"task_id": "t1", **response} | {k: v for k, v in around.items() if k == "finished_at"}
+    assert read_callback(json.dumps(body).encode()).status == "succeeded"
 
 
 @pytest.mark.parametrize("name", [name for name in PAYLOADS if "submit_accepted" in name])

@@ -6,6 +6,7 @@ import pytest
 
 from receiver.ledger.models import Task
 from receiver.web import response_view
+from tests.factories import sample
 
 
 def task(response=None, **fields):
@@ -35,7 +36,7 @@ def confirmed(response):
         "",
         None,
         7,
-        ["https://x"],
+        {"https": "https:"},
     ],
 )
 def test_only_http_addresses_become_links(url):
@@ -48,41 +49,81 @@ def test_http_addresses_are_links_as_they_are(url):
     assert response_view.safe_url(url) == url
 
 
+def loaded(found):
+    """Return what a page loads of a response's parts."""
+    return [url for part in found for url in (*part.images, *part.videos, *part.sounds)]
+
+
 def test_a_page_loads_by_itself_what_upstream_has_told_and_https_alone():
     response = {"image_url": "https://x/1.png", "video_urls": ["http://x/1.mp4", "https://x/2.mp4"]}
-    found = response_view.contents_of(confirmed(response))
-    assert (found.image, found.video) == ("https://x/1.png", "https://x/2.mp4")
+    (found,) = response_view.contents_of(confirmed(response | {"audio_url": "https://x/3.mp3"}))
+    assert (found.poster, found.videos, found.sounds) == (
+        "https://x/1.png",
+        ("https://x/2.mp4",),
+        ("https://x/3.mp3",),
+    )
     plain = confirmed({"image_url": "http://x/1.png"})
-    assert (response_view.contents_of(plain).image, response_view.thumbnail_of(plain)) == (None, None)
+    assert loaded(response_view.contents_of(plain)) == []
+    assert response_view.thumbnail_of(plain) is None
     claimed = task(response, status="succeeded", callback_status="succeeded")
     assert response_view.thumbnail_of(claimed) is None
-    assert (response_view.contents_of(claimed).image, response_view.contents_of(claimed).video) == (
-        None,
-        None,
-    )
-    assert len(response_view.contents_of(claimed).links) == 3
+    (found,) = response_view.contents_of(claimed)
+    assert (loaded([found]), found.poster, len(found.links)) == ([], None, 3)
 
 
 def test_it_finds_links_and_texts():
-    found = response_view.contents_of(
-        confirmed(
-            {
-                "image_url": "https://x/1.png",
-                "raw_image_url": "https://x/1.png",
-                "video_urls": ["https://x/1.mp4", "javascript:1", {}, "https://x/2.mp4"],
-                "descriptions": ["a cat", 7, "see /callbacks/s3cret/1"],
-                "prompts": "not a list",
-            }
-        )
-    )
-    assert found.image == "https://x/1.png"
+    response = {
+        "image_url": "https://x/1.png",
+        "raw_image_url": "https://x/1.png",
+        "video_urls": ["https://x/1.mp4", "javascript:1", {}, "https://x/2.mp4", "https:///nowhere"],
+        "descriptions": ["a cat", 7, "see /callbacks/s3cret/1"],
+        "title": "/callbacks/s3cret/1",
+    }
+    (found,) = response_view.contents_of(confirmed(response))
     assert [(link.name, link.url) for link in found.links] == [
         ("image", "https://x/1.png"),
         ("video 1", "https://x/1.mp4"),
-        ("video 4", "https://x/2.mp4"),
+        ("video 3", "https://x/2.mp4"),
     ]
-    assert found.descriptions == ("a cat", "see /callbacks/***/1")
-    assert found.prompts == ()
+    assert found.title == "/callbacks/***/1"
+    assert found.texts == (
+        response_view.Words("Descriptions", ("a cat", "see /callbacks/***/1"), is_long=False),
+    )
+    assert [link.url for link in response_view.links_of(confirmed(response))] == [
+        *("https://x/1.png", "https://x/1.mp4", "https://x/2.mp4")
+    ]
+
+
+def test_a_part_without_a_safe_link_is_not_shown():
+    assert response_view.contents_of(confirmed({"data": [{"url": "https:///nowhere"}]})) == ()
+
+
+def test_a_long_text_is_folded_and_cut():
+    response = {"lyric": "la " * 300, "text": "la\n" * 20, "content": "la", "html": "x" * 30_000}
+    (found,) = response_view.contents_of(confirmed(response))
+    assert {words.name: words.is_long for words in found.texts} == {
+        "Lyric": True,
+        "Text": True,
+        "Content": False,
+        "HTML": True,
+    }
+    assert len(found.texts[-1].entries[0]) == 20_001
+
+
+def test_several_pictures_are_shown_but_the_full_size_one_is_a_link():
+    small = [f"https://x/{n}.png" for n in range(4)]
+    (found,) = response_view.contents_of(
+        confirmed({"raw_image_url": "https://x/raw.png", "image_urls": small})
+    )
+    assert found.images == tuple(small)
+    assert (
+        response_view.image_of(confirmed({"raw_image_url": "https://x/raw.png", "image_urls": small}))
+        == small[0]
+    )
+    (alone,) = response_view.contents_of(confirmed({"raw_image_url": "https://x/raw.png"}))
+    assert alone.images == ("https://x/raw.png",)
+    (many,) = response_view.contents_of(confirmed({"image_urls": [f"https://x/{n}.png" for n in range(50)]}))
+    assert (len(many.images), len(many.links)) == (12, 50)
 
 
 def test_it_prints_json_whole_up_to_a_limit():
@@ -124,8 +165,8 @@ def test_upstream_is_a_stand_in_where_it_is_plain_http_on_this_machine(api_base_
 
 def test_of_plain_http_a_page_loads_what_comes_from_the_stand_in_alone():
     response = {"image_url": f"{STAND_IN}/1.png", "video_urls": [f"{STAND_IN}/1.mp4"]}
-    found = response_view.contents_of(confirmed(response), STAND_IN)
-    assert (found.image, found.video) == (f"{STAND_IN}/1.png", f"{STAND_IN}/1.mp4")
+    (found,) = response_view.contents_of(confirmed(response), STAND_IN)
+    assert (found.poster, found.videos) == (f"{STAND_IN}/1.png", (f"{STAND_IN}/1.mp4",))
     assert response_view.thumbnail_of(confirmed(response), STAND_IN) == f"{STAND_IN}/1.png"
     assert response_view.thumbnail_of(confirmed(response)) is None
     for other in ("http://127.0.0.1:9091/1.png", "http://x/1.png", "http://u@127.0.0.1:9090/1.png"):
@@ -134,15 +175,21 @@ def test_of_plain_http_a_page_loads_what_comes_from_the_stand_in_alone():
     assert response_view.thumbnail_of(claimed, STAND_IN) is None
 
 
-def test_results_that_stand_in_data_are_links_as_well():
-    songs = {"data": [{"audio_url": "https://x/1.mp3"}, {"audio_url": "https://x/2.mp3"}]}
-    assert [(link.name, link.url) for link in response_view.contents_of(confirmed(songs)).links] == [
-        ("audio of 1", "https://x/1.mp3"),
-        ("audio of 2", "https://x/2.mp3"),
-    ]
-    video = response_view.contents_of(confirmed({"data": {"video_url": "https://x/1.mp4"}}))
-    assert (video.video, video.links[0].name) == ("https://x/1.mp4", "video")
+def test_each_of_several_songs_has_its_own_part():
+    first, second = response_view.contents_of(confirmed(sample("services/suno_callback_success.json")))
+    assert first.title == second.title == "Holiday Wishes"
+    for part in (first, second):
+        assert (len(part.sounds), len(part.videos), part.images) == (1, 1, ())
+        assert part.poster == next(link.url for link in part.links if link.kind == "image")
+        assert part.texts[0].name == "Lyric"
+
+
+def test_a_list_shows_the_picture_of_any_service():
+    def thumbnail(response):
+        return response_view.thumbnail_of(confirmed(response))
+
+    assert thumbnail({"data": [{"image_url": "https://x/1.png"}]}) == "https://x/1.png"
     assert (
-        response_view.thumbnail_of(confirmed({"data": [{"image_url": "https://x/1.png"}]}))
-        == "https://x/1.png"
+        thumbnail({"data": {"video_url": "https://x/1.mp4", "thumbnail_url": "https://x/1"}}) == "https://x/1"
     )
+    assert thumbnail({"data": [{"video_url": "https://x/1.mp4"}]}) is None

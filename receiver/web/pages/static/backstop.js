@@ -79,6 +79,7 @@
   });
 
   const GONE = "The picture could not be loaded; upstream's links expire.";
+  const NOT_PLAYED = "It could not be played; upstream's links expire.";
 
   // Lists show a placeholder mark behind each picture.
   function showMark(image, thumb) {
@@ -87,24 +88,25 @@
     thumb.title = GONE;
   }
 
-  function tellGone(image, link) {
-    if (link.querySelector(".gone")) return;
-    image.hidden = true;
+  function tellGone(medium, around, text) {
+    if (around.querySelector(".gone")) return;
+    medium.hidden = true;
     const gone = document.createElement("span");
     gone.className = "gone";
-    gone.textContent = GONE;
-    link.append(gone);
+    gone.textContent = text;
+    around.append(gone);
   }
 
   function showFailed(image) {
     const thumb = image.closest(".thumb"), link = image.closest("a.picture");
     if (thumb) showMark(image, thumb);
-    if (link) tellGone(image, link);
+    if (link) tellGone(image, link, GONE);
   }
 
-  // Upstream's links expire. Capture the event, as a picture's error event does not bubble.
-  document.addEventListener("error", (event) => {
-    if (event.target.tagName === "IMG") showFailed(event.target);
+  // Upstream's links expire. Capture the event, as the error events of pictures and players do not bubble.
+  document.addEventListener("error", ({ target }) => {
+    if (target.tagName === "IMG") showFailed(target);
+    if (target.parentElement?.className === "player") tellGone(target, target.parentElement, NOT_PLAYED);
   }, true);
 
   // A picture may fail before this script runs.
@@ -227,10 +229,10 @@
   });
 
   htmx.registerExtension("keep", {
-    // A refresh keeps opened details open, and keeps the notice in place of a picture that failed to load.
+    // A refresh keeps opened details open, and keeps the notice in place of a picture or player that failed to load.
     htmx_before_morph_attr: (element, { attrName }) => !(element.tagName === "DETAILS" && attrName === "open"),
     htmx_before_morph_node: (element, { newNode }) =>
-      !(element.querySelector?.(":scope > .gone") && element.href === newNode.href) &&
+      !(element.querySelector?.(":scope > .gone") && element.firstChild.src === newNode.firstChild?.src) &&
       !(element.matches?.(".unloaded") && element.firstChild.src === newNode.querySelector?.("img")?.src),
   });
 

@@ -15,17 +15,26 @@ from receiver.ledger import pauses, store
 from receiver.ledger.models import Delivery, Task, database
 from receiver.ledger.reading import listing
 from receiver.upstream.results import STATUSES
+from receiver.upstream.services import DEFAULT
 from tests import factories
 from tests.conftest import API_KEY, CALLBACK_TOKEN
+from tests.factories import sample
 from tests.html import SCRIPT, csrf_token, links, listed, run_now, sign_in, words
 
-LOADED = re.compile(r'<(?:img|video)[^>]* src="(https?:[^"]*)"')
+LOADED = re.compile(r'<(?:img|video|audio)[^>]* src="(https?:[^"]*)"')
 
 
 def confirmed(task_id, **response):
     """Return the Tasks API's object of a task that succeeded."""
     item = factories.finished_item(task_id)
     return item | {"response": item["response"] | response}
+
+
+def finish(task_id, response, **fields):
+    """Let the Tasks API tell a task's result."""
+    factories.register(task_id, now=utcnow() - timedelta(minutes=5), grace=timedelta(0), **fields)
+    item = factories.item(task_id, {"task_id": task_id, "success": True} | response, finished_at=1720364637.4)
+    factories.look_up([item])
 
 
 @pytest.fixture
@@ -76,7 +85,20 @@ def test_of_several_services_it_shows_one(get, other_service):
     page = get(f"/tasks?service={other_service}")
     assert listed(page) == ["theirs"]
     assert f'<option value="{other_service}" selected>' in page
+    assert f"<span>{other_service}</span>" in page
     assert f"<dt>Service</dt><dd>{other_service}</dd>" in get("/tasks/theirs")
+    for path in ("/", "/tasks"):  # the services are mixed there
+        assert {f"<span>{name}</span>" in get(path) for name in (other_service, DEFAULT.name)} == {True}
+
+
+def test_with_one_service_in_use_no_list_names_it(get):
+    factories.register("ours", type="imagine")
+    for path in ("/", "/tasks"):
+        assert 'name="service"' not in get(path)
+        assert f"<span>{DEFAULT.name}</span>" not in get(path)
+    page = get("/tasks?service=suno")  # from a bookmark
+    assert listed(page) == []
+    assert '<option value="suno" selected>' in page
 
 
 @pytest.mark.usefixtures("one_of_each")
@@ -197,7 +219,47 @@ def test_a_video_can_be_played_and_is_not_loaded_before(get):
     assert '<video controls preload="none" src="https://x/1.mp4" poster="https://x/1.png"' in page
 
 
-@pytest.mark.parametrize("said", [{"image_url": "https://x/1.png"}, {"video_url": "https://x/1.mp4"}])
+def test_each_song_of_a_task_has_a_player_its_picture_and_its_lyric(get):
+    songs = sample("services/suno_callback_success.json")
+    finish("t1", {"data": songs["data"]}, service="suno", type="audios")
+    page = get("/tasks/t1")
+    assert page.count('<audio controls preload="none" src="https://cdn.example.com/') == 2
+    assert page.count('<video controls preload="none" src="https://cdn.example.com/') == 2
+    assert page.count("<h3><bdi>Holiday Wishes</bdi></h3>") == 2
+    assert words(page).count("Lyric [Verse] Snow is falling soft and white") == 2
+    assert len(LOADED.findall(page)) == 4
+    assert {song[name] for song in songs["data"] for name in ("image_url", "audio_url", "video_url")} <= set(
+        links(page)
+    )
+
+
+def test_pictures_stand_side_by_side_and_parts_without_a_title_have_numbers(get):
+    pictures = [f"https://x/{n}.png" for n in range(4)]
+    finish("t1", {"image_urls": pictures, "data": [{"url": "https://x/a.glb"}]})
+    page = get("/tasks/t1")
+    assert LOADED.findall(page) == pictures
+    assert "The image 4 of 4 that upstream made: Result 1" in page
+    assert "Result 2" in words(page)
+    assert "https://x/a.glb" in links(page)
+
+
+def test_a_file_in_the_response_itself_is_told(get):
+    finish("t1", {"data": [{"b64_json": "QUJD"}]})
+    assert "The response itself holds a file as base64." in words(get("/tasks/t1"))
+
+
+def test_a_title_and_a_text_of_a_result_are_only_text(get):
+    text = f"{SCRIPT}\n" * 20
+    finish("t1", {"title": SCRIPT, "lyric": SCRIPT, "text": text, "audio_url": f"https://x/{SCRIPT}"})
+    page = get("/tasks/t1")
+    assert SCRIPT in html.unescape(page)
+    assert "<script>alert" not in page
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"image_url": "https://x/1.png"}, {"video_url": "https://x/1.mp4"}, {"audio_url": "https://x/1.mp3"}],
+)
 def test_nothing_is_loaded_that_only_a_callback_has_told(get, said):
     factories.record(factories.body("t1", **{"image_url": None} | said), confirm=True)
     for path in ("/", "/tasks", "/tasks/t1"):
@@ -399,6 +461,18 @@ class TestExports:
         assert response.mimetype == "application/jsonl"
         (line,) = response.text.splitlines()
         assert json.loads(line) == client.get("/api/tasks?q=lost", headers=auth).json["items"][0]
+
+    def test_they_hold_all_links_of_all_results(self, client, auth):
+        songs = sample("services/suno_callback_success.json")
+        finish("t1", {"data": songs["data"]}, service="suno")
+        told = {song[name] for song in songs["data"] for name in ("image_url", "audio_url", "video_url")}
+        (row,) = self.rows(client, auth)
+        assert (set(row["links"].split(" ")), row["image_url"]) == (told, songs["data"][0]["image_url"])
+        for text in (
+            client.get("/tasks.jsonl", headers=auth).text,
+            client.get("/api/tasks/t1", headers=auth).text,
+        ):
+            assert [url for url in told if url not in text] == []
 
     def test_all_of_them_are_there_however_many(self, client, auth, monkeypatch):
         monkeypatch.setattr("receiver.web.pages.tasks._MOST_EXPORTED_AT_ONCE", 7)
