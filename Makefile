@@ -34,7 +34,7 @@ test: lint $(CLIENTS)/installed ## check style and types, then run all tests
 	$(BIN)/python -m pytest -n auto
 
 .PHONY: screenshots
-screenshots: $(VENV)/installed-dev ## take every page in both themes, on desktop and phone, into screenshots/; four of them into docs/
+screenshots: $(VENV)/installed-dev ## take every page in both themes, on desktop and phone, into screenshots/; those of the documents into docs/
 	$(BIN)/python -m tests.screenshots
 
 .PHONY: chaos

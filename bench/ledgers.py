@@ -161,6 +161,16 @@ def fetch(url: str, query: str) -> list[Any]:
         return file.execute(query).fetchall()
 
 
+def execute(url: str, statement: str) -> None:
+    """Execute a statement that returns no rows."""
+    if not is_sqlite(url):
+        with psycopg.connect(url) as connection:
+            connection.execute(statement)
+        return
+    with closing(sqlite3.connect(sqlite_path(url), timeout=_BUSY_TIMEOUT_SECONDS)) as file, file:
+        file.execute(statement)
+
+
 def insert_rows(url: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Insert rows, without waiting until they are on disk."""
     names = ", ".join(columns)

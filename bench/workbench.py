@@ -25,6 +25,8 @@ class Plan:
     rounds: int = 5
     seconds: int = 5  # of load, each time
     killed: int = 12  # of load in which something is killed
+    streamed: int = 40  # of callbacks that come one by one, and whose events are told
+    stream_rounds: int = 2
     stalled: int = 30  # of load beside stalled clients: several times as long as one may stall
     tasks: int = 200_000  # in the ledgers that take callbacks
     due: int = 10_000  # in the ledgers that are reconciled
@@ -40,6 +42,8 @@ SMOKE_TEST = Plan(
     seconds=1,
     killed=6,
     stalled=10,
+    streamed=4,
+    stream_rounds=1,
     tasks=5_000,
     due=500,
     many_due=2_000,

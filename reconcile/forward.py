@@ -1,40 +1,44 @@
 """Tells the customer's app: deals events to endpoints, sends what is due, and notes what came of it."""
 
-import json
 import logging
 import math
 import random
 import threading
-import traceback
-import zlib
+from collections import defaultdict
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from datetime import datetime, timedelta
-from typing import Protocol
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from receiver.clock import Clock
 from receiver.config import Settings
-from receiver.forward.retries import next_attempt
-from receiver.forward.sender import Outcome, Request, Sender
-from receiver.forward.signing import sign
+from receiver.forward.sender import Sender
 from receiver.ledger import due_forwards, endpoints, forwards, resending
 from receiver.ledger.dealing import READER, deal
+from receiver.ledger.due_forwards import Chain
 from receiver.ledger.forwards import Attempted
-from receiver.ledger.models import Forward
-from receiver.redact import mask_tokens
+from reconcile.attempts import Attempts, Sends
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 64  # attempts in flight, of one process
+_LONGEST_CHAIN = 16
+_CHAIN_WITHIN_SECONDS = 0.25  # no attempt of a chain begins later: others wait for its place
 _LOOK_EVERY_SECONDS = 0.25  # for new events, while attempts are in flight
-_GATHER_SECONDS = 0.005  # attempts that end at about the same time are noted together
+_GATHER_SECONDS = 0.005  # chains that end at about the same time are noted together
 _STOP_WITHIN_SECONDS = 16.0  # an attempt takes 15 s at most
-_WORDS_FOR = {"timeout": "no answer in time", "gone": "410 Gone", "forbidden": "not a public address"}
 
 
-class Sends(Protocol):
-    """What sends a request: a Sender, or a simulation's."""
+@dataclass(slots=True)
+class _Sending:
+    """A chain in flight. Its thread adds to `attempted`."""
 
-    def send(self, request: Request) -> Outcome: ...
+    chain: Chain
+    attempted: list[Attempted] = field(default_factory=list)
+    noted: int = 0  # how many of the attempts the ledger knows
+
+    @property
+    def rest(self) -> Chain:
+        return self.chain[len(self.attempted) :]
 
 
 def sender_for(settings: Settings) -> Sender:
@@ -55,12 +59,14 @@ class Forwarder:
         threads: Executor | None = None,
     ) -> None:
         self._settings = settings
-        self._sender = sender
+        self._attempts = Attempts(settings.forward_secrets, sender, clock, rng)
         self._threads = threads or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="forward")
         self._clock = clock
-        self._rng = rng
         self._stop = stop
-        self._in_flight: dict[Future[Attempted], Forward] = {}
+        self._until = math.inf  # monotonic
+        self._in_flight: dict[Future[None], _Sending] = {}
+        # By endpoint. They double while all of a chain is delivered in time, and else shrink to what was.
+        self._lengths: dict[int, int] = defaultdict(lambda: 1)
         self._is_configured = False
         self._look_at = -math.inf  # monotonic
 
@@ -69,7 +75,7 @@ class Forwarder:
 
         After `for_seconds` nothing more is begun. What is in flight then is awaited.
         """
-        until = self._clock.monotonic() + for_seconds
+        self._until = self._clock.monotonic() + for_seconds
         if not self._is_configured:
             endpoints.configure(self._settings.forward_urls, self._clock.now())
             self._is_configured = True
@@ -78,22 +84,23 @@ class Forwarder:
             return
         try:
             self._note_ended()
-            while not self._is_to_end(until) and self._advance():
+            while not self._is_to_end() and self._advance():
                 pass
         finally:
             self._finish()
 
-    def _is_to_end(self, until: float) -> bool:
-        return self._stop.is_set() or self._clock.monotonic() >= until
+    def _is_to_end(self) -> bool:
+        return self._stop.is_set() or self._clock.monotonic() >= self._until
 
     def _advance(self) -> bool:
         """Do what can be done now. Returns whether there is more."""
         now = self._clock.now()
         found = self._look(now)
         room = AT_ONCE - len(self._in_flight)
-        claimed = forwards.claim(now, room) if room else []
-        for forward in claimed:
-            self._in_flight[self._threads.submit(self._attempt, forward)] = forward
+        claimed = forwards.claim(now, room, self._lengths) if room else []
+        for chain in claimed:
+            sending = _Sending(chain)
+            self._in_flight[self._threads.submit(self._send, sending)] = sending
         if self._in_flight:
             self._clock.wait(_LOOK_EVERY_SECONDS, self._in_flight)
             self._clock.wait(_GATHER_SECONDS)
@@ -113,64 +120,53 @@ class Forwarder:
         return found
 
     def _note_ended(self) -> None:
+        """Note the attempts that have ended, and release what the chains that have ended leave unsent."""
         ended = [call for call in self._in_flight if call.done()]
-        if ended:
-            attempted = [call.result() for call in ended]
+        self._note_attempts()
+        rest = [forward for call in ended for forward in self._in_flight[call].rest]
+        if rest:
+            forwards.release(rest, self._clock.now())
+        for call in ended:
+            self._learn_length(self._in_flight.pop(call))
+            if not call.cancelled():
+                call.result()  # raises a bug of ours: whatever an attempt ends with is its outcome
+
+    def _note_attempts(self) -> None:
+        new = [(sending, sending.attempted[sending.noted :]) for sending in self._in_flight.values()]
+        attempted = [one for _, some in new for one in some]
+        if attempted:
             for endpoint in forwards.note(attempted, self._clock.now()):
                 log.warning("Endpoint %d is held (%s): %s", endpoint.id, endpoint.host, endpoint.failure)
             for one in attempted:
                 _log(one)
-            for call in ended:
-                del self._in_flight[call]
+            for sending, some in new:
+                sending.noted += len(some)
+
+    def _learn_length(self, sending: _Sending) -> None:
+        delivered = sum(one.cause is None for one in sending.attempted)
+        endpoint = sending.chain[0].endpoint.id
+        is_whole = delivered == len(sending.chain)
+        length = max(self._lengths[endpoint], 2 * delivered) if is_whole else delivered
+        self._lengths[endpoint] = min(max(length, 1), _LONGEST_CHAIN)
 
     def _finish(self) -> None:
         """Release what was not begun, and await the attempts in flight."""
-        waiting = [self._in_flight.pop(call) for call in list(self._in_flight) if call.cancel()]
-        forwards.release(waiting, self._clock.now())
+        for call in list(self._in_flight):
+            call.cancel()
         until = self._clock.monotonic() + _STOP_WITHIN_SECONDS
+        self._note_ended()
         while self._in_flight and self._clock.monotonic() < until:
             self._clock.wait(_LOOK_EVERY_SECONDS, self._in_flight)
             self._note_ended()
 
-    def _attempt(self, forward: Forward) -> Attempted:
-        """Send a forward. Runs in a thread, without the ledger."""
-        began_at, headers = self._clock.now(), dict[str, str]()
-        url = str(forward.url or forward.endpoint.url)
-        try:
-            body = zlib.decompress(forward.body)
-            headers = self._headers(forward, began_at, body)
-            outcome = self._sender.send(Request(url, headers, body, may_be_private=forward.url is None))
-        except Exception as problem:  # noqa: BLE001 - logged, with its frames
-            outcome = _unexpected(forward, problem)
-        return self._attempted(forward, began_at, url, headers, outcome)
-
-    def _headers(self, forward: Forward, at: datetime, body: bytes) -> dict[str, str]:
-        signed = sign(self._settings.forward_secrets, forward.message_id, at, body)
-        return {"content-type": "application/json"} | signed
-
-    def _attempted(
-        self, forward: Forward, began_at: datetime, url: str, headers: dict[str, str], outcome: Outcome
-    ) -> Attempted:
-        cause, next_at, counted = None, None, forward.counted + 1
-        if outcome.kind != "delivered":
-            now = self._clock.now()
-            since, held_for = forward.began_at or began_at, _held_for(forward, now)
-            retry = next_attempt(outcome, forward.counted, since, now, held_for, self._rng)
-            cause, next_at, counted = cause_of(outcome), retry.at, retry.counted
-        return Attempted(
-            forward=forward,
-            began_at=began_at,
-            took=outcome.took,
-            url=mask_tokens(url),
-            headers=json.dumps(headers),
-            kind=outcome.kind,
-            status=outcome.status,
-            answer=outcome.answer,
-            error=outcome.error,
-            cause=cause,
-            counted=counted,
-            next_attempt_at=next_at,
-        )
+    def _send(self, sending: _Sending) -> None:
+        """Send a chain until an attempt fails or the time is up. Runs in a thread, without the ledger."""
+        until = self._clock.monotonic() + _CHAIN_WITHIN_SECONDS
+        for forward in sending.chain:
+            attempted = self._attempts.make(forward)
+            sending.attempted.append(attempted)
+            if attempted.cause is not None or self._clock.monotonic() >= until or self._is_to_end():
+                return
 
 
 def _log(one: Attempted) -> None:
@@ -179,26 +175,3 @@ def _log(one: Attempted) -> None:
     fields = {"task": forward.task_id, "forward": forward.id, "endpoint": forward.endpoint.id}
     told = (forward.task_id, came, forward.id, forward.endpoint.id)
     log.info("Task %s: %s (forward %d, endpoint %d).", *told, extra=fields)
-
-
-def _held_for(forward: Forward, now: datetime) -> timedelta:
-    """Return how long the endpoint was held since the first attempt at a forward."""
-    if forward.began_at is None:
-        return timedelta(0)
-    return timedelta(seconds=forward.endpoint.held_seconds_by(now) - forward.held_before)
-
-
-def _unexpected(forward: Forward, problem: Exception) -> Outcome:
-    """Return what came of an attempt that an error in our own code ended: it fails like any other."""
-    kind = type(problem).__name__
-    # Without its message, which may hold the URL or a secret.
-    frames = "".join(traceback.format_tb(problem.__traceback__))
-    log.error("An attempt at forward %d ended with an unexpected %s:\n%s", forward.id, kind, frames)
-    return Outcome(None, b"", f"unexpected {kind}", timedelta(0), None, "network")
-
-
-def cause_of(outcome: Outcome) -> str:
-    """Return what an attempt failed of, in a few words that group such failures."""
-    if outcome.kind in _WORDS_FOR:
-        return _WORDS_FOR[outcome.kind]
-    return f"HTTP {outcome.status}" if outcome.status is not None else outcome.error or "network"

@@ -36,7 +36,7 @@ MEND_EVERY = timedelta(hours=1)
 LEARN_EVERY = timedelta(seconds=10)
 FOLLOW_EVERY = timedelta(seconds=10)
 AGAIN_AFTER = timedelta(seconds=5)  # of a database that cannot be used
-FORWARD_EVERY = timedelta(seconds=1)
+FORWARD_EVERY = timedelta(seconds=0.25)  # a look reads a few rows
 LOOK_FOR_UNCLEAR_EVERY = timedelta(seconds=15)
 RECONCILE, DISCOVERY, PRUNE, FORWARD = "reconcile", "discovery", "prune", "forward"
 

@@ -1,5 +1,6 @@
 """Factories for tests of forwards: endpoints, events that are due to them, and attempts."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,6 +57,12 @@ def make_forwards(endpoint: Endpoint, events: Sequence[tuple[str, int]], **field
     with database.connection_context():
         newest = Forward.select(Forward.id).order_by(Forward.id.desc()).limit(len(rows))
         return sorted(forward.id for forward in newest)
+
+
+def claim(now: datetime, room: int, length: int = 1) -> list[Forward]:
+    """Lease forwards that are due, as chains of up to `length`, and return the forwards."""
+    chains = forwards.claim(now, room, defaultdict(lambda: length))
+    return [forward for chain in chains for forward in chain]
 
 
 def ids(claimed: Sequence[Forward]) -> list[int]:

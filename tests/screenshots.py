@@ -17,7 +17,7 @@ from receiver.ledger.engine.db import init_database
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task, database
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import tally
-from tests import chromium, demo, factories
+from tests import chromium, demo, factories, told_past
 from tests.processes import REPOSITORY, Backstop, wait_until
 from tests.upstream import Options, StandIn
 from tests.upstream.images import png
@@ -26,7 +26,7 @@ WHERE, DOCS = REPOSITORY / "screenshots", REPOSITORY / "docs" / "screenshots"
 PICTURES = "https://pictures.example"
 VIEWPORTS = {"desktop": chromium.DESKTOP, "phone": chromium.PHONE}
 IN_DOCS = ("busy-overview-light-desktop", "busy-task-light-desktop", "trouble-overview-light-desktop")
-IN_DOCS += ("busy-overview-dark-phone",)
+IN_DOCS += ("busy-overview-dark-phone", "busy-forwards-light-desktop")
 TASKS = 40
 
 
@@ -58,6 +58,9 @@ def main() -> int:
             )
             _make_busy(backstop, upstream)
             _take(browser, backstop, "busy", _busy_pages())
+            _take_forwards(browser, backstop)
+            backstop.start_web()
+            backstop.start_reconciler()
             _make_trouble(backstop, upstream)
             pending = Task.get(Task.status == "pending", Task.type == "imagine")
             trouble = {"overview": "/", "runs": "/runs?asked=true", "tasks": "/tasks?status=pending"}
@@ -70,9 +73,28 @@ def main() -> int:
     return 0
 
 
-def _make_busy(backstop: Backstop, upstream: StandIn) -> None:
+def _take_forwards(browser: Browser, backstop: Backstop) -> None:
+    """Take the pages about forwards, while nothing tells the endpoints that they show."""
+    _stop(backstop)
+    addresses = " ".join((told_past.APP, told_past.FAILING, told_past.GONE))
+    told = {"FORWARD_URL": addresses, "FORWARD_SECRET": "whsec_" + "c2VjcmV0" * 4}
+    backstop.environ |= told
+    backstop.start_web()
+    dead = told_past.make_told(utcnow())
+    pages = {"forwards": "/forwards", "forwards-failed": "/forwards?status=failed"}
+    _take(browser, backstop, "busy", pages | {"forward": f"/forwards/{dead}"})
+    _stop(backstop)
+    for name in told:
+        del backstop.environ[name]
+
+
+def _stop(backstop: Backstop) -> None:
     for process in backstop.processes:
         backstop.stop(process)
+
+
+def _make_busy(backstop: Backstop, upstream: StandIn) -> None:
+    _stop(backstop)
     demo.start(backstop, upstream)
     rng = random.Random(2)
     for _ in range(TASKS):

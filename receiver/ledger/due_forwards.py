@@ -1,10 +1,12 @@
 """Which forwards can be sent now: the endpoints take turns, and each host has its places.
 
-In the transaction of the claim that leases them: see `forwards`.
+In the transaction of the claim that leases them: see `forwards`. A place holds a *chain*: forwards of several
+tasks to one endpoint, which one thread sends one after another.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain, zip_longest
 from typing import Any
@@ -28,9 +30,11 @@ from receiver.ledger.forward import (
 )
 from receiver.ledger.models import Endpoint, Event, Forward, Reader, Resending, database
 
-LEASE = timedelta(minutes=1)  # far above the time of an attempt
-# Attempts at once at one host, of all processes. An endpoint that has failed for long gets a single one, so
-# that those that hang leave room for others.
+# The forwards of a chain share the moment at which their lease lapses. No other chain at the endpoint has it.
+Chain = list[Forward]
+LEASE = timedelta(minutes=1)  # far above the time of an attempt, and of a chain
+# Chains in flight to one host, and so attempts at once, of all processes. An endpoint that has failed for
+# long gets a single one, so that those that hang leave room for others.
 PER_HOST = 8
 _LONG_FAILING = timedelta(minutes=1)
 # A share of an endpoint's places goes to the newest of what was never tried: a backlog does not delay what
@@ -38,6 +42,16 @@ _LONG_FAILING = timedelta(minutes=1)
 _FRESH = 1 / 4
 _ENDED = (DELIVERED, GIVEN_UP, RESENT, DISMISSED)
 _EVER = datetime(9999, 12, 31)
+_MOMENT = timedelta(microseconds=1)
+
+
+@dataclass(slots=True)
+class _InFlight:
+    """How many chains are in flight. A lease from the future is void."""
+
+    latest: datetime  # when the last of their leases lapses
+    at_endpoint: Counter[int] = field(default_factory=Counter)
+    at_host: Counter[str] = field(default_factory=Counter)
 
 
 def is_anything_to_do(now: datetime, reader: str) -> bool:
@@ -58,11 +72,22 @@ def _build_anything_to_do(now: Any, reader: Any) -> Any:
     return Select([], [is_undealt | is_ready | is_resent]).bind(database)
 
 
-def choose(now: datetime, room: int) -> list[int]:
-    """Return the numbers of up to `room` forwards to send. Locks the endpoints that something is due to."""
+def choose(now: datetime, room: int, lengths: Mapping[int, int]) -> list[Chain]:
+    """Return up to `room` chains to send, with the ends of their leases, which the caller has to write.
+
+    Locks the endpoints that something is due to. `lengths` bounds the chains by endpoint.
+    """
     # Locked, so that two processes cannot give away the same places.
     ready = _ready.objects(Endpoint, now=now)
-    return _choose(ready, now, room) if ready else []
+    if not ready:
+        return []
+    in_flight = _in_flight(now)
+    chosen = _choose(ready, in_flight, now, room, lengths)
+    lapses_at = max(now + LEASE, in_flight.latest + _MOMENT)
+    for position, forwards in enumerate(chosen):
+        for forward in forwards:
+            forward.leased_until = lapses_at + position * _MOMENT
+    return chosen
 
 
 def _is_ready(now: Any) -> Any:
@@ -76,35 +101,41 @@ def _is_ready(now: Any) -> Any:
     return Endpoint.retired_at.is_null() & (is_due | is_probed | is_wanted)
 
 
-def _choose(ready: Sequence[Endpoint], now: datetime, room: int) -> list[int]:
-    at_endpoint, at_host = _in_flight(now)
-    # Those that fail come last, and those come first that have the fewest attempts in flight.
+def _choose(
+    ready: Sequence[Endpoint], in_flight: _InFlight, now: datetime, room: int, lengths: Mapping[int, int]
+) -> list[Chain]:
+    at_endpoint, at_host = in_flight.at_endpoint, in_flight.at_host
+    # Those that fail come last, and those come first that have the fewest chains in flight.
     ready = sorted(ready, key=lambda one: (one.failing_since is not None, at_endpoint[one.id], one.id))
     turns = []
     for one in ready:
         places = min(_most(one, now) - at_endpoint[one.id], PER_HOST - at_host[one.host], room)
-        turns.append([(id_, one) for id_ in _due_at(one, places, now)])
-    chosen: list[int] = []
-    for id_, one in filter(None, chain.from_iterable(zip_longest(*turns))):
-        if len(chosen) < room and at_host[one.host] < PER_HOST:
-            chosen.append(id_)
-            at_host[one.host] += 1
-            endpoints.note_probe(one, now)
+        due = _due_at(one, places, places * lengths[one.id], now)
+        turns.append([due[place::places] for place in range(min(places, len(due)))])
+    chosen: list[Chain] = []
+    for forwards in filter(None, chain.from_iterable(zip_longest(*turns))):
+        endpoint = forwards[0].endpoint
+        if len(chosen) < room and at_host[endpoint.host] < PER_HOST:
+            chosen.append(forwards)
+            at_host[endpoint.host] += 1
+            endpoints.note_probe(endpoint, now)
     return chosen
 
 
-def _in_flight(now: datetime) -> tuple[Counter[int], Counter[str]]:
-    """Return how many attempts are in flight by endpoint, and by host. A lease from the future is void."""
-    at_endpoint, at_host = Counter[int](), Counter[str]()
+def _in_flight(now: datetime) -> _InFlight:
+    found = _InFlight(now)
     for leased in _leased.objects(Forward, now=now):
-        at_endpoint[leased.endpoint_id] += leased.number
-        at_host[leased.host] += leased.number
-    return at_endpoint, at_host
+        found.at_endpoint[leased.endpoint_id] += leased.number
+        found.at_host[leased.host] += leased.number
+        found.latest = max(found.latest, leased.leased_until)
+    return found
 
 
 def _build_leased(now: Any) -> Any:
+    chains = fn.COUNT(Forward.leased_until.distinct()).alias("number")
+    latest = fn.MAX(Forward.leased_until).alias("leased_until")
     return (
-        Forward.select(Forward.endpoint, Endpoint.host, fn.COUNT(Forward.id).alias("number"))
+        Forward.select(Forward.endpoint, Endpoint.host, chains, latest)
         .join(Endpoint)
         .where(LEASED, Forward.leased_until > now, Forward.leased_until <= now + (LEASE + SKEW))
         .group_by(Forward.endpoint, Endpoint.host)
@@ -118,32 +149,34 @@ def _most(endpoint: Endpoint, now: datetime) -> int:
     return 1 if since is not None and since <= now - _LONG_FAILING else PER_HOST
 
 
-def _due_at(endpoint: Endpoint, places: int, now: datetime) -> list[int]:
-    """Return the numbers of forwards to send to an endpoint now."""
+def _due_at(endpoint: Endpoint, places: int, number: int, now: datetime) -> list[Forward]:
+    """Return up to `number` forwards to send to an endpoint now, those that go first at the beginning."""
     if places <= 0:
         return []
     if endpoint.held_at is not None:
         return _due_although_held(endpoint, now)
-    wanted = {"endpoint": endpoint.id, "now": now}
-    backlog = _numbers(_backlog, limit=places, **wanted)
-    if len(backlog) < places or places == 1:
+    backlog = _found(_backlog, endpoint, now=now, limit=number)
+    if len(backlog) < number or places == 1:
         return backlog
-    fresh = max(int(places * _FRESH), 1)
-    newest = _numbers(_newest, limit=fresh, **wanted)
-    return list(dict.fromkeys([*backlog[: places - fresh], *newest, *backlog]))[:places]
+    fresh = max(int(number * _FRESH), 1)
+    newest = _found(_newest, endpoint, now=now, limit=fresh)
+    by_number = {one.id: one for one in (*backlog[: number - fresh], *newest, *backlog)}
+    return list(by_number.values())[:number]
 
 
-def _due_although_held(endpoint: Endpoint, now: datetime) -> list[int]:
+def _due_although_held(endpoint: Endpoint, now: datetime) -> list[Forward]:
     """Return what a person wants sent, else a probe: the forward that is due first, even if that is later."""
-    wanted = {"endpoint": endpoint.id, "now": now, "limit": 1}
-    again = _numbers(_pushed, **wanted)
+    again = _found(_pushed, endpoint, now=now, limit=1)
     if again or endpoint.probe_at is None or endpoint.probe_at > now:
         return again
-    return _numbers(_probe, **wanted)
+    return _found(_probe, endpoint, now=now, limit=1)
 
 
-def _numbers(query: Query, **values: Any) -> list[int]:
-    return [forward.id for forward in query.objects(Forward, **values)]
+def _found(query: Query, endpoint: Endpoint, **values: Any) -> list[Forward]:
+    found: list[Forward] = query.objects(Forward, endpoint=endpoint.id, **values)
+    for forward in found:
+        forward.endpoint = endpoint
+    return found
 
 
 def _unblocked(endpoint: Any) -> Any:
@@ -155,7 +188,7 @@ def _unblocked(endpoint: Any) -> Any:
         earlier.id < Forward.id,
         earlier.status.not_in(_ENDED),
     )
-    return Forward.select(Forward.id).where(Forward.endpoint == endpoint, ~fn.EXISTS(blocks))
+    return Forward.select().where(Forward.endpoint == endpoint, ~fn.EXISTS(blocks))
 
 
 def _build_backlog(endpoint: Any, now: Any, limit: Any) -> Any:

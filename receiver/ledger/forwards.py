@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from peewee import fn
+
 from receiver.ledger import due_forwards, endpoints
-from receiver.ledger.due_forwards import LEASE
+from receiver.ledger.due_forwards import LEASE as LEASE
+from receiver.ledger.due_forwards import Chain
 from receiver.ledger.engine.db import writing
 from receiver.ledger.engine.statements import Query, Statement
 from receiver.ledger.forward import DELIVERED, GIVEN_UP, PENDING_FORWARD, WAITING
@@ -36,28 +39,26 @@ class Attempted:
     next_attempt_at: datetime | None  # None: given up, where it failed
 
 
-def claim(now: datetime, room: int) -> list[Forward]:
-    """Lease up to `room` forwards that are due, with their endpoints.
+def claim(now: datetime, room: int, lengths: Mapping[int, int]) -> list[Chain]:
+    """Lease up to `room` chains of forwards that are due, with their endpoints.
 
-    The hosts take turns, and each gets at most PER_HOST attempts at once, of all processes. A backlog goes
-    out oldest first. Of a held endpoint only probes are claimed, and what a person wants sent.
+    The hosts take turns, and each gets at most PER_HOST chains at once, of all processes. A backlog goes
+    out oldest first. Of a held endpoint only probes are claimed, and what a person wants sent. `lengths`
+    bounds the chains by endpoint.
     """
     with writing():
-        chosen = due_forwards.choose(now, room)
-        if not chosen:
-            return []
-        until = now + LEASE
-        Forward.update(next_attempt_at=until, leased_until=until).where(Forward.id.in_(chosen)).execute()
-        claimed = Forward.select(Forward, Endpoint).join(Endpoint).where(Forward.id.in_(chosen))
-        return sorted(claimed, key=lambda forward: chosen.index(forward.id))
+        chosen = due_forwards.choose(now, room, lengths)
+        for chain in chosen:
+            _lease.execute([{"number": forward.id, "until": forward.leased_until} for forward in chain])
+    return chosen
 
 
 def release(claimed: Iterable[Forward], now: datetime) -> None:
-    """Return forwards that were claimed and not tried: they are due again at once."""
-    for forward in claimed:
-        with writing():
-            ours = _is_leased(forward.id, forward.leased_until)
-            Forward.update(next_attempt_at=now, leased_until=None).where(*ours).execute()
+    """Return forwards that were claimed and not tried: they are due again, in their old order."""
+    with writing():
+        for forward in sorted(claimed, key=lambda forward: forward.id):
+            due_at = min(forward.next_attempt_at or now, now)
+            _release.execute(number=forward.id, leased_until=forward.leased_until, due_at=due_at)
 
 
 def note(attempted: Sequence[Attempted], now: datetime) -> list[Endpoint]:
@@ -73,8 +74,10 @@ def note(attempted: Sequence[Attempted], now: datetime) -> list[Endpoint]:
         kept = endpoints.locked_forwards([one.forward.id for one in attempted])
         attempted = [one for one in attempted if one.forward.id in kept]
         _insert_attempts.execute([_attempt(one) for one in attempted])
+        _deliver.execute([{"number": one.forward.id, "now": now} for one in attempted if one.cause is None])
         for one in attempted:
-            _settle(one, now)
+            if one.cause is not None:
+                _fail(one, now)
         return endpoints.note_health([(known[id_], all_) for id_, all_ in _health(attempted)], now)
 
 
@@ -92,32 +95,53 @@ def _attempt(one: Attempted) -> Mapping[str, Any]:
     }
 
 
-def _settle(one: Attempted, now: datetime) -> None:
-    forward, is_over = one.forward, one.cause is None or one.next_attempt_at is None
+def _fail(one: Attempted, now: datetime) -> None:
+    forward, is_over = one.forward, one.next_attempt_at is None
     held_before = forward.endpoint.held_seconds_by(one.began_at)
+    _note_failure.execute(
+        number=forward.id,
+        leased_until=forward.leased_until,
+        counted=one.counted,
+        began_at=forward.began_at or one.began_at,
+        held_before=forward.held_before if forward.began_at else held_before,
+        next_attempt_at=one.next_attempt_at,
+        status=GIVEN_UP if is_over else WAITING,
+        ended_at=now if is_over else None,
+        cause=one.cause,
+    )
+
+
+def _build_lease(rows: Sequence[Mapping[str, Any]]) -> Any:
+    until = rows[0]["until"]
+    claimed = Forward.id.in_([row["number"] for row in rows])
+    return Forward.update(next_attempt_at=until, leased_until=until).where(claimed)
+
+
+def _build_deliver(rows: Sequence[Mapping[str, Any]]) -> Any:
     changes = {
-        "number": forward.id,
-        "counted": one.counted,
-        "began_at": forward.began_at or one.began_at,
-        "held_before": forward.held_before if forward.began_at else held_before,
-        "next_attempt_at": None if is_over else one.next_attempt_at,
-        "status": DELIVERED if one.cause is None else GIVEN_UP if is_over else WAITING,
-        "ended_at": now if is_over else None,
-        "cause": one.cause,
+        "status": DELIVERED,
+        "counted": Forward.counted + 1,
+        "began_at": fn.COALESCE(Forward.began_at, _first_attempt()),
+        "next_attempt_at": None,
+        "ended_at": rows[0]["now"],
+        "cause": None,
     }
-    if one.cause is None:
-        _deliver.execute(**changes)
-    else:
-        _fail.execute(leased_until=forward.leased_until, **changes)
-
-
-def _build_deliver(number: Any, **changes: Any) -> Any:
     # A success counts even if another process has given the forward up meanwhile.
-    return _change(changes, Forward.id == number, Forward.status.in_((WAITING, GIVEN_UP)))
+    is_open = Forward.status.in_((WAITING, GIVEN_UP))
+    return _change(changes, Forward.id.in_([row["number"] for row in rows]), is_open)
 
 
-def _build_fail(number: Any, leased_until: Any, **changes: Any) -> Any:
+def _first_attempt() -> Any:
+    return Attempt.select(fn.MIN(Attempt.began_at)).where(Attempt.forward == Forward.id)
+
+
+def _build_failure(number: Any, leased_until: Any, **changes: Any) -> Any:
     return _change(changes, *_is_leased(number, leased_until))
+
+
+def _build_release(number: Any, leased_until: Any, due_at: Any) -> Any:
+    released = Forward.update(next_attempt_at=due_at, leased_until=None)
+    return released.where(*_is_leased(number, leased_until))
 
 
 def _change(changes: Mapping[str, Any], *conditions: Any) -> Any:
@@ -139,5 +163,6 @@ def _health(attempted: Sequence[Attempted]) -> list[tuple[int, endpoints.Health]
     ]
 
 
-_deliver, _fail = Query(_build_deliver), Query(_build_fail)
+_lease, _deliver = Statement(_build_lease), Statement(_build_deliver)
+_note_failure, _release = Query(_build_failure), Query(_build_release)
 _insert_attempts = Statement(Attempt.insert_many)

@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 
 from receiver.clock import Clock, utcnow
 from receiver.config import Settings
-from receiver.ledger import endpoints, forwards
+from receiver.ledger import due_forwards, endpoints, forwards
 from receiver.ledger.engine.db import writing
 from receiver.ledger.models import Attempt, Endpoint, Forward
 from reconcile import forward as forwarding
@@ -40,6 +40,13 @@ class SetClock(Clock):
 
     def monotonic(self) -> float:
         return super().monotonic() + self.seconds_ahead
+
+
+class StillClock(SetClock):
+    """Its monotonic clock stands still until it is set ahead: a machine that is busy changes nothing."""
+
+    def monotonic(self) -> float:
+        return self.seconds_ahead
 
 
 @pytest.fixture
@@ -326,6 +333,61 @@ def test_a_run_with_a_bound_awaits_what_is_in_flight_and_leaves_the_rest(make, s
     assert 8 <= len(told(sink)) <= 24  # eight at once
     assert Forward.select().where(Forward.status == "delivered").count() == len(sink.received)
     assert Forward.select().where(Forward.leased_until.is_null(False)).count() == 0
+
+
+class TestChains:
+    @pytest.fixture
+    def one_place(self, monkeypatch):
+        monkeypatch.setattr(due_forwards, "PER_HOST", 1)
+
+    def test_a_backlog_goes_out_in_chains_that_grow(self, make, sink, monkeypatch):
+        sizes, claim = [], forwards.claim
+
+        def watched(*wanted: Any) -> Any:
+            chains = claim(*wanted)
+            sizes.extend(len(chain) for chain in chains)
+            return chains
+
+        monkeypatch.setattr(forwards, "claim", watched)
+        forwarder = make(StillClock(), FORWARD_URL=sink.url)
+        forwarder.run()
+        confirm(*(f"t{number}" for number in range(300)))
+        forwarder.run()
+        assert len(told(sink)) == sum(sizes) == 300
+        assert sizes[0] == 1
+        assert max(sizes) >= 8
+        assert sink.connections <= due_forwards.PER_HOST
+
+    def test_it_ends_at_the_first_failure_and_the_rest_goes_out_at_once(self, make, sink, one_place):
+        forwarder = make(StillClock(), FORWARD_URL=sink.url)
+        forwarder.run()
+        confirm(*(f"t{number}" for number in range(15)))  # in chains of 1, 2, 4 and 8
+        sink.then(*[reply()] * 9, reply(500))
+        forwarder.run()
+        assert len(told(sink)) == 15
+        (failed,) = Forward.select().where(Forward.status == "pending")
+        assert (failed.attempts, failed.cause) == (1, "HTTP 500")
+        assert Attempt.select().count() == 15
+        assert Forward.select().where(Forward.leased_until.is_null(False)).count() == 0
+
+    def test_an_app_that_is_slow_delays_no_new_event_by_a_chain(self, make, sink, one_place):
+        clock = StillClock()
+        forwarder = make(clock, FORWARD_URL=sink.url)
+        forwarder.run()
+        confirm(*(f"t{number}" for number in range(15)))
+
+        def answer_slowly(of: Sink, connection: Any) -> bool:
+            clock.seconds_ahead += 1
+            return reply()(of, connection)
+
+        sink.then(*[reply()] * 7)  # the next chain has eight
+        sink.always = answer_slowly
+        forwarder.run(for_seconds=0.9)
+        assert len(told(sink)) == 8
+        assert Forward.select().where(Forward.status == "delivered").count() == 8
+        assert Forward.select().where(Forward.leased_until.is_null(False)).count() == 0
+        forwarder.run()
+        assert len(told(sink)) == 15
 
 
 def test_a_forward_is_given_up_after_8_days_and_no_sooner(make, sink):

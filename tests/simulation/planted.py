@@ -9,9 +9,9 @@ from unittest.mock import patch
 
 from peewee import SQL
 
-from receiver.ledger import dealing, discoveries, due_forwards, forwards, merge, record, store
+from receiver.ledger import dealing, discoveries, due_forwards, merge, record, store
 from receiver.ledger.evidence import Answer
-from receiver.ledger.models import Forward, database
+from receiver.ledger.models import database
 from receiver.spool import records, replay
 from receiver.upstream.results import Unreadable, read_item
 from reconcile import asking, rate_limit
@@ -170,11 +170,6 @@ def a_forward_outside_the_transaction_of_its_place() -> Iterator[None]:
         yield
 
 
-def a_note_that_ignores_the_lease() -> AbstractContextManager[Any]:
-    """Who had a forward before gives it back while another process sends it."""
-    return patch.object(forwards, "_is_leased", lambda number, until: (Forward.id == number,))
-
-
 def a_claim_that_ignores_the_order() -> AbstractContextManager[Any]:
     """A later event of a task does not wait for an earlier one that is tried again."""
     ended = ("delivered", "failed", "resent", "dismissed", "pending")
@@ -183,7 +178,6 @@ def a_claim_that_ignores_the_order() -> AbstractContextManager[Any]:
 
 BUGS: tuple[Bug, ...] = (
     a_forward_outside_the_transaction_of_its_place,
-    a_note_that_ignores_the_lease,
     a_claim_that_ignores_the_order,
     a_lease_that_a_stop_forgets,
     a_lease_that_ends_before_the_call,

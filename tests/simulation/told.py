@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 URL = "https://app.example.com/hooks"
+_WRONG_CLOCKS = {"clock_ahead", "clock_behind"}
 SECRET = "whsec_" + "c2VjcmV0" * 4
 
 
@@ -26,6 +27,8 @@ class ToldApp:
 
     def __init__(self, clock: WorldClock, faults: Faults, trace: Trace) -> None:
         self.told: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.at_once: set[str] = set()  # tasks of which it got two events, or one twice, at the same time
+        self._under_way: Counter[str] = Counter()
         self._clock, self._trace, self._calm_at = clock, trace, faults.calm_at
         self._rng = faults.rng("told")
         self._fails, self._hangs = self._rng.choice((0, 0.1, 0.5)), self._rng.choice((0, 0, 0.2))
@@ -33,6 +36,16 @@ class ToldApp:
         self._down = [(start, start + 10 * 700 ** self._rng.random()) for start in starts]
 
     def send(self, request: Request) -> Outcome:
+        task_id = json.loads(request.body)["data"]["task"]["id"]
+        if self._under_way[task_id]:
+            self.at_once.add(task_id)
+        self._under_way[task_id] += 1
+        try:
+            return self._answer(request)
+        finally:
+            self._under_way[task_id] -= 1
+
+    def _answer(self, request: Request) -> Outcome:
         began, is_calm = self._clock.passed, self._clock.passed >= self._calm_at
         self._clock.wait(0.05)
         if not is_calm and any(start <= began < end for start, end in self._down):
@@ -76,6 +89,10 @@ def failures(world: "World", ledger: sqlite3.Connection) -> list[Failure]:
             wrong.append(Failure("told out of order", task_id, str(told)))
         if when == "confirmed" and any(_is_forged(world, task_id, one["task"]) for one in data):
             wrong.append(Failure("told what nobody confirmed", task_id, str(data[-1])))
+    if not _WRONG_CLOCKS & world.faults.kinds:  # else leases lapse too early
+        wrong += [
+            Failure("told twice at the same time", task_id, "") for task_id in sorted(world.told.at_once)
+        ]
     kept = ledger.execute(
         "SELECT task_id FROM forward WHERE leased_until IS NOT NULL OR status <> 'delivered'"
     )

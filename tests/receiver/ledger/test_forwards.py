@@ -9,7 +9,7 @@ import pytest
 from receiver.ledger import endpoints, forwards
 from receiver.ledger.due_forwards import LEASE, PER_HOST, is_anything_to_do
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.forwards import claim, release
+from receiver.ledger.forwards import release
 from receiver.ledger.models import Attempt, Endpoint, Forward, database
 from tests.forwarding import (
     APP,
@@ -19,6 +19,7 @@ from tests.forwarding import (
     NOW,
     SECOND,
     attempted,
+    claim,
     found,
     hold,
     ids,
@@ -183,7 +184,7 @@ class TestPlaces:
         claimed = Counter(forward.endpoint.id for forward in claim(NOW, 64))
         assert claimed == {one.id: PER_HOST, other.id: 1}
         assert claim(NOW, 64) == []
-        assert len(claim(NOW + LEASE, 64)) == PER_HOST + 1  # who had them has died
+        assert len(claim(NOW + LEASE + SECOND, 64)) == PER_HOST + 1  # who had them has died
 
     def test_endpoints_on_one_host_share_its_places(self):
         apps = make_apps(*(f"{APP}/{n}" for n in range(3)))
@@ -244,6 +245,69 @@ class TestPlaces:
         make_forwards(app, [(f"t{n}", 1) for n in range(20)])
         assert len(claim(NOW + 365 * DAY, 64)) == PER_HOST
         assert len(claim(NOW, 64)) == PER_HOST
+
+
+class TestChains:
+    def test_each_place_gets_a_chain_with_a_lease_of_its_own(self):
+        (app,) = make_apps(APP)
+        make_forwards(app, [(f"t{n}", 1) for n in range(50)])
+        claimed = claim(NOW, 64, length=4)
+        assert Counter(Counter(one.leased_until for one in claimed).values()) == {4: PER_HOST}
+        assert {found(one.id).leased_until for one in claimed} == {one.leased_until for one in claimed}
+        assert claim(NOW, 64, length=4) == []
+        assert len(claim(NOW + LEASE + SECOND, 64, length=4)) == 4 * PER_HOST  # who had them has died
+
+    def test_a_few_forwards_are_sent_at_once_and_not_one_after_another(self):
+        (app,) = make_apps(APP)
+        make_forwards(app, [(f"t{n}", 1) for n in range(PER_HOST)])
+        claimed = claim(NOW, 64, length=16)
+        assert len({one.leased_until for one in claimed}) == len(claimed) == PER_HOST
+
+    def test_its_place_is_free_when_all_of_it_is_noted(self):
+        (app,) = make_apps(APP)
+        make_forwards(app, [(f"t{n}", 1) for n in range(50)])
+        claimed = claim(NOW, 64, length=4)
+        first, *others = [one for one in claimed if one.leased_until == claimed[0].leased_until]
+        for one in others:
+            note(one, NOW)
+        assert claim(NOW, 64, length=4) == []
+        note(first, NOW)
+        assert len(claim(NOW, 64, length=4)) == 4
+
+    def test_claims_at_the_same_moment_share_the_places(self):
+        (app,) = make_apps(APP)
+        make_forwards(app, [(f"t{n}", 1) for n in range(50)])
+        sizes = [len(claim(NOW, room, length=2)) for room in (3, 3, 64, 64)]
+        assert sizes == [6, 6, 4, 0]
+
+    def test_events_of_one_task_are_in_no_two_chains_at_once_and_not_in_the_same(self):
+        (app,) = make_apps(APP)
+        make_forwards(app, [(f"t{n}", sequence) for n in range(5) for sequence in (1, 2, 3)])
+        claimed = claim(NOW, 64, length=16)
+        assert [(one.task_id, one.sequence) for one in claimed] == [(f"t{n}", 1) for n in range(5)]
+
+    def test_what_it_leaves_unsent_keeps_its_place_in_the_backlog(self):
+        (app,) = make_apps(APP)
+        old = make_forwards(app, [(f"old{n}", 1) for n in range(8)], at=NOW - HOUR)
+        make_forwards(app, [(f"new{n}", 1) for n in range(20)])
+        claimed = claim(NOW, 1, length=8)
+        assert ids(claimed) == old
+        note(claimed[0], NOW)
+        release(claimed[1:], NOW)
+        assert ids(claim(NOW, 1, length=8))[:7] == old[1:]
+
+    def test_successes_of_many_are_noted_together_with_failures(self):
+        (app,) = make_apps(APP)
+        make_forwards(app, [(f"t{n}", 1) for n in range(40)])
+        claimed = claim(NOW, 64, length=4)
+        began = [NOW + n * SECOND for n in range(len(claimed))]
+        outcomes = ["HTTP 500" if n % 5 == 0 else None for n in range(len(claimed))]
+        forwards.note([attempted(*one) for one in zip(claimed, began, outcomes, strict=True)], NOW + MINUTE)
+        for one, at, cause in zip(claimed, began, outcomes, strict=True):
+            now = found(one.id)
+            assert (now.attempts, now.counted, now.began_at, now.cause) == (1, 1, at, cause)
+            assert (now.status, now.leased_until) == ("pending" if cause else "delivered", None)
+            assert now.ended_at == (None if cause else NOW + MINUTE)
 
 
 class TestBacklog:

@@ -3,7 +3,6 @@
 import pytest
 
 from receiver.ledger.due_forwards import LEASE
-from receiver.ledger.forwards import claim
 from receiver.ledger.mending_forwards import LONGEST_WAIT, mend_forwards
 from receiver.ledger.models import Endpoint
 from tests.forwarding import (
@@ -13,6 +12,7 @@ from tests.forwarding import (
     MINUTE,
     NOW,
     SECOND,
+    claim,
     found,
     hold,
     ids,

@@ -5,12 +5,13 @@ from datetime import timedelta
 import pytest
 
 from receiver.clock import utcnow
-from receiver.ledger import forwards, resending
+from receiver.ledger import resending
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.models import Forward, Resending, database
 from receiver.ledger.reading.forwards import ForwardFilter
 from receiver.ledger.resending import dismiss, order, resend, stop
 from tests.factories import create_endpoint, create_forward
+from tests.forwarding import claim
 
 NOW = utcnow().replace(microsecond=0)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -91,11 +92,11 @@ class TestResend:
     def test_it_is_claimed_although_its_endpoint_is_held(self, because):
         held = create_endpoint(held_at=NOW - MINUTE, held_because=because, probe_at=None)
         first, second = (create_forward(endpoint=held, task_id=name, created_at=NOW) for name in "ab")
-        assert forwards.claim(NOW, 8) == []
+        assert claim(NOW, 8) == []
         resend(second.id, NOW)
-        assert [one.id for one in forwards.claim(NOW, 8)] == [second.id]
+        assert [one.id for one in claim(NOW, 8)] == [second.id]
         number = resend(create_forward(endpoint=held, task_id="c", status="delivered").id, NOW)
-        assert [one.id for one in forwards.claim(NOW, 8)] == [number]
+        assert [one.id for one in claim(NOW, 8)] == [number]
         assert forward(first.id).leased_until is None
 
 
@@ -108,7 +109,7 @@ class TestFairness:
         for number in range(20):
             old = create_forward(task_id=f"older{number}", status="delivered", created_at=NOW - MINUTE)
             resend(old.id, NOW)
-        assert new.id in [one.id for one in forwards.claim(NOW, 8)]
+        assert new.id in [one.id for one in claim(NOW, 8)]
 
 
 class TestDismiss:
@@ -119,7 +120,7 @@ class TestDismiss:
         found = forward(one.id)
         assert (found.status, found.ended_at, found.next_attempt_at) == ("dismissed", NOW, None)
         assert found.cause == "HTTP 500"
-        assert forwards.claim(NOW + MINUTE, 8) == []
+        assert claim(NOW + MINUTE, 8) == []
 
     @pytest.mark.parametrize("status", ["delivered", "resent", "dismissed"])
     def test_nothing_else_can_be_dismissed(self, status):
