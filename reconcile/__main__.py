@@ -16,15 +16,15 @@ from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import SchemaBehind, require_schema
 from receiver.ledger.paces import Paces, learn
-from receiver.ledger.pauses import current_pause
+from receiver.ledger.pauses import pauses_in_force
 from receiver.ledger.reading import queries
 from receiver.logs import configure_logging
 from receiver.sentry import start_sentry
 from receiver.upstream.client import Upstream
-from receiver.upstream.services import SERVICES
 from reconcile.calls import Caller, call_threads
 from reconcile.counts import Counts
 from reconcile.discover import Discoverer, Found
+from reconcile.discovering import services_to_discover
 from reconcile.forward import Forwarder, sender_for
 from reconcile.heartbeat import Heartbeat
 from reconcile.jobs import mend_times, prune_old_rows
@@ -113,12 +113,13 @@ def _unanswered(counts: Counts) -> str | None:
     if counts.calls or counts.error:
         return None
     now = utcnow()
-    pause = current_pause(now)
+    pause = next(iter(pauses_in_force(now)), None)
     waiting = queries.earliest_waiting(failed_only=pause is None)
     if waiting is None:
         return None
     if pause:
-        return f"asking is paused, and tasks wait for an answer: {pause.reason}"
+        about = f" about {pause.service}" if pause.service else ""
+        return f"asking{about} is paused, and tasks wait for an answer: {pause.reason}"
     due_in = max(((waiting.next_lookup_at or now) - now).total_seconds(), 0)
     why = f"upstream's last answer was an error: {waiting.last_lookup_error}"
     return f"tasks wait for an answer, the next is asked about in {due_in:.0f} s; {why}"
@@ -130,7 +131,7 @@ def _discover(settings: Settings, upstream: Upstream, since: datetime) -> int:
     try:
         require_schema()
         paces = _paces(settings)
-        for service in SERVICES.values():
+        for service in services_to_discover():
             found = Discoverer(settings, caller, paces, service, stop).run_since(since, _print_progress)
             print(f"{service.name}: {found}")
             has_failed = has_failed or found.error is not None

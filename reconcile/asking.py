@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, replace
@@ -12,7 +12,7 @@ from receiver.ledger import pauses, runs, store
 from receiver.ledger.evidence import Answer
 from receiver.ledger.patience import Patience
 from receiver.ledger.reading import tally
-from receiver.upstream.client import ErrorScope
+from receiver.upstream.client import ErrorScope, UpstreamError
 from receiver.upstream.results import FINAL, PENDING
 from receiver.upstream.services import SERVICES, next_service
 from reconcile.calls import Asked, Caller, match_answers
@@ -35,10 +35,11 @@ class Asking:
     A run goes through these states:
     - *Asking*: it claims what is due, and asks about it. It ends when nothing is due or in flight.
     - *Probing*: the account is paused, and the run claims one task. If the answer shows that upstream accepts
-      the token, the pause ends and the run is asking. Otherwise it claims nothing more.
-    - *Suspecting*: a call met an error with an unknown code. The run makes one call at a time. If one is
-      answered, only single ids are bad, and the run is asking. If all fail, upstream refuses everything, and
-      the run is halted.
+      the token, the pause ends and the run is asking. Otherwise it claims nothing more. A service that is
+      paused itself is probed in the same way, while the run asks about the others.
+    - *Suspecting*: a call about a service met an error with an unknown code. The run makes one call at a
+      time. If one about that service is answered, only single ids are bad, and the run is asking. If all
+      fail, upstream refuses everything about the service, and the run asks about the others alone.
     - *Over*: its time is up. It asks nothing more, not even about halves of batches that it holds.
     - *Halted*: upstream wants no more calls.
     - *Stopped*: the process ends.
@@ -58,8 +59,9 @@ class Asking:
         self._clock = caller.clock
         self._turns = Turns(self._counted(claim))
         self._patience = patience
-        self._probing = False
-        self._suspicion = Suspicion()
+        self._probed: set[str] = set()  # the services that are paused and probed, or ALL
+        self._left_out: set[str] = set()  # the services that were paused during this run
+        self._suspicions: defaultdict[str, Suspicion] = defaultdict(Suspicion)
         self._halted = False  # upstream wants no more calls
         self._noted_calls = 0
 
@@ -84,14 +86,20 @@ class Asking:
 
         While the run is suspecting, calls are made one by one.
         """
-        if self._suspicion.is_open and self.in_flight:
+        suspected = (one for name, one in self._suspicions.items() if name not in self._left_out)
+        if self.in_flight and any(suspicion.is_open for suspicion in suspected):
             return False
         return len(self.in_flight) <= concurrency and len(self.answered) <= concurrency
 
-    def probe(self, claimed: store.Claim) -> None:
-        """Ask about these first. Their answer decides whether the run asks about more."""
-        self._turns.exhausted = self._probing = True
+    def probe(self, claimed: store.Claim, paused: str) -> None:
+        """Ask about these first. Their answer decides whether the run asks about more of what is `paused`.
+
+        That is a service, or ALL.
+        """
+        if paused == pauses.ALL:
+            self._turns.exhausted = True
         if claimed.tasks:
+            self._probed |= {paused, claimed.service}
             self.counts.due += len(claimed.tasks)
             self._turns.put(claimed)
 
@@ -115,7 +123,7 @@ class Asking:
             if asked.error:
                 self._apply(claimed, asked)
             else:
-                self._suspicion.note_answer()
+                self._suspicions[claimed.service].note_answer()
                 self.answered.append((claimed, asked))
 
     def note_progress(self) -> None:
@@ -153,7 +161,10 @@ class Asking:
     def _apply(self, claimed: store.Claim, asked: Asked) -> None:
         error, now = asked.error, self._clock.now()
         self.counts.calls += asked.calls
-        is_about_all = error is not None and self._suspicion.is_about_all(claimed, error)
+        is_about_all = error is not None and self._suspicions[claimed.service].is_about_all(claimed, error)
+        if error and self._is_moot(claimed, error):
+            store.release(claimed, now)
+            return
         if error and error.scope in _HALVED and len(claimed.tasks) > 1 and not is_about_all:
             # Halve until the id that spoils the call, or whose task is too large, is alone in its call. Then
             # the error is about that id.
@@ -167,18 +178,40 @@ class Asking:
             self._halted = True
             is_of_account = error.scope is ErrorScope.ACCOUNT
             pauses.stop_asking(str(error), now, account=is_of_account, retry_after=error.retry_after)
+        elif error and error.scope is ErrorScope.SERVICE:
+            store.release(claimed, now)
+            pauses.stop_asking(str(error), now, account=True, service=claimed.service)
+            self._leave_out(claimed.service, now)
         else:
             self._join(claimed, asked, now)
-            if error and is_about_all and not self._halted:
-                self._halted = True
-                log.error("Upstream refuses every look-up, for a reason that its contract does not name.")
-                pauses.stop_asking(str(error), now, retry_after=PAUSE_AFTER_UNKNOWN)
+            if error and is_about_all:
+                self._note_refusal_of_all(claimed.service, error, now)
+
+    def _note_refusal_of_all(self, service: str, error: UpstreamError, now: datetime) -> None:
+        log.error(
+            "Upstream refuses every look-up of %s, for a reason that its contract does not name.", service
+        )
+        pauses.stop_asking(str(error), now, retry_after=PAUSE_AFTER_UNKNOWN, service=service)
+        self._leave_out(service, now)
+
+    def _leave_out(self, service: str, now: datetime) -> None:
+        """Ask nothing more about a service that is paused. Claims leave it out by themselves."""
+        self._left_out.add(service)
+        for claimed in self._turns.take_rest_of(service):
+            store.release(claimed, now)
+
+    def _is_moot(self, claimed: store.Claim, error: UpstreamError) -> bool:
+        """Tell whether an error came of a call that was in flight when its service was paused."""
+        return claimed.service in self._left_out and error.scope in _HALVED
 
     def _join(self, claimed: store.Claim, asked: Asked, now: datetime) -> None:
         has_access = not asked.error or asked.error.shows_access
-        if self._probing and has_access and pauses.resume(now):
-            log.info("Upstream answers again; asking goes on.")
-            self._turns.exhausted = False
+        probed = self._probed & {claimed.service, pauses.ALL}
+        if probed and has_access:
+            self._probed -= probed
+            self._left_out -= probed
+            if pauses.resume_after_probe(sorted(probed), now):
+                self._turns.exhausted = False
         answers = self._answers(claimed, asked)
         self._log(answers)
         verdicts = [answer.verdict for answer in answers.values()]
@@ -200,7 +233,7 @@ class Asking:
         ids = claimed.ids
         if asked.error is None:
             return self._with_next_service(claimed, match_answers(ids, asked.items))
-        refused = len(ids) == 1 and self._suspicion.is_about_id(asked.error)
+        refused = len(ids) == 1 and self._suspicions[claimed.service].is_about_id(asked.error)
         return {task_id: Answer(error=str(asked.error), refused=refused) for task_id in ids}
 
     def _with_next_service(self, claimed: store.Claim, answers: dict[str, Answer]) -> dict[str, Answer]:

@@ -46,6 +46,7 @@ class Found:
     is_whole: bool = False  # it began anew, not where the last one ended
     finished: bool = False  # all is seen
     stopped: bool = False
+    paused_itself: bool = False  # upstream may be asked about other services, and not about this one
     error: str | None = None
 
     @property
@@ -173,9 +174,10 @@ class Discoverer:
             found.stopped = True
             return None
         now = self._clock.now()
-        pause = pauses.current_pause(now)
-        # When nothing is due, no run probes. Then only a discovery can find out that the account works again.
-        if pause and not (pause.account and pauses.take_probe(now)):
+        pause = pauses.current_pause(now, self._service.name)
+        # When nothing is due, no run probes. Then only a discovery can find out that upstream answers again.
+        if pause and not (pause.account and pauses.take_probe(now, pause.service)):
+            found.paused_itself = pause.service != pauses.ALL
             found.error = f"asking is paused: {pause.reason}"
             return None
         try:
@@ -192,8 +194,9 @@ class Discoverer:
         return page
 
     def _resume(self, pause: Pause | None, has_access: bool) -> None:
-        if pause and has_access and pauses.resume(self._clock.now()):
-            log.info("Upstream answers again; asking goes on.")
+        if pause and has_access:
+            # A pause of all and one of this service may have been in force.
+            pauses.resume_after_probe([pause.service, self._service.name], self._clock.now())
 
     def _call(self, window: _Window) -> list[Any]:
         call = self._caller.list_recent(
@@ -243,6 +246,9 @@ class Discoverer:
             pauses.stop_asking(
                 str(error), self._clock.now(), account=is_of_account, retry_after=error.retry_after
             )
+        elif error.scope is ErrorScope.SERVICE:
+            found.paused_itself = True
+            pauses.stop_asking(str(error), self._clock.now(), account=True, service=self._service.name)
         else:
             log.warning("Discovery goes on later: %s", error)
 

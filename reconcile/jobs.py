@@ -1,7 +1,7 @@
 """The jobs of a reconciler, and how often each is due. It knows no scheduler."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -58,7 +58,7 @@ class Job:
 def list_jobs(
     settings: Settings,
     reconciler: Reconciler,
-    discoverers: Sequence[Discoverer],
+    discoverers: Iterable[Discoverer],
     paces: Paces,
     clock: Clock,
     run_in: Callable[[str, timedelta], None],
@@ -169,8 +169,11 @@ def reconcile_due_tasks(
         run_in(RECONCILE, AGAIN_AFTER)
 
 
-def discover_tasks(discoverers: Sequence[Discoverer], run_in: Callable[[str, timedelta], None]) -> None:
-    """Adopt our tasks from upstream's lists. If pages are left, the next discovery starts soon."""
+def discover_tasks(discoverers: Iterable[Discoverer], run_in: Callable[[str, timedelta], None]) -> None:
+    """Adopt our tasks from upstream's lists. If pages are left, the next discovery starts soon.
+
+    A return of the receiver is followed although a service is paused: its list is read once it may be.
+    """
     came: list[Found] = []
     try:
         returned = returns.count_returns()
@@ -178,7 +181,7 @@ def discover_tasks(discoverers: Sequence[Discoverer], run_in: Callable[[str, tim
             came.append(found := discoverer.run())
             if found.adopted:
                 log.info("Discovery: %s", found)
-        if all(found.is_whole and found.finished for found in came):
+        if all(found.paused_itself or (found.is_whole and found.finished) for found in came):
             returns.note_followed(returned)
     except DATABASE_ERRORS as problem:
         log.error("The database cannot be used, discovering tasks later: %s", describe(problem))

@@ -9,9 +9,10 @@ import os
 import random
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from functools import partial
 
 from receiver.config import Settings
 from receiver.ledger import mending, pauses, runs, store
@@ -21,6 +22,7 @@ from receiver.ledger.patience import STEADY_AFTER, Backoff, Patience, doubt_afte
 from reconcile.asking import Asking
 from reconcile.calls import Caller
 from reconcile.counts import Counts
+from reconcile.fairness import Fairness
 from reconcile.pacemaker import SteadyClock
 from reconcile.rate_limit import SEE_STOP_WITHIN_SECONDS
 
@@ -121,14 +123,24 @@ class Reconciler:
             log.warning("%d tasks had a next look-up set by a wrong clock. They are due now.", mended)
 
     def _is_allowed(self, run: Asking, now: datetime) -> bool:
-        """Tell whether to ask at all; while the account is paused, one reconciler may probe with one task."""
+        """Tell whether to ask at all; while asking is paused, one reconciler may probe with one task."""
         pause = pauses.current_pause(now)
-        if pause is None:
-            return True
-        if pause.account and pauses.take_probe(now):
-            run.probe(self._claim_probe())
+        probed = [self._probe(run, service, now) for service in pauses.due_probes(now)]
+        if pause is None or any(probed):
             return True
         run.counts.error = f"asking is paused: {pause.reason}"
+        return False
+
+    def _probe(self, run: Asking, paused: str, now: datetime) -> bool:
+        """Let the run probe a service that is paused, or ALL. Returns False if another reconciler does."""
+        claimed = self._claim_probe(paused)
+        if paused and not claimed.tasks:
+            return False  # a discovery may probe it
+        if pauses.take_probe(now, paused):
+            run.probe(claimed, paused)
+            return True
+        if claimed.tasks:
+            store.release(claimed, now)
         return False
 
     def _converge(self, run: Asking) -> None:
@@ -154,19 +166,22 @@ class Reconciler:
         settings = self._settings
         limit, lease = settings.reconcile_batch_size, settings.reconcile_lease
 
-        def claim(doubtful: bool) -> store.Claim:
+        def take(doubtful: bool, besides: Collection[str]) -> store.Claim:
             now = self._clock.now()
             if not self._is_due(now, due_by):
                 return store.Claim((), now, doubtful)
-            return store.claim(now, limit=limit, lease=lease, doubtful=doubtful, due_by=due_by)
+            return store.claim(
+                now, limit=limit, lease=lease, doubtful=doubtful, due_by=due_by, besides=besides
+            )
 
-        return claim
+        sharing = {doubtful: Fairness(partial(take, doubtful)) for doubtful in (False, True)}
+        return lambda doubtful: sharing[doubtful].claim(self._clock.monotonic())
 
-    def _claim_probe(self) -> store.Claim:
+    def _claim_probe(self, paused: str) -> store.Claim:
         lease = self._settings.reconcile_lease
         for doubtful in (False, True):
             now = self._clock.now()
-            claimed = store.claim(now, limit=1, lease=lease, doubtful=doubtful, probing=True)
+            claimed = store.claim(now, limit=1, lease=lease, doubtful=doubtful, probe=paused)
             if claimed.tasks:
                 break
         return claimed

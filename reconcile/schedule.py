@@ -6,7 +6,7 @@ See "Processes" in docs/design.md.
 import contextlib
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,9 +21,10 @@ from receiver.ledger import pauses
 from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.paces import Paces
 from receiver.upstream.client import Upstream
-from receiver.upstream.services import DEFAULT
+from receiver.upstream.services import Service
 from reconcile.calls import Caller, call_threads
 from reconcile.discover import Discoverer
+from reconcile.discovering import Discoverers
 from reconcile.forward import Forwarder, sender_for
 from reconcile.heartbeat import Heartbeat
 from reconcile.jobs import Job, forward_job, list_jobs, unclear_job
@@ -95,11 +96,15 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
         pauses.probe_at_once(clock.now())
     steady, limiter = SteadyClock(clock), RateLimiter(settings.reconcile_max_rate, clock)
     caller = Caller(upstream, call_threads(settings.reconcile_concurrency), limiter, clock)
-    discoverers: list[Discoverer] = []
+    discoverers: Iterable[Discoverer] = ()
     paces = Paces(settings.reconcile_grace)
     if settings.public_url:
         lister = replace(caller, threads=call_threads(1))
-        discoverers = [Discoverer(settings, lister, paces, DEFAULT, stop)]
+
+        def make(service: Service) -> Discoverer:
+            return Discoverer(settings, lister, paces, service, stop)
+
+        discoverers = Discoverers(make)
     scheduler = _Scheduler(steady, clock)
     reconciler = Reconciler(settings, caller, paces, steady, random.Random(), stop)
     sender = sender_for(settings)

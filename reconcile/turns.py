@@ -50,6 +50,12 @@ class Turns:
             halves.clear()
         return rest
 
+    def take_rest_of(self, service: str) -> list[Claim]:
+        """Return what was claimed of a service and has not been asked about."""
+        rest = [claimed for claimed in self.take_rest() if claimed.tasks]
+        self.put(*(claimed for claimed in rest if claimed.service != service))
+        return [claimed for claimed in rest if claimed.service == service]
+
     def _next_of(self, doubtful: bool, now: datetime) -> Claim | None:
         halves = self._halves[doubtful]
         while halves and halves[0].leased_until <= now:

@@ -44,7 +44,7 @@ class UnclearSubmissions:
         if not can_find(service):
             self._end(missing, _WITHOUT_LOOKUPS_FOR)
             return
-        if pauses.current_pause(self._caller.clock.now()) or not self._caller.limiter.take():
+        if pauses.current_pause(self._caller.clock.now(), service.name) or not self._caller.limiter.take():
             return
         sent_at = {one.trace_id: one.sent_at for one in missing}
         try:

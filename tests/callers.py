@@ -25,10 +25,14 @@ def make_reconciler(
 
 
 def make_discoverer(
-    settings: Settings, stand_in: StandIn, stop: threading.Event, clock: Clock | None = None
+    settings: Settings,
+    stand_in: StandIn,
+    stop: threading.Event,
+    clock: Clock | None = None,
+    service: services.Service = services.DEFAULT,
 ) -> Discoverer:
     caller = _caller(settings, stand_in, 1, clock or Clock())
-    return Discoverer(settings, caller, Paces(settings.reconcile_grace), services.DEFAULT, stop)
+    return Discoverer(settings, caller, Paces(settings.reconcile_grace), service, stop)
 
 
 def _caller(settings: Settings, stand_in: StandIn, threads: int, clock: Clock) -> Caller:

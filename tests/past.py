@@ -28,6 +28,7 @@ from receiver.upstream.results import read_callback, read_item
 SUBJECTS = ("a lighthouse at dusk", "a cat on a table", "a harbour in fog", "an orchard in bloom")
 STYLES = ("watercolour", "35 mm film", "isometric", "woodcut --ar 16:9", "studio light --v 6")
 KINDS = ("imagine", "edits", "videos", "describe")
+SONGS = "audios"  # of another service
 
 _LOST, _FAILING, _DISPUTED = 0.04, 0.06, 0.005
 GRACE = timedelta(seconds=30)
@@ -76,7 +77,8 @@ class PastTask:
         self, rng: random.Random, submitted_at: datetime, upstream_url: str, is_long_ago: bool
     ) -> None:
         self.id = f"{rng.getrandbits(32):08x}-{rng.getrandbits(16):04x}-4{rng.getrandbits(12):03x}-past"
-        self.type = rng.choices(KINDS, (6, 2, 1, 1))[0]
+        self.type = rng.choices((*KINDS, SONGS), (6, 2, 1, 1, 1))[0]
+        self.service = "suno" if self.type == SONGS else "midjourney"
         self.ref = f"order-{rng.randrange(1000, 10000)}"
         self.prompt = prompt_of(rng)
         self.submitted_at = submitted_at
@@ -89,7 +91,9 @@ class PastTask:
 
     @property
     def registration(self) -> Registration:
-        return Registration(self.id, type=self.type, ref=self.ref, submitted_at=self.submitted_at)
+        return Registration(
+            self.id, self.service, type=self.type, ref=self.ref, submitted_at=self.submitted_at
+        )
 
     @property
     def callback(self) -> bytes:
@@ -102,11 +106,25 @@ class PastTask:
             return told | {"error": {"code": "bad_request", "message": "The prompt is not allowed."}}
         if self.type == "describe":
             return told | {"descriptions": [self.prompt, f"{self.prompt}, seen from afar"]}
+        if self.type == SONGS:
+            return told | {"data": [self._song(number) for number in range(2)]}
         told |= {"progress": 100, "image_url": f"{self._upstream_url}/images/{self.id}.png"}
         if self.type == "videos":
             urls = [f"{self._upstream_url}/videos/{self.id}/0_{part}.mp4" for part in range(4)]
             return told | {"video_urls": urls}
         return told | {"actions": ["upscale1", "variation1"]}
+
+    def _song(self, number: int) -> dict[str, Any]:
+        name = f"{self.id}_{number}"
+        return {
+            "id": name,
+            "title": self.prompt.partition(",")[0].capitalize(),
+            "image_url": f"{self._upstream_url}/images/{name}.png",
+            "lyric": f"[Verse]\nI saw {self.prompt}\n\n[Chorus]\nAnd I came back to see it again",
+            "audio_url": f"{self._upstream_url}/audios/{name}.mp3",
+            "video_url": f"{self._upstream_url}/videos/{self.id}/0_{number}.mp4",
+            "state": "succeeded",
+        }
 
     def item(self) -> dict[str, Any]:
         return {

@@ -18,6 +18,7 @@ from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task, databas
 from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import tally
 from tests import chromium, demo, factories, told_past
+from tests.past import SONGS
 from tests.processes import REPOSITORY, Backstop, wait_until
 from tests.upstream import Options, StandIn
 from tests.upstream.images import png
@@ -127,6 +128,7 @@ def _busy_pages() -> dict[str, str]:
     tasks = {
         "task": succeeded.where(Task.type == "imagine"),
         "task-video": newest.where(Task.type == "videos", Task.status == "succeeded"),
+        "task-songs": newest.where(Task.type == SONGS, Task.status == "succeeded"),
         "task-described": newest.where(Task.type == "describe", Task.status == "succeeded"),
         "task-recovered": missed,
         "task-failed": newest.where(Task.status == "failed"),

@@ -64,6 +64,7 @@ def deploy(ledger, tmp_path):
 
     def start(upstream, **variables):
         made.append(Backstop(tmp_path, upstream.url, **{"DATABASE_URL": ledger} | variables))
+        made[-1].application = "tests.quick_app:app"
         made[-1].start_web()
         return made[-1]
 
@@ -130,3 +131,85 @@ def test_slow_requests_that_are_many_let_callbacks_pages_and_health_checks_throu
         goes_on.set()
         assert {one.result().status for one in slow} == {200}
         assert len(upstream.received) == 200
+
+
+def test_parts_of_a_stream_come_one_by_one(deploy):
+    goes_on = threading.Event()
+
+    def answer(_, connection):
+        connection.begin_chunks(content_type="text/event-stream")
+        connection.send_chunk(b"data: 1\n\n")
+        goes_on.wait(30)
+        connection.send_chunk(b"data: 2\n\n")
+        connection.send_chunk(b"")
+
+    with Scripted(answer) as upstream:
+        url = f"{deploy(upstream).url}/glm/chat/completions"
+        response = urllib3.request("POST", url, body=b"{}", headers=HEADERS, preload_content=False)
+        assert response.headers["Content-Type"] == "text/event-stream"
+        assert response.read1() == b"data: 1\n\n"
+        goes_on.set()
+        assert response.read1() == b"data: 2\n\n"
+        assert response.read1() == b""
+
+
+def test_an_answer_that_upstream_breaks_off_is_not_taken_for_a_whole_one(deploy):
+    def answer(_, connection):
+        connection.begin_chunks()
+        connection.send_chunk(b"half")
+        connection.cut()
+
+    with Scripted(answer) as upstream, pytest.raises(urllib3.exceptions.ProtocolError):
+        urllib3.request("GET", f"{deploy(upstream).url}/openai/models", headers=HEADERS, retries=False)
+
+
+class Late:
+    """An upstream that acknowledges at once. It calls back when it is told to."""
+
+    def __init__(self) -> None:
+        self.callback_urls: list[str] = []
+
+    def answer(self, request, connection):
+        if request.target.endswith("/tasks"):
+            connection.send_json({"items": []})
+        else:
+            self.callback_urls.append(request.json["callback_url"])
+            connection.send_json({"task_id": "t1"})
+
+    def call_back(self):
+        assert urllib3.request("POST", self.callback_urls[0], body=body("t1")).status == 200
+
+
+def test_white_space_goes_ahead_of_a_synchronous_result(deploy):
+    late = Late()
+    with Scripted(late.answer) as upstream:
+        url = f"{deploy(upstream).url}/midjourney/imagine"
+        response = urllib3.request("POST", url, body=b"{}", headers=HEADERS, preload_content=False)
+        assert (response.status, response.read1(1)) == (200, b" ")
+        late.call_back()
+        assert json.loads(response.read())["image_url"] == "https://x/1.png"
+
+
+def test_the_result_is_kept_for_a_synchronous_caller_who_hangs_up(deploy):
+    late = Late()
+    with Scripted(late.answer) as upstream:
+        backstop = deploy(upstream)
+        url = f"{backstop.url}/midjourney/imagine"
+        with pytest.raises(urllib3.exceptions.ReadTimeoutError):
+            urllib3.request("POST", url, body=b"{}", headers=HEADERS, timeout=0.3, retries=False)
+        wait_until(lambda: late.callback_urls)
+        late.call_back()
+        told = urllib3.request("GET", f"{backstop.url}/api/tasks/t1", headers=HEADERS).json()
+        assert (told["status"], told["type"]) == ("succeeded", "imagine")
+
+
+def test_a_worker_that_ends_answers_those_who_wait(deploy):
+    late = Late()
+    with Scripted(late.answer) as upstream:
+        backstop = deploy(upstream)
+        url = f"{backstop.url}/midjourney/imagine"
+        response = urllib3.request("POST", url, body=b"{}", headers=HEADERS, preload_content=False)
+        assert response.read1(1) == b" "
+        backstop.processes[0].terminate()
+        told = json.loads(response.read())
+        assert (told["error"]["code"], told["task_id"]) == ("timeout", "t1")

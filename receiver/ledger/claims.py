@@ -3,8 +3,10 @@
 See "Leases" in docs/design.md.
 """
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import Enum
 from functools import partial, reduce
 from operator import or_
 from typing import Any
@@ -15,7 +17,7 @@ from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.engine.statements import Query
 from receiver.ledger.mending import absurd_lease, unleased
 from receiver.ledger.models import DOUBTFUL, KNOWN, OPEN, SETTLED, Pause, Task, database
-from receiver.ledger.pauses import in_force
+from receiver.ledger.pauses import ALL, in_force, waits_for_probe
 from receiver.ledger.timetable import APART, SOONEST
 from receiver.upstream.services import SERVICES, Lookups
 
@@ -30,6 +32,14 @@ _CLAIMED = (
     *(Task.lookup_progress, Task.lookup_status, Task.lookup_count, Task.last_lookup_error),
 )
 _SOON = timedelta(minutes=5)  # a task that is due later has hardly finished yet
+
+
+class _Ways(Enum):
+    """Which pauses a claim respects."""
+
+    ASKING = "asking"  # all of them
+    PROBING_OTHERS = "probing others"  # those of single services
+    PROBING = "probing"  # none
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,8 @@ class Claim:
 def is_anything_due(now: datetime, overdue_for: timedelta = timedelta(0)) -> bool:
     """Tell whether a result waits for its confirmation, or any other task has been due for `overdue_for`.
 
-    One query looks into three indexes, however many tasks there are.
+    Tasks of a paused service do not count until its next probe is due. A pause of all services does not
+    matter here. One query looks into three indexes, however many tasks there are.
     """
     with database.connection_context():
         return bool(_anything_due.scalar(now=now, overdue_by=now - overdue_for))
@@ -73,9 +84,12 @@ def _build_anything_due(now: Any, overdue_by: Any) -> Any:
     # The earliest of each kind, rather than whether any is due: PostgreSQL's plan for any moment expects to
     # meet one that is due soon when it reads all tasks.
     by = {"overdue": overdue_by, "unconfirmed": now, "doubtful": overdue_by}
+    may_be_asked = Task.service.in_(_asked_services()) & _is_of_none(waits_for_probe(now))
     is_due = (
         fn.COALESCE(
-            Task.select(fn.MIN(Task.next_lookup_at)).where(Task.next_lookup_at.is_null(False), *_KINDS[kind]),
+            Task.select(fn.MIN(Task.next_lookup_at)).where(
+                Task.next_lookup_at.is_null(False), may_be_asked, *_KINDS[kind]
+            ),
             _NEVER,
         )
         <= moment
@@ -91,43 +105,77 @@ def claim(
     lease: timedelta,
     doubtful: bool = False,
     due_by: datetime | None = None,
-    probing: bool = False,
+    probe: str | None = None,
+    besides: Collection[str] = (),
 ) -> Claim:
     """Take up to `limit` tasks that are due, or were by `due_by`, for as long as the lease.
 
-    All of them are of one service: that of the longest due. Of known tasks the results to be confirmed get
-    up to half of the places while others are due; each kind's longest due come first. Places that are left
-    go to open tasks that are due soon: asking about them costs no call. With `doubtful` there are doubtful
-    tasks alone. While asking is paused nothing is claimed, except for the probe.
+    All of them are of one service: that of the longest due, those in `besides` left out. It is one task of a
+    service that is asked about one at a time. Of known tasks the
+    results to be confirmed get up to half of the places while others are due; each kind's longest due come
+    first. Places that are left go to open tasks that are due soon: asking about them costs no call. With
+    `doubtful` there are doubtful tasks alone. While asking is paused nothing is claimed, except for a
+    `probe` of a service or of ALL. The latter asks about a service that is not paused itself, if it can.
     """
     shares = [(max(limit // 2, 1), "unconfirmed"), (limit, "overdue"), (limit, "unconfirmed")]
     if doubtful:
         shares = [(limit, "doubtful")]
     when = {"now": now, "due_by": min(now, due_by or now), "absurd": absurd_lease(now, lease)}
     tasks: list[Task] = []
+    way = _Ways.ASKING if probe is None else _Ways.PROBING
     with writing():
-        longest_due = [
-            task for _, kind in shares[:2] for task in _longest_due[kind, probing].objects(Task, **when)
-        ]
-        if not longest_due:
+        service = probe or None
+        if service is None:
+            way, service = _way_and_service([kind for _, kind in shares[:2]], probe, when, besides)
+        if service is None:
             return Claim((), now + lease, doubtful)
-        service = min(longest_due, key=lambda task: task.next_lookup_at).service
-        if not (doubtful or probing or due_by):
+        if not (doubtful or due_by) and probe is None:
             shares.append((limit, "soon"))
+        if service in SERVICES and SERVICES[service].lookups is Lookups.SINGLE:
+            shares = [(1, kind) for _, kind in shares]
         for up_to, kind in shares:
             if up_to > len(tasks) and (tasks or kind != "soon"):
                 some = {"limit": up_to - len(tasks), "service": service, "until": now + lease}
-                tasks += _claim_some[kind, probing].objects(Task, **when, **some)
+                tasks += _claim_some[kind, way].objects(Task, **when, **some)
     return Claim(tuple(tasks), now + lease, doubtful)
 
 
-def _is_due(kind: str, probing: bool, now: Any, due_by: Any) -> tuple[Any, ...]:
+def _way_and_service(
+    kinds: Iterable[str], probe: str | None, when: dict[str, datetime], besides: Collection[str]
+) -> tuple[_Ways, str | None]:
+    """Return the service of the task of these kinds that has been due for longest, and what pauses count."""
+    others = {f"besides_{number}": name for number, name in enumerate(sorted(besides))}
+    ways = (_Ways.ASKING,) if probe is None else (_Ways.PROBING_OTHERS, _Ways.PROBING)
+    for way in ways:
+        longest_due = [
+            task for kind in kinds for task in _longest_due[kind, way].objects(Task, **when, **others)
+        ]
+        if longest_due:
+            return way, min(longest_due, key=lambda task: task.next_lookup_at).service
+    return ways[-1], None
+
+
+def _is_due(kind: str, way: _Ways, now: Any, due_by: Any) -> tuple[Any, ...]:
     if kind == "soon":
         return (*_KINDS["overdue"], *_is_due_soon(now))
     conditions = (*_KINDS[kind], Task.next_lookup_at <= due_by)
-    if probing:
+    if way is _Ways.PROBING:
         return conditions
-    return (*conditions, ~fn.EXISTS(Pause.select(SQL("1")).where(in_force(now))))
+    conditions = (*conditions, _is_of_none(in_force(now)))
+    if way is _Ways.PROBING_OTHERS:
+        return conditions
+    of_all = Pause.select(SQL("1")).where(in_force(now), Pause.service == ALL)
+    return (*conditions, ~fn.EXISTS(of_all))
+
+
+def _asked_services() -> tuple[str, ...]:
+    # A newer version may have left tasks of a service that this one does not know: ask about the others.
+    return tuple(name for name, service in SERVICES.items() if service.lookups is not Lookups.NONE)
+
+
+def _is_of_none(pauses: Any) -> Any:
+    """Return the condition of tasks whose own service is in none of these pauses."""
+    return Task.service.not_in(Pause.select(Pause.service).where(pauses))
 
 
 def _is_due_soon(now: Any) -> tuple[Any, ...]:
@@ -158,22 +206,22 @@ def _unlocked(tasks: Any) -> Any:
     return tasks.for_update("FOR UPDATE SKIP LOCKED") if on_postgresql() else tasks
 
 
-def _build_longest_due(kind: str, probing: bool, *, now: Any, due_by: Any, absurd: Any) -> Any:
-    # A newer version may have left tasks of a service that this one does not know: ask about the others.
-    asked = tuple(name for name, service in SERVICES.items() if service.lookups is Lookups.BATCH)
+def _build_longest_due(kind: str, way: _Ways, *, now: Any, due_by: Any, absurd: Any, **besides: Any) -> Any:
     due = Task.select(Task.next_lookup_at, Task.service).where(
-        unleased(now, absurd), Task.service.in_(asked), *_is_due(kind, probing, now, due_by)
+        unleased(now, absurd), Task.service.in_(_asked_services()), *_is_due(kind, way, now, due_by)
     )
+    if besides:
+        due = due.where(Task.service.not_in(tuple(besides.values())))
     return _unlocked(due.order_by(Task.next_lookup_at).limit(1))
 
 
 def _build_claim(
-    kind: str, probing: bool, *, now: Any, due_by: Any, absurd: Any, service: Any, limit: Any, until: Any
+    kind: str, way: _Ways, *, now: Any, due_by: Any, absurd: Any, service: Any, limit: Any, until: Any
 ) -> Any:
     # A task may be due while somebody asks about it: a callback came, or a person wants to know now.
     due = (
         Task.select(Task.id)
-        .where(unleased(now, absurd), Task.service == service, *_is_due(kind, probing, now, due_by))
+        .where(unleased(now, absurd), Task.service == service, *_is_due(kind, way, now, due_by))
         .order_by(Task.next_lookup_at)
         .limit(limit)
     )
@@ -186,10 +234,6 @@ def _build_claim(
 
 _anything_due = Query(_build_anything_due)
 _longest_due, _claim_some = (
-    {
-        (kind, probing): Query(partial(build, kind, probing))
-        for kind in (*_KINDS, "soon")
-        for probing in (False, True)
-    }
+    {(kind, way): Query(partial(build, kind, way)) for kind in (*_KINDS, "soon") for way in _Ways}
     for build in (_build_longest_due, _build_claim)
 )

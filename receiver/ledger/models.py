@@ -170,14 +170,15 @@ class Lookup(Row):
 
 
 class Pause(Row):
-    """A time in which upstream may not be asked, by any reconciler.
+    """A time in which upstream may not be asked, by any reconciler: about one service, or about any.
 
-    With `account` until a probe finds out that the account works again, then `ended_at` is set; otherwise,
+    With `account` until a probe finds out that upstream answers again, then `ended_at` is set; otherwise,
     as after a 429, until `ended_at`, which is known from the beginning.
     """
 
     id = AutoField()
     reason = TextField()
+    service = TextField(default="")  # empty: all services
     account = BooleanField()
     started_at = DateTimeField()
     ended_at = DateTimeField(null=True, index=True)
@@ -188,8 +189,10 @@ class Pause(Row):
         table_name = "pause"
 
 
-# At most one open pause of the account, however many reconcilers run into it at once.
-Pause.add_index(Pause.index(Pause.account, name="pause_open", unique=True, where=SQL("ended_at IS NULL")))
+# At most one open pause of all services and one of each, however many reconcilers run into it at once.
+Pause.add_index(
+    Pause.index(Pause.account, Pause.service, name="pause_open", unique=True, where=SQL("ended_at IS NULL"))
+)
 
 
 class Discovery(Row):

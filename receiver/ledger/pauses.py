@@ -1,4 +1,4 @@
-"""The circuit breaker: when upstream may not be asked. All reconcilers share its state.
+"""The circuit breaker: when upstream may not be asked, about one service or all. All reconcilers share it.
 
 A pause also adds to the time for which a task is waited for: see `patience`.
 
@@ -6,6 +6,7 @@ See "Circuit breaker" in docs/design.md.
 """
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from receiver.ledger.patience import Paused
 
 log = logging.getLogger(__name__)
 
+ALL = ""  # what stands for all services
 FIRST_PROBE = timedelta(seconds=30)
 LONGEST_PROBE = timedelta(minutes=15)
 LONGEST_THROTTLE = timedelta(hours=1)
@@ -29,76 +31,118 @@ def in_force(now: Any) -> Any:
     """Return the condition that holds for the pauses in force at a moment.
 
     A wrong clock may have dated a row: no throttle ends later than in LONGEST_THROTTLE or began in the
-    future, and an account's pause is over once it has an end.
+    future, and a pause that a probe ends is over once it has an end.
     """
     lasts = (Pause.ended_at > now) & (Pause.ended_at <= now + LONGEST_THROTTLE + SKEW)
     return Pause.ended_at.is_null() | (lasts & ~Pause.account & (Pause.started_at <= now + SKEW))
 
 
+def waits_for_probe(now: Any) -> Any:
+    """Return the condition that holds for the pauses in force that no probe may be made for yet."""
+    # No probe is so far ahead: a wrong clock set its time.
+    is_later = (Pause.next_probe_at > now) & (Pause.next_probe_at <= now + LONGEST_PROBE + SKEW)
+    return in_force(now) & (Pause.next_probe_at.is_null() | is_later)
+
+
 _in_force = Query(
-    lambda now: (
-        Pause.select().where(in_force(now)).order_by(Pause.account.desc(), Pause.ended_at.desc()).limit(1)
-    )
+    lambda now: Pause.select().where(in_force(now)).order_by(Pause.account.desc(), Pause.ended_at.desc())
 )
 
 
-def current_pause(now: datetime) -> Pause | None:
-    """Return the pause in force, the account's before others; None when upstream may be asked."""
+def pauses_in_force(now: datetime) -> list[Pause]:
+    """Return one pause for all services, if there is one, and one for each service that is paused itself."""
     with database.connection_context():
-        return next(iter(_in_force.objects(Pause, now=now)), None)
+        pauses = _in_force.objects(Pause, now=now)
+    first = {pause.service: pause for pause in reversed(pauses)}
+    return sorted(first.values(), key=lambda pause: str(pause.service))
+
+
+def current_pause(now: datetime, service: str = ALL) -> Pause | None:
+    """Return the pause of all services, or else that of this one; None when upstream may be asked."""
+    found = (pause for pause in pauses_in_force(now) if pause.service in (ALL, service))
+    return next(found, None)
+
+
+def paused_services(now: datetime) -> list[Pause]:
+    """Return the pauses of single services, by name; they may last while all are paused."""
+    return [pause for pause in pauses_in_force(now) if pause.service != ALL]
+
+
+def due_probes(now: datetime) -> list[str]:
+    """Return the services that a probe may be made for now. While all are paused that is ALL alone."""
+    pauses = pauses_in_force(now)
+    if any(pause.service == ALL for pause in pauses):
+        pauses = [pause for pause in pauses if pause.service == ALL]
+    return [pause.service for pause in pauses if _is_probe_due(pause, now)]
 
 
 def may_ask(now: datetime) -> bool:
-    """Tell whether no pause is in force, or the account's next probe is due."""
-    pause = current_pause(now)
-    return pause is None or (pause.next_probe_at is not None and pause.next_probe_at <= now)
+    """Tell whether upstream may be asked about some service, or the next probe of the account is due."""
+    return current_pause(now) is None or bool(due_probes(now))
+
+
+def _is_probe_due(pause: Pause, now: datetime) -> bool:
+    probe_at = pause.next_probe_at
+    return probe_at is not None and not now < probe_at <= now + LONGEST_PROBE + SKEW
 
 
 def stop_asking(
-    reason: str, now: datetime, *, account: bool = False, retry_after: timedelta | None = None
+    reason: str,
+    now: datetime,
+    *,
+    account: bool = False,
+    retry_after: timedelta | None = None,
+    service: str = ALL,
 ) -> None:
-    """Open the circuit breaker for all reconcilers, and tell the log.
+    """Open the circuit breaker for all reconcilers, for all services or for one, and tell the log.
 
     With `account` until a probe succeeds, otherwise for `retry_after` (see `throttle`).
     """
+    about = f" about {service}" if service else ""
     if not account:
-        waits = throttle(reason, retry_after, now)
-        log.warning("Asking is paused for %.0f s: %s", waits.total_seconds(), reason)
-    elif pause_account(reason, now):
-        log.error("Asking is paused until this is mended, it concerns the whole account: %s", reason)
+        waits = throttle(reason, retry_after, now, service)
+        log.warning("Asking%s is paused for %.0f s: %s", about, waits.total_seconds(), reason)
+    elif pause_account(reason, now, service):
+        concerns = "other services are still asked" if service else "it concerns the whole account"
+        log.error("Asking%s is paused until this is mended, %s: %s", about, concerns, reason)
 
 
-def pause_account(reason: str, now: datetime) -> bool:
+def pause_account(reason: str, now: datetime, service: str = ALL) -> bool:
     """Stop asking until a probe succeeds. Returns False if such a pause is open already."""
     statement = Pause.insert(
-        reason=reason, account=True, started_at=now, next_probe_at=now + FIRST_PROBE
+        reason=reason, service=service, account=True, started_at=now, next_probe_at=now + FIRST_PROBE
     ).on_conflict_ignore()
     with writing():
         return bool(statement.as_rowcount().execute() == 1)
 
 
-def throttle(reason: str, retry_after: timedelta | None, now: datetime) -> timedelta:
+def throttle(reason: str, retry_after: timedelta | None, now: datetime, service: str = ALL) -> timedelta:
     """Stop asking for `retry_after`, at most an hour, and return how long that is.
 
     If upstream named no time, it is 1 s, and doubles with each throttle of the last 10 minutes.
     """
     recent = Pause.select().where(
-        ~Pause.account, Pause.started_at.between(now - _THROTTLES_COUNT_FOR, now + SKEW)
+        ~Pause.account,
+        Pause.service == service,
+        Pause.started_at.between(now - _THROTTLES_COUNT_FOR, now + SKEW),
     )
     with writing():
         if retry_after is None:
             retry_after = timedelta(seconds=2 ** min(recent.count(), 9))
         wait = min(retry_after, LONGEST_THROTTLE)
-        Pause.insert(reason=reason, account=False, started_at=now, ended_at=now + wait).execute()
+        Pause.insert(
+            reason=reason, service=service, account=False, started_at=now, ended_at=now + wait
+        ).execute()
     return wait
 
 
-def take_probe(now: datetime) -> bool:
+def take_probe(now: datetime, service: str = ALL) -> bool:
     """Claim the probe that is due, if one is; the next comes after twice the time, up to 15 min."""
     with writing():
         # No probe is so far ahead: a wrong clock set its time.
         absurd = Pause.next_probe_at > now + LONGEST_PROBE + SKEW
-        due = Pause.ended_at.is_null() & ((Pause.next_probe_at <= now) | absurd)
+        is_due = (Pause.next_probe_at <= now) | absurd
+        due = Pause.ended_at.is_null() & (Pause.service == service) & is_due
         probes: int | None = Pause.select(Pause.probes).where(due).scalar()
         if probes is None:
             return False
@@ -113,15 +157,24 @@ def take_probe(now: datetime) -> bool:
 
 
 def probe_at_once(now: datetime) -> None:
-    """Make the next probe of the account's pause due now, if there is such a pause."""
+    """Make the next probe of each pause due now that a probe can end."""
     with writing():
         Pause.update(next_probe_at=now).where(Pause.ended_at.is_null()).execute()
 
 
-def resume(now: datetime) -> bool:
-    """End the account's pause, since upstream answers again. Returns False when there was none."""
+def resume(now: datetime, service: str = ALL) -> bool:
+    """End the pause until a probe, since upstream answers again. Returns False when there was none."""
     with writing():
-        return bool(Pause.update(ended_at=now).where(Pause.ended_at.is_null()).execute())
+        ours = Pause.ended_at.is_null() & (Pause.service == service)
+        return bool(Pause.update(ended_at=now).where(ours).execute())
+
+
+def resume_after_probe(services: Sequence[str], now: datetime) -> list[str]:
+    """End the pauses that probes were made for, and tell the log. Return those that have ended."""
+    ended = [service for service in services if resume(now, service)]
+    for service in ended:
+        log.info("Upstream answers%s again; asking goes on.", f" about {service}" if service else "")
+    return ended
 
 
 def end_early(now: datetime) -> int:
@@ -134,9 +187,10 @@ def end_early(now: datetime) -> int:
         return int(Pause.update(ended_at=now).where(Pause.ended_at > latest).execute())
 
 
-def pauses_since(moment: datetime) -> list[Paused]:
-    """Return the times after a moment in which upstream could not be asked, in order of their start."""
+def pauses_since(moment: datetime, service: str = ALL) -> list[Paused]:
+    """Return the times after a moment when upstream could not be asked about a service, in order of start."""
     lasted = Pause.ended_at.is_null() | (Pause.ended_at > moment)
-    query = Pause.select().where(lasted).order_by(Pause.started_at)
+    concerns = Pause.service.in_((ALL, service))
+    query = Pause.select().where(lasted, concerns).order_by(Pause.started_at)
     with database.connection_context():
         return [Paused(pause.started_at, pause.ended_at) for pause in query]

@@ -78,18 +78,29 @@ def register(
     OtherService if one of the tasks is known under another service. Then none is registered. A result that
     is known already is forwarded to the callback URL that a registration brings.
     """
+    ids = {one.id for one in registrations}
     with writing():
-        return register_within(registrations, now, timetable=timetable, forward_when=forward_when)
+        # On PostgreSQL the upsert itself tells which tasks are new. A second pass over the ids could deadlock
+        # with a writer that inserts one of them. The `xmax` of a known row is the lock that ON CONFLICT took;
+        # that of a new row is 0. SQLite has one writer, so we can count before.
+        known = 0 if on_postgresql() else int(Task.select().where(Task.id.in_(ids)).count())
+        new = register_within(registrations, now, timetable=timetable, forward_when=forward_when)
+        return new if on_postgresql() else len(ids) - known
 
 
 def register_within(
     registrations: Sequence[Registration], now: datetime, *, timetable: Timetable, forward_when: When
 ) -> int:
-    """Register submitted tasks within a transaction of the caller's."""
+    """Register submitted tasks within a transaction of the caller's. On PostgreSQL return how many are new.
+
+    Raises OtherService.
+    """
     created = 0
     with_url = {one.id for one in registrations if one.callback_url is not None}
     for rows in chunked(registration.of_registrations(registrations, now, timetable), _ROWS_AT_ONCE):
-        created += _merge_registrations(rows)
+        written = _merge_registered.returning(rows)
+        _require_services(rows, {task_id: service for task_id, service, _ in written})
+        created += sum(bool(new) for *_, new in written)
     # After the last task is locked. A dealer, for whose turn this waits, locks none.
     for some in chunked(sorted(with_url), _ROWS_AT_ONCE):
         dealing.deal_to_late_urls(some, now, forward_when)
@@ -131,7 +142,7 @@ def apply(
 
     Only look-ups with news leave a row of their own. The others are counted in their task's row.
     """
-    pauses = pauses_since(min(task.silent_since for task in claimed.tasks))
+    pauses = pauses_since(min(task.silent_since for task in claimed.tasks), claimed.service)
     # In id order, like every writer that locks several rows. Otherwise two of them could deadlock.
     tasks = sorted(claimed.tasks, key=lambda task: task.id)
     said = [evidence.of_lookup(task, answers[task.id], now, patience, pauses) for task in tasks]
@@ -197,18 +208,6 @@ def acknowledge(task_ids: Collection[str], now: datetime) -> int:
     seen = Task.select(Task.id).where(Task.id.in_(task_ids), UNACKNOWLEDGED)
     with writing():
         return int(Task.update(acknowledged_at=now).where(Task.id.in_(locked(seen))).execute())
-
-
-def _merge_registrations(rows: Sequence[RegistrationRow]) -> int:
-    """Join registrations with what is known and return how many of their tasks are new."""
-    ids = [row["id"] for row in rows]
-    # On PostgreSQL the upsert itself tells which tasks are new. A second pass over the ids could deadlock
-    # with a writer that inserts one of them. The `xmax` of a known row is the lock that ON CONFLICT took;
-    # that of a new row is 0. SQLite has one writer, so we can count before.
-    known = 0 if on_postgresql() else Task.select().where(Task.id.in_(ids)).count()
-    written = _merge_registered.returning(rows)
-    _require_services(rows, {task_id: service for task_id, service, _ in written})
-    return sum(new for *_, new in written) if on_postgresql() else len(ids) - int(known)
 
 
 def _build_merge_registered(rows: Sequence[Row]) -> Any:

@@ -6,7 +6,7 @@ See "The life of a submission" in docs/design.md.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -15,6 +15,7 @@ from typing import Any
 from receiver.ledger import store
 from receiver.ledger.engine.db import writing
 from receiver.ledger.engine.group_commit import GroupCommit
+from receiver.ledger.engine.statements import Query, Statement
 from receiver.ledger.models import Task, database
 from receiver.ledger.registration import Registration
 from receiver.ledger.submission import LOST, OPEN, Submission
@@ -191,23 +192,29 @@ def _may_be(submission: Submission, task: Task) -> bool:
 
 def _write_begun(entries: Sequence[tuple[Asked, datetime]]) -> list[Begun]:
     with writing():
-        return [_begin_one(asked, now) for asked, now in entries]
+        lost = _list_lost([now for _, now in entries])
+        begun = [_known(asked, now, lost) for asked, now in entries]
+        new = [entry for entry, known in zip(entries, begun, strict=True) if known is None]
+        # Those without a key conflict with none, so they are written together.
+        ids = dict(_insert.returning([_row(asked, now) for asked, now in new if asked.repeat_key is None]))
+        return [
+            known or _begin_one(asked, now, ids) for (asked, now), known in zip(entries, begun, strict=True)
+        ]
 
 
-def _begin_one(asked: Asked, now: datetime) -> Begun:
+def _begin_one(asked: Asked, now: datetime, ids: Mapping[str, int]) -> Begun:
+    row = _row(asked, now)
     if asked.repeat_key is None:
-        lost = _lost(asked, now)
-        return Begun(_state(lost, asked, now), lost) if lost else _insert(asked, now)
+        return Begun(State.NEW, Submission(**row, id=ids[asked.trace_id]))
+    if written := _insert.returning([row]):
+        return Begun(State.NEW, Submission(**row, id=written[0][1]))
     same = (Submission.api_key == asked.api_key) & (Submission.repeat_key == asked.repeat_key)
-    begun = _insert(asked, now)
-    if begun.submission.id is not None:
-        return begun
     known = Submission.select().where(same).get()
     return Begun(_state(known, asked, now), known)
 
 
-def _insert(asked: Asked, now: datetime) -> Begun:
-    row: dict[str, Any] = {
+def _row(asked: Asked, now: datetime) -> dict[str, Any]:
+    return {
         "api_key": asked.api_key,
         "repeat_key": asked.repeat_key,
         "digest": asked.digest,
@@ -218,24 +225,20 @@ def _insert(asked: Asked, now: datetime) -> Begun:
         "sent_at": now,
         "leased_until": now + IN_FLIGHT_FOR,
     }
-    written = Submission.insert(row).on_conflict_ignore().returning(Submission.id).execute()
-    return Begun(State.NEW, Submission(**row, id=next((one.id for one in written), None)))
 
 
-def _lost(asked: Asked, now: datetime) -> Submission | None:
-    """Return the oldest submission of the same content whose answer was lost, if the caller repeats that."""
-    return (  # type: ignore[no-any-return]  # the stubs leave it open
-        Submission.select()
-        .where(
-            Submission.api_key == asked.api_key,
-            Submission.digest == asked.digest,
-            Submission.repeat_key.is_null(),
-            Submission.unclear_at > now - UNCLEAR_FOR,
-            LOST,
-        )
-        .order_by(Submission.id)
-        .first()
-    )
+def _list_lost(moments: Collection[datetime]) -> list[Submission]:
+    """Return the submissions whose answer was lost and that a request without a key may repeat."""
+    return _lost.objects(Submission, since=max(moments) - UNCLEAR_FOR)
+
+
+def _known(asked: Asked, now: datetime, lost: list[Submission]) -> Begun | None:
+    """Return the oldest lost submission of the same content, if the caller repeats that. Each goes to one."""
+    for one in lost if asked.repeat_key is None else ():
+        if (one.api_key, bytes(one.digest)) == (asked.api_key, asked.digest):
+            lost.remove(one)
+            return Begun(_state(one, asked, now), one)
+    return None
 
 
 def _state(known: Submission, asked: Asked, now: datetime) -> State:
@@ -259,9 +262,7 @@ def _write_accepted(
 
 
 def _note_task(submission: Submission, task_id: str, told_at: datetime | None) -> None:
-    Submission.update(task_id=task_id, ended_at=None, told_at=told_at).where(
-        Submission.id == submission.id, Submission.task_id.is_null()
-    ).execute()
+    _set_task.execute(id=submission.id, task_id=task_id, told_at=told_at)
 
 
 def _registration(submission: Submission, task_id: str) -> Registration:
@@ -276,5 +277,22 @@ def _registration(submission: Submission, task_id: str) -> Registration:
     )
 
 
+def _build_lost(*, since: Any) -> Any:
+    lost = (Submission.unclear_at > since) & Submission.repeat_key.is_null()
+    return Submission.select().where(lost, LOST).order_by(Submission.id).limit(_MOST_LOOKED_FOR)
+
+
+def _build_set_task(*, id: Any, task_id: Any, told_at: Any) -> Any:
+    known = Submission.update(task_id=task_id, ended_at=None, told_at=told_at)
+    return known.where(Submission.id == id, Submission.task_id.is_null())
+
+
+_lost = Query(_build_lost)
+_set_task = Query(_build_set_task)
+_insert = Statement(
+    lambda rows: (
+        Submission.insert_many(rows).on_conflict_ignore().returning(Submission.trace_id, Submission.id)
+    )
+)
 _begin: GroupCommit[tuple[Asked, datetime], Begun] = GroupCommit(_write_begun, within=_WITHIN_SECONDS)
 _accept: GroupCommit[Any, None] = GroupCommit(_write_accepted, within=_WITHIN_SECONDS)

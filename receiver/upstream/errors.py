@@ -9,6 +9,7 @@ class ErrorScope(Enum):
     """What an error applies to."""
 
     ACCOUNT = "account"  # every call, until a person fixes it: a wrong token, no balance
+    SERVICE = "service"  # every call about this service, until a person fixes it
     CALL = "call"  # this call only
     ID = "id"  # one of the call's ids, which makes the whole call fail
     SIZE = "size"  # the call asks for too much at once
@@ -42,7 +43,7 @@ class UpstreamError(Exception):
 
     @property
     def stops_all(self) -> bool:
-        """Whether all calls must wait."""
+        """Whether all calls must wait, those about other services too."""
         return self.throttled or self.scope is ErrorScope.ACCOUNT
 
 
@@ -58,6 +59,7 @@ class Meaning:
 
 
 _ACCOUNT = Meaning(ErrorScope.ACCOUNT)
+_OF_SERVICE = Meaning(ErrorScope.SERVICE)
 _TRANSIENT = Meaning(ErrorScope.CALL, permanent=False)
 _SLOW_DOWN = Meaning(ErrorScope.CALL, permanent=False, throttled=True)
 _SPOILT = Meaning(ErrorScope.ID, shows_access=True)
@@ -69,7 +71,9 @@ _BY_CODE = {
     # Does not show access: it may be about the token.
     "forbidden": Meaning(ErrorScope.ID),
     **dict.fromkeys(("invalid_token", "token_expired", "token_mismatched", "no_token"), _ACCOUNT),
-    **dict.fromkeys(("used_up", "insufficient_balance", "disabled", "no_api"), _ACCOUNT),
+    **dict.fromkeys(("used_up", "insufficient_balance"), _ACCOUNT),
+    # Each service has an application of its own, and a path.
+    **dict.fromkeys(("disabled", "no_api"), _OF_SERVICE),
     "request_too_large": Meaning(ErrorScope.SIZE, shows_access=True),
     "too_many_requests": _SLOW_DOWN,
     **dict.fromkeys(("api_error", "unknown", "busy", "timeout", "connection_reset"), _TRANSIENT),

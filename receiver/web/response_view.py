@@ -77,8 +77,13 @@ def links_of(task: Task) -> list[Link]:
 
 def image_of(task: Task) -> str | None:
     """Return the address of a task's image; None without one that is safe to link to."""
-    images = [link for link in links_of(task) if link.kind == IMAGE]
-    return next((image.url for image in sorted(images, key=lambda image: image.is_original)), None)
+    return image_among(links_of(task))
+
+
+def image_among(links: Sequence[Link]) -> str | None:
+    """Return the address of the first image; a full-size one only if there is no other."""
+    images = sorted((link for link in links if link.kind == IMAGE), key=lambda link: link.is_original)
+    return images[0].url if images else None
 
 
 def is_upstreams(task: Task) -> bool:

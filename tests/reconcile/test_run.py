@@ -14,6 +14,7 @@ from receiver.ledger import pauses, runs, store
 from receiver.ledger.models import Lookup, Pause, ReconcileRun, Task
 from receiver.ledger.reading import listing, queries
 from receiver.upstream import client as upstream_module
+from receiver.upstream import services
 from reconcile import asking
 from reconcile import run as run_module
 from tests.callers import make_reconciler
@@ -374,7 +375,7 @@ class TestPoison:
         refuse_all(stand_in, 400, "suspended", times=10_000)
         reconciler = make_reconciler(make_settings(RECONCILE_MAX_RATE=0), stand_in, stop)
         assert reconciler.run().calls <= 12  # seven, and what was in flight when the first one failed
-        pause = pauses.current_pause(utcnow())
+        pause = pauses.current_pause(utcnow(), services.DEFAULT.name)
         assert "suspended" in pause.reason
         assert pause.ended_at - pause.started_at >= timedelta(minutes=1)
         assert reconciler.run().calls == 0
@@ -384,7 +385,7 @@ class TestPoison:
         register(*(f"task-{n:02}" for n in range(50)), grace=NOW_DUE)
         refuse_all(stand_in, 400, "suspended", times=10_000)
         assert reconciler.run().calls == 7
-        assert pauses.current_pause(utcnow()) is not None
+        assert pauses.current_pause(utcnow(), services.DEFAULT.name) is not None
 
     @pytest.mark.parametrize("number", [1, 2])
     def test_ids_that_spoil_it_with_a_code_that_nobody_knows_are_found(self, stand_in, reconciler, number):
@@ -394,7 +395,7 @@ class TestPoison:
             stand_in.add_record(finished_item(task_id))
         stand_in.options.change({"poison": ids[:number], "poison_code": "strange_id"})
         counts = reconciler.run()
-        assert (counts.settled, pauses.current_pause(utcnow())) == (50 - number, None)
+        assert (counts.settled, pauses.pauses_in_force(utcnow())) == (50 - number, [])
         assert Task.select().where(Task.refused_at.is_null(False)).count() == number
 
     def test_a_lone_task_that_meets_a_code_that_nobody_knows_is_not_refused(self, stand_in, reconciler):

@@ -79,3 +79,13 @@ def test_what_was_not_asked_about_is_handed_out_once():
     turns.put(batch("a"), batch("b", doubtful=True))
     assert [claimed.ids for claimed in turns.take_rest()] == [["a"], ["b"]]
     assert turns.take_rest() == []
+
+
+def test_what_was_claimed_of_one_service_can_be_taken_back():
+    def of(service: str, doubtful: bool = False) -> Claim:
+        return Claim((Task(id=service, service=service),), NOW + timedelta(minutes=2), doubtful)
+
+    turns = Turns(Due())
+    turns.put(of("a"), of("b"), of("a", doubtful=True))
+    assert [one.doubtful for one in turns.take_rest_of("a")] == [False, True]
+    assert [one.service for one in turns.take_rest()] == ["b"]

@@ -76,7 +76,7 @@ def an_event_outside_the_transaction() -> Iterator[None]:
 
 
 def a_give_up_that_ignores_pauses() -> AbstractContextManager[Any]:
-    return patch.object(store, "pauses_since", lambda moment: [])
+    return patch.object(store, "pauses_since", lambda *_: [])
 
 
 def an_error_that_counts_as_an_answer() -> AbstractContextManager[Any]:

@@ -13,7 +13,7 @@ from receiver.ledger.models import Task
 from receiver.ledger.reading.listing import Found
 from receiver.ledger.task_json import task_json
 from receiver.redact import mask_tokens
-from receiver.web.response_view import failure_of, image_of, links_of
+from receiver.web.response_view import failure_of, image_among, links_of
 
 _COLUMNS = (
     *("id", "service", "type", "ref", "trace_id", "status", "progress", "settled_by", "confirmed"),
@@ -49,10 +49,10 @@ def as_csv(pages: Iterable[Found]) -> Iterator[str]:
 
 
 def _cells(task: Task) -> list[str]:
-    failure = failure_of(task)
+    failure, links = failure_of(task), links_of(task)
     found_within = {
-        "image_url": image_of(task),
-        "links": " ".join(link.url for link in links_of(task)),
+        "image_url": image_among(links),
+        "links": " ".join(link.url for link in links),
         "error_code": failure and failure.code,
         "error_message": failure and failure.message,
     }

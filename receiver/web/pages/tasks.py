@@ -87,7 +87,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
         facts = Facts(
             now=now,
             interval=current_settings().reconcile_interval,
-            pause=current_pause(now),
+            pause=current_pause(now, task.service),
             reconciler_seen_at=queries.reconciler_seen_at(now),
         )
     return render_template(

@@ -59,6 +59,7 @@ class Facts:
     failing_runs: Sequence[ReconcileRun] = ()  # the first ones of the present failure
     reconciler_seen_at: datetime | None = None  # when a reconciler last wrote anything
     pause: Pause | None = None  # look-ups are paused
+    paused_services: Sequence[Pause] = ()  # those of single services are paused
     spooled: int | None = 0  # deliveries that wait for the database; None if the spool is unusable
     set_aside: int = 0  # deliveries that the database refuses
     writes: Writes = field(default_factory=Writes)  # whether callbacks can be stored now

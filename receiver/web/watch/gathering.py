@@ -8,7 +8,7 @@ from pathlib import Path
 
 from receiver.config import Settings
 from receiver.database_url import sqlite_path
-from receiver.ledger.pauses import current_pause
+from receiver.ledger.pauses import current_pause, paused_services
 from receiver.ledger.reading import disputes, queries, recoveries, tally
 from receiver.ledger.reading.endpoints import forward_facts
 from receiver.ledger.reading.listing import TaskFilter, list_briefly
@@ -77,6 +77,7 @@ def facts_of(
         failing_runs=queries.failing_runs(FAILING_AFTER_RUNS),
         reconciler_seen_at=queries.reconciler_seen_at(now),
         pause=current_pause(now),
+        paused_services=paused_services(now),
         spooled=intake.spool.depth(),
         set_aside=intake.spool.set_aside(),
         writes=intake.corrected(writes, refused),

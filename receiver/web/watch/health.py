@@ -11,8 +11,8 @@ from flask.typing import ResponseReturnValue
 from receiver.clock import SKEW, to_iso, utcnow
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import pending_migrations
-from receiver.ledger.models import Endpoint, ReconcileRun
-from receiver.ledger.pauses import current_pause
+from receiver.ledger.models import Endpoint, Pause, ReconcileRun
+from receiver.ledger.pauses import current_pause, paused_services
 from receiver.ledger.reading import queries
 from receiver.ledger.reading.endpoints import forward_facts
 from receiver.ledger.reading.standing import FAILING_AFTER_RUNS, standing_of
@@ -35,7 +35,8 @@ _READ_WITHIN_SECONDS = 2.0
 # The report always has all of these fields; null means unknown.
 _FIELDS = (
     *("ready", "callbacks", "refused", "database", "schema", "spooled", "set_aside"),
-    *("last_run", "last_good_run", "upstream", "paused", "forwards", "unclear", "troubles"),
+    *("last_run", "last_good_run", "upstream", "paused", "paused_services", "forwards", "unclear"),
+    "troubles",
 )
 
 
@@ -95,6 +96,7 @@ def _of_the_ledger(
         "schema": "current",
         **_reconciler(),
         "paused": _paused(),
+        "paused_services": _paused_services(),
         "forwards": _forwards(),
         "unclear": _unclear(),
     }
@@ -129,8 +131,15 @@ def _refused(counted: Mapping[str, Refused]) -> dict[str, Any]:
 def _paused() -> dict[str, Any] | None:
     """Return the current pause of look-ups; None without one. The reason needs the API key."""
     pause = current_pause(utcnow())
-    if pause is None:
-        return None
+    return None if pause is None else _pause(pause)
+
+
+def _paused_services() -> dict[str, Any]:
+    """Return the pauses of single services, by their names."""
+    return {pause.service: _pause(pause) for pause in paused_services(utcnow())}
+
+
+def _pause(pause: Pause) -> dict[str, Any]:
     return {"since": to_iso(pause.started_at), **({"reason": pause.reason} if carries_key() else {})}
 
 

@@ -6,8 +6,16 @@ from receiver.clock import to_iso
 from receiver.ledger.models import Pause
 from receiver.ledger.reading.standing import FAILING_AFTER, FAILING_AFTER_RUNS
 from receiver.web.formatting import ago, ahead, counted, exact, lasted, shown, span
-from receiver.web.watch import callback_notices, disputes, forward_notices, submission_notices, unusual
+from receiver.web.watch import (
+    callback_notices,
+    disputes,
+    forward_notices,
+    service_notices,
+    submission_notices,
+    unusual,
+)
 from receiver.web.watch.facts import Facts, ListLink, Summary
+from receiver.web.watch.service_notices import probe_words
 from receiver.web.writes import REFUSED
 
 START_RECONCILER = "python -m reconcile"
@@ -22,6 +30,7 @@ def summarise(facts: Facts) -> list[Summary]:
         *callback_notices.notices(facts),
         _reconciler_away(facts),
         _paused(facts),
+        *service_notices.notices(facts),
         _failing(facts),
         _knows_none(facts),
         _given_up(facts),
@@ -68,8 +77,9 @@ def hindrance(facts: Facts) -> str | None:
         return None
     if not facts.pause.account:
         return "upstream wants no look-ups for a while"
-    since, probe = _since(facts.pause.started_at, facts), _probe(facts.pause, facts)
-    return f"upstream has refused look-ups {since}; the next probe {probe}"
+    of = f" of {facts.pause.service}" if facts.pause.service else ""
+    since, probe = _since(facts.pause.started_at, facts), probe_words(facts.pause, facts)
+    return f"upstream has refused look-ups{of} {since}; the next probe {probe}"
 
 
 def _reconciler_away(facts: Facts) -> Summary | None:
@@ -119,7 +129,9 @@ def _paused(facts: Facts) -> Summary | None:
         return Summary(
             "attention", "Attention", text, listed=_waiting_links(facts), code="upstream_throttles"
         )
-    advice = f"Fix the account or the token (ACEDATACLOUD_API_TOKEN); the next probe {_probe(pause, facts)}."
+    advice = (
+        f"Fix the account or the token (ACEDATACLOUD_API_TOKEN); the next probe {probe_words(pause, facts)}."
+    )
     text = f"upstream has refused look-ups {_since(pause.started_at, facts)}: {why}. {advice}"
     text = f"{text}{_still_received(facts)}{_waiting(facts)}"
     return Summary("trouble", "Trouble", text, listed=_waiting_links(facts), code="upstream_refuses")
@@ -134,11 +146,6 @@ def _paused_while_away(pause: Pause, why: str) -> Summary | None:
         " Fix the account or the token (ACEDATACLOUD_API_TOKEN) too."
     )
     return Summary("trouble", "Trouble", text, code="upstream_refuses")
-
-
-def _probe(pause: Pause, facts: Facts) -> str:
-    probe_at = pause.next_probe_at or facts.now
-    return f"comes {ahead(probe_at, facts.now)}" if probe_at > facts.now else "is due now"
 
 
 def _failing(facts: Facts) -> Summary | None:

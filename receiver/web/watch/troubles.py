@@ -32,6 +32,7 @@ _KINDS = (
     Kind("reconciler_never_ran", "The reconciler has never run", _LATER),
     Kind("reconciler_silent", "The reconciler is silent", _SOON),
     Kind("upstream_refuses", "Upstream refuses look-ups", _AT_ONCE),
+    Kind("service_paused", "Upstream refuses look-ups of a service", _AT_ONCE),
     Kind("upstream_failing", "Look-ups fail", _LATER),
     Kind("upstream_throttles", "Upstream wants no look-ups for a while", None),
     Kind("upstream_knows_none", "Upstream knows none of the tasks", _LATER),

@@ -19,13 +19,14 @@ from tests.receiver.ledger.test_order import rolled_back
 
 NOW = utcnow()
 MINUTE = timedelta(minutes=1)
-SCARCE = ("status", "type", "settled_by")
+SCARCE = ("status", "type", "settled_by", "api_key")
 
 FILTERS = st.builds(
     TaskFilter,
     status=st.sampled_from((None, "pending", "succeeded", "failed")),
     type=st.sampled_from((None, "imagine", "edits")),
     settled_by=st.sampled_from((None, "callback", "lookup")),
+    api_key=st.sampled_from((None, None, "web", "batch")),
     disputed=st.sampled_from((None, True, False)),
     acknowledged=st.sampled_from((None, None, True, False)),
     missed=st.sampled_from((None, True, False)),
@@ -45,6 +46,7 @@ def thirty(ledger):
             grace=timedelta(0),
             type=("imagine", "edits", None)[n % 3],
             ref=f"order-{n % 4}",
+            api_key=("web", "batch", None)[n % 7 % 3],
         )
     register("order-1", now=NOW - 40 * MINUTE, type="imagine")  # which others have as their ref
     for n in range(0, 30, 2):
@@ -169,6 +171,7 @@ def plan_of(query: Any) -> str:
         (TaskFilter(acknowledged=False), "task_disputed"),
         (TaskFilter(acknowledged=True), "task_disputed"),
         (TaskFilter(missed=True), "task_missed"),
+        (TaskFilter(api_key="web", status="failed"), "task_api_key"),
         (TaskFilter(text="order-1"), "task_ref"),
     ],
 )

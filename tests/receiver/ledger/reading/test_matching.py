@@ -62,6 +62,7 @@ def test_it_is_what_the_list_holds(is_folded):
     "wanted",
     [
         TaskFilter(type="imagine"),
+        TaskFilter(api_key="web", status="failed"),
         TaskFilter(text="harbour"),
         TaskFilter(acknowledged=False),
         TaskFilter(since=WHOLE + timedelta(minutes=1)),
@@ -71,3 +72,15 @@ def test_it_is_what_the_list_holds(is_folded):
 )
 def test_what_the_tally_does_not_know_is_not_counted(wanted):
     assert count_matching(wanted, NOW) is None
+
+
+@pytest.mark.usefixtures("ledger")
+def test_those_of_one_key_are_counted():
+    register("t1", "t2", api_key="web", now=NOW - HOUR)
+    register("t3", api_key="batch", now=NOW)
+    register("t4", api_key="web", now=NOW)
+    register("t5", now=NOW)
+    assert count_matching(TaskFilter(api_key="web"), NOW) == 3
+    assert count_matching(TaskFilter(api_key="web", since=NOW), NOW) == 1
+    assert count_matching(TaskFilter(api_key="web", until=NOW), NOW) == 2
+    assert count_matching(TaskFilter(api_key="nobody"), NOW) == 0

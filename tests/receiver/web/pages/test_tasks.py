@@ -385,6 +385,15 @@ def test_a_task_that_is_due_says_what_keeps_it_waiting(get):
     )
 
 
+def test_a_task_of_a_paused_service_says_so_and_one_of_another_does_not(get):
+    for task_id, service in (("s1", "suno"), ("m1", "midjourney")):
+        factories.register(task_id, grace=timedelta(0), now=utcnow() - timedelta(minutes=1), service=service)
+    run_now()
+    pauses.pause_account("upstream answered 403 disabled", utcnow(), "suno")
+    assert "Due, but upstream has refused look-ups of suno since" in words(get("/tasks/s1"))
+    assert "Due now: the next run asks." in words(get("/tasks/m1"))
+
+
 class TestAskingNow:
     def test_the_button_makes_a_task_due(self, client, auth):
         factories.register("a/b")

@@ -47,6 +47,15 @@ def test_it_tells_that_upstream_may_not_be_asked_and_is_ready_all_the_same(clien
     assert (answer.status_code, answer.json["paused"]["reason"]) == (200, "upstream answered 403 used_up")
 
 
+def test_it_tells_which_services_may_not_be_asked_about(client, auth):
+    assert client.get("/readyz", headers=auth).json["paused_services"] == {}
+    pauses.pause_account("upstream answered 403 disabled", utcnow(), "suno")
+    answer = client.get("/readyz", headers=auth).json
+    assert (answer["paused"], answer["upstream"]["state"]) == (None, "unknown")
+    assert answer["paused_services"]["suno"]["reason"] == "upstream answered 403 disabled"
+    assert "reason" not in client.get("/readyz").json["paused_services"]["suno"]
+
+
 class TestForwards:
     def test_it_is_null_where_there_is_nobody_to_tell(self, client):
         assert client.get("/readyz").json["forwards"] is None

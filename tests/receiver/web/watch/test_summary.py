@@ -4,9 +4,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from receiver.ledger.models import Endpoint, Pause, ReconcileRun
+from receiver.ledger.models import Endpoint, Pause, ReconcileRun, Submission
 from receiver.ledger.reading.endpoints import ForwardFacts, Share
 from receiver.ledger.reading.tally import Outcomes
+from receiver.ledger.submissions import Unclear
 from receiver.web.formatting import exact, span
 from receiver.web.watch.summary import START_RECONCILER, Facts, hindrance, next_run, summarise
 from receiver.web.writes import Writes
@@ -235,6 +236,24 @@ def test_upstream_that_may_not_be_asked_is_trouble_and_tells_since_when_and_why(
     assert told(pause=throttled)[0] == "attention"
 
 
+def test_a_service_that_may_not_be_asked_about_is_named_and_the_others_go_on():
+    since, probe_at = NOW - timedelta(minutes=5), NOW + timedelta(seconds=40)
+    reason = "upstream answered 403 disabled: not enabled"
+    started = {"service": "suno", "started_at": since, "reason": reason}
+    severity, text = told(paused_services=[Pause(account=True, next_probe_at=probe_at, **started)])
+    assert severity == "trouble"
+    assert f"look-ups of suno since 2026-01-31 11:55:00 UTC (5 min ago): “{reason}”" in text
+    assert "The next probe comes in 40 s. Other services are asked about all the same." in text
+    severity, text = told(paused_services=[Pause(account=False, ended_at=probe_at, **started)])
+    assert (severity, "look-ups of suno are paused" in text) == ("attention", True)
+
+
+def test_while_nobody_is_asked_no_single_service_is_told():
+    paused = [Pause(account=True, service="suno", reason="disabled", started_at=NOW)]
+    of_all = Pause(account=True, reason="used_up", started_at=NOW)
+    assert [one for one in summarise(facts(pause=of_all, paused_services=paused)) if "suno" in one.text] == []
+
+
 def failing(*agos, calls=2, errors=2):
     return [run(ago=ago, calls=calls, errors=errors, error=f"HTTP 50{n}") for n, ago in enumerate(agos)]
 
@@ -404,3 +423,24 @@ class TestForwards:
         assert [(one.page, one.query) for one in summary.listed] == [
             ("forward_pages.show_list", "status=failed")
         ]
+
+
+class TestUnclearSubmissions:
+    def lost(self, trace_id, ago):
+        return Submission(trace_id=trace_id, service="imagined", sent_at=NOW - timedelta(minutes=ago))
+
+    def test_none_is_no_news(self):
+        assert told(unclear=Unclear(0, []))[0] == "well"
+
+    def test_one_is_named(self):
+        assert told(unclear=Unclear(1, [self.lost("own", 3)])) == (
+            "attention",
+            "Attention: 1 submission is unclear: upstream's answer was lost 3 min ago. Backstop looks for it and"
+            " submits nothing again. The trace id: own (imagined).",
+        )
+
+    def test_of_many_the_oldest_are_named(self):
+        lost = [self.lost(name, 3) for name in "abc"]
+        text = told(unclear=Unclear(1200, lost))[1]
+        assert "1,200 submissions are unclear: upstream's answer was lost for the oldest 3 min ago." in text
+        assert text.endswith("The trace ids: a (imagined), b (imagined), c (imagined) and 1,197 more.")

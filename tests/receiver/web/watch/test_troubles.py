@@ -6,7 +6,14 @@ from receiver.web.watch.facts import Summary
 from receiver.web.watch.troubles import KINDS, troubles
 from tests.sources import ROOT
 
-NOTICES = ("summary", "callback_notices", "forward_notices", "submission_notices", "unusual")
+NOTICES = (
+    "summary",
+    "callback_notices",
+    "forward_notices",
+    "submission_notices",
+    "service_notices",
+    "unusual",
+)
 
 
 def test_every_code_of_a_notice_is_known_and_every_known_code_is_used():
