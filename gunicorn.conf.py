@@ -34,7 +34,8 @@ timeout = 60
 graceful_timeout = 20  # platforms kill after 30 s
 limit_request_line = 8190  # a ref is part of the path
 control_socket_disable = True
-logger_class = "receiver.web.server_log.RedactingLogger"
+_logger = "JsonLogger" if _settings.log_format == "json" else "RedactingLogger"
+logger_class = f"receiver.web.server_log.{_logger}"
 
 
 def when_ready(server: Arbiter) -> None:

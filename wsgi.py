@@ -3,6 +3,9 @@
 from receiver.app import create_app
 from receiver.config import Settings
 from receiver.logs import configure_logging
+from receiver.sentry import start_sentry
 
-configure_logging()
-app = create_app(Settings.from_env())
+settings = Settings.from_env()
+configure_logging(settings.log_format)
+start_sentry(settings.sentry_dsn)
+app = create_app(settings)

@@ -6,23 +6,32 @@ from werkzeug.routing import BaseConverter
 
 from receiver.cli import add_commands
 from receiver.config import Settings
+from receiver.forward.sender import Sender
 from receiver.ledger.engine.db import init_database, is_bound_to_another
 from receiver.ledger.paces import Paces
-from receiver.web import auth, callbacks, errors, health, sign_in
+from receiver.web import auth, callbacks, errors, sign_in
 from receiver.web.api import deliveries, endpoints, events, forwards, submissions, tasks
 from receiver.web.gateway.routes import add_gateway
-from receiver.web.intake import Intake
+from receiver.web.intake import Intake, intake_of
 from receiver.web.pages import base, overview
 from receiver.web.pages import deliveries as delivery_pages
 from receiver.web.pages import endpoints as endpoint_pages
 from receiver.web.pages import forwards as forward_pages
 from receiver.web.pages import runs as run_pages
+from receiver.web.pages import settings as settings_page
 from receiver.web.pages import tasks as task_pages
+from receiver.web.request_ids import add_request_ids
 from receiver.web.trial import trial_sender
 from receiver.web.waiting import Waiting
+from receiver.web.watch import health, metrics
+from receiver.web.watch.watcher import Watcher
 
 # While a database hangs, people wait for pages and platforms wait for /readyz.
 _DATABASE_WITHIN_SECONDS = 10.0
+
+
+def _watcher(app: Flask, settings: Settings) -> Watcher:
+    return Watcher(settings, intake_of(app), Sender(allow_private_urls=True, connections=1))
 
 
 class _Text(BaseConverter):
@@ -52,16 +61,18 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["backstop_paces"] = Paces(settings.reconcile_grace)
     app.extensions["backstop_waiting"] = Waiting()
     app.extensions["backstop_trial_sender"] = trial_sender(settings)
+    app.extensions["backstop_starts"] = [_watcher(app, settings).start]  # in each web worker
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     # A redirect would lose a callback: the sender follows it with a GET that has no body.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
     app.url_map.converters["text"] = _Text
     for module in (
-        *(callbacks, health, sign_in, tasks, deliveries, events, forwards, endpoints, submissions),
-        *(overview, task_pages, delivery_pages, run_pages, forward_pages, endpoint_pages),
+        *(callbacks, health, metrics, sign_in, tasks, deliveries, events, forwards, endpoints, submissions),
+        *(overview, task_pages, delivery_pages, run_pages, forward_pages, endpoint_pages, settings_page),
     ):
         app.register_blueprint(module.blueprint)
+    add_request_ids(app)
     add_gateway(app, settings)
     auth.add_sessions(app, settings)
     base.add_to_pages(app)

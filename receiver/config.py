@@ -59,6 +59,12 @@ class Settings:
     trusted_proxies: int
     web_concurrency: int
     retention: timedelta
+    heartbeat_url: str | None = field(repr=False)
+    alert_url: str | None = field(repr=False)
+    log_format: Literal["text", "json"]
+    sentry_dsn: str | None = field(repr=False)
+    # Each variable with what was read, and whether it was set. It holds secrets: see `settings_shown`.
+    given: Mapping[str, tuple[object, bool]] = field(repr=False, compare=False)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -103,6 +109,11 @@ class Settings:
             ),
             web_concurrency=reader.read("WEB_CONCURRENCY", values.whole(1, 256), 2),
             retention=timedelta(days=reader.read("RETENTION_DAYS", values.whole(1, 36500), 30)),
+            heartbeat_url=reader.read("HEARTBEAT_URL", values.watch_url, None),
+            alert_url=reader.read("ALERT_URL", values.alert_url, None),
+            log_format=reader.read("LOG_FORMAT", values.log_format, "text"),
+            sentry_dsn=reader.read("SENTRY_DSN", values.watch_url, None),
+            given=reader.given,
         )
         if settings.reconcile_in_web and settings.api_token is None:
             reader.complain_if("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")
@@ -158,15 +169,19 @@ class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._problems: list[str] = []
+        self.given: dict[str, tuple[object, bool]] = {}
 
     def read(self, name: str, parse: Callable[[str], _T], default: _T, required: bool = False) -> _T:
         text = self._environ.get(name, "").strip()
+        self.given[name] = (default, False)
         if not text:  # platforms' forms set blank variables to ""
             if required:
                 self._problems.append(f"{name} is missing; make one with: {values.TO_MAKE_ONE}")
             return default
         try:
-            return parse(text)
+            value = parse(text)
+            self.given[name] = (value, True)
+            return value
         except ValueError as problem:
             self._problems.append(f"{name} {problem}")
             return default

@@ -144,11 +144,13 @@ def forward_urls(text: str) -> tuple[str, ...]:
     return urls
 
 
-def _normal_url(text: str) -> tuple[str | None, ...]:
+_FORWARD_URLS = (
+    "must be http or https addresses without a #, like https://app.example.com/hooks, separated by spaces"
+)
+
+
+def _normal_url(text: str, example: str = _FORWARD_URLS) -> tuple[str | None, ...]:
     """Return the parts of an address of ours to post to, in a form that equal addresses share."""
-    example = (
-        "must be http or https addresses without a #, like https://app.example.com/hooks, separated by spaces"
-    )
     url = _split(text, example)
     try:
         port = url.port or {"http": 80, "https": 443}[url.scheme]
@@ -186,3 +188,28 @@ def forward_when(text: str) -> Literal["confirmed", "settled"]:
     if text == "settled":
         return "settled"
     raise ValueError("must be confirmed or settled")
+
+
+def watch_url(text: str) -> str:
+    """Return an address of a monitor. It may be a secret."""
+    _normal_url(text, "must be one http or https address without a #, like https://hc-ping.com/your-uuid")
+    return text
+
+
+def alert_url(text: str) -> str:
+    """Return an address to post alerts to, with or without the prefix that names their form."""
+    example = (
+        "must be one http or https address, like https://hooks.slack.com/services/…, or with slack+, ntfy+ or"
+        " json+ before it"
+    )
+    _normal_url(re.sub(r"^(slack|ntfy|json)\+", "", text), example)
+    return text
+
+
+def log_format(text: str) -> Literal["text", "json"]:
+    """Return the form of the log."""
+    if text == "text":
+        return "text"
+    if text == "json":
+        return "json"
+    raise ValueError("must be text or json")

@@ -1,6 +1,7 @@
 """python -m reconcile [--once | --discover SINCE]: asks upstream about tasks whose callbacks never came."""
 
 import argparse
+import contextlib
 import logging
 import os
 import random
@@ -18,12 +19,14 @@ from receiver.ledger.paces import Paces, learn
 from receiver.ledger.pauses import pauses_in_force
 from receiver.ledger.reading import queries
 from receiver.logs import configure_logging
+from receiver.sentry import start_sentry
 from receiver.upstream.client import Upstream
 from reconcile.calls import Caller, call_threads
 from reconcile.counts import Counts
 from reconcile.discover import Discoverer, Found
 from reconcile.discovering import services_to_discover
 from reconcile.forward import Forwarder, sender_for
+from reconcile.heartbeat import Heartbeat
 from reconcile.jobs import mend_times, prune_old_rows
 from reconcile.pacemaker import SteadyClock
 from reconcile.rate_limit import RateLimiter
@@ -43,7 +46,8 @@ def main() -> int:
     arguments = _parse_arguments()
     settings = Settings.from_env()
     upstream = Upstream.from_settings(settings)
-    configure_logging()
+    configure_logging(settings.log_format)
+    start_sentry(settings.sentry_dsn)
     init_database(settings.database_url, connections=settings.connections_each)
     if arguments.discover:
         return _discover(settings, upstream, arguments.discover)
@@ -84,6 +88,8 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
         counts = reconciler.run(due_by=clock.now())
         unanswered = _unanswered(counts)
         forwarder = Forwarder(settings, sender_for(settings), clock, random.Random(), stop)
+        if reconciler.was_good:
+            _beat(settings, clock)
         forwarder.run(TELL_FOR_SECONDS)
         prune_old_rows(settings.retention, clock.now())
     except (*DATABASE_ERRORS, SchemaBehind) as problem:
@@ -93,6 +99,13 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
     if unanswered:
         print(f"Nothing was asked: {unanswered}", file=sys.stderr)
     return 1 if counts.error or unanswered else 0
+
+
+def _beat(settings: Settings, clock: Clock) -> None:
+    with contextlib.closing(sender_for(settings)) as sender:
+        heartbeat = Heartbeat(settings.heartbeat_url, sender, clock)
+        heartbeat.beat()
+        heartbeat.wait()
 
 
 def _unanswered(counts: Counts) -> str | None:

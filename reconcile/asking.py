@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
@@ -232,6 +232,7 @@ class Asking:
             if pauses.resume_after_probe(sorted(probed), now):
                 self._turns.exhausted = False
         answers = self._answers(claimed, asked)
+        self._log(answers)
         verdicts = [answer.verdict for answer in answers.values()]
         self.counts.asked += len(answers)
         self.counts.running += verdicts.count(PENDING)
@@ -239,6 +240,13 @@ class Asking:
         settled = store.apply(claimed, answers, self._id, asked.at, now, self._patience)
         self.counts.settled += settled
         self.counts.confirmed += sum(verdict in FINAL for verdict in verdicts) - settled
+
+    def _log(self, answers: Mapping[str, Answer]) -> None:
+        # Only what brings something: most look-ups find a task that still runs.
+        for task_id, answer in answers.items():
+            if answer.verdict in FINAL:
+                told, fields = (task_id, answer.verdict, self._id), {"task": task_id, "run": self._id}
+                log.info("Task %s: upstream says %s (run %d).", *told, extra=fields)
 
     def _answers(self, claimed: store.Claim, asked: Asked) -> dict[str, Answer]:
         ids = claimed.ids

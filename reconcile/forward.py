@@ -137,6 +137,8 @@ class Forwarder:
         if attempted:
             for endpoint in forwards.note(attempted, self._clock.now()):
                 log.warning("Endpoint %d is held (%s): %s", endpoint.id, endpoint.host, endpoint.failure)
+            for one in attempted:
+                _log(one)
             for sending, some in new:
                 sending.noted += len(some)
 
@@ -165,3 +167,11 @@ class Forwarder:
             sending.attempted.append(attempted)
             if attempted.cause is not None or self._clock.monotonic() >= until or self._is_to_end():
                 return
+
+
+def _log(one: Attempted) -> None:
+    forward = one.forward
+    came = "told" if one.cause is None else f"not told: {one.cause}"
+    fields = {"task": forward.task_id, "forward": forward.id, "endpoint": forward.endpoint.id}
+    told = (forward.task_id, came, forward.id, forward.endpoint.id)
+    log.info("Task %s: %s (forward %d, endpoint %d).", *told, extra=fields)

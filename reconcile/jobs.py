@@ -8,13 +8,14 @@ from functools import partial
 
 from receiver.clock import Clock
 from receiver.config import Settings
-from receiver.ledger import mending, returns, runs
+from receiver.ledger import counters, mending, returns, runs
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.mending_forwards import mend_forwards
 from receiver.ledger.paces import Paces, learn
 from receiver.ledger.reading import tally
 from reconcile.discover import Discoverer, Found
 from reconcile.forward import Forwarder
+from reconcile.heartbeat import Heartbeat
 from reconcile.outage import Outage
 from reconcile.returns import ReturnsFollower
 from reconcile.run import Reconciler
@@ -61,12 +62,13 @@ def list_jobs(
     paces: Paces,
     clock: Clock,
     run_in: Callable[[str, timedelta], None],
+    heartbeat: Heartbeat | None = None,
 ) -> list[Job]:
     """Return what to do how often. A job calls `run_in` to be run next in so much time from now."""
     interval = settings.reconcile_interval
     follower = ReturnsFollower(clock, is_discovered=bool(discoverers))
     jobs = [
-        Job(RECONCILE, partial(reconcile_due_tasks, reconciler, Outage(clock), run_in), interval),
+        Job(RECONCILE, partial(reconcile_due_tasks, reconciler, Outage(clock), run_in, heartbeat), interval),
         Job("learn", partial(learn_paces, paces, clock), LEARN_EVERY),
         Job("follow", partial(follow_returns, follower, run_in), FOLLOW_EVERY),
         Job("mend", lambda: mend_times(clock.now()), MEND_EVERY),
@@ -144,7 +146,10 @@ def mend_times(now: datetime) -> None:
 
 
 def reconcile_due_tasks(
-    reconciler: Reconciler, outage: Outage, run_in: Callable[[str, timedelta], None]
+    reconciler: Reconciler,
+    outage: Outage,
+    run_in: Callable[[str, timedelta], None],
+    heartbeat: Heartbeat | None = None,
 ) -> None:
     """Ask upstream about every task that is due. If the database is down, try again some seconds later."""
     try:
@@ -154,6 +159,8 @@ def reconcile_due_tasks(
             if counts.due or counts.error:
                 log.info("Run: %s", counts)
             outage.note(counts)
+            if heartbeat and reconciler.was_good:
+                heartbeat.beat()
             has_more = reconciler.has_more
     except DATABASE_ERRORS as problem:
         log.error(
@@ -188,6 +195,7 @@ def prune_old_rows(retention: timedelta, now: datetime) -> None:
     try:
         deleted = runs.prune(now - retention)
         tally.fold(now - TOTALS_BY_HOUR_FOR, now - TOTALS_BY_LENGTH_FOR, now - TOTALS_BY_SHARD_FOR)
+        counters.fold()
     except DATABASE_ERRORS as problem:
         log.error("The database cannot be used, pruning later: %s", describe(problem))
         return

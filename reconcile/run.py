@@ -55,6 +55,7 @@ class Reconciler:
         self._stop = stop
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self.has_more = False  # the last run ended although more was due
+        self.was_good = False  # the last call of run() was a run, and ended without an error
         self._paces = paces
         self._rng = rng
         self._company_within = settings.reconcile_grace * _COMPANY_GRACES
@@ -72,6 +73,7 @@ class Reconciler:
         NOTE_IDLE_EVERY: the row tells that the reconciler is at work.
         """
         started_at = self._clock.now()
+        self.was_good = False
         if due_by is None and not self._is_worth_a_run(started_at):
             return Counts()
         self._noted_at = self._clock.monotonic()
@@ -89,6 +91,7 @@ class Reconciler:
         finally:
             self.has_more = run.was_cut_short
             runs.close_run(run_id, self._clock.now(), asdict(run.counts))
+        self.was_good = run.counts.error is None
         return run.counts
 
     def _is_worth_a_run(self, now: datetime) -> bool:

@@ -26,6 +26,7 @@ from reconcile.calls import Caller, call_threads
 from reconcile.discover import Discoverer
 from reconcile.discovering import Discoverers
 from reconcile.forward import Forwarder, sender_for
+from reconcile.heartbeat import Heartbeat
 from reconcile.jobs import Job, forward_job, list_jobs, unclear_job
 from reconcile.pacemaker import Pacemaker, SteadyClock
 from reconcile.rate_limit import RateLimiter
@@ -106,8 +107,10 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
         discoverers = Discoverers(make)
     scheduler = _Scheduler(steady, clock)
     reconciler = Reconciler(settings, caller, paces, steady, random.Random(), stop)
-    forwarder = Forwarder(settings, sender_for(settings), clock, random.Random(), stop)
-    jobs = list_jobs(settings, reconciler, discoverers, paces, clock, scheduler.run_in)
+    sender = sender_for(settings)
+    heartbeat = Heartbeat(settings.heartbeat_url, sender, clock)
+    forwarder = Forwarder(settings, sender, clock, random.Random(), stop)
+    jobs = list_jobs(settings, reconciler, discoverers, paces, clock, scheduler.run_in, heartbeat)
     unclear = UnclearSubmissions(caller, paces, settings.forward_when)
     scheduler.begin([*jobs, forward_job(forwarder, scheduler.run_in), unclear_job(unclear)])
     return scheduler

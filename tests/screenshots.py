@@ -137,6 +137,7 @@ def _busy_pages() -> dict[str, str]:
     runs = ReconcileRun.select().join(Lookup).order_by(ReconcileRun.settled.desc())
     return {
         "overview": "/",
+        "settings": "/settings",
         "overview-week": "/?span=7d",
         "tasks": "/tasks",
         "tasks-filtered": "/tasks?missed=true&type=imagine",

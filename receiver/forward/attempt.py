@@ -12,12 +12,13 @@ Kind = Literal["delivered", "refused", "throttled", "gone", "timeout", "network"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A POST to the customer's app. `repr` shows no secrets."""
+    """A request to the customer's app, or to a monitor. `repr` shows no secrets."""
 
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     may_be_private: bool  # the operator named the URL, so it may lead into a private network
+    method: Literal["POST", "GET"] = "POST"
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,8 @@ def _head(target: Target, request: Request) -> bytes:
     lines = [f"{name}: {value}" for name, value in (headers | dict(request.headers)).items()]
     if any(character in line for line in lines for character in "\r\n\0"):
         raise InvalidRequestError("a header has several lines")
-    return "\r\n".join([f"POST {target.path} HTTP/1.1", *lines, "", ""]).encode("latin-1", "replace")
+    first = f"{request.method} {target.path} HTTP/1.1"
+    return "\r\n".join([first, *lines, "", ""]).encode("latin-1", "replace")
 
 
 def _send(wire: Wire, message: bytes) -> bool:

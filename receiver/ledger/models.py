@@ -40,6 +40,8 @@ from receiver.ledger.task import Event as Event
 from receiver.ledger.task import Row
 from receiver.ledger.task import Tally as Tally
 from receiver.ledger.task import Task as Task
+from receiver.ledger.watched import Counter as Counter
+from receiver.ledger.watched import Incident as Incident
 
 
 class Delivery(Row):
@@ -250,5 +252,5 @@ class ReceiverReturn(Row):
 
 MODELS = (
     *(Task, Event, Tally, Delivery, Refusal, ReconcileRun, Lookup, Pause, Discovery, LearnedPace, Reader),
-    *(ReceiverReturn, Endpoint, Forward, Attempt, Resending, Submission),
+    *(ReceiverReturn, Endpoint, Forward, Attempt, Resending, Submission, Incident, Counter),
 )

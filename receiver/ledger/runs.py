@@ -8,7 +8,16 @@ from receiver.ledger.choosing import ForwardFilter, find_next
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.engine.statements import Query
 from receiver.ledger.forward import DELIVERED, DISMISSED, RESENT
-from receiver.ledger.models import Delivery, Forward, Lookup, Pause, ReconcileRun, Refusal, Resending
+from receiver.ledger.models import (
+    Delivery,
+    Forward,
+    Incident,
+    Lookup,
+    Pause,
+    ReconcileRun,
+    Refusal,
+    Resending,
+)
 
 _PRUNE_AT_ONCE = 1000
 _open = Query(
@@ -50,6 +59,7 @@ def prune(before: datetime) -> int:
         (Pause, Pause.ended_at),
         (Refusal, Refusal.last_at),
         (Resending, Resending.ended_at),
+        (Incident, Incident.closed_at),
     ):
         old = model.select(model.id).where(time < before).order_by(time).limit(_PRUNE_AT_ONCE)
         gone = _PRUNE_AT_ONCE

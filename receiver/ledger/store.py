@@ -6,6 +6,7 @@ transaction, which is durable when the function returns.
 See "Leases" in docs/design.md.
 """
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -33,6 +34,8 @@ from receiver.ledger.registration import Registration
 from receiver.ledger.telling import When
 from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import FINAL, Result
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "Callback",
@@ -102,6 +105,8 @@ def register_within(
     # After the last task is locked. A dealer, for whose turn this waits, locks none.
     for some in chunked(sorted(with_url), _ROWS_AT_ONCE):
         dealing.deal_to_late_urls(some, now, forward_when)
+    for one in registrations:
+        log.info("Task %s: registered.", one.id, extra={"task": one.id})
     return created
 
 
@@ -113,15 +118,17 @@ def adopt(discovered: Sequence[Discovered], now: datetime, *, timetable: Timetab
     best: dict[str, Discovered] = {}
     for one in sorted(discovered, key=lambda one: one.result.key):
         best[one.result.task_id] = one
-    adopted = 0
+    adopted: list[str] = []
     with writing():
         for some in chunked(sorted(best), _ROWS_AT_ONCE):
             rows = [evidence.of_discovered(best[task_id], now, timetable) for task_id in some]
             new = [task_id for (task_id,) in _insert_new.returning(rows)]
-            adopted += len(new)
+            adopted += new
             lookups = [_lookup(task_id, Answer(best[task_id].result), None, now, now) for task_id in new]
             _insert_lookups.execute(lookups)
-    return adopted
+    for task_id in adopted:
+        log.info("Task %s: found in upstream's list.", task_id, extra={"task": task_id})
+    return len(adopted)
 
 
 def apply(

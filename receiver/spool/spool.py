@@ -114,6 +114,12 @@ class Spool:
             return count(self.directory / ASIDE)
         return 0
 
+    def bytes(self) -> int:
+        """Return how many bytes its files have."""
+        with contextlib.suppress(OSError):
+            return sum(entry.stat().st_size for entry in os.scandir(self.directory) if entry.is_file())
+        return 0
+
     def _rename_to_replay(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError), locked(self.directory / name, "rb"):
             rename_to_replay(self.directory / name)

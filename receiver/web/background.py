@@ -58,6 +58,7 @@ class Background:
         self._absence = intake_of(app).absence
         self._paces = paces_of(app)
         self._start_scheduler = start_scheduler
+        self._starts: list[Callable[[], None]] = app.extensions["backstop_starts"]
         self._scheduler: Scheduler | None = None
         self._stop = threading.Event()
 
@@ -81,6 +82,8 @@ class Background:
 
         replay_while_running(Spool(self._settings.spool_dir), take)
         read_while_running(self._paces)
+        for start in self._starts:
+            start()
         if self._start_scheduler:
             upstream = Upstream.from_settings(self._settings)
             self._scheduler = self._start_scheduler(self._settings, upstream, self._stop)

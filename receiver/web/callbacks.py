@@ -68,11 +68,18 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
         recorded = record(callback, now, settings, current_timetable(), may_shorten=True)
     except Exception as problem:  # noqa: BLE001 - after any error: there is no other copy of this callback
         return _spool(callback, now, problem)
+    _log(recorded)
     if recorded.problem and recorded.problem.code == SHORTENED:
         current_intake().refused.note(SHORTENED, callback.remote_addr)
     if recorded.task_id is not None and recorded.status in FINAL:
         current_waiting().hurry(recorded.task_id)
     return _answer(recorded)
+
+
+def _log(recorded: store.Recorded) -> None:
+    if recorded.task_id is not None:
+        told = (recorded.task_id, recorded.status)
+        log.info("Task %s: a callback came, the task is %s.", *told, extra={"task": recorded.task_id})
 
 
 def record(

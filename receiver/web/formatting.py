@@ -82,10 +82,12 @@ def took(length: timedelta) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes for people: 812 bytes, 1.2 kB, 3.4 MB."""
+    """Return a number of bytes for people: 812 bytes, 1.2 kB, 3.4 MB, 5.6 GB."""
     if count < 1000:
         return counted(count, "byte")
-    return f"{count / 1000:,.1f} kB" if count < 999_950 else f"{count / 1_000_000:,.1f} MB"
+    if count < 999_950:
+        return f"{count / 1000:,.1f} kB"
+    return f"{count / 10**6:,.1f} MB" if count < 999_950_000 else f"{count / 10**9:,.1f} GB"
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:

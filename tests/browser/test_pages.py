@@ -96,6 +96,7 @@ def every_page() -> list[str]:
         "/forwards?status=failed&endpoint=1",
         "/forwards?task=nobody",
         "/forwards/resend?status=failed",
+        "/settings",
         "/runs",
         "/runs/1",
         "/runs/3",

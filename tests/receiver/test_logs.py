@@ -1,8 +1,16 @@
+"""The log, for people and for machines, and what is sent to Sentry."""
+
+import json
 import logging
+import sys
+import types
 
 import pytest
+from gunicorn.glogging import Logger
 
-from receiver.logs import RedactingFormatter
+from receiver.logs import JsonFormatter, RedactingFormatter, request_id
+from receiver.sentry import scrub, start_sentry
+from receiver.web.server_log import RedactingLogger
 
 
 @pytest.mark.parametrize(
@@ -19,3 +27,100 @@ def test_a_token_is_masked_also_in_a_path_that_misses_the_route(path):
     record = logging.LogRecord("access", logging.INFO, "", 0, '"POST %s HTTP/1.1" 404', (path,), None)
     printed = RedactingFormatter().format(record)
     assert printed == f'"POST {path} HTTP/1.1" 404'.replace("s3cret", "***")
+
+
+def made(message, *values, **fields):
+    record = logging.LogRecord("receiver.x", logging.INFO, "", 0, message, values, None)
+    for name, value in fields.items():
+        setattr(record, name, value)
+    return record
+
+
+def test_json_has_a_field_for_each_id_and_masks_tokens():
+    printed = JsonFormatter().format(made("Task %s: POST /callbacks/s3cret/x", "t1", task="t1", run=7))
+    line = json.loads(printed)
+    assert (line["task"], line["run"], line["level"], line["logger"]) == ("t1", 7, "INFO", "receiver.x")
+    assert line["message"] == "Task t1: POST /callbacks/***/x"
+    assert "forward" not in line
+    assert "\n" not in printed
+
+
+def test_json_has_the_traceback_in_the_same_line():
+    try:
+        raise ValueError("bad /callbacks/s3cret/x")
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "It failed.", (), sys.exc_info())
+    line = json.loads(JsonFormatter().format(record))
+    assert "ValueError: bad /callbacks/***/x" in line["exception"]
+
+
+def test_an_id_with_a_line_break_forges_no_line():
+    printed = RedactingFormatter().format(made("Task %s: registered.", "t1\n2026 INFO forged", task="t1"))
+    assert printed == r"Task t1\n2026 INFO forged: registered."
+
+
+def test_a_line_of_a_request_has_its_id():
+    token = request_id.set("r1")
+    try:
+        assert json.loads(JsonFormatter().format(made("x")))["request"] == "r1"
+    finally:
+        request_id.reset(token)
+
+
+class TestRequestIds:
+    @pytest.mark.parametrize(("given", "kept"), [("abc-123", True), ("a b", False), ("", False)])
+    def test_a_good_id_of_the_proxy_is_kept_and_else_one_is_made(self, client, given, kept):
+        with client:
+            client.get("/healthz", headers={"X-Request-Id": given} if given else {})
+            assert (request_id.get() == given) == kept
+            assert request_id.get()
+
+
+class TestSentry:
+    def test_without_its_package_the_log_says_what_to_install(self, monkeypatch, caplog):
+        monkeypatch.setitem(sys.modules, "sentry_sdk", None)
+        assert not start_sentry("https://key@sentry.example/1")
+        assert "pip install sentry-sdk" in caplog.text
+        assert "key" not in caplog.text
+
+    def test_without_a_dsn_nothing_is_loaded(self):
+        assert not start_sentry(None)
+
+    def test_it_starts_with_nothing_personal(self, monkeypatch):
+        given = {}
+        sdk = types.SimpleNamespace(init=lambda **options: given.update(options))
+        monkeypatch.setitem(sys.modules, "sentry_sdk", sdk)
+        assert start_sentry("https://key@sentry.example/1")
+        assert (given["include_local_variables"], given["max_request_body_size"]) == (False, "never")
+        assert (given["send_default_pii"], given["before_send"]) == (False, scrub)
+
+    def test_an_event_is_scrubbed(self):
+        event = {
+            "request": {
+                "url": "https://b.example/callbacks/s3cret/x",
+                "headers": {"authorization": "Bearer k"},
+                "data": "x",
+            },
+            "logentry": {"message": "no /callbacks/s3cret", "params": ["s3cret"]},
+            "exception": {"values": [{"value": "no /callbacks/s3cret"}]},
+        }
+        text = json.dumps(scrub(event))
+        assert "s3cret" not in text
+        assert "Bearer" not in text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "logged"),
+    [
+        ("/healthz", "200 OK", False),
+        ("/readyz", "200 OK", False),
+        ("/readyz", "503 X", True),
+        ("/", "200 OK", True),
+    ],
+)
+def test_health_checks_that_went_well_stay_out_of_the_access_log(monkeypatch, path, status, logged):
+    lines = []
+    monkeypatch.setattr(Logger, "access", lambda self, resp, req, environ, took: lines.append(req.path))
+    logger = object.__new__(RedactingLogger)
+    logger.access(types.SimpleNamespace(status=status), types.SimpleNamespace(path=path), {}, None)
+    assert lines == ([path] if logged else [])

@@ -56,6 +56,12 @@ def pending_migrations() -> list[str]:
         return _pending()
 
 
+def applied_migrations() -> list[str]:
+    """Return the names of the migrations that the database has, in their order."""
+    with database.connection_context():
+        return [migration.name for migration in _runner().status() if migration.applied]
+
+
 def _pending() -> list[str]:
     return [migration.name for migration in _runner().status() if not migration.applied]
 

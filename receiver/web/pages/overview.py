@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from flask import render_template, request
@@ -11,28 +11,23 @@ from flask.typing import ResponseReturnValue
 from receiver.clock import utcnow
 from receiver.config import Settings
 from receiver.ledger.models import database
-from receiver.ledger.pauses import current_pause, paused_services
-from receiver.ledger.reading import disputes, queries, recoveries, tally
+from receiver.ledger.reading import queries, recoveries, tally
 from receiver.ledger.reading.deliveries import DeliveryFilter, list_deliveries
-from receiver.ledger.reading.endpoints import forward_facts
 from receiver.ledger.reading.forwards import MOST_COUNTED
 from receiver.ledger.reading.listing import TaskFilter, list_briefly
-from receiver.ledger.reading.standing import FAILING_AFTER_RUNS
 from receiver.ledger.reading.tally import Outcomes
-from receiver.ledger.submissions import unclear_facts
 from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import BadInput
-from receiver.web.intake import REFUSED_TOLD_FOR, Intake, current_intake
+from receiver.web.intake import Intake, current_intake
 from receiver.web.offload import offload
 from receiver.web.pages import plots
 from receiver.web.pages.base import page_blueprint
-from receiver.web.pages.facts import Facts
-from receiver.web.pages.summary import next_run, summarise
+from receiver.web.watch.gathering import DAY, WEEK, facts_of, last_day
+from receiver.web.watch.summary import next_run, summarise
 from receiver.web.writes import Writes
 
 blueprint = page_blueprint("overview")
 
-_HOUR, _DAY, _WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 _MOST_TASKS = 10
 _MOST_UNREADABLE = 5
 _MOST_RECOVERED = 500
@@ -88,11 +83,11 @@ def show() -> ResponseReturnValue:
 def _read(now: datetime, settings: Settings, intake: Intake, writes: Writes) -> dict[str, Any]:
     with database.connection_context():
         lately, ever = _lately(now), tally.count_outcomes()
-        unreadable = DeliveryFilter(verdict="unreadable", since=now - _DAY)
+        unreadable = DeliveryFilter(verdict="unreadable", since=now - DAY)
         return {
             "lately": lately,
             "ever": ever,
-            "facts": _facts(now, settings, lately, ever.pending, intake, writes),
+            "facts": facts_of(now, settings, intake, writes, lately.week, ever.pending),
             "old_tokens": _old_tokens(settings),
             "tasks": list_briefly(TaskFilter(), _MOST_TASKS).tasks,
             "lengths": plots.plot_lengths(tally.count_by_length(min(lately.day))),
@@ -104,49 +99,11 @@ def _read(now: datetime, settings: Settings, intake: Intake, writes: Writes) -> 
 
 def _lately(now: datetime) -> _Lately:
     # Tasks are counted by the hour, so the day and the week start with a whole hour and may be a bit longer.
-    week = tally.count_by_hour(now - _WEEK, now)
-    day = {hour: one for hour, one in week.items() if hour + _HOUR > now - _DAY}
-    return _Lately(day, week)
+    week = tally.count_by_hour(now - WEEK, now)
+    return _Lately(last_day(week, now), week)
 
 
 def _old_tokens(settings: Settings) -> list[tuple[int, datetime | None]]:
     """Return each older callback token's position in CALLBACK_TOKEN, from 1, and when it was last used."""
     used = queries.old_tokens_used_at()
     return [(place + 1, used.get(place)) for place in range(1, len(settings.callback_tokens))]
-
-
-def _facts(
-    now: datetime, settings: Settings, lately: _Lately, pending: int, intake: Intake, writes: Writes
-) -> Facts:
-    last_day = lately.last_day
-    newest = list_briefly(TaskFilter(), 1).tasks
-    runs, asking_runs = queries.list_runs(1), queries.list_runs(1, asked=True)
-    refused = intake.refused_since(now - REFUSED_TOLD_FOR)
-    given_up, given_up_known_since = queries.given_up(now - _DAY)
-    return Facts(
-        now=now,
-        interval=settings.reconcile_interval,
-        may_ask=settings.api_token is not None,
-        newest_at=newest[0].created_at if newest else None,
-        pending=pending,
-        oldest_pending_at=queries.oldest_pending_at(),
-        last_day=last_day,
-        last_day_began=min(lately.day),
-        given_up=given_up,
-        given_up_known_since=given_up_known_since,
-        disputed=disputes.count_unacknowledged(min(lately.day)),
-        knows_none=disputes.knows_none(now - _DAY),
-        slowest_recovery=recoveries.slowest_recovery(min(lately.day)) if last_day.missed else None,
-        last_run=runs[0] if runs else None,
-        last_asking_run=asking_runs[0] if asking_runs else None,
-        failing_runs=queries.failing_runs(FAILING_AFTER_RUNS),
-        reconciler_seen_at=queries.reconciler_seen_at(now),
-        pause=current_pause(now),
-        paused_services=paused_services(now),
-        spooled=intake.spool.depth(),
-        set_aside=intake.spool.set_aside(),
-        writes=intake.corrected(writes, refused),
-        refused=refused,
-        forwards=forward_facts(now),
-        unclear=unclear_facts(now),
-    )

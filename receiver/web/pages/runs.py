@@ -13,8 +13,8 @@ from receiver.ledger.reading.portions import load_briefly
 from receiver.web.current import current_settings
 from receiver.web.errors import BadInput
 from receiver.web.pages.base import page_blueprint
-from receiver.web.pages.facts import Facts
-from receiver.web.pages.summary import next_run
+from receiver.web.watch.facts import Facts
+from receiver.web.watch.summary import next_run
 
 blueprint = page_blueprint("run_pages")
 

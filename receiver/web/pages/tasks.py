@@ -25,9 +25,9 @@ from receiver.web.formatting import as_input, usual_time
 from receiver.web.offload import offload
 from receiver.web.pages import exports
 from receiver.web.pages.base import page_blueprint
-from receiver.web.pages.facts import Facts
-from receiver.web.pages.summary import hindrance
 from receiver.web.timeline import history_of, timeline, upstream_changed, versions
+from receiver.web.watch.facts import Facts
+from receiver.web.watch.summary import hindrance
 
 blueprint = page_blueprint("task_pages")
 

@@ -9,7 +9,7 @@ from receiver.ledger.reading.endpoints import ForwardFacts, Share
 from receiver.ledger.reading.tally import Outcomes
 from receiver.ledger.submissions import Unclear
 from receiver.web.formatting import exact, span
-from receiver.web.pages.summary import START_RECONCILER, Facts, hindrance, next_run, summarise
+from receiver.web.watch.summary import START_RECONCILER, Facts, hindrance, next_run, summarise
 from receiver.web.writes import Writes
 
 NOW = datetime(2026, 1, 31, 12, 0, 0)

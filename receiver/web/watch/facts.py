@@ -19,6 +19,25 @@ _SILENT_AFTER_AT_LEAST = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """How many of the settled tasks had no callback: of those first heard of lately, and before."""
+
+    missed: int
+    settled: int
+    missed_before: int
+    settled_before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The room on a disk that we write to, in bytes."""
+
+    path: str
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that the summary depends on."""
 
@@ -46,6 +65,8 @@ class Facts:
     writes: Writes = field(default_factory=Writes)  # whether callbacks can be stored now
     refused: Mapping[str, Refused] = field(default_factory=dict)  # in the last 24 hours, by kind
     forwards: ForwardFacts | None = None  # how the customer's app is told
+    missing: Missing | None = None  # what share of callbacks never came
+    room: Room | None = None  # on the fullest disk that we write to
     unclear: Unclear | None = None  # submissions whose answer was lost
 
     @property
@@ -81,6 +102,7 @@ class Summary:
     """A notice on the overview. `severity` is well, busy, attention or trouble.
 
     `command` is a shell command that helps. `listed` has a link for each kind of thing that the text counts.
+    `code` names a trouble for machines, see `troubles`; "" for a notice that is none.
     """
 
     severity: str
@@ -88,6 +110,7 @@ class Summary:
     text: str
     command: str | None = None
     listed: Sequence[ListLink] = ()
+    code: str = ""
 
 
 def since(moment: datetime, now: datetime) -> str:

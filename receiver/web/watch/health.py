@@ -22,8 +22,11 @@ from receiver.redact import mask_credentials
 from receiver.web.auth import carries_key
 from receiver.web.current import current_settings
 from receiver.web.formatting import shown
-from receiver.web.intake import REFUSED_TOLD_FOR, Intake, current_intake
+from receiver.web.intake import Intake, current_intake
 from receiver.web.offload import offload_within
+from receiver.web.watch.gathering import facts_without_ledger, gather_facts
+from receiver.web.watch.summary import summarise, summarise_without_ledger
+from receiver.web.watch.troubles import SCHEMA_BEHIND, Trouble, troubles
 from receiver.web.writes import KEPT, Writes
 
 blueprint = Blueprint("health", __name__)
@@ -33,6 +36,7 @@ _READ_WITHIN_SECONDS = 2.0
 _FIELDS = (
     *("ready", "callbacks", "refused", "database", "schema", "spooled", "set_aside"),
     *("last_run", "last_good_run", "upstream", "paused", "paused_services", "forwards", "unclear"),
+    "troubles",
 )
 
 
@@ -47,7 +51,8 @@ def readyz() -> ResponseReturnValue:
     """Report the state of the service. It answers within 4 s, whatever the database does.
 
     200: callbacks go into the database and its schema is current. 503: otherwise. The report covers the
-    reconciler too, which does not change the status. Reasons, addresses and error texts need the API key.
+    reconciler too, which does not change the status. `troubles` has a code for each thing that is wrong, as
+    the overview tells it. Reasons, addresses and error texts need the API key.
     """
     report: dict[str, Any] = dict.fromkeys(_FIELDS)
     intake = current_intake()
@@ -59,13 +64,20 @@ def readyz() -> ResponseReturnValue:
         "set_aside": intake.spool.set_aside(),
     }
     refused: Mapping[str, Refused] = intake.refused.unrecorded()
+    found: list[Trouble] | None = None
     try:
         if not writes.hangs:
-            told, refused = offload_within(_READ_WITHIN_SECONDS, partial(_of_the_ledger, intake))
+            told, refused, found = offload_within(
+                _READ_WITHIN_SECONDS, partial(_of_the_ledger, intake, writes)
+            )
             report |= told
     except DATABASE_ERRORS as problem:
         writes = writes.without_database(describe(problem), utcnow())
     writes = intake.corrected(writes, refused)
+    if found is None:
+        facts = facts_without_ledger(utcnow(), current_settings(), intake, writes)
+        found = troubles(summarise_without_ledger(facts))
+    report["troubles"] = [_trouble(one) for one in found]
     report |= {"callbacks": writes.callbacks, "refused": _refused(refused)}
     if writes.database or writes.spool:
         report["cannot_write"] = _cannot_write(writes)
@@ -73,10 +85,12 @@ def readyz() -> ResponseReturnValue:
     return jsonify(report), 200 if report["ready"] else 503
 
 
-def _of_the_ledger(intake: Intake) -> tuple[dict[str, Any], Mapping[str, Refused]]:
-    """Return the ledger's part of the report, and the requests that were refused lately."""
+def _of_the_ledger(
+    intake: Intake, writes: Writes
+) -> tuple[dict[str, Any], Mapping[str, Refused], list[Trouble]]:
+    """Return the ledger's part of the report, the requests that were refused lately, and what is wrong."""
     if pending_migrations():
-        return {"database": "ok", "schema": "behind"}, intake.refused.unrecorded()
+        return {"database": "ok", "schema": "behind"}, intake.refused.unrecorded(), [SCHEMA_BEHIND]
     told = {
         "database": "ok",
         "schema": "current",
@@ -86,7 +100,12 @@ def _of_the_ledger(intake: Intake) -> tuple[dict[str, Any], Mapping[str, Refused
         "forwards": _forwards(),
         "unclear": _unclear(),
     }
-    return told, intake.refused_since(utcnow() - REFUSED_TOLD_FOR)
+    facts = gather_facts(utcnow(), current_settings(), intake, writes)
+    return told, facts.refused, troubles(summarise(facts))
+
+
+def _trouble(trouble: Trouble) -> dict[str, str]:
+    return {"code": trouble.code, "message": trouble.message if carries_key() else f"{trouble.title}."}
 
 
 def _cannot_write(writes: Writes) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from receiver.ledger.models import Endpoint
 from receiver.ledger.reading.forwards import MOST_COUNTED
 from receiver.redact import mask_credentials
 from receiver.web.formatting import counted, shown, span
-from receiver.web.pages.facts import Facts, ListLink, Summary, since
+from receiver.web.watch.facts import Facts, ListLink, Summary, since
 
 # A single time-out is tried again after a minute, and the next failure after five.
 _LATE_AFTER = timedelta(minutes=10)
@@ -14,6 +14,7 @@ _UNDEALT_AFTER = timedelta(minutes=1)  # it takes a second
 _MOST_NAMED = 3
 _WHY = {"gone": "has answered 410 Gone", "failing": "has failed for days"}
 _PAGE = "forward_pages.show_list"
+_ENDPOINTS = (ListLink("Show the endpoints", "", _PAGE),)
 
 
 def notices(facts: Facts) -> tuple[Summary | None, ...]:
@@ -42,7 +43,7 @@ def _undealt(facts: Facts) -> Summary | None:
     if began is None or facts.now - began < _UNDEALT_AFTER or facts.reconciler_away:
         return None
     text = f"your app is told nothing {since(began, facts.now)}. The log of the reconciler says why."
-    return Summary("trouble", "Trouble", text)
+    return Summary("trouble", "Trouble", text, code="app_untold")
 
 
 def _held(facts: Facts) -> Summary | None:
@@ -53,7 +54,7 @@ def _held(facts: Facts) -> Summary | None:
     text = f"{names}: only one event an hour is tried there, {_since(held[0], facts)}.{_more(held)}"
     text += f"{_waiting_unless_told(facts)} Nothing is given up meanwhile."
     text += " Mend the app, then resume the endpoint."
-    return Summary("trouble", "Trouble", text, listed=(ListLink("Show the endpoints", "", _PAGE),))
+    return Summary("trouble", "Trouble", text, listed=_ENDPOINTS, code="endpoint_held")
 
 
 def _paused(facts: Facts) -> Summary | None:
@@ -67,7 +68,13 @@ def _paused(facts: Facts) -> Summary | None:
     )
     if len(paused) == len(_held_endpoints(facts)):  # else the notice on the held ones tells it
         text += _waiting_unless_told(facts)
-    return Summary("attention", "Attention", text, listed=(ListLink("Show the endpoints", "", _PAGE),))
+    return Summary(
+        "attention",
+        "Attention",
+        text,
+        listed=_ENDPOINTS,
+        code="endpoint_paused",
+    )
 
 
 def _late(facts: Facts) -> Summary | None:
@@ -82,7 +89,13 @@ def _late(facts: Facts) -> Summary | None:
         f"{_events(app.waiting)} {_wait(app.waiting)} for your app, the oldest for {span(late)}."
         " Failed attempts are repeated by themselves for 8 days. See what your app answers."
     )
-    return Summary("attention", "Attention", text, listed=(ListLink("Show the endpoints", "", _PAGE),))
+    return Summary(
+        "attention",
+        "Attention",
+        text,
+        listed=_ENDPOINTS,
+        code="forwards_late",
+    )
 
 
 def _given_up(facts: Facts) -> Summary | None:
@@ -95,7 +108,7 @@ def _given_up(facts: Facts) -> Summary | None:
         f" Send {'it' if count == 1 else 'them'} again or dismiss {'it' if count == 1 else 'them'}."
     )
     listed = (ListLink("Show what was given up", "status=failed", _PAGE),)
-    return Summary("attention", "Attention", text, listed=listed)
+    return Summary("attention", "Attention", text, listed=listed, code="forwards_given_up")
 
 
 def _waiting_unless_told(facts: Facts) -> str:

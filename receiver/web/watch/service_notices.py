@@ -2,7 +2,7 @@
 
 from receiver.ledger.models import Pause
 from receiver.web.formatting import ahead, shown
-from receiver.web.pages.facts import Facts, ListLink, Summary, since
+from receiver.web.watch.facts import Facts, ListLink, Summary, since
 
 
 def notices(facts: Facts) -> list[Summary]:
@@ -20,13 +20,13 @@ def _notice(pause: Pause, facts: Facts) -> Summary:
         text = (
             f"look-ups of {pause.service} are paused for a while: {why}. They resume by themselves. {others}"
         )
-        return Summary("attention", "Attention", text, listed=listed)
+        return Summary("attention", "Attention", text, listed=listed, code="upstream_throttles")
     text = (
         f"upstream has refused look-ups of {pause.service} {since(pause.started_at, facts.now)}: {why}."
         " Check that its application is enabled for your account, and ACEDATACLOUD_API_BASE_URL."
         f" The next probe {probe_words(pause, facts)}. {others}"
     )
-    return Summary("trouble", "Trouble", text, listed=listed)
+    return Summary("trouble", "Trouble", text, listed=listed, code="service_paused")
 
 
 def probe_words(pause: Pause, facts: Facts) -> str:

@@ -6,15 +6,16 @@ from receiver.clock import to_iso
 from receiver.ledger.models import Pause
 from receiver.ledger.reading.standing import FAILING_AFTER, FAILING_AFTER_RUNS
 from receiver.web.formatting import ago, ahead, counted, exact, lasted, shown, span
-from receiver.web.pages import (
+from receiver.web.watch import (
     callback_notices,
     disputes,
     forward_notices,
     service_notices,
     submission_notices,
+    unusual,
 )
-from receiver.web.pages.facts import Facts, ListLink, Summary
-from receiver.web.pages.service_notices import probe_words
+from receiver.web.watch.facts import Facts, ListLink, Summary
+from receiver.web.watch.service_notices import probe_words
 from receiver.web.writes import REFUSED
 
 START_RECONCILER = "python -m reconcile"
@@ -36,9 +37,15 @@ def summarise(facts: Facts) -> list[Summary]:
         _disputed(facts),
         submission_notices.unclear(facts),
         *forward_notices.notices(facts),
+        *unusual.notices(facts),
     )
     told = sorted((one for one in problems if one), key=lambda one: one.severity != "trouble")
     return told or [_nothing_yet(facts) or _at_work(facts) or _well(facts)]
+
+
+def summarise_without_ledger(facts: Facts) -> list[Summary]:
+    """Return the notices on what is known while the ledger cannot be read."""
+    return [one for one in (*callback_notices.notices(facts), *unusual.notices(facts)) if one]
 
 
 def next_run(facts: Facts) -> str:
@@ -79,7 +86,7 @@ def _reconciler_away(facts: Facts) -> Summary | None:
     if facts.reconciler_seen_at is None:
         if facts.newest_at is None:
             text = f"nothing has arrived yet, and the reconciler has never run.{_starting(facts)}"
-            return Summary("attention", "Almost ready", text, START_RECONCILER)
+            return Summary("attention", "Almost ready", text, START_RECONCILER, code="reconciler_never_ran")
         received = "callbacks are received, but " if _still_received(facts) else ""
         text = f"{received}the reconciler has never run: {_NO_LOOKUPS}"
     elif facts.seen_in_future:
@@ -91,7 +98,8 @@ def _reconciler_away(facts: Facts) -> Summary | None:
     else:
         return None
     text += f"{_waiting(facts)}{forward_notices.untold(facts)}{_starting(facts)}"
-    return Summary("trouble", "Trouble", text, START_RECONCILER, _waiting_links(facts))
+    code = "reconciler_never_ran" if facts.reconciler_seen_at is None else "reconciler_silent"
+    return Summary("trouble", "Trouble", text, START_RECONCILER, _waiting_links(facts), code)
 
 
 def _still_received(facts: Facts) -> str:
@@ -118,13 +126,15 @@ def _paused(facts: Facts) -> Summary | None:
         return _paused_while_away(pause, why)
     if not pause.account:
         text = f"upstream wants no look-ups for a while: {why}. They resume by themselves.{_waiting(facts)}"
-        return Summary("attention", "Attention", text, listed=_waiting_links(facts))
+        return Summary(
+            "attention", "Attention", text, listed=_waiting_links(facts), code="upstream_throttles"
+        )
     advice = (
         f"Fix the account or the token (ACEDATACLOUD_API_TOKEN); the next probe {probe_words(pause, facts)}."
     )
     text = f"upstream has refused look-ups {_since(pause.started_at, facts)}: {why}. {advice}"
     text = f"{text}{_still_received(facts)}{_waiting(facts)}"
-    return Summary("trouble", "Trouble", text, listed=_waiting_links(facts))
+    return Summary("trouble", "Trouble", text, listed=_waiting_links(facts), code="upstream_refuses")
 
 
 def _paused_while_away(pause: Pause, why: str) -> Summary | None:
@@ -135,7 +145,7 @@ def _paused_while_away(pause: Pause, why: str) -> Summary | None:
         f"upstream refused look-ups when the reconciler last asked: {why}."
         " Fix the account or the token (ACEDATACLOUD_API_TOKEN) too."
     )
-    return Summary("trouble", "Trouble", text)
+    return Summary("trouble", "Trouble", text, code="upstream_refuses")
 
 
 def _failing(facts: Facts) -> Summary | None:
@@ -153,12 +163,12 @@ def _failing(facts: Facts) -> Summary | None:
     since, why = _since(failing[0].started_at, facts), f"“{shown(run.error).rstrip('.')}”"
     advice = "Look-ups are retried by themselves. If this goes on, check whether Ace Data Cloud is up."
     if run.errors < run.calls:
-        return Summary(
-            "attention", "Attention", f"most look-ups have failed {since}, the last with {why}. {advice}"
-        )
+        text = f"most look-ups have failed {since}, the last with {why}. {advice}"
+        return Summary("attention", "Attention", text, code="upstream_failing")
     severity, label = ("trouble", "Trouble") if facts.pending else ("attention", "Attention")
     text = f"look-ups have failed {since}, the last with {why}. {advice}{_still_received(facts)}"
-    return Summary(severity, label, f"{text}{_waiting(facts)}", listed=_waiting_links(facts))
+    text = f"{text}{_waiting(facts)}"
+    return Summary(severity, label, text, listed=_waiting_links(facts), code="upstream_failing")
 
 
 def _knows_none(facts: Facts) -> Summary | None:
@@ -170,7 +180,7 @@ def _knows_none(facts: Facts) -> Summary | None:
     if waiting:
         text += _waiting(facts)
     listed = (*_disputed_links(facts), *_given_up_links(facts), *(_waiting_links(facts) if waiting else ()))
-    return Summary("attention", "Attention", text, listed=listed)
+    return Summary("attention", "Attention", text, listed=listed, code="upstream_knows_none")
 
 
 def _given_up(facts: Facts) -> Summary | None:
@@ -180,14 +190,14 @@ def _given_up(facts: Facts) -> Summary | None:
     text = (
         f"{counted(facts.given_up, 'task')} {were} given up in the last 24 h: upstream gave no final answer."
     )
-    return Summary("attention", "Attention", text, listed=_given_up_links(facts))
+    return Summary("attention", "Attention", text, listed=_given_up_links(facts), code="tasks_given_up")
 
 
 def _disputed(facts: Facts) -> Summary | None:
     if not facts.disputed or facts.knows_none:
         return None
     text = disputes.unacknowledged(facts.disputed)
-    return Summary("attention", "Attention", text, listed=_disputed_links(facts))
+    return Summary("attention", "Attention", text, listed=_disputed_links(facts), code="disputes")
 
 
 def _disputed_links(facts: Facts) -> tuple[ListLink, ...]:

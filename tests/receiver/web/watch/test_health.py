@@ -5,7 +5,8 @@ import pytest
 from receiver.clock import utcnow
 from receiver.ledger import pauses, runs
 from receiver.ledger.models import database
-from tests.factories import create_endpoint, create_forward
+from tests.factories import create_endpoint, create_forward, register
+from tests.html import words
 
 
 def test_it_is_healthy_without_a_database(client, tmp_path):
@@ -147,3 +148,37 @@ def test_a_clock_that_is_a_little_ahead_gives_no_negative_age(client, auth):
         "age_seconds": 0,
         "in_future": False,
     }
+
+
+class TestTroubles:
+    def test_there_are_none_when_all_is_well(self, client):
+        now = utcnow()
+        runs.close_run(runs.open_run("test:1", now), now, {})
+        assert client.get("/readyz").json["troubles"] == []
+
+    def test_each_has_a_code_and_the_key_brings_the_whole_message(self, client, auth):
+        now = utcnow()
+        runs.close_run(runs.open_run("test:1", now), now, {})
+        pauses.pause_account("upstream answered 403 used_up", now)
+        assert client.get("/readyz").json["troubles"] == [
+            {"code": "upstream_refuses", "message": "Upstream refuses look-ups."}
+        ]
+        (told,) = client.get("/readyz", headers=auth).json["troubles"]
+        assert told["code"] == "upstream_refuses"
+        assert "403 used_up" in told["message"]
+        assert "ACEDATACLOUD_API_TOKEN" in told["message"]
+
+    def test_a_schema_that_is_behind_is_one(self, client):
+        database.execute_sql("DELETE FROM schema_migration")
+        assert [one["code"] for one in client.get("/readyz").json["troubles"]] == ["schema_behind"]
+
+    def test_a_database_that_is_away_is_one_and_its_words_need_the_key(self, client, auth, tmp_path):
+        database.obj.init(str(tmp_path / "nowhere" / "x"))
+        (told,) = client.get("/readyz").json["troubles"]
+        assert told == {"code": "database_down", "message": "The database accepts no writes."}
+        assert "spool" in client.get("/readyz", headers=auth).json["troubles"][0]["message"]
+
+    def test_they_are_the_overviews_notices(self, client, auth):
+        register("t1", now=utcnow() - timedelta(hours=1))
+        (told,) = client.get("/readyz", headers=auth).json["troubles"]
+        assert told["message"].partition(".")[0].lower() in words(client.get("/", headers=auth).text).lower()

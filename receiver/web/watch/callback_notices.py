@@ -2,7 +2,7 @@
 
 from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, SHORTENED, WRONG_TOKEN, Refused
 from receiver.web.formatting import ago, counted, shown
-from receiver.web.pages.facts import Facts, Summary, since
+from receiver.web.watch.facts import Facts, Summary, since
 from receiver.web.writes import REFUSED, SPOOLED
 
 _RECOVERED = "Look-ups still find the results of tasks that were registered or discovered."
@@ -27,7 +27,7 @@ def _writes_failing(facts: Facts) -> Summary | None:
         when = since(writes.since or facts.now, facts.now)
         database = f"the database has accepted no writes {when}: “{shown(writes.database)}”."
         text = f"{database} Callbacks wait in the spool. None is lost as long as the spool has room."
-        return Summary("trouble", "Trouble", text)
+        return Summary("trouble", "Trouble", text, code="database_down")
     if writes.callbacks != REFUSED:
         return None
     when = since(writes.refused_since or facts.now, facts.now)
@@ -37,7 +37,9 @@ def _writes_failing(facts: Facts) -> Summary | None:
         " Free space on the disk, or make it writable."
     )
     lost = facts.refused.get(NOT_KEPT)
-    return Summary("trouble", "Trouble", f"{text} {_lost_count(lost)} {_RECOVERED}" if lost else text)
+    if lost:
+        text = f"{text} {_lost_count(lost)} {_RECOVERED}"
+    return Summary("trouble", "Trouble", text, code="callbacks_refused")
 
 
 def _lost_callbacks(facts: Facts) -> Summary | None:
@@ -46,7 +48,7 @@ def _lost_callbacks(facts: Facts) -> Summary | None:
         return None
     why = f" The reason was “{shown(lost.reason)}”." if lost.reason else ""
     text = f"{_lost_count(lost)}{why} {_RECOVERED}"
-    return Summary("attention", "Attention", f"{text[:1].lower()}{text[1:]}")
+    return Summary("attention", "Attention", f"{text[:1].lower()}{text[1:]}", code="callbacks_lost")
 
 
 def _lost_count(lost: Refused) -> str:
@@ -67,14 +69,14 @@ def _spooled(facts: Facts) -> Summary | None:
             f"the spool does not work{why}. If the database fails now, callbacks are lost."
             " Make SPOOL_DIR a writable directory on a disk with free space."
         )
-        return Summary("attention", "Attention", text)
+        return Summary("attention", "Attention", text, code="spool_unusable")
     if not facts.spooled:
         return None
     text = (
         f"{counted(facts.spooled, 'delivery in the spool is', 'deliveries in the spool are')} not in the"
         " database yet. They should follow within seconds; if not, the web process's log says why."
     )
-    return Summary("attention", "Attention", text)
+    return Summary("attention", "Attention", text, code="spool_waiting")
 
 
 def _set_aside(facts: Facts) -> Summary | None:
@@ -85,7 +87,7 @@ def _set_aside(facts: Facts) -> Summary | None:
         " The file set-aside in SPOOL_DIR keeps them. The web process's log says why. Fix that and restart"
         " the web process: it tries them again."
     )
-    return Summary("trouble", "Trouble", text)
+    return Summary("trouble", "Trouble", text, code="deliveries_set_aside")
 
 
 def _wrong_token(facts: Facts) -> Summary | None:
@@ -97,7 +99,7 @@ def _wrong_token(facts: Facts) -> Summary | None:
         " If tasks were submitted with an older callback URL, add its token after the new one in"
         " CALLBACK_TOKEN until they are done."
     )
-    return Summary("attention", "Attention", text)
+    return Summary("attention", "Attention", text, code="wrong_token")
 
 
 def _no_route(facts: Facts) -> Summary | None:
@@ -109,7 +111,7 @@ def _no_route(facts: Facts) -> Summary | None:
         " Callbacks are POST …/callbacks/<token>. Check that tasks are submitted with exactly that URL, and"
         " that nothing in front redirects it: a redirect turns a POST into a GET without the result."
     )
-    return Summary("attention", "Attention", text)
+    return Summary("attention", "Attention", text, code="no_route")
 
 
 def _shortened(facts: Facts) -> Summary | None:
@@ -122,7 +124,7 @@ def _shortened(facts: Facts) -> Summary | None:
         " Look-ups ask for their results. If your app did not submit so many tasks, somebody else knows your"
         " callback URL: change CALLBACK_TOKEN."
     )
-    return Summary("attention", "Attention", text)
+    return Summary("attention", "Attention", text, code="callbacks_shortened")
 
 
 def _requests(refused: Refused, facts: Facts) -> str:

@@ -1,7 +1,7 @@
 """The overview's notice on submissions whose answer was lost. Pure."""
 
 from receiver.web.formatting import span
-from receiver.web.pages.facts import Facts, Summary
+from receiver.web.watch.facts import Facts, Summary
 
 
 def unclear(facts: Facts) -> Summary | None:
@@ -19,4 +19,4 @@ def unclear(facts: Facts) -> Summary | None:
         f"{what} unclear: {lost}. Backstop looks for {'it' if is_one else 'them'} and submits nothing again."
         f" The trace id{'' if is_one else 's'}: {names}{more}."
     )
-    return Summary("attention", "Attention", text)
+    return Summary("attention", "Attention", text, code="submissions_unclear")

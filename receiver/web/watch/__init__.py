@@ -1,0 +1,1 @@
+"""What a watcher is told: health, notices, incidents, metrics."""

@@ -1,0 +1,120 @@
+"""Gathers the facts that the notices are made from: one source for the overview, /readyz and the alerts."""
+
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from receiver.config import Settings
+from receiver.database_url import sqlite_path
+from receiver.ledger.pauses import current_pause, paused_services
+from receiver.ledger.reading import disputes, queries, recoveries, tally
+from receiver.ledger.reading.endpoints import forward_facts
+from receiver.ledger.reading.listing import TaskFilter, list_briefly
+from receiver.ledger.reading.standing import FAILING_AFTER_RUNS
+from receiver.ledger.reading.tally import Outcomes
+from receiver.ledger.submissions import unclear_facts
+from receiver.web.intake import REFUSED_TOLD_FOR, Intake
+from receiver.web.watch.facts import Facts, Missing, Room
+from receiver.web.writes import Writes
+
+HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
+_LATELY = timedelta(hours=3)  # of which the share of missing callbacks is compared with that of the week
+
+
+def gather_facts(now: datetime, settings: Settings, intake: Intake, writes: Writes) -> Facts:
+    """Return the facts of this moment. It reads the ledger."""
+    week = tally.count_by_hour(now - WEEK, now)
+    return facts_of(now, settings, intake, writes, week, tally.count_outcomes().pending)
+
+
+def facts_without_ledger(now: datetime, settings: Settings, intake: Intake, writes: Writes) -> Facts:
+    """Return the facts of this moment that are known while the ledger cannot be read."""
+    refused = intake.refused.unrecorded()
+    return Facts(
+        now=now,
+        interval=settings.reconcile_interval,
+        spooled=intake.spool.depth(),
+        set_aside=intake.spool.set_aside(),
+        writes=intake.corrected(writes, refused),
+        refused=refused,
+        room=least_room(settings),
+    )
+
+
+def facts_of(
+    now: datetime,
+    settings: Settings,
+    intake: Intake,
+    writes: Writes,
+    week: Mapping[datetime, Outcomes],
+    pending: int,
+) -> Facts:
+    """Return the facts of this moment, with counts by hour and of open tasks that were read before."""
+    day = last_day(week, now)
+    total = sum(day.values(), Outcomes())
+    newest = list_briefly(TaskFilter(), 1).tasks
+    runs, asking_runs = queries.list_runs(1), queries.list_runs(1, asked=True)
+    refused = intake.refused_since(now - REFUSED_TOLD_FOR)
+    given_up, given_up_known_since = queries.given_up(now - DAY)
+    return Facts(
+        now=now,
+        interval=settings.reconcile_interval,
+        may_ask=settings.api_token is not None,
+        newest_at=newest[0].created_at if newest else None,
+        pending=pending,
+        oldest_pending_at=queries.oldest_pending_at(),
+        last_day=total,
+        last_day_began=min(day),
+        given_up=given_up,
+        given_up_known_since=given_up_known_since,
+        disputed=disputes.count_unacknowledged(min(day)),
+        knows_none=disputes.knows_none(now - DAY),
+        slowest_recovery=recoveries.slowest_recovery(min(day)) if total.missed else None,
+        last_run=runs[0] if runs else None,
+        last_asking_run=asking_runs[0] if asking_runs else None,
+        failing_runs=queries.failing_runs(FAILING_AFTER_RUNS),
+        reconciler_seen_at=queries.reconciler_seen_at(now),
+        pause=current_pause(now),
+        paused_services=paused_services(now),
+        spooled=intake.spool.depth(),
+        set_aside=intake.spool.set_aside(),
+        writes=intake.corrected(writes, refused),
+        refused=refused,
+        forwards=forward_facts(now),
+        unclear=unclear_facts(now),
+        missing=_missing(week, now),
+        room=least_room(settings),
+    )
+
+
+def last_day(week: Mapping[datetime, Outcomes], now: datetime) -> dict[datetime, Outcomes]:
+    """Return the last day's hours. The first is whole, so the day may be a bit longer."""
+    return {hour: one for hour, one in week.items() if hour + HOUR > now - DAY}
+
+
+def rooms(settings: Settings) -> list[Room]:
+    """Return the room on each disk that this process writes to, the spool's first."""
+    places = [settings.spool_dir.absolute()]
+    if settings.database_url.startswith("sqlite:"):
+        places.append(Path(sqlite_path(settings.database_url)).absolute().parent)
+    found: list[Room] = []
+    for place in places:
+        with suppress(OSError):  # the spool's directory is made when it is needed
+            usage = shutil.disk_usage(place if place.exists() else place.parent)
+            found.append(Room(str(place), usage.free, usage.total))
+    return found
+
+
+def least_room(settings: Settings) -> Room | None:
+    """Return the disk with the least room; None where none can be read."""
+    return min(rooms(settings), key=lambda room: room.free, default=None)
+
+
+def _missing(week: Mapping[datetime, Outcomes], now: datetime) -> Missing:
+    lately = sum((one for hour, one in week.items() if hour + HOUR > now - _LATELY), Outcomes())
+    total = sum(week.values(), Outcomes())
+    return Missing(
+        lately.missed, lately.settled, total.missed - lately.missed, total.settled - lately.settled
+    )

@@ -1,0 +1,80 @@
+"""What can be wrong, by the code that monitors match: its title, and when ALERT_URL hears of it. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from receiver.web.watch.facts import Summary
+
+_AT_ONCE = timedelta(seconds=20)  # a process that restarts is no incident
+_SOON = timedelta(minutes=2)
+_LATER = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of trouble. `alert_after` is how long it must last before it is told; None for never."""
+
+    code: str
+    title: str
+    alert_after: timedelta | None
+
+
+_KINDS = (
+    Kind("callbacks_refused", "Callbacks are refused and lost", _AT_ONCE),
+    Kind("callbacks_lost", "Callbacks were refused and lost", _AT_ONCE),
+    Kind("database_down", "The database accepts no writes", _SOON),
+    Kind("schema_behind", "The database lacks migrations", _SOON),
+    Kind("deliveries_set_aside", "The database refuses the content of deliveries", _SOON),
+    Kind("spool_unusable", "The spool does not work", _SOON),
+    Kind("spool_waiting", "Deliveries have waited in the spool for long", _LATER),
+    Kind("disk_nearly_full", "A disk is nearly full", _SOON),
+    Kind("reconciler_never_ran", "The reconciler has never run", _LATER),
+    Kind("reconciler_silent", "The reconciler is silent", _SOON),
+    Kind("upstream_refuses", "Upstream refuses look-ups", _AT_ONCE),
+    Kind("service_paused", "Upstream refuses look-ups of a service", _AT_ONCE),
+    Kind("upstream_failing", "Look-ups fail", _LATER),
+    Kind("upstream_throttles", "Upstream wants no look-ups for a while", None),
+    Kind("upstream_knows_none", "Upstream knows none of the tasks", _LATER),
+    Kind("tasks_given_up", "Tasks were given up", None),
+    Kind("disputes", "Results are disputed", _SOON),
+    Kind("submissions_unclear", "Submissions are unclear", _LATER),
+    Kind("missing_share_high", "Far more callbacks are missing than usual", _LATER),
+    Kind("wrong_token", "Callbacks come with a wrong token", _LATER),
+    Kind("no_route", "Callbacks come to a wrong path", _LATER),
+    Kind("callbacks_shortened", "Large callbacks are shortened", None),
+    Kind("app_untold", "Your app is told nothing", _SOON),
+    Kind("endpoint_held", "An endpoint is held", _AT_ONCE),
+    Kind("endpoint_paused", "An endpoint is paused by a person", None),
+    Kind("forwards_late", "Your app does not take its events", _SOON),
+    Kind("forwards_given_up", "Events were given up", _SOON),
+)
+KINDS = {kind.code: kind for kind in _KINDS}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that is wrong now. `message` says what to do; it may hold addresses and error texts."""
+
+    code: str
+    message: str
+
+    @property
+    def title(self) -> str:
+        return KINDS[self.code].title
+
+
+SCHEMA_BEHIND = Trouble(
+    "schema_behind",
+    "The database lacks migrations, and callbacks wait in the spool. Run `flask --app wsgi migrate`.",
+)
+
+
+def troubles(summaries: Sequence[Summary]) -> list[Trouble]:
+    """Return the troubles among the overview's notices, the worst first."""
+    return [Trouble(one.code, _sentence(one)) for one in summaries if one.code]
+
+
+def _sentence(summary: Summary) -> str:
+    text = f"{summary.text} {summary.command}." if summary.command else summary.text
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,55 @@
+"""The notices about what is far from usual: callbacks that never come, and a disk without room. Pure."""
+
+from receiver.web.formatting import share, size
+from receiver.web.watch.facts import Facts, Missing, Room, Summary
+
+# The share of missing callbacks is far above its usual when all of these hold.
+_FEWEST_MISSED = 10
+_TIMES_USUAL = 3
+_ABOVE_USUAL = 0.1
+# A disk is nearly full below this share of it, within these bytes.
+_FREE_SHARE, _FREE_AT_LEAST, _FREE_ENOUGH = 0.05, 200 * 2**20, 2 * 2**30
+
+
+def notices(facts: Facts) -> tuple[Summary | None, ...]:
+    """Return what is far from usual. None stands for no problem."""
+    return _disk_nearly_full(facts), _many_missing(facts)
+
+
+def is_far_above_usual(missing: Missing) -> bool:
+    """Tell whether far more callbacks were missing lately than before."""
+    if missing.missed < _FEWEST_MISSED:
+        return False
+    usual = missing.missed_before / missing.settled_before if missing.settled_before else 0.0
+    return missing.missed / missing.settled > max(usual * _TIMES_USUAL, usual + _ABOVE_USUAL)
+
+
+def is_nearly_full(room: Room) -> bool:
+    """Tell whether a disk has too little room left."""
+    return room.free < max(_FREE_AT_LEAST, min(room.total * _FREE_SHARE, _FREE_ENOUGH))
+
+
+def _disk_nearly_full(facts: Facts) -> Summary | None:
+    room = facts.room
+    if room is None or not is_nearly_full(room):
+        return None
+    text = (
+        f"the disk of {room.path} is nearly full: {size(room.free)} of {size(room.total)} are free."
+        " Without room callbacks are lost. Free some, enlarge the disk, or lower RETENTION_DAYS."
+    )
+    return Summary("trouble", "Trouble", text, code="disk_nearly_full")
+
+
+def _many_missing(facts: Facts) -> Summary | None:
+    missing = facts.missing
+    if missing is None or not is_far_above_usual(missing):
+        return None
+    before = ""
+    if missing.settled_before:
+        before = f" Before it was {share(missing.missed_before, missing.settled_before)}."
+    text = (
+        f"{share(missing.missed, missing.settled)} of the callbacks of the last hours never came.{before}"
+        " Look-ups have recovered the results. Check that tasks are submitted with this deployment's callback"
+        " URL, and that upstream can reach it."
+    )
+    return Summary("attention", "Attention", text, code="missing_share_high")

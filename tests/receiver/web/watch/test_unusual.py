@@ -1,0 +1,38 @@
+"""The rules on what is far from usual."""
+
+import pytest
+
+from receiver.web.watch.facts import Missing, Room
+from receiver.web.watch.unusual import is_far_above_usual, is_nearly_full
+
+GB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("missing", "is_far"),
+    [
+        (Missing(30, 100, 50, 1000), True),
+        (Missing(9, 10, 0, 1000), False),  # too few to tell
+        (Missing(14, 100, 50, 1000), False),  # less than 10 points above 5 %
+        (Missing(80, 100, 300, 1000), False),  # less than three times 30 %
+        (Missing(30, 100, 0, 0), True),
+        (Missing(0, 0, 0, 0), False),
+    ],
+)
+def test_missing_callbacks(missing, is_far):
+    assert is_far_above_usual(missing) == is_far
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "is_full"),
+    [
+        (3 * GB, 1000 * GB, False),
+        (1 * GB, 1000 * GB, True),
+        (2 * GB, 20 * GB, False),
+        (GB // 2, 20 * GB, True),
+        (GB // 8, GB, True),
+        (GB // 4, GB, False),
+    ],
+)
+def test_a_disk(free, total, is_full):
+    assert is_nearly_full(Room("/data", free, total)) == is_full
