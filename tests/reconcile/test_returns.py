@@ -105,3 +105,11 @@ def test_without_discovery_it_is_followed_once(clock):
     assert follower.look()
     clock.wait(AT_MOST_EVERY.total_seconds())
     assert not follower.look()
+
+
+def test_a_service_that_is_paused_itself_keeps_no_return_from_being_followed():
+    returns.note_return()
+    discover(WHOLE, Found(error="asking is paused: disabled"))
+    assert returns.unfollowed() == 1
+    discover(WHOLE, Found(error="asking is paused: disabled", paused_itself=True))
+    assert returns.unfollowed() is None

@@ -71,7 +71,7 @@ def test_nothing_is_discovered_without_the_public_url(ledger, make_settings, pub
     scheduler = schedule.start_scheduler(make_settings(PUBLIC_URL=public_url), None, stopped())
     names = {job.id for job in scheduler.get_jobs()}
     scheduler.shutdown()
-    assert names - {"discovery"} == {"reconcile", "forward", "learn", "follow", "mend", "prune"}
+    assert names - {"discovery"} == {"reconcile", "forward", "learn", "follow", "unclear", "mend", "prune"}
     assert ("discovery" in names) == is_there
 
 
@@ -113,7 +113,7 @@ def test_no_job_is_skipped_for_being_late_and_none_runs_twice_at_once(ledger, ma
     scheduler = schedule.start_scheduler(make_settings(PUBLIC_URL="https://b.example"), None, stopped())
     scheduled = scheduler.get_jobs()
     scheduler.shutdown()
-    assert len(scheduled) == 7
+    assert len(scheduled) == 8
     rules = {(job.misfire_grace_time, job.max_instances, job.coalesce) for job in scheduled}
     assert rules == {(None, 1, True)}
 
@@ -139,7 +139,7 @@ def test_a_clock_that_was_set_makes_all_due_and_pruning_wait(ledger, make_settin
     finally:
         scheduler.shutdown()
     assert timedelta(minutes=59) < waits.pop("prune") <= jobs.PRUNE_EVERY
-    assert len(waits) == 6
+    assert len(waits) == 7
     assert all(wait <= timedelta(0) for wait in waits.values())
 
 

@@ -289,7 +289,7 @@ class TestChains:
     def test_what_it_leaves_unsent_keeps_its_place_in_the_backlog(self):
         (app,) = make_apps(APP)
         old = make_forwards(app, [(f"old{n}", 1) for n in range(8)], at=NOW - HOUR)
-        make_forwards(app, [(f"new{n}", 1) for n in range(20)])
+        make_forwards(app, [(f"new{n}", 1) for n in range(20)], at=NOW - MINUTE)
         claimed = claim(NOW, 1, length=8)
         assert ids(claimed) == old
         note(claimed[0], NOW)
