@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.clock import utcnow
+from receiver.clock import to_unix, utcnow
 from receiver.ledger import submissions
 from receiver.ledger.models import Submission, Task
 from receiver.web.gateway import finder, results, sending
 from tests.conftest import API_KEY, CALLBACK_TOKEN
-from tests.factories import body, failure_body, finished_item, task
+from tests.factories import body, failure_body, finished_item, register, task
 from tests.processes import free_port, wait_until
 
 TASK = {"task_id": "t1"}
@@ -265,10 +265,11 @@ class TestLostAnswers:
         upstream.answer = lambda _, connection: connection.send_json({"task_id": "t2"})
         assert imagine().json["task_id"] == "t2"  # who was told, and asks again, wants another one
 
-    def test_an_older_task_with_the_same_trace_id_is_another(self, imagine, upstream, gateway):
-        imagine({**ASYNC, "trace_id": "own"})
-        cut_then(upstream)
-        assert imagine({**ASYNC, "prompt": "two", "trace_id": "own"}).status_code == 504
+    def test_an_older_task_with_the_same_trace_id_is_another(self, imagine, upstream):
+        an_hour_ago = utcnow() - timedelta(hours=1)
+        register("t0", trace_id="own", submitted_at=an_hour_ago, now=an_hour_ago)
+        cut_then(upstream, items=[finished_item("t1", created_at=to_unix(an_hour_ago))])
+        assert imagine({**ASYNC, "trace_id": "own"}).status_code == 504
 
 
 class TestSynchronous:
