@@ -16,27 +16,8 @@ from tests.clients.mcp_session import McpSession
 from tests.processes import Backstop
 from tests.upstream import Options, StandIn
 
-# What waits for the gateway's submissions and look-ups.
-AWAITED = (
-    "test_it_submits_and_waits[gateway",
-    "test_the_command_line_prints_running_tasks[gateway",
-    "test_mcp_goes_on_asking_about_a_running_task[gateway",
-    "test_the_sdk_takes_no_running_task_for_finished[gateway",
-    "test_a_batch_has_no_error_beside_its_items[gateway",
-    "test_an_error_is_always_an_object[gateway",
-    "test_an_upstream_without_an_answer_is_an_error_object_too[gateway",
-    "test_it_waits_for_a_task[gateway",
-    "test_it_waits_for_a_video_and_for_a_failure[gateway",
-)
 WORK = (0.2, 0.4)
 FOREVER = (600.0, 600.0)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let what is awaited fail or pass."""
-    for item in items:
-        if item.name.startswith(AWAITED):
-            item.add_marker(pytest.mark.xfail(strict=False, reason="the gateway cannot do it yet"))
 
 
 @dataclass(frozen=True)
