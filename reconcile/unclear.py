@@ -11,6 +11,13 @@ from receiver.ledger import pauses, store, submissions
 from receiver.ledger.models import Submission
 from receiver.ledger.paces import Paces
 from receiver.ledger.telling import When
+from receiver.ledger.unclear import (
+    is_sent_in_future,
+    known_as_submitted,
+    list_unclear,
+    mend_sent_in_future,
+    tasks_by_trace,
+)
 from receiver.upstream.client import UpstreamError
 from receiver.upstream.services import SERVICES, Service
 from receiver.upstream.traces import can_find, find_traces
@@ -35,12 +42,12 @@ class UnclearSubmissions:
     def look(self) -> None:
         """Look for all of them once. After 10 minutes without a trace one has ended."""
         now = self._caller.clock.now()
-        unclear = submissions.list_unclear(now)
+        unclear = list_unclear(now)
         if not unclear:
             return
-        if any(submissions.is_sent_in_future(one, now) for one in unclear):
-            submissions.mend_sent_in_future(now)
-        missing = self._accept(unclear, submissions.tasks_by_trace(unclear))
+        if any(is_sent_in_future(one, now) for one in unclear):
+            mend_sent_in_future(now)
+        missing = self._accept(unclear, tasks_by_trace(unclear))
         for name in sorted({one.service for one in missing} & SERVICES.keys()):
             self._look_at_upstream(SERVICES[name], [one for one in missing if one.service == name])
 
@@ -59,7 +66,7 @@ class UnclearSubmissions:
         except UpstreamError as problem:
             log.warning("Upstream cannot be asked about unclear submissions, asking later: %s", problem)
             return
-        of_others = submissions.known_as_submitted(found.values())
+        of_others = known_as_submitted(found.values())
         by_id = {
             one.id: found[one.trace_id]
             for one in missing

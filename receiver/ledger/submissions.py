@@ -16,7 +16,6 @@ from receiver.ledger import store
 from receiver.ledger.engine.db import writing
 from receiver.ledger.engine.group_commit import GroupCommit
 from receiver.ledger.engine.statements import Query, Statement
-from receiver.ledger.models import Task, database
 from receiver.ledger.registration import Registration
 from receiver.ledger.submission import LOST, OPEN, Submission
 from receiver.ledger.telling import When
@@ -26,11 +25,8 @@ from receiver.ledger.timetable import Timetable
 IN_FLIGHT_FOR = timedelta(minutes=2)
 # After so long without a trace upstream never had it: discovery and look-ups would have found it.
 UNCLEAR_FOR = timedelta(minutes=10)
-# Clocks of other machines differ by less than this.
-_SKEW = timedelta(minutes=1)
 _WITHIN_SECONDS = 10.0
-_MOST_LOOKED_FOR = 500
-_MOST_NAMED = 3
+_MOST_LOST = 500
 
 
 class State(Enum):
@@ -62,14 +58,6 @@ class Begun:
 
     state: State
     submission: Submission
-
-
-@dataclass(frozen=True, slots=True)
-class Unclear:
-    """How many submissions are unclear, and the oldest few of them."""
-
-    count: int
-    oldest: Sequence[Submission]
 
 
 def digest_of(path: str, body: bytes) -> bytes:
@@ -142,71 +130,6 @@ def end(submissions: Collection[Submission], now: datetime) -> int:
     with writing():
         ended = Submission.update(ended_at=now, repeat_key=None).where(Submission.id.in_(ids), OPEN)
         return int(ended.execute())
-
-
-def list_unclear(now: datetime, limit: int = _MOST_LOOKED_FOR) -> list[Submission]:
-    """Return open submissions that are no longer in flight, oldest first."""
-    query = Submission.select().where(OPEN, _is_not_in_flight(now)).order_by(Submission.sent_at)
-    with database.connection_context():
-        return list(query.limit(limit))
-
-
-def unclear_facts(now: datetime) -> Unclear:
-    """Return how many submissions are unclear, and the oldest of them."""
-    oldest = list_unclear(now, _MOST_NAMED)
-    if len(oldest) < _MOST_NAMED:
-        return Unclear(len(oldest), oldest)
-    query = Submission.select().where(OPEN, _is_not_in_flight(now))
-    with database.connection_context():
-        return Unclear(int(query.count()), oldest)
-
-
-def tasks_by_trace(submissions: Sequence[Submission]) -> dict[int, str]:
-    """Return the task of each submission that the ledger knows by its trace id: a callback may have come."""
-    traces = {submission.trace_id for submission in submissions}
-    query = Task.select(Task.id, Task.trace_id, Task.submitted_at, Task.created_at)
-    with database.connection_context():
-        known = list(query.where(Task.trace_id.in_(traces)))
-    taken = known_as_submitted([task.id for task in known])
-    found: dict[int, str] = {}
-    for task in known:
-        for submission in submissions:
-            if submission.trace_id == task.trace_id and task.id not in taken and _may_be(submission, task):
-                found.setdefault(submission.id, task.id)
-    return found
-
-
-def mend_sent_in_future(now: datetime) -> None:
-    """Let open submissions that a clock ahead has dated be sent now."""
-    with writing():
-        Submission.update(sent_at=now, leased_until=now).where(
-            OPEN, Submission.sent_at > now + _SKEW
-        ).execute()
-
-
-def is_sent_in_future(submission: Submission, now: datetime) -> bool:
-    """Tell whether a clock that was ahead has dated a submission."""
-    return bool(submission.sent_at > now + _SKEW)
-
-
-def known_as_submitted(task_ids: Collection[str]) -> set[str]:
-    """Return those of the tasks that a submission is known to have made."""
-    with database.connection_context():
-        rows = Submission.select(Submission.task_id).where(Submission.task_id.in_(list(task_ids)))
-        return {str(row.task_id) for row in rows}
-
-
-def is_since(submission: Submission, moment: datetime | None) -> bool:
-    """Tell whether what was made at a moment may be the submission's."""
-    return moment is None or moment >= submission.sent_at - _SKEW
-
-
-def _is_not_in_flight(now: datetime) -> Any:
-    return (Submission.leased_until <= now) | (Submission.sent_at > now + _SKEW)
-
-
-def _may_be(submission: Submission, task: Task) -> bool:
-    return is_since(submission, task.submitted_at or task.created_at)
 
 
 def _write_begun(entries: Sequence[tuple[Asked, datetime]]) -> list[Begun]:
@@ -298,7 +221,7 @@ def _registration(submission: Submission, task_id: str) -> Registration:
 
 def _build_lost(*, since: Any) -> Any:
     lost = (Submission.unclear_at > since) & Submission.repeat_key.is_null()
-    return Submission.select().where(lost, LOST).order_by(Submission.id).limit(_MOST_LOOKED_FOR)
+    return Submission.select().where(lost, LOST).order_by(Submission.id).limit(_MOST_LOST)
 
 
 def _build_set_task(*, id: Any, task_id: Any, told_at: Any) -> Any:

@@ -9,6 +9,7 @@ from receiver.ledger import pauses, submissions
 from receiver.ledger.models import Submission
 from receiver.ledger.paces import Paces
 from receiver.ledger.submissions import Asked
+from receiver.ledger.unclear import unclear_facts
 from receiver.upstream import services
 from receiver.upstream.client import Upstream
 from reconcile.calls import Caller, call_threads
@@ -77,10 +78,10 @@ def test_after_ten_minutes_without_a_trace_the_key_is_free(unclear, submit, cloc
     unclear.look()
     clock.ahead += 9 * MINUTE
     unclear.look()
-    assert submissions.unclear_facts(clock.now()).count == 1
+    assert unclear_facts(clock.now()).count == 1
     clock.ahead += MINUTE
     unclear.look()
-    assert submissions.unclear_facts(clock.now()).count == 0
+    assert unclear_facts(clock.now()).count == 0
     again = submit("own", key="k")
     assert again.state is submissions.State.NEW
     assert again.submission.id != first.submission.id
@@ -90,11 +91,11 @@ def test_one_that_was_sent_in_the_future_ends_ten_minutes_after_the_clock_is_rig
     clock.ahead += timedelta(days=2)
     submit("own", key="k")
     clock.ahead -= timedelta(days=2)
-    assert submissions.unclear_facts(clock.now()).count == 1
+    assert unclear_facts(clock.now()).count == 1
     unclear.look()
     clock.ahead += 11 * MINUTE
     unclear.look()
-    assert submissions.unclear_facts(clock.now()).count == 0
+    assert unclear_facts(clock.now()).count == 0
 
 
 @pytest.mark.parametrize("is_of_another", [False, True])
@@ -126,21 +127,21 @@ def test_an_upstream_that_cannot_be_asked_shows_nothing(unclear, submit, clock, 
     else:
         pauses.stop_asking("no balance", clock.now(), account=True, retry_after=None)
     unclear.look()
-    assert submissions.unclear_facts(clock.now()).count == 1
+    assert unclear_facts(clock.now()).count == 1
 
 
 def test_what_upstream_cannot_be_asked_about_waits_a_day_for_its_callback(unclear, submit, clock, upstream):
     submit("own", service=SINGLE)
     clock.ahead += 60 * MINUTE
     unclear.look()
-    assert (submissions.unclear_facts(clock.now()).count, upstream.received) == (1, [])
+    assert (unclear_facts(clock.now()).count, upstream.received) == (1, [])
     clock.ahead += timedelta(days=1)
     unclear.look()
-    assert submissions.unclear_facts(clock.now()).count == 0
+    assert unclear_facts(clock.now()).count == 0
 
 
 def test_one_whose_process_died_in_flight_becomes_unclear(unclear, ledger, clock):
     submissions.begin(Asked("web", services.DEFAULT.name, "imagine", "own", b"x"), clock.now())
-    assert submissions.unclear_facts(clock.now()).count == 0
+    assert unclear_facts(clock.now()).count == 0
     clock.ahead += submissions.IN_FLIGHT_FOR
-    assert submissions.unclear_facts(clock.now()).count == 1
+    assert unclear_facts(clock.now()).count == 1

@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from receiver.clock import to_iso, utcnow
 from receiver.ledger.models import Submission
-from receiver.ledger.submissions import list_unclear
+from receiver.ledger.unclear import list_unclear
 from receiver.web.auth import require_api_key
 from receiver.web.offload import offload
 

@@ -14,9 +14,9 @@ from datetime import datetime
 
 from flask import Flask, current_app
 
-from receiver.ledger import submissions
 from receiver.ledger.engine.errors import describe
 from receiver.ledger.models import Submission
+from receiver.ledger.unclear import tasks_by_trace
 from receiver.upstream.client import Upstream, UpstreamError
 from receiver.upstream.services import SERVICES
 from receiver.upstream.traces import find_traces
@@ -51,7 +51,7 @@ class Finder:
     def __init__(self, upstream: Upstream, look_every: float = _LOOK_EVERY_SECONDS) -> None:
         self._upstream = upstream
         self._ways = {
-            "ledger": _Way(lambda some: offload(submissions.tasks_by_trace, some), look_every),
+            "ledger": _Way(lambda some: offload(tasks_by_trace, some), look_every),
             "upstream": _Way(self._ask, look_every * _ASK_EVERY_SECONDS / _LOOK_EVERY_SECONDS),
         }
         self._lost: set[_Lost] = set()

@@ -9,7 +9,7 @@ from receiver.ledger.models import Pause, ReconcileRun
 from receiver.ledger.reading.endpoints import ForwardFacts
 from receiver.ledger.reading.tally import Outcomes
 from receiver.ledger.refusals import Refused
-from receiver.ledger.submissions import Unclear
+from receiver.ledger.unclear import Unclear
 from receiver.web.formatting import ago, exact
 from receiver.web.writes import Writes
 

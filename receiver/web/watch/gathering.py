@@ -14,7 +14,7 @@ from receiver.ledger.reading.endpoints import forward_facts
 from receiver.ledger.reading.listing import TaskFilter, list_briefly
 from receiver.ledger.reading.standing import FAILING_AFTER_RUNS
 from receiver.ledger.reading.tally import Outcomes
-from receiver.ledger.submissions import unclear_facts
+from receiver.ledger.unclear import unclear_facts
 from receiver.web.intake import REFUSED_TOLD_FOR, Intake
 from receiver.web.watch.facts import Facts, Missing, Room
 from receiver.web.writes import Writes

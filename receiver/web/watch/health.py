@@ -17,7 +17,7 @@ from receiver.ledger.reading import queries
 from receiver.ledger.reading.endpoints import forward_facts
 from receiver.ledger.reading.standing import FAILING_AFTER_RUNS, standing_of
 from receiver.ledger.refusals import Refused
-from receiver.ledger.submissions import unclear_facts
+from receiver.ledger.unclear import unclear_facts
 from receiver.redact import mask_credentials
 from receiver.web.auth import carries_key
 from receiver.web.current import current_settings

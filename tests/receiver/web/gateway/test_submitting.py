@@ -10,6 +10,7 @@ import pytest
 from receiver.clock import to_unix, utcnow
 from receiver.ledger import submissions
 from receiver.ledger.models import Submission, Task
+from receiver.ledger.unclear import unclear_facts
 from receiver.web.gateway import finder, results, sending
 from tests.conftest import API_KEY, CALLBACK_TOKEN
 from tests.factories import body, failure_body, finished_item, register, task
@@ -244,7 +245,7 @@ class TestLostAnswers:
         assert (answer.status_code, answer.json["error"]["code"]) == (504, "timeout")
         assert answer.json["success"] is False
         assert answer.json["trace_id"] == submitted(upstream)[0].json["trace_id"]
-        assert submissions.unclear_facts(utcnow()).count == 1
+        assert unclear_facts(utcnow()).count == 1
 
     @pytest.mark.parametrize("by", [{"Idempotency_Key": "k"}, {"trace": 1}, {}])
     def test_repeating_it_submits_nothing(self, imagine, upstream, by):
@@ -405,7 +406,7 @@ class TestLines:
         if status:
             upstream.answer = lambda _, connection: connection.send_json({"items": []}, status)
         assert imagine({"prompt": "x"}, Accept="application/x-ndjson").status_code == 504
-        assert submissions.unclear_facts(utcnow()).count == 1
+        assert unclear_facts(utcnow()).count == 1
 
 
 def test_it_waits_ten_minutes_for_a_lost_submission():

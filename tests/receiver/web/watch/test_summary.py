@@ -7,7 +7,7 @@ import pytest
 from receiver.ledger.models import Endpoint, Pause, ReconcileRun, Submission
 from receiver.ledger.reading.endpoints import ForwardFacts, Share
 from receiver.ledger.reading.tally import Outcomes
-from receiver.ledger.submissions import Unclear
+from receiver.ledger.unclear import Unclear
 from receiver.web.formatting import exact, span
 from receiver.web.watch.summary import START_RECONCILER, Facts, hindrance, next_run, summarise
 from receiver.web.writes import Writes

@@ -1,0 +1,91 @@
+"""Unclear submissions: those whose answer is lost, so that nobody knows whether upstream took them.
+
+See "The life of a submission" in docs/design.md.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from receiver.ledger.engine.db import writing
+from receiver.ledger.models import Task, database
+from receiver.ledger.submission import OPEN, Submission
+
+# Clocks of other machines differ by less than this.
+_SKEW = timedelta(minutes=1)
+_MOST_LOOKED_FOR = 500
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """How many submissions are unclear, and the oldest few of them."""
+
+    count: int
+    oldest: Sequence[Submission]
+
+
+def list_unclear(now: datetime, limit: int = _MOST_LOOKED_FOR) -> list[Submission]:
+    """Return open submissions that are no longer in flight, oldest first."""
+    query = Submission.select().where(OPEN, _is_not_in_flight(now)).order_by(Submission.sent_at)
+    with database.connection_context():
+        return list(query.limit(limit))
+
+
+def unclear_facts(now: datetime) -> Unclear:
+    """Return how many submissions are unclear, and the oldest of them."""
+    oldest = list_unclear(now, _MOST_NAMED)
+    if len(oldest) < _MOST_NAMED:
+        return Unclear(len(oldest), oldest)
+    query = Submission.select().where(OPEN, _is_not_in_flight(now))
+    with database.connection_context():
+        return Unclear(int(query.count()), oldest)
+
+
+def tasks_by_trace(submissions: Sequence[Submission]) -> dict[int, str]:
+    """Return the task of each submission that the ledger knows by its trace id: a callback may have come."""
+    traces = {submission.trace_id for submission in submissions}
+    query = Task.select(Task.id, Task.trace_id, Task.submitted_at, Task.created_at)
+    with database.connection_context():
+        known = list(query.where(Task.trace_id.in_(traces)))
+    taken = known_as_submitted([task.id for task in known])
+    found: dict[int, str] = {}
+    for task in known:
+        for submission in submissions:
+            if submission.trace_id == task.trace_id and task.id not in taken and _may_be(submission, task):
+                found.setdefault(submission.id, task.id)
+    return found
+
+
+def known_as_submitted(task_ids: Collection[str]) -> set[str]:
+    """Return those of the tasks that a submission is known to have made."""
+    with database.connection_context():
+        rows = Submission.select(Submission.task_id).where(Submission.task_id.in_(list(task_ids)))
+        return {str(row.task_id) for row in rows}
+
+
+def is_since(submission: Submission, moment: datetime | None) -> bool:
+    """Tell whether what was made at a moment may be the submission's."""
+    return moment is None or moment >= submission.sent_at - _SKEW
+
+
+def is_sent_in_future(submission: Submission, now: datetime) -> bool:
+    """Tell whether a clock that was ahead has dated a submission."""
+    return bool(submission.sent_at > now + _SKEW)
+
+
+def mend_sent_in_future(now: datetime) -> None:
+    """Let open submissions that a clock ahead has dated be sent now."""
+    with writing():
+        Submission.update(sent_at=now, leased_until=now).where(
+            OPEN, Submission.sent_at > now + _SKEW
+        ).execute()
+
+
+def _is_not_in_flight(now: datetime) -> Any:
+    return (Submission.leased_until <= now) | (Submission.sent_at > now + _SKEW)
+
+
+def _may_be(submission: Submission, task: Task) -> bool:
+    return is_since(submission, task.submitted_at or task.created_at)
