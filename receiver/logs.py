@@ -58,8 +58,9 @@ def formatter(log_format: Literal["text", "json"], line: str = _TEXT) -> logging
 
 def configure_logging(log_format: Literal["text", "json"] = "text") -> None:
     """Send this process's log to standard error."""
-    # A callback logs a line. These details are never printed, and finding them takes half of its time.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    # A callback logs a line. These details are never printed, and finding them takes half of its time. The
+    # process stays, as gunicorn prints it.
+    logging.logThreads = logging.logMultiprocessing = False
     logging._srcfile = None  # no caller, as Python's logging HOWTO says
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(log_format))
