@@ -7,20 +7,22 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
+from peewee import chunked
+
 from receiver.ledger import pauses, store, submissions
 from receiver.ledger.models import Submission
 from receiver.ledger.paces import Paces
 from receiver.ledger.telling import When
 from receiver.ledger.unclear import (
+    give_to_submissions,
     is_sent_in_future,
-    known_as_submitted,
     list_unclear,
     mend_sent_in_future,
     tasks_by_trace,
 )
 from receiver.upstream.client import UpstreamError
 from receiver.upstream.services import SERVICES, Service
-from receiver.upstream.traces import can_find, find_traces
+from receiver.upstream.traces import MOST_TRACES, can_find, find_traces
 from reconcile.calls import Caller
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,9 @@ class UnclearSubmissions:
             mend_sent_in_future(now)
         missing = self._accept(unclear, tasks_by_trace(unclear))
         for name in sorted({one.service for one in missing} & SERVICES.keys()):
-            self._look_at_upstream(SERVICES[name], [one for one in missing if one.service == name])
+            of_service = [one for one in missing if one.service == name]
+            for some in chunked(of_service, MOST_TRACES):
+                self._look_at_upstream(SERVICES[name], some)
 
     def _look_at_upstream(self, service: Service, missing: Sequence[Submission]) -> None:
         # What ends now is decided before upstream is asked, as its question differs.
@@ -60,19 +64,14 @@ class UnclearSubmissions:
         if pauses.current_pause(now, service.name) or not self._caller.limiter.take():
             return
         ends = now - submissions.UNCLEAR_FOR
-        sent_at = {one.trace_id: _not_before(one, ends) for one in missing}
+        # Of several with one trace id the oldest comes last here, and counts.
+        sent_at = {one.trace_id: _not_before(one, ends) for one in reversed(missing)}
         try:
             found = find_traces(self._caller.upstream, service, sent_at)
         except UpstreamError as problem:
             log.warning("Upstream cannot be asked about unclear submissions, asking later: %s", problem)
             return
-        of_others = known_as_submitted(found.values())
-        by_id = {
-            one.id: found[one.trace_id]
-            for one in missing
-            if found.get(one.trace_id, "") not in {"", *of_others}
-        }
-        self._end(self._accept(missing, by_id), ends)
+        self._end(self._accept(missing, give_to_submissions(missing, found)), ends)
 
     def _accept(self, unclear: Sequence[Submission], found: dict[int, str]) -> list[Submission]:
         """Register the tasks that were found, and return the submissions without one."""

@@ -17,6 +17,7 @@ from receiver.ledger.models import (
     ReconcileRun,
     Refusal,
     Resending,
+    Submission,
 )
 
 _PRUNE_AT_ONCE = 1000
@@ -60,6 +61,7 @@ def prune(before: datetime) -> int:
         (Refusal, Refusal.last_at),
         (Resending, Resending.ended_at),
         (Incident, Incident.closed_at),
+        (Submission, Submission.ended_at),
     ):
         old = model.select(model.id).where(time < before).order_by(time).limit(_PRUNE_AT_ONCE)
         gone = _PRUNE_AT_ONCE

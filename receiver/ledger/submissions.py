@@ -25,6 +25,8 @@ from receiver.ledger.timetable import Timetable
 IN_FLIGHT_FOR = timedelta(minutes=2)
 # After so long without a trace upstream never had it: discovery and look-ups would have found it.
 UNCLEAR_FOR = timedelta(minutes=10)
+# Longer than a caller waits while a lost submission is looked for.
+_LOOKED_FOR_FOR = timedelta(seconds=30)
 _WITHIN_SECONDS = 10.0
 _MOST_LOST = 500
 
@@ -50,6 +52,7 @@ class Asked:
     digest: bytes
     repeat_key: str | None = None
     callback_url: str | None = None
+    in_flight_for: timedelta = IN_FLIGHT_FOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,22 +168,31 @@ def _row(asked: Asked, now: datetime) -> dict[str, Any]:
         "trace_id": asked.trace_id,
         "callback_url": asked.callback_url,
         "sent_at": now,
-        "leased_until": now + IN_FLIGHT_FOR,
+        "leased_until": now + asked.in_flight_for,
     }
 
 
 def _list_lost(moments: Collection[datetime]) -> list[Submission]:
-    """Return the submissions whose answer was lost and that a request without a key may repeat."""
-    return _lost.objects(Submission, since=max(moments) - UNCLEAR_FOR)
+    """Return the submissions without a key whose answer was lost, and of whose task nobody was told."""
+    now = max(moments)
+    lost = [*_open.objects(Submission, now=now), *_found.objects(Submission, since=now - UNCLEAR_FOR)]
+    return sorted(lost, key=lambda one: one.id)
 
 
 def _known(asked: Asked, now: datetime, lost: list[Submission]) -> Begun | None:
-    """Return the oldest lost submission of the same content, if the caller repeats that. Each goes to one."""
-    for one in lost if asked.repeat_key is None else ():
-        if (one.api_key, bytes(one.digest)) == (asked.api_key, asked.digest):
-            lost.remove(one)
-            return Begun(_state(one, asked, now), one)
-    return None
+    """Return the oldest lost submission of the same content, if the caller repeats that.
+
+    Each goes to one caller, for as long as that may look for it. Others are told that it is in flight.
+    """
+    same = [one for one in lost if (one.api_key, bytes(one.digest)) == (asked.api_key, asked.digest)]
+    if asked.repeat_key is not None or not same:
+        return None
+    for one in same:
+        if one.leased_until <= now and _lease.execute(id=one.id, now=now):
+            state = _state(one, asked, now)
+            one.leased_until = now + _LOOKED_FOR_FOR
+            return Begun(state, one)
+    return Begun(_state(same[0], asked, now), same[0])
 
 
 def _state(known: Submission, asked: Asked, now: datetime) -> State:
@@ -219,9 +231,22 @@ def _registration(submission: Submission, task_id: str) -> Registration:
     )
 
 
-def _build_lost(*, since: Any) -> Any:
-    lost = (Submission.unclear_at > since) & Submission.repeat_key.is_null()
-    return Submission.select().where(lost, LOST).order_by(Submission.id).limit(_MOST_LOST)
+def _build_open(*, now: Any) -> Any:
+    # However long ago: upstream has not shown that it never had them.
+    is_lost = Submission.unclear_at.is_null(False) | (Submission.leased_until <= now)
+    lost = Submission.select().where(is_lost, Submission.repeat_key.is_null(), OPEN)
+    return lost.order_by(Submission.id).limit(_MOST_LOST)
+
+
+def _build_found(*, since: Any) -> Any:
+    is_found = Submission.task_id.is_null(False) & (Submission.unclear_at > since)
+    found = Submission.select().where(is_found, Submission.repeat_key.is_null(), LOST)
+    return found.order_by(Submission.id).limit(_MOST_LOST)
+
+
+def _build_lease(*, id: Any, now: Any) -> Any:
+    leased = Submission.update(leased_until=now + _LOOKED_FOR_FOR)
+    return leased.where(Submission.id == id, Submission.leased_until <= now)
 
 
 def _build_set_task(*, id: Any, task_id: Any, told_at: Any) -> Any:
@@ -229,7 +254,7 @@ def _build_set_task(*, id: Any, task_id: Any, told_at: Any) -> Any:
     return known.where(Submission.id == id, Submission.task_id.is_null())
 
 
-_lost = Query(_build_lost)
+_open, _found, _lease = Query(_build_open), Query(_build_found), Query(_build_lease)
 _set_task = Query(_build_set_task)
 _insert = Statement(
     lambda rows: (

@@ -3,7 +3,7 @@
 See "The life of a submission" in docs/design.md.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -52,10 +52,25 @@ def tasks_by_trace(submissions: Sequence[Submission]) -> dict[int, str]:
     taken = known_as_submitted([task.id for task in known])
     found: dict[int, str] = {}
     for task in known:
-        for submission in submissions:
-            if submission.trace_id == task.trace_id and task.id not in taken and _may_be(submission, task):
-                found.setdefault(submission.id, task.id)
+        for one in () if task.id in taken else submissions:
+            if one.id not in found and one.trace_id == task.trace_id and _may_be(one, task):
+                found[one.id] = task.id
+                break
     return found
+
+
+def give_to_submissions(
+    submissions: Sequence[Submission], found: Mapping[str, Sequence[str]]
+) -> dict[int, str]:
+    """Give each submission one of the tasks that were found by its trace id, and no task to two of them."""
+    taken = known_as_submitted([task_id for task_ids in found.values() for task_id in task_ids])
+    given: dict[int, str] = {}
+    for one in submissions:
+        free = (task_id for task_id in found.get(one.trace_id, ()) if task_id not in taken)
+        if (task_id := next(free, None)) is not None:
+            taken.add(task_id)
+            given[one.id] = task_id
+    return given
 
 
 def known_as_submitted(task_ids: Collection[str]) -> set[str]:

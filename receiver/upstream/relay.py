@@ -18,6 +18,7 @@ SILENT_FOR_SECONDS = 600.0
 ANSWER_WITHIN_SECONDS = 1800.0
 _CONNECTIONS = 256  # kept for the next request; as many as requests may last, and more
 _CHUNK = 65536
+_NOT_CONNECTED = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
 _HOP_BY_HOP = {
     *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
     *("te", "trailer", "transfer-encoding", "upgrade"),
@@ -74,6 +75,16 @@ class Relayed:
         finally:
             self._response.close()
 
+    def read(self, most: int, within: float) -> bytes:
+        """Return the whole body. Raises NotRelayed if it is larger, or takes longer than `within` seconds."""
+        content, until = bytearray(), time.monotonic() + within
+        for chunk in self.chunks():
+            content += chunk
+            if len(content) > most or time.monotonic() > until:
+                self.close()
+                raise NotRelayed("its answer is too large, or takes too long", maybe_taken=True)
+        return bytes(content)
+
     def close(self) -> None:
         """Give up what has not been read."""
         self._response.close()
@@ -108,7 +119,9 @@ class Relay:
                 decode_content=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as problem:
-            raise NotRelayed(_reason(problem, self._token), body.is_sent or not outgoing.body) from None
+            is_connected = not isinstance(problem, _NOT_CONNECTED)
+            maybe_taken = body.is_sent or (is_connected and not outgoing.body)
+            raise NotRelayed(_reason(problem, self._token), maybe_taken) from None
         return Relayed(response, until, self._token)
 
     def _headers(self, outgoing: Outgoing) -> urllib3.HTTPHeaderDict:

@@ -18,7 +18,10 @@ _STATUSES = {
     "too_many_requests": 429,
     "timeout": 504,
 }
-_NOT_ANSWERED_IN_TIME = (408, 499)  # a proxy between has given up; upstream may go on
+# Without a code: a proxy between has given up, and upstream may go on.
+_PASSING = (408, 409, 499)
+# With these codes upstream may have begun, whatever the status.
+_PASSING_CODES = ("api_error", "unknown", "busy", "timeout", "connection_reset")
 
 
 class Wants(Enum):
@@ -90,22 +93,34 @@ def to_send(order: Order, callback_url: str | None, trace_id: str) -> bytes:
 def read_answer(status: int, body: bytes) -> tuple[Fate, str | None]:
     """Return what became of a submission by upstream's answer, and its task's id if that is told.
 
-    A task's id beside an error is of no use: nobody is told it elsewhere, and nothing was taken.
+    An error's code decides, then the status. A task's id beside an error is of no use: nobody is told it
+    elsewhere, and nothing was taken.
     """
     try:
         told = parse_json(body.decode("utf-8-sig"))
     except ValueError:
         told = None
-    if status >= 500 or status in _NOT_ANSWERED_IN_TIME:
-        return Fate.UNCLEAR, None
-    if status >= 300:
-        return Fate.REFUSED, None
+    is_error = status >= 300 or (isinstance(told, dict) and told.get("success") is False)
+    if is_error:
+        return _fate_of_error(status, _code_of(told)), None
     if not isinstance(told, dict):
         return Fate.UNCLEAR, None
-    if told.get("success") is False:
-        return Fate.REFUSED, None
     task_id = id_of({"id": told.get("task_id")}) or id_of(told.get("task")) or id_of(told)
     return (Fate.UNCLEAR if task_id is None else Fate.TAKEN), task_id
+
+
+def _fate_of_error(status: int, code: str | None) -> Fate:
+    if code in _PASSING_CODES:
+        return Fate.UNCLEAR
+    if code in _STATUSES:
+        return Fate.REFUSED
+    return Fate.UNCLEAR if status >= 500 or status in _PASSING else Fate.REFUSED
+
+
+def _code_of(told: Any) -> str | None:
+    error = told.get("error") if isinstance(told, Mapping) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    return None if code is None else str(code)
 
 
 def as_answer(response: str | None, task_id: str, trace_id: str | None) -> dict[str, Any]:
@@ -121,6 +136,4 @@ def status_of(answer: Mapping[str, Any], failed: bool) -> int:
     """Return the HTTP status of a synchronous answer: upstream gives failures one, by their code."""
     if not failed:
         return 200
-    error = answer.get("error")
-    code = error.get("code") if isinstance(error, dict) else None
-    return _STATUSES.get(str(code), 500)
+    return _STATUSES.get(str(_code_of(answer)), 500)

@@ -10,6 +10,7 @@ from receiver.upstream.services import Lookups, Service
 
 _SKEW = timedelta(minutes=1)
 _MOST_LISTED = 100
+MOST_TRACES = 50  # upstream's own client calls that the largest sensible batch
 
 
 def can_find(service: Service) -> bool:
@@ -17,8 +18,10 @@ def can_find(service: Service) -> bool:
     return service.lookups is Lookups.BATCH
 
 
-def find_traces(upstream: Upstream, service: Service, sent_at: Mapping[str, datetime]) -> dict[str, str]:
-    """Return the ids of the tasks that were submitted with trace ids, by trace id.
+def find_traces(
+    upstream: Upstream, service: Service, sent_at: Mapping[str, datetime]
+) -> dict[str, list[str]]:
+    """Return the ids of the tasks that were submitted with trace ids, MOST_TRACES at most, by trace id.
 
     `sent_at` tells when each was submitted: an older task with the same trace id is another. Raises
     UpstreamError. What is not found then, upstream does not know now. Only services that are asked in
@@ -34,8 +37,8 @@ def find_traces(upstream: Upstream, service: Service, sent_at: Mapping[str, date
     return _matching(listed, sent_at) | found
 
 
-def _matching(items: Iterable[Any], sent_at: Mapping[str, datetime]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _matching(items: Iterable[Any], sent_at: Mapping[str, datetime]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
     for item in items:
         try:
             result = read_item(item)
@@ -44,7 +47,7 @@ def _matching(items: Iterable[Any], sent_at: Mapping[str, datetime]) -> dict[str
         for trace_id in {result.trace_id, _asked_with(item)} & sent_at.keys():
             is_older = result.submitted_at and result.submitted_at < sent_at[trace_id] - _SKEW
             if not is_older:
-                found[trace_id] = result.task_id
+                found.setdefault(trace_id, []).append(result.task_id)
     return found
 
 

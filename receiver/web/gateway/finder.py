@@ -10,16 +10,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from flask import Flask, current_app
 
+from receiver.clock import utcnow
 from receiver.ledger.engine.errors import describe
 from receiver.ledger.models import Submission
-from receiver.ledger.unclear import tasks_by_trace
+from receiver.ledger.pauses import current_pause
+from receiver.ledger.unclear import give_to_submissions, tasks_by_trace
 from receiver.upstream.client import Upstream, UpstreamError
 from receiver.upstream.services import SERVICES
-from receiver.upstream.traces import find_traces
+from receiver.upstream.traces import MOST_TRACES, find_traces
 from receiver.web.offload import offload
 
 log = logging.getLogger(__name__)
@@ -95,21 +96,26 @@ class Finder:
             return lost
 
     def _ask(self, some: Sequence[Submission]) -> dict[int, str]:
-        found: dict[str, str] = {}
-        for service, sent_at in by_service(some).items():
+        found: dict[int, str] = {}
+        for service, lost in by_service(some).items():
+            if offload(current_pause, utcnow(), service) is not None:
+                continue
+            sent_at = {one.trace_id: one.sent_at for one in reversed(lost)}  # of one trace id the earliest
             try:
-                found |= find_traces(self._upstream, SERVICES[service], sent_at)
+                traces = find_traces(self._upstream, SERVICES[service], sent_at)
             except UpstreamError as problem:
                 log.warning("Upstream cannot be asked about lost submissions: %s", problem)
-        return {one.id: found[one.trace_id] for one in some if one.trace_id in found}
+                continue
+            found |= offload(give_to_submissions, lost, traces)
+        return found
 
 
-def by_service(some: Sequence[Submission]) -> dict[str, dict[str, datetime]]:
-    """Return when each trace id was submitted, by the service."""
-    asked: dict[str, dict[str, datetime]] = defaultdict(dict)
-    for one in some:
-        if one.service in SERVICES:
-            asked[one.service][one.trace_id] = one.sent_at
+def by_service(some: Sequence[Submission]) -> dict[str, list[Submission]]:
+    """Return the oldest MOST_TRACES submissions of each service."""
+    asked: dict[str, list[Submission]] = defaultdict(list)
+    for one in sorted(some, key=lambda one: one.id):
+        if one.service in SERVICES and len(asked[one.service]) < MOST_TRACES:
+            asked[one.service].append(one)
     return asked
 
 

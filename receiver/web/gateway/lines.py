@@ -66,6 +66,8 @@ class _Lines(Iterator[bytes]):
                 self._read(chunk)
         except NotRelayed as problem:
             log.warning("An answer of upstream's broke off: %s", problem)
+        except Exception:
+            log.exception("An answer of upstream's cannot be taken in")
         self._end()
 
     def _read(self, chunk: bytes) -> None:
@@ -79,8 +81,8 @@ class _Lines(Iterator[bytes]):
     def _take(self, line: bytes) -> None:
         fate, task_id = read_answer(self._status, line)
         if self._task_id is None and fate is Fate.TAKEN and task_id is not None:
-            self._task_id = task_id
             books.accept(self._submission, task_id)
+            self._task_id = task_id
         if self._task_id is not None:
             self._settle(line, self._task_id)
         elif fate is Fate.REFUSED:

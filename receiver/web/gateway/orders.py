@@ -1,16 +1,19 @@
 """Reads what a caller wants to submit. Raises Refused and BadInput before anything is sent."""
 
 import re
+from datetime import timedelta
 
 from flask import request
 
-from receiver.ledger.submissions import Asked, digest_of, repeat_key
+from receiver.ledger.submissions import IN_FLIGHT_FOR, Asked, digest_of, repeat_key
+from receiver.upstream.relay import ANSWER_WITHIN_SECONDS
 from receiver.upstream.services import Service
-from receiver.upstream.submitting import Order, canonical
+from receiver.upstream.submitting import Order, Wants, canonical
 from receiver.web.callback_urls import check_callback_url, is_ours
 from receiver.web.gateway.access import current_caller
 from receiver.web.gateway.answers import Refused, trace_id, use_trace_id
 
+_LINES_FOR = timedelta(seconds=ANSWER_WITHIN_SECONDS) + IN_FLIGHT_FOR
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
@@ -27,6 +30,7 @@ def read_asked(service: Service, operation: str, order: Order) -> Asked:
         digest=digest,
         repeat_key=repeat_key(_idempotency_key(), order.trace_id, digest),
         callback_url=_callback_url(order),
+        in_flight_for=_LINES_FOR if order.wants is Wants.LINES else IN_FLIGHT_FOR,
     )
 
 

@@ -45,7 +45,7 @@ def send_submission(order: Order, submission: Submission) -> Sent:
         relayed = relay_of(current_app).send(_what_to_send(order, submission), silent_for)
         if order.wants is Wants.LINES and relayed.status < HTTPStatus.MULTIPLE_CHOICES:
             return Sent(relay_lines(relayed, submission), is_final=True)
-        content = b"".join(relayed.chunks())
+        content = relayed.read(LARGEST_BODY_BYTES, ANSWER_WITHIN_SECONDS)
     except NotRelayed as problem:
         if not problem.maybe_taken:
             books.free(submission)
@@ -70,6 +70,7 @@ def found_again(submission: Submission) -> Sent:
     """Look for an unclear submission. 504: it is not found."""
     task_id = current_finder().find(submission)
     if task_id is None:
+        books.lose(submission)  # the next caller may look for it
         raise Refused(
             504,
             "Upstream's answer was lost, and it is unclear whether the submission was taken."

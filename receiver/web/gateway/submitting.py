@@ -40,7 +40,7 @@ def _repeat(order: Order, begun: Begun) -> Response:
     if begun.state is State.OTHER:
         raise Refused(422, "This Idempotency-Key was used for another request.")
     if begun.state is State.IN_FLIGHT:
-        raise Refused(409, "The first request with this Idempotency-Key is in flight.", retry_after=5)
+        raise Refused(409, "The same submission is in flight.", retry_after=5)
     if begun.state is State.UNCLEAR:
         return _answer(order, submission, found_again(submission))
     books.tell(submission)

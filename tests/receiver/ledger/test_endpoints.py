@@ -3,9 +3,21 @@
 import pytest
 
 from receiver.ledger import endpoints
-from receiver.ledger.forwards import claim
 from receiver.ledger.models import Endpoint
-from tests.forwarding import APP, DAY, HOUR, MINUTE, NOW, SECOND, found, hold, make_apps, make_forward, note
+from tests.forwarding import (
+    APP,
+    DAY,
+    HOUR,
+    MINUTE,
+    NOW,
+    SECOND,
+    claim,
+    found,
+    hold,
+    make_apps,
+    make_forward,
+    note,
+)
 
 pytestmark = pytest.mark.usefixtures("ledger")
 OTHER = "https://other.example.com"

@@ -89,9 +89,13 @@ def test_the_content_is_the_same_whatever_the_order_of_its_fields():
         (200, {"id": 7}, (Fate.TAKEN, "7")),
         (200, {"success": True}, (Fate.UNCLEAR, None)),
         (200, [], (Fate.UNCLEAR, None)),
-        (200, {"success": False, "error": {"code": "busy"}, "task_id": "t"}, (Fate.REFUSED, None)),
-        *((status, {"error": {}}, (Fate.REFUSED, None)) for status in (307, 400, 401, 403, 409, 413, 429)),
-        *((status, {}, (Fate.UNCLEAR, None)) for status in (408, 499, 500, 502, 503, 504)),
+        (200, {"success": False, "error": {"code": "used_up"}, "task_id": "t"}, (Fate.REFUSED, None)),
+        (200, {"success": False, "error": "no"}, (Fate.REFUSED, None)),
+        *((status, {"error": {}}, (Fate.REFUSED, None)) for status in (307, 400, 401, 403, 413, 429)),
+        *((status, {}, (Fate.UNCLEAR, None)) for status in (408, 409, 499, 500, 502, 503, 504)),
+        # The code decides, whatever the status.
+        *((status, {"error": {"code": "busy"}}, (Fate.UNCLEAR, None)) for status in (200, 400, 403, 500)),
+        *((status, {"error": {"code": "used_up"}}, (Fate.REFUSED, None)) for status in (400, 403, 500)),
     ],
 )
 def test_what_upstreams_answer_means(status, body, fate):
