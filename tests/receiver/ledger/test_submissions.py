@@ -1,0 +1,76 @@
+"""Which submission a request repeats that has neither a key nor a trace id of its own."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from receiver.ledger import submissions
+from receiver.ledger.submissions import IN_FLIGHT_FOR, Asked, State
+from receiver.ledger.unclear import give_to_submissions
+from tests.factories import TIMETABLE
+
+pytestmark = pytest.mark.usefixtures("ledger")
+
+NOW = datetime(2026, 1, 31, 12)
+MINUTE = timedelta(minutes=1)
+
+
+def begin(trace_id: str, at: datetime = NOW, content: bytes = b"a fox") -> submissions.Begun:
+    return submissions.begin(Asked("web", "midjourney", "imagine", trace_id, content), at)
+
+
+def lose(trace_id: str, at: datetime = NOW) -> submissions.Begun:
+    begun = begin(trace_id, at)
+    submissions.note_unclear(begun.submission, at)
+    return begun
+
+
+def test_one_that_is_in_flight_is_not_repeated_and_another_content_neither():
+    begin("first")
+    assert begin("second", NOW + MINUTE).state is State.NEW
+    lose("third", NOW + MINUTE)
+    assert begin("fourth", NOW + MINUTE, b"a cat").state is State.NEW
+
+
+def test_one_whose_process_has_died_is_repeated_once_it_is_no_longer_in_flight():
+    died = begin("first")
+    again = begin("second", NOW + IN_FLIGHT_FOR)
+    assert (again.state, again.submission.id) == (State.UNCLEAR, died.submission.id)
+
+
+def test_one_of_which_upstream_has_shown_nothing_is_repeated_however_late():
+    lost = lose("first")
+    again = begin("second", NOW + 60 * MINUTE)
+    assert (again.state, again.submission.id) == (State.UNCLEAR, lost.submission.id)
+    submissions.end([lost.submission], NOW + 60 * MINUTE)
+    assert begin("third", NOW + 61 * MINUTE).state is State.NEW
+
+
+def test_a_task_that_was_found_and_told_to_nobody_goes_to_the_next_caller():
+    lost = lose("first")
+    submissions.accept(
+        lost.submission, "t1", NOW, timetable=TIMETABLE, forward_when="confirmed", is_told=False
+    )
+    again = begin("second", NOW + MINUTE)
+    assert (again.state, again.submission.task_id) == (State.TAKEN, "t1")
+    submissions.note_told(again.submission, NOW + MINUTE)
+    assert begin("third", NOW + MINUTE).state is State.NEW
+
+
+def test_two_lost_ones_go_to_two_callers_and_a_third_is_told_to_wait():
+    lost = [begin("first"), begin("second")]
+    for one in lost:
+        submissions.note_unclear(one.submission, NOW)
+    again = [begin(f"again-{number}", NOW + MINUTE) for number in range(3)]
+    assert [one.state for one in again] == [State.UNCLEAR, State.UNCLEAR, State.IN_FLIGHT]
+    assert [one.submission.id for one in again[:2]] == [one.submission.id for one in lost]
+
+
+def test_no_task_is_given_to_two_submissions_of_one_trace_id():
+    taken, lost, later = begin("same", content=b"1"), begin("same", content=b"2"), begin("same", content=b"3")
+    submissions.accept(taken.submission, "t1", NOW, timetable=TIMETABLE, forward_when="confirmed")
+    open_ones = [lost.submission, later.submission]
+    assert give_to_submissions(open_ones, {"same": ["t1"]}) == {}
+    assert give_to_submissions(open_ones, {"same": ["t1", "t2"]}) == {lost.submission.id: "t2"}
+    both = {lost.submission.id: "t2", later.submission.id: "t3"}
+    assert give_to_submissions(open_ones, {"same": ["t1", "t2", "t3"]}) == both
