@@ -8,6 +8,7 @@ import sys
 
 from receiver.config import Settings
 from receiver.logs import configure_logging
+from receiver.sentry import start_sentry
 from receiver.supervisor import Program, Supervisor
 from receiver.web.__main__ import require_port
 
@@ -20,7 +21,8 @@ _HEAD_START_SECONDS = 5.0
 def main(arguments: list[str]) -> int:
     """Run the service until a signal comes. Returns the exit code; raises SystemExit for bad settings."""
     settings = Settings.from_env()
-    configure_logging()
+    configure_logging(settings.log_format)
+    start_sentry(settings.sentry_dsn)
     require_port(settings, arguments)
     return Supervisor(_programs(settings, arguments)).run()
 

@@ -34,7 +34,8 @@ def start_sentry(dsn: str | None) -> bool:
         include_local_variables=False,  # they hold tokens and bodies
         max_request_body_size="never",
         traces_sample_rate=None,
-        max_breadcrumbs=20,
+        max_breadcrumbs=0,  # they hold the addresses of requests
+        trace_propagation_targets=[],
         before_send=scrub,
     )
     return True
@@ -43,8 +44,8 @@ def start_sentry(dsn: str | None) -> bool:
 def scrub(event: dict[str, Any], hint: object = None) -> dict[str, Any]:
     """Return an event without what may hold a secret."""
     for part in _SECRET_PARTS:
-        event.get("request", {}).pop(part, None)
-    event.get("logentry", {}).pop("params", None)  # the message has them, and there they are masked
+        (event.get("request") or {}).pop(part, None)
+    (event.get("logentry") or {}).pop("params", None)  # the message has them, and there they are masked
     event.pop("server_name", None)
     masked: dict[str, Any] = mask_tokens_within(event)
     return masked

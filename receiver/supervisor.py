@@ -95,9 +95,19 @@ class Program:
     def _start(self) -> None:
         self._started_at = time.monotonic()
         # A group of its own: Ctrl-C must reach only us, as gunicorn drops requests after SIGINT.
-        self._process = subprocess.Popen(
-            self.command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_end_with_parent(os.getpid())
-        )
+        try:
+            self._process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+                preexec_fn=_end_with_parent(os.getpid()),
+            )
+        except (OSError, subprocess.SubprocessError) as problem:  # no memory for it, or too many processes
+            self.failures += 1
+            wait = restart_wait(self.failures)
+            self._start_at = time.monotonic() + wait
+            log.error("%s CANNOT BE STARTED: %s. It is tried again in %g s.", self.name, problem, wait)
+            return
         log.info("%s has started (process %d).", self.name, self._process.pid)
 
     def _note_end(self, process: "subprocess.Popen[bytes]") -> None:

@@ -4,7 +4,7 @@ An incident begins when a trouble is first seen, and is over when nobody has see
 claims what is to be told by compare-and-set, posts it without a transaction, and notes what came of that.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from peewee import Case
@@ -51,20 +51,26 @@ def _end(ids: list[int], now: datetime) -> None:
         ).execute()
 
 
-def claim(waits: Mapping[str, timedelta], now: datetime) -> list[Incident]:
+def told_codes() -> set[str]:
+    """Return the codes of the incidents that somebody was told of and that are not over."""
+    told = Incident.select(Incident.code).where(Incident.over_at.is_null(), Incident.told_at.is_null(False))
+    with database.connection_context():
+        return {row.code for row in told}
+
+
+def claim(waits: Mapping[str, timedelta], now: datetime) -> Iterator[Incident]:
     """Claim the incidents that somebody is to be told of: that they began, or that they are over.
 
-    `waits` is how long an incident must last before it is told, by code.
+    `waits` is how long an incident must last before it is told, by code. Each is claimed when it is yielded:
+    telling of the one before may take long.
     """
     with database.connection_context():
         rows = list(Incident.select().where(Incident.closed_at.is_null()).order_by(Incident.id))
-    claimed = []
     for row in rows:
         is_due = row.next_try_at is None or row.next_try_at <= now or row.next_try_at > now + 2 * LONGEST_WAIT
         is_to_tell = row.told_at is None or row.over_at is not None
         if is_due and is_to_tell and _has_lasted(row, waits, now) and _claim_one(row, now):
-            claimed.append(row)
-    return claimed
+            yield row
 
 
 def _has_lasted(row: Incident, waits: Mapping[str, timedelta], now: datetime) -> bool:
@@ -86,7 +92,9 @@ def note_told(incident: Incident, now: datetime) -> None:
     here = Incident.id == incident.id
     with writing():
         if incident.over_at is None:
-            Incident.update(told_at=now, tries=0, next_try_at=None).where(here).execute()
+            # It may have ended meanwhile, as if nobody had been told. Then it is told to be over.
+            told = Incident.update(told_at=now, tries=0, next_try_at=None, closed_at=None)
+            told.where(here).execute()
         else:
             Incident.update(closed_at=now).where(here).execute()
 

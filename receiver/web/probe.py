@@ -27,9 +27,9 @@ def answer_to(body: bytes, token: str) -> dict[str, str] | None:
     try:
         probe = json.loads(body)
         nonce, signature = str(probe["backstop_probe"]), str(probe["signature"])
-    except (ValueError, KeyError):
-        return None
-    if not is_same_secret(signature, _sign("ask", token, nonce)):
+        if not is_same_secret(signature, _sign("ask", token, nonce)):
+            return None
+    except (ValueError, KeyError, TypeError):  # a lone surrogate is a ValueError too
         return None
     return {"backstop_probe": nonce, "signature": _sign("answer", token, nonce), "version": VERSION}
 

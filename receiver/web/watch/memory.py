@@ -42,6 +42,10 @@ class Memory:
             elif one.over_at is None and now - one.seen_at >= OVER_AFTER:
                 one.over_at, one.tries, one.next_try_at = now, 0, None
 
+    def knows(self, code: str) -> bool:
+        """Tell whether there is an incident of this kind."""
+        return code in self._open
+
     def claim(self, waits: Mapping[str, timedelta], now: datetime) -> list[Remembered]:
         """Return what is to be told now."""
         due = [one for one in self._open.values() if _is_due(one, waits, now)]

@@ -48,6 +48,8 @@ class _Scrape(Collector):
 
     def _read(self) -> tuple[Facts, Meters | None]:
         now = utcnow()
+        if self._writes.hangs:
+            return facts_without_ledger(now, self._settings, self._intake, self._writes), None
         try:
             facts = gather_facts(now, self._settings, self._intake, self._writes)
             return facts, read_meters(now)

@@ -20,6 +20,7 @@ class Kind:
     alert_after: timedelta | None
 
 
+# A stranger can cause a wrong token or path. Nobody is woken for that.
 _KINDS = (
     Kind("callbacks_refused", "Callbacks are refused and lost", _AT_ONCE),
     Kind("callbacks_lost", "Callbacks were refused and lost", _AT_ONCE),
@@ -40,8 +41,8 @@ _KINDS = (
     Kind("disputes", "Results are disputed", _SOON),
     Kind("submissions_unclear", "Submissions are unclear", _LATER),
     Kind("missing_share_high", "Far more callbacks are missing than usual", _LATER),
-    Kind("wrong_token", "Callbacks come with a wrong token", _LATER),
-    Kind("no_route", "Callbacks come to a wrong path", _LATER),
+    Kind("wrong_token", "Callbacks come with a wrong token", None),
+    Kind("no_route", "Callbacks come to a wrong path", None),
     Kind("callbacks_shortened", "Large callbacks are shortened", None),
     Kind("app_untold", "Your app is told nothing", _SOON),
     Kind("endpoint_held", "An endpoint is held", _AT_ONCE),

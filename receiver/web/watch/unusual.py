@@ -9,6 +9,7 @@ _TIMES_USUAL = 3
 _ABOVE_USUAL = 0.1
 # A disk is nearly full below this share of it, within these bytes.
 _FREE_SHARE, _FREE_AT_LEAST, _FREE_ENOUGH = 0.05, 200 * 2**20, 2 * 2**30
+_FREE_ENOUGH_SHARE = 0.2
 
 
 def notices(facts: Facts) -> tuple[Summary | None, ...]:
@@ -26,7 +27,9 @@ def is_far_above_usual(missing: Missing) -> bool:
 
 def is_nearly_full(room: Room) -> bool:
     """Tell whether a disk has too little room left."""
-    return room.free < max(_FREE_AT_LEAST, min(room.total * _FREE_SHARE, _FREE_ENOUGH))
+    # Of a small disk a fifth is enough.
+    at_least = min(_FREE_AT_LEAST, room.total * _FREE_ENOUGH_SHARE)
+    return room.free < max(at_least, min(room.total * _FREE_SHARE, _FREE_ENOUGH))
 
 
 def _disk_nearly_full(facts: Facts) -> Summary | None:

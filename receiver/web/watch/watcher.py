@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 10.0
 _WAITS = {kind.code: kind.alert_after for kind in KINDS.values() if kind.alert_after is not None}
+_TELL_FOR_SECONDS = 20.0  # with the last post this stays below the lease of what is claimed
 _FIRST_LOOK_AFTER_SECONDS = 20.0  # at a start the reconciler and the spool's replay need a moment
 
 
@@ -49,6 +50,7 @@ class Watcher:
         self._intake = intake
         self._sender = sender
         self._memory = Memory()
+        self._told_in_ledger: set[str] = set()  # what the ledger's rows said when it was last read
         self._size_noted_in: int | None = None  # the hour
         self._lock: int | None = None  # the open directory of the spool: its lock says who looks
 
@@ -94,12 +96,17 @@ class Watcher:
         if self._settings.alert_url is None:
             return
         facts = offload(gather_facts, now, self._settings, self._intake, writes)
-        incidents.note_seen(_alerted(troubles(summarise(facts))), now)
-        self._remember([], now)
+        present = _alerted(troubles(summarise(facts)))
+        incidents.note_seen(present, now)
+        self._memory.note_seen(
+            {code: told for code, told in present.items() if self._memory.knows(code)}, now
+        )
         self._tell_of_rows(now)
+        self._told_in_ledger = incidents.told_codes()
 
     def _remember(self, found: list[Trouble], now: datetime) -> None:
-        self._memory.note_seen(_alerted(found), now)
+        present = _alerted(found)
+        self._memory.note_seen({code: present[code] for code in present.keys() - self._told_in_ledger}, now)
 
     def _tell_of_remembered(self, now: datetime) -> None:
         if self._settings.alert_url is None:
@@ -109,11 +116,14 @@ class Watcher:
                 self._memory.note_told(one)
 
     def _tell_of_rows(self, now: datetime) -> None:
+        ends_at = time.monotonic() + _TELL_FOR_SECONDS
         for row in incidents.claim(_WAITS, now):
             if self._post(Message(row.code, row.message, row.began_at, row.over_at)):
                 incidents.note_told(row, now)
             else:
                 incidents.note_untold(row, now)
+            if time.monotonic() > ends_at:  # the next look tells of the others
+                return
 
     def _post(self, message: Message) -> bool:
         outcome = self._sender.send(

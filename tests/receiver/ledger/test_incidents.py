@@ -111,3 +111,14 @@ def test_pruning_deletes_what_is_closed_and_nothing_else():
     tell(NOW - timedelta(days=39))
     runs.prune(NOW - timedelta(days=30))
     assert [row.code for row in Incident.select()] == ["slow"]
+
+
+def test_one_that_ends_while_it_is_told_is_told_to_be_over():
+    incidents.note_seen({"x": "Something is wrong."}, NOW)
+    at = NOW + timedelta(minutes=5)
+    incidents.note_seen({"x": "Something is wrong."}, at)
+    (slow,) = incidents.claim(WAITS, at)
+    incidents.note_seen({}, at + timedelta(minutes=2))  # another process sees that it has ended
+    incidents.note_told(slow, at + timedelta(minutes=2))
+    (over,) = incidents.claim(WAITS, at + timedelta(minutes=3))
+    assert (over.code, over.over_at is not None) == ("x", True)

@@ -26,6 +26,7 @@ def test_a_probe_is_answered_and_the_answer_is_recognised():
         make_probe(TOKEN, "n1")[:-1],
         make_probe(TOKEN, "n" * 300),
         b'{"backstop_probe": "n1"}',
+        b'{"backstop_probe": "\\ud800", "signature": "x"}',
     ],
 )
 def test_nothing_else_is_a_probe(body):

@@ -13,8 +13,10 @@ from receiver.forward.sender import Sender
 from receiver.ledger import growth, pauses
 from receiver.ledger.models import Counter, Incident, ReconcileRun, database
 from receiver.web.intake import Intake
+from receiver.web.watch import unusual
 from receiver.web.watch.watcher import Watcher
 from tests.factories import register
+from tests.processes import wait_until
 from tests.sink import Sink, reply
 
 NOW = utcnow()
@@ -100,6 +102,7 @@ def test_a_database_that_is_away_is_told_and_its_return_too(make_watcher, sink, 
         watcher.look(moment)
     assert told(sink) == [("database_down", "began")]
     database.obj.init(path)
+    wait_until(lambda: watcher._intake.writes().database is None, seconds=30)
     for moment in (NOW + 4 * MINUTE, NOW + 5 * MINUTE):
         at_work(moment)
         watcher.look(moment)
@@ -131,3 +134,25 @@ def test_it_keeps_the_size_of_each_hour_without_an_address_to_tell(make_settings
     assert Counter.select().where(Counter.name == growth.NAME).count() == 1
     assert Incident.select().count() == 0
     assert sink.received == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_trouble_that_lasts_longer_than_the_outage_is_told_once_and_not_told_to_be_over(
+    make_watcher, sink, tmp_path, monkeypatch
+):
+    watcher, path = make_watcher(), database.obj.database
+    monkeypatch.setattr(unusual, "is_nearly_full", lambda room: True)
+    at_work(NOW)
+    for moment in (NOW, NOW + 3 * MINUTE):
+        watcher.look(moment)
+    assert told(sink) == [("disk_nearly_full", "began")]
+    database.obj.close()
+    database.obj.init(str(tmp_path / "nowhere" / "x"))
+    for moment in (NOW + 4 * MINUTE, NOW + 7 * MINUTE):
+        watcher.look(moment)
+    database.obj.init(path)
+    wait_until(lambda: watcher._intake.writes().database is None, seconds=30)
+    for moment in (NOW + 8 * MINUTE, NOW + 10 * MINUTE):
+        at_work(moment)
+        watcher.look(moment)
+    assert [one for one in told(sink) if one[0] == "disk_nearly_full"] == [("disk_nearly_full", "began")]
