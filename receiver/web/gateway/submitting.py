@@ -7,8 +7,9 @@ from flask import Response, request
 
 from receiver.ledger.models import Submission
 from receiver.ledger.submissions import Begun, State
-from receiver.upstream.services import Service
+from receiver.upstream.services import Lookups, Service
 from receiver.upstream.submitting import Order, Wants, read_order
+from receiver.web.current import current_settings
 from receiver.web.gateway import books
 from receiver.web.gateway.answers import Refused, use_trace_id
 from receiver.web.gateway.orders import read_asked
@@ -26,13 +27,19 @@ def submit(service: Service, operation: str) -> Response:
     body = read_body()
     streams = request.path in service.streaming_paths
     order = read_order(body, request.headers.get("Accept", ""), streams=streams)
-    if order is None:
+    if order is None or _is_never_told(service, order):
         return pass_on(body)
     begun = books.begin(read_asked(service, operation, order))
     use_trace_id(begun.submission.trace_id)
     if begun.state is State.NEW:
         return _answer(order, begun.submission, send_submission(order, begun.submission))
     return _repeat(order, begun)
+
+
+def _is_never_told(service: Service, order: Order) -> bool:
+    """Tell whether the caller's own URL would never hear of the result: nobody could confirm it."""
+    is_unconfirmable = service.lookups is Lookups.NONE and current_settings().forward_when == "confirmed"
+    return is_unconfirmable and order.callback_url is not None
 
 
 def _repeat(order: Order, begun: Begun) -> Response:

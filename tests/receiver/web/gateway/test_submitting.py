@@ -98,6 +98,14 @@ def test_the_callers_callback_url_is_served_by_forwarding(imagine, upstream):
     assert "app.example.com" not in upstream.received[0].json["callback_url"]
 
 
+def test_a_callback_url_that_nobody_could_tell_goes_to_upstream(imagine, upstream):
+    asked = {"prompt": "x", "callback_url": "https://app.example.com/hook"}
+    imagine(asked, "/kickart/videos")
+    assert upstream.received[0].json == asked
+    imagine({"prompt": "x", "async": True}, "/kickart/videos")
+    assert CALLBACK_TOKEN in upstream.received[1].json["callback_url"]
+
+
 def test_our_own_callback_url_is_sent_as_it_is(imagine, upstream):
     url = f"http://localhost/callbacks/{CALLBACK_TOKEN}/order-7"
     imagine({"prompt": "x", "callback_url": url})
