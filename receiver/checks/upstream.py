@@ -36,7 +36,7 @@ def _look_up(settings: Settings) -> Finding:
 def _of_error(problem: UpstreamError, base_url: str) -> Finding:
     if problem.shows_access:
         return good(NAME, f"{base_url} accepts the token")
-    if problem.scope is ErrorScope.ACCOUNT:
+    if problem.scope in (ErrorScope.ACCOUNT, ErrorScope.SERVICE):
         return bad(
             NAME,
             f"nothing can be asked: {problem}",
