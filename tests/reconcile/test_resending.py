@@ -140,7 +140,7 @@ def test_new_events_do_not_wait_for_what_is_sent_again(make, sink):
 
 def test_new_events_have_places_while_a_backlog_takes_all_others(make, sink):
     forwarder = make()
-    for number in range(160):
+    for number in range(640):
         old = create_forward(endpoint=Endpoint.get(), task_id=f"old{number}", status="delivered")
         resending.resend(old.id, utcnow())
     answer = reply()
@@ -164,4 +164,5 @@ def test_new_events_have_places_while_a_backlog_takes_all_others(make, sink):
     thread.join(60)
     places = [place for place, request in enumerate(sink.received) if b'"new' in request.body]
     assert len(places) == 4
-    assert max(places) < 160
+    # One may come late: it may wait behind others of its host.
+    assert sorted(places)[2] < 640
