@@ -9,13 +9,14 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 from receiver.ledger import pauses, runs, store
+from receiver.ledger.answers import match_answers
 from receiver.ledger.evidence import Answer
 from receiver.ledger.patience import Patience
 from receiver.ledger.reading import tally
 from receiver.upstream.client import ErrorScope, UpstreamError
 from receiver.upstream.results import FINAL, PENDING
 from receiver.upstream.services import SERVICES, next_service
-from reconcile.calls import Asked, Caller, match_answers
+from reconcile.calls import Asked, Caller
 from reconcile.counts import Counts
 from reconcile.poison import Suspicion
 from reconcile.turns import Turns

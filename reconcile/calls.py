@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from receiver.clock import Clock
-from receiver.ledger.answers import match_answers as match_answers
 from receiver.upstream.client import Upstream, UpstreamError
 from receiver.upstream.services import Lookups, Service
 from reconcile.rate_limit import RateLimiter

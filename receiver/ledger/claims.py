@@ -111,16 +111,14 @@ def claim(
 ) -> Claim:
     """Take up to `limit` tasks that are due, or were by `due_by`, for as long as the lease.
 
-    All of them are of one service: that of the longest due, those in `besides` left out. It is one task of a
-    service that is asked about one at a time. Of known tasks the
-    results to be confirmed get up to half of the places while others are due; each kind's longest due come
-    first. Places that are left go to open tasks that are due soon: asking about them costs no call. With
-    `doubtful` there are doubtful tasks alone. While asking is paused nothing is claimed, except for a
-    `probe` of a service or of ALL. The latter asks about a service that is not paused itself, if it can.
+    All of them are of one service: that of the longest due, those in `besides` left out. A service without
+    batches gives one task. Of known tasks the results to be confirmed get up to half of the places while
+    others are due; each kind's longest due come first. Places that are left go to open tasks that are due
+    soon: asking about them costs no call. With `doubtful` there are doubtful tasks alone. While asking is
+    paused nothing is claimed, except for a `probe` of a service or of ALL. The latter asks about a service
+    that is not paused itself, if it can.
     """
-    shares = [(max(limit // 2, 1), "unconfirmed"), (limit, "overdue"), (limit, "unconfirmed")]
-    if doubtful:
-        shares = [(limit, "doubtful")]
+    shares = _shares(limit, doubtful)
     when = {"now": now, "due_by": min(now, due_by or now), "absurd": absurd_lease(now, lease)}
     tasks: list[Task] = []
     way = _Ways.ASKING if probe is None else _Ways.PROBING
@@ -139,6 +137,13 @@ def claim(
                 some = {"limit": up_to - len(tasks), "service": service, "until": now + lease}
                 tasks += _claim_some[kind, way].objects(Task, **when, **some)
     return Claim(tuple(tasks), now + lease, doubtful)
+
+
+def _shares(limit: int, doubtful: bool) -> list[tuple[int, str]]:
+    """Return up to how many tasks there may be once those of each kind are claimed, in this order."""
+    if doubtful:
+        return [(limit, "doubtful")]
+    return [(max(limit // 2, 1), "unconfirmed"), (limit, "overdue"), (limit, "unconfirmed")]
 
 
 def _way_and_service(

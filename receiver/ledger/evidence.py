@@ -198,7 +198,7 @@ def _waiting(task: Task, result: Result | None, now: datetime) -> Waiting:
         kind=TaskKind(task.service, type_ or "", mode or ""),
         age=_age(submitted_at or task.registered_at or task.created_at, now),
         attempts=task.attempts,
-        silent_since=task.silent_since,
+        silent_since=min(task.silent_since, now),
         late_answers=task.late_answers,
         # A failure is not doubted: upstream calls back for submissions that it refuses, and may keep no
         # record of them.

@@ -5,7 +5,7 @@ See "Clocks" in docs/design.md.
 
 from datetime import datetime, timedelta
 
-from peewee import Case
+from peewee import Case, fn
 
 from receiver.clock import SKEW
 from receiver.ledger.due_forwards import LEASE
@@ -25,8 +25,11 @@ def mend_forwards(now: datetime) -> int:
 
 
 def _make_due(now: datetime) -> int:
+    # Whatever is dated in the future was planned by that clock too.
+    began_at = fn.COALESCE(Forward.began_at, Forward.created_at)
+    is_ahead = (began_at > now + SKEW) & (Forward.next_attempt_at > now)
     late = Forward.update(next_attempt_at=now, leased_until=None).where(
-        PENDING_FORWARD, Forward.next_attempt_at > now + LONGEST_WAIT
+        PENDING_FORWARD, (Forward.next_attempt_at > now + LONGEST_WAIT) | is_ahead
     )
     leased = Forward.update(next_attempt_at=now, leased_until=None).where(
         LEASED, PENDING_FORWARD, Forward.leased_until > now + LEASE + SKEW

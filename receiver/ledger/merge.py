@@ -114,7 +114,7 @@ def _schedule_of_lookup() -> Assignments:
         ),
         Task.leased_until: _end_of_lease(),
         Task.attempts: _choose(leased, Task.attempts),
-        Task.silent_since: _choose(EXCLUDED.silent_since > Task.silent_since, Task.silent_since),
+        Task.silent_since: _choose(_has_later_sign_of_life(), Task.silent_since),
         Task.gave_up_at: _choose(gives_up & Task.gave_up_at.is_null(), Task.gave_up_at),
         Task.status: Case(
             None,
@@ -128,6 +128,11 @@ def _schedule_of_lookup() -> Assignments:
         Task.looked_at: EXCLUDED.looked_at,
         Task.lookup_count: Task.lookup_count + EXCLUDED.lookup_count,
     }
+
+
+def _has_later_sign_of_life() -> Any:
+    # One from the future was dated by a clock that was ahead: the give-up clock would wait for it.
+    return (EXCLUDED.silent_since > Task.silent_since) | (Task.silent_since > EXCLUDED.created_at)
 
 
 def _end_of_lease() -> Any:

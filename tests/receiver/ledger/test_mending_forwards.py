@@ -50,6 +50,22 @@ def test_a_retry_later_than_any_can_be_is_due(ahead, is_mended):
     assert len(claim(NOW, 1)) == is_mended
 
 
+def test_one_that_was_made_in_the_future_is_due():
+    (app,) = make_apps(APP)
+    make_forward(app, "t1", created_at=NOW + 12 * HOUR, next_attempt_at=NOW + 12 * HOUR)
+    assert mend_forwards(NOW) == 1
+    assert len(claim(NOW, 1)) == 1
+
+
+def test_one_that_waits_after_an_attempt_in_the_future_is_due():
+    (app,) = make_apps(APP)
+    make_forward(app, "t1")
+    (claimed,) = claim(NOW + 12 * HOUR, 1)
+    note(claimed, NOW + 12 * HOUR, "HTTP 500", next_attempt_at=NOW + 13 * HOUR)
+    assert mend_forwards(NOW) == 1
+    assert mend_forwards(NOW) == 0
+
+
 def test_what_was_given_up_in_the_future_is_sent_again():
     (app,) = make_apps(APP)
     number = make_forward(app, "t1")

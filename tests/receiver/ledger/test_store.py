@@ -639,3 +639,11 @@ class TestPrune:
         assert runs.prune(NOW - 30 * DAY) == 3
         assert [model.select().count() for model in (Delivery, Lookup, ReconcileRun, Task)] == [1, 1, 1, 3]
         assert [event.happened_at for event in events_after(0, 10)] == [NOW - 40 * DAY]
+
+
+def test_a_sign_of_life_from_the_future_holds_up_no_give_up_clock():
+    record(body(), NOW + 12 * HOUR)  # by a clock that was ahead
+    assert task().silent_since == NOW + 12 * HOUR
+    store.ask_now("t1", NOW)
+    look_up([], NOW)
+    assert task().silent_since == NOW
