@@ -7,10 +7,9 @@ import traceback
 import zlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from receiver.clock import Clock
-from receiver.forward.attempt import Outcome, Request
+from receiver.forward.attempt import Outcome, Request, Sends
 from receiver.forward.retries import next_attempt
 from receiver.forward.signing import sign
 from receiver.ledger.forwards import Attempted
@@ -20,12 +19,6 @@ from receiver.redact import mask_tokens
 log = logging.getLogger(__name__)
 
 _WORDS_FOR = {"timeout": "no answer in time", "gone": "410 Gone", "forbidden": "not a public address"}
-
-
-class Sends(Protocol):
-    """What sends a request: a Sender, or a simulation's."""
-
-    def send(self, request: Request) -> Outcome: ...
 
 
 class Attempts:

@@ -11,12 +11,13 @@ from datetime import datetime
 
 from receiver.clock import Clock
 from receiver.config import Settings
+from receiver.forward.attempt import Sends
 from receiver.forward.sender import Sender
 from receiver.ledger import due_forwards, endpoints, forwards, resending
 from receiver.ledger.dealing import READER, deal
 from receiver.ledger.due_forwards import Chain
 from receiver.ledger.forwards import Attempted
-from reconcile.attempts import Attempts, Sends
+from reconcile.attempts import Attempts
 
 log = logging.getLogger(__name__)
 

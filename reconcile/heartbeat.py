@@ -3,20 +3,13 @@
 import logging
 import math
 import threading
-from typing import Protocol
 
 from receiver.clock import Clock
-from receiver.forward.attempt import Outcome, Request
+from receiver.forward.attempt import Request, Sends
 
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 60.0
-
-
-class Sends(Protocol):
-    """What sends a request: a Sender."""
-
-    def send(self, request: Request) -> Outcome: ...
 
 
 class Heartbeat:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, Protocol
 
 # delivered: 2xx. throttled: 429 or 503. gone: 410. refused: any other status, a redirect too.
 # timeout: no status in time. forbidden: no address of the host may be connected to. network: everything else.
@@ -31,3 +31,10 @@ class Outcome:
     took: timedelta
     retry_after: timedelta | None  # as a throttled answer says it
     kind: Kind
+
+
+class Sends(Protocol):
+    """What sends a request: a `sender.Sender`, or a simulation's."""
+
+    def send(self, request: Request) -> Outcome:
+        """Send a request once. Whatever goes wrong is the outcome."""

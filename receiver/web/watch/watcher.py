@@ -11,11 +11,10 @@ import os
 import threading
 import time
 from datetime import datetime
-from typing import Protocol
 
 from receiver.clock import utcnow
 from receiver.config import Settings
-from receiver.forward.attempt import Outcome, Request
+from receiver.forward.attempt import Sends
 from receiver.ledger import counters, growth, incidents
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import pending_migrations
@@ -34,12 +33,6 @@ LOOK_EVERY_SECONDS = 10.0
 _WAITS = {kind.code: kind.alert_after for kind in KINDS.values() if kind.alert_after is not None}
 _TELL_FOR_SECONDS = 20.0  # with the last post this stays below the lease of what is claimed
 _FIRST_LOOK_AFTER_SECONDS = 20.0  # at a start the reconciler and the spool's replay need a moment
-
-
-class Sends(Protocol):
-    """What sends a request: a Sender."""
-
-    def send(self, request: Request) -> Outcome: ...
 
 
 class Watcher:
