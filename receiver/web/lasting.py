@@ -40,6 +40,11 @@ class Lasting:
             connection.settimeout(_SEND_WITHIN_SECONDS)
         return _Once(self._end)
 
+    def prolong(self) -> Callable[[], None]:
+        """Hold the current request's place beyond its answer. Returns what to call at the end."""
+        self.count += 1
+        return _Once(self._end)
+
     def _end(self) -> None:
         self.count -= 1
 

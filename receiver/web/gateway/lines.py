@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from flask import Response, copy_current_request_context, stream_with_context
 
@@ -11,6 +11,7 @@ from receiver.upstream.relay import NotRelayed, Relayed
 from receiver.upstream.results import parse_json
 from receiver.upstream.submitting import Fate, read_answer
 from receiver.web.gateway import books
+from receiver.web.lasting import current_lasting
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class _Lines(Iterator[bytes]):
         self._is_refused = False
         self._is_over = False
         self._drain = copy_current_request_context(self._read_rest)
+        self._lasting = current_lasting()
 
     def __next__(self) -> bytes:
         try:
@@ -58,9 +60,16 @@ class _Lines(Iterator[bytes]):
         """Go on without the caller, unless all has been read."""
         if not self._is_over:
             self._is_over = True
-            threading.Thread(target=self._drain, name="lines", daemon=True).start()
+            end = self._lasting.prolong()
+            threading.Thread(target=self._drain, args=(end,), name="lines", daemon=True).start()
 
-    def _read_rest(self) -> None:
+    def _read_rest(self, end: Callable[[], None]) -> None:
+        try:
+            self._read_all()
+        finally:
+            end()
+
+    def _read_all(self) -> None:
         try:
             for chunk in self._chunks:
                 self._read(chunk)

@@ -12,6 +12,7 @@ from receiver.ledger import submissions
 from receiver.ledger.models import Submission, Task
 from receiver.ledger.unclear import unclear_facts
 from receiver.web.gateway import finder, results, sending
+from receiver.web.lasting import lasting_of
 from tests.conftest import API_KEY, CALLBACK_TOKEN
 from tests.factories import body, failure_body, finished_item, register, task
 from tests.processes import free_port, wait_until
@@ -401,8 +402,11 @@ class TestLines:
         response = gateway.post("/midjourney/imagine", json={}, headers=headers, buffered=False)
         assert next(iter(response.response)).startswith(b"{")
         response.close()
+        lasting = lasting_of(gateway.application)
+        assert lasting.count == 1  # it still takes a place
         goes_on.set()
         wait_until(lambda: task().status == "succeeded")
+        wait_until(lambda: lasting.count == 0)
 
     def test_an_error_at_once_leaves_no_row(self, imagine, upstream):
         upstream.answer = lambda _, connection: connection.send_json({"error": {"code": "used_up"}}, 403)
