@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from receiver.clock import utcnow
 from receiver.config import Settings
@@ -18,6 +18,7 @@ from receiver.forward.attempt import Sends
 from receiver.ledger import counters, growth, incidents
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import pending_migrations
+from receiver.ledger.refusals import NOT_KEPT
 from receiver.web.intake import Intake
 from receiver.web.offload import offload
 from receiver.web.watch.gathering import facts_without_ledger, gather_facts
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 10.0
 _WAITS = {kind.code: kind.alert_after for kind in KINDS.values() if kind.alert_after is not None}
+_LOST_LATELY = timedelta(minutes=15)
 _TELL_FOR_SECONDS = 20.0  # with the last post this stays below the lease of what is claimed
 _FIRST_LOOK_AFTER_SECONDS = 20.0  # at a start the reconciler and the spool's replay need a moment
 
@@ -90,6 +92,10 @@ class Watcher:
             return
         facts = offload(gather_facts, now, self._settings, self._intake, writes)
         present = _alerted(troubles(summarise(facts)))
+        lost = facts.refused.get(NOT_KEPT)
+        if lost is not None and now - lost.last_at > _LOST_LATELY:
+            # Its notice stays for a day. A loss after this one is to be told again.
+            present.pop("callbacks_lost", None)
         incidents.note_seen(present, now)
         self._memory.note_seen(
             {code: told for code, told in present.items() if self._memory.knows(code)}, now

@@ -10,8 +10,9 @@ import pytest
 
 from receiver.clock import utcnow
 from receiver.forward.sender import Sender
-from receiver.ledger import growth, pauses
+from receiver.ledger import growth, pauses, refusals
 from receiver.ledger.models import Counter, Incident, ReconcileRun, database
+from receiver.ledger.refusals import Refused
 from receiver.web.intake import Intake
 from receiver.web.watch import unusual
 from receiver.web.watch.watcher import Watcher
@@ -156,3 +157,17 @@ def test_a_trouble_that_lasts_longer_than_the_outage_is_told_once_and_not_told_t
         at_work(moment)
         watcher.look(moment)
     assert [one for one in told(sink) if one[0] == "disk_nearly_full"] == [("disk_nearly_full", "began")]
+
+
+def test_each_loss_is_told_however_short_the_time_between(make_watcher, sink):
+    watcher = make_watcher()
+    for at in (NOW - 180 * MINUTE, NOW - 120 * MINUTE):
+        at_work(at)
+        refusals.add([Refused(refusals.NOT_KEPT, 1, at, at, None, "disk full")])
+        for moment in (at, at + MINUTE, at + 20 * MINUTE, at + 22 * MINUTE):
+            at_work(moment)
+            watcher.look(moment)
+    assert [one for one in told(sink) if one[0] == "callbacks_lost"] == [
+        ("callbacks_lost", "began"),
+        ("callbacks_lost", "over"),
+    ] * 2
