@@ -4,7 +4,7 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from bench import streams
+from bench import hookspool, streams
 from bench.contenders import DATABASES, POSTGRESQL, SQLITE, Contender, Kind
 from bench.figures import Row, median, number, pick, ratio, table
 from bench.filling import BackstopContents, under_load
@@ -17,13 +17,18 @@ from tests.processes import free_port
 
 _CONNECTIONS = 64
 _CPU = "cpu_ms"
+_FEWER = 5  # hookspool is slower, so it tells a fifth of the events
 
 
 def run(bench: Workbench) -> dict[str, Any]:
     """Let a reconciler tell one app about many results, then ten apps about a stream, and load the outbox."""
     rounds = range(bench.plan.rounds)
+    speed: list[Row] = []
+    for one in rounds:
+        speed += [{"round": one, **_tell_all(bench, kind)} for kind in DATABASES]
+        speed.append({"round": one, **hookspool.tell_all(bench, bench.plan.due // _FEWER)})
     return {
-        "speed": [{"round": one, **_tell_all(bench, kind)} for one in rounds for kind in DATABASES],
+        "speed": speed,
         "streams": streams.run(bench),
         "outbox": [
             {"round": one, **_load(bench, contender, has_outbox)}
@@ -42,6 +47,9 @@ def tell(part: Row) -> str:
         cost = ratio(_CPU, pick(outbox, outbox=True), pick(outbox, outbox=False))
         figures = (median(speed, "per_second"), median(speed, _CPU), cost)
         rows.append((title, *map(number, figures)))
+    beside = pick(part["speed"], database="hookspool")
+    figures_beside = (number(median(beside, name)) for name in ("per_second", _CPU))
+    rows.append(("hookspool, on SQLite", *figures_beside, ""))
     head = ("", "events a second", "its CPU, ms each", "CPU of a callback, of that without the outbox")
     return (
         "One process tells an app that takes every event at once, on the same cores. The last column is about"
