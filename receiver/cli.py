@@ -1,10 +1,11 @@
-"""Commands for the operator: flask --app wsgi migrate | callback-url | next-steps | check | forward."""
+"""Commands for the operator; `flask --app wsgi --help` lists them."""
 
 import click
 from flask import Flask
 
 from receiver.commands.check import check
 from receiver.commands.forward import forward
+from receiver.commands.reread import reread
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import migrate
@@ -19,6 +20,7 @@ def add_commands(app: Flask) -> None:
     app.cli.command("next-steps")(_next_steps)
     app.cli.add_command(check)
     app.cli.add_command(forward)
+    app.cli.add_command(reread)
 
 
 def _migrate() -> None:

@@ -3,18 +3,16 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import click
 from flask import Flask, current_app
 from flask.cli import AppGroup
-from werkzeug.exceptions import HTTPException
 
-from receiver.clock import parse_since, to_iso, utcnow
+from receiver.clock import to_iso, utcnow
+from receiver.commands.shared import MOMENT, errors_in_words, json_option, read_moment
 from receiver.ledger import resending
-from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
-from receiver.ledger.engine.schema import SchemaBehind, require_schema
+from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.models import Resending
 from receiver.ledger.reading.forwards import STATES, ForwardFilter, list_forwards
 from receiver.redact import mask_credentials
@@ -32,47 +30,28 @@ _NOBODY_SENDS = "Nothing was sent for a while. Does the reconciler run? It sends
 
 
 def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        return to_iso(parse_since(text, utcnow()))
-    except ValueError as problem:
-        raise click.BadParameter(str(problem)) from None
+    return to_iso(read_moment(context, parameter, text))
 
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose forwards."""
-    moment = "90m, 2h, 3d, or an ISO 8601 moment"
     options = (
         click.option("--status", type=click.Choice(STATES), help="Those that are in this state."),
         click.option("--endpoint", metavar="N", help="Those to the endpoint with this number."),
         click.option("--type", type=click.Choice(FORWARD_TYPES), help="Those of this type of event."),
         click.option("--task", metavar="ID", help="Those about this task."),
         click.option("--cause", metavar="TEXT", help="Those whose last attempt failed of this."),
-        click.option("--since", callback=_since, help=f"Those made since then: {moment}."),
-        click.option("--until", callback=_since, help=f"Those made before then: {moment}."),
+        click.option("--since", callback=_since, help=f"Those made since then: {MOMENT}."),
+        click.option("--until", callback=_since, help=f"Those made before then: {MOMENT}."),
     )
     for option in reversed(options):
         command = option(command)
     return command
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-@contextmanager
-def _errors_in_words() -> Iterator[None]:
-    try:
-        yield
-    except HTTPException as problem:
-        raise click.ClickException(str(problem.description)) from None
-    except (*DATABASE_ERRORS, SchemaBehind) as problem:
-        raise click.ClickException(f"The database cannot be used: {describe(problem)}") from None
-
-
 @forward.command("test")
 @click.option("--endpoint", type=int, metavar="N", help="Only the endpoint with this number.")
-@_json
+@json_option
 def test(endpoint: int | None, as_json: bool) -> None:
     """Send a test event to each address in FORWARD_URL, and show the answers.
 
@@ -82,7 +61,7 @@ def test(endpoint: int | None, as_json: bool) -> None:
     if not urls:
         raise click.ClickException("FORWARD_URL is not set, for example https://app.example.com/hooks")
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # the stubs know the proxy
-    with _errors_in_words():
+    with errors_in_words():
         if endpoint is None:
             trials = [try_endpoint(app, url, utcnow()) for url in urls]
         else:
@@ -109,10 +88,10 @@ def _line_of_trial(trial: Trial) -> str:
 @forward.command("list")
 @_filters
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
-@_json
+@json_option
 def list_them(limit: int, as_json: bool, **chosen: str | None) -> None:
     """List forwards, newest first."""
-    with _errors_in_words():
+    with errors_in_words():
         require_schema()
         items = [forward_json(one) for one in _first(_wanted(chosen), limit)]
     if as_json:
@@ -150,13 +129,13 @@ def _wanted(chosen: dict[str, str | None]) -> ForwardFilter:
 @click.option(
     "--rate", type=float, default=resending.DEFAULT_RATE, show_default=True, help="Forwards a second."
 )
-@_json
+@json_option
 def resend(rate: float, as_json: bool, **chosen: str | None) -> None:
     """Send again all events that the options choose, and wait until that is done.
 
     The reconciler sends them. Ctrl-C stops it: what has been sent again stays so.
     """
-    with _errors_in_words():
+    with errors_in_words():
         require_schema()
         ordered = order_or_400(_wanted(chosen), read_rate(rate))
         click.echo(f"Sending {ordered.total} again, {rate:g} a second. Ctrl-C stops that.", err=True)

@@ -107,6 +107,14 @@ def without_result(said: CallbackRow) -> CallbackRow:
     }
 
 
+def of_rereading(said: CallbackRow, received_at: datetime) -> CallbackRow:
+    """Return what a callback that came earlier says, where `said` is its reading now.
+
+    A task that it makes known was heard of when it came. Everything else happens now.
+    """
+    return {**said, "created_at": received_at, "delivery_count": 0}
+
+
 def of_discovered(discovered: Discovered, now: datetime, timetable: Timetable) -> DiscoveryRow:
     """Return what upstream's list says about a task we had not heard of: a look-up that nobody had to make.
 

@@ -4,7 +4,7 @@ A registration, a callback, a look-up and a discovery each have a row type. `evi
 that the type checker finds a column that was forgotten. A `Kind` tells `merge` what to do with them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, TypedDict
 
@@ -140,6 +140,7 @@ class Kind:
     Of several values of a column in `smallest` the smallest counts: of times the earliest. `schedule` is
     whose rule times the next look-up.
     `searches`: its rows tell in which service to look next for a task whose service is assumed.
+    `rereads`: its rows are new readings of bytes. They replace what the same bytes have said before.
     """
 
     columns: frozenset[str]
@@ -148,6 +149,7 @@ class Kind:
     smallest: tuple[str, ...] = ()
     schedule: Witness | None = None
     searches: bool = False
+    rereads: bool = False
 
 
 REGISTRATION = Kind(
@@ -161,6 +163,7 @@ CALLBACK = Kind(
     facts=("ref", "trace_id"),
     schedule="callback",
 )
+REREADING = replace(CALLBACK, rereads=True)
 IN_HAND = Kind(frozenset(InHandRow.__annotations__), witness="callback")
 LOOKUP = Kind(
     frozenset(LookupRow.__annotations__),

@@ -52,7 +52,7 @@ def assignments(kind: Kind) -> Assignments:
     if "service_source" in kind.columns:
         joined |= _service(kind)
     if kind.witness:
-        joined |= _testimony(kind.witness) | _settlement(kind.witness)
+        joined |= _testimony(kind.witness, kind.rereads) | _settlement(kind.witness)
     if kind.schedule:
         joined |= _schedule_of_callback() if kind.schedule == "callback" else _schedule_of_lookup()
     return joined
@@ -89,7 +89,7 @@ def _schedule_of_callback() -> Assignments:
     adds = _raises("callback") & ~_is_final(Task.lookup_status)
     next_lookup_at = [
         (adds | _contradicts_callback(), EXCLUDED.next_lookup_at),
-        (_contradicts_upstream(), EXCLUDED.created_at),
+        (_contradicts_upstream(), EXCLUDED.silent_since),  # now
     ]
     return {
         Task.next_lookup_at: Case(None, next_lookup_at, Task.next_lookup_at),
@@ -140,8 +140,10 @@ def _end_of_lease() -> Any:
     return Case(None, [(Task.leased_until == EXCLUDED.leased_until, SQL("NULL"))], Task.leased_until)
 
 
-def _testimony(witness: Witness) -> Assignments:
+def _testimony(witness: Witness, rereads: bool) -> Assignments:
     raises = _raises(witness)
+    if rereads:
+        raises |= getattr(EXCLUDED, f"{witness}_key") == getattr(Task, f"{witness}_key")
     columns = (getattr(Task, f"{witness}_{name}") for name in _TESTIMONY)
     told = {column: _choose(raises, column) for column in columns}
     if witness == "lookup":

@@ -3,7 +3,9 @@
 Times are UTC without a zone, JSON is strict text.
 """
 
+import json
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from peewee import (
     SQL,
@@ -44,6 +46,14 @@ from receiver.ledger.watched import Counter as Counter
 from receiver.ledger.watched import Incident as Incident
 
 
+class Reading(NamedTuple):
+    """How a delivery was read: its verdict, what was wrong with it, and the task that it names."""
+
+    verdict: str
+    problem: str | None
+    task_id: str | None
+
+
 class Delivery(Row):
     """One callback as it came, kept whatever came of it. `task` is None where the body named none."""
 
@@ -60,12 +70,28 @@ class Delivery(Row):
     size = IntegerField()  # bytes received
     digest = BlobField()  # SHA-256 of the body, of a shortened one as it came
     token = SmallIntegerField(null=True)  # which of CALLBACK_TOKEN it came with, by position from 0
+    service = TextField(null=True)  # the one that its URL named
+    reread_at = DateTimeField(null=True)  # when it was last read again; see `ledger.rereading`
+    # How it was read when it came, if it is read differently now: strict JSON {verdict, problem, task_id}.
+    first_reading = TextField(null=True)
 
     # Not a column: what queries.deliveries_of() finds out when it reads.
     duplicate: bool = False
 
     class Meta:
         table_name = "delivery"
+
+    @property
+    def read_at_first(self) -> Reading:
+        """How it was read when it came."""
+        if self.first_reading is None:
+            return self.reading
+        return Reading(**json.loads(self.first_reading))
+
+    @property
+    def reading(self) -> Reading:
+        """How it was read the last time."""
+        return Reading(self.verdict, self.problem, self.task_id)  # type: ignore[attr-defined]  # not in the stubs
 
 
 # When an older token was last used. Nearly all deliveries come with the first.

@@ -126,7 +126,7 @@ def record(
     tasks have stored. Requests that record at the same moment share one commit.
     """
     try:
-        task_id, delivery, said, problem = _rows(callback, now, timetable, confirm, largest)
+        task_id, delivery, said, problem = rows_of(callback, now, timetable, confirm, largest)
         return _commits.commit(_Entry(task_id, delivery, said, problem, may_shorten))
     except IntegrityError:
         with database.connection_context():
@@ -135,7 +135,7 @@ def record(
         return Recorded(None, None)
 
 
-def _rows(
+def rows_of(
     callback: Callback, now: datetime, timetable: Timetable, confirm: bool, largest: int
 ) -> tuple[str | None, Row, CallbackRow | None, Unreadable | None]:
     """Return the task that a callback names, its delivery, what it says, and why that cannot be read."""
@@ -155,7 +155,7 @@ def _write(entries: Sequence[_Entry]) -> list[Recorded]:
         # Lock rows in id order so that two groups cannot deadlock.
         ordered = sorted(kept, key=lambda entry: entry.task_id or "")
         with pipelined():
-            for some in _apart([entry.said for entry in ordered if entry.said]):
+            for some in apart([entry.said for entry in ordered if entry.said]):
                 _merge_said.execute(some)
             _insert_deliveries.execute([entry.delivery for entry in ordered])
             statuses = _statuses([entry.task_id for entry in ordered if entry.task_id])
@@ -188,7 +188,7 @@ def _within_budget(entries: Sequence[_Entry]) -> Iterator[Sequence[_Entry]]:
         raise
 
 
-def _apart(rows: Sequence[Row]) -> list[list[Row]]:
+def apart(rows: Sequence[Row]) -> list[list[Row]]:
     """Divide the rows so that none of the parts has two of one task: PostgreSQL's upsert refuses that."""
     parts: list[list[Row]] = []
     times: Counter[str] = Counter()
@@ -230,6 +230,7 @@ def _delivery(
         "body": callback.body,
         "size": callback.size,
         "token": callback.token,
+        "service": callback.service,
         "digest": hashlib.sha256(callback.body).digest(),
     }
 

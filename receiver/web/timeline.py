@@ -85,6 +85,7 @@ def history_of(task: Task) -> History:
 def timeline(task: Task, history: History) -> list[Event]:
     """Return a task's events, oldest first."""
     events = [_delivery_event(delivery) for delivery in history.deliveries]
+    events += [_reread_event(one, one.reread_at) for one in history.deliveries if one.reread_at]
     events += [_lookup_event(lookup) for lookup in history.lookups]
     events += _task_events(task)
     if task.disputed:
@@ -144,7 +145,7 @@ def _dispute_event(task: Task, history: History) -> Event:
     if task.lookup_status not in FINAL:
         doubt = f"disputed: a callback says {task.callback_status}, upstream did not confirm it in time"
         return Event(task.doubted_at or task.created_at, "disputed", doubt)
-    told = [one.received_at for one in history.deliveries if one.verdict == task.callback_status]
+    told = [_read_at(one) for one in history.deliveries if one.verdict == task.callback_status]
     answered = [one.answered_at for one in history.lookups if one.verdict == task.lookup_status]
     # The dispute began when the later of the two witnesses first spoke. Old rows may be pruned.
     heard = [min(times) for times in (told, answered) if times]
@@ -152,13 +153,25 @@ def _dispute_event(task: Task, history: History) -> Event:
     return Event(max(heard, default=task.settled_at or task.created_at), "disputed", detail)
 
 
+def _read_at(delivery: Delivery) -> datetime:
+    """Return since when a delivery is read as it is now."""
+    return (delivery.first_reading and delivery.reread_at) or delivery.received_at
+
+
 def _delivery_event(delivery: Delivery) -> Event:
-    detail = f"callback of {delivery.size} bytes says {_in_words(delivery.verdict)}"
+    first = delivery.read_at_first
+    says = "is unreadable" if first.verdict == "unreadable" else f"says {_in_words(first.verdict)}"
+    detail = f"callback of {delivery.size} bytes {says}"
     if delivery.duplicate:
         detail += ", the same as an earlier one"
-    if delivery.problem:
+    if first.problem and first.verdict != "unreadable":
         detail += "; only its beginning was kept"
     return Event(delivery.received_at, "delivery", detail)
+
+
+def _reread_event(delivery: Delivery, reread_at: datetime) -> Event:
+    says = "no longer readable" if delivery.verdict == "unreadable" else _in_words(delivery.verdict)
+    return Event(reread_at, "reread", f"delivery {delivery.id} was read again: {says}")
 
 
 def _lookup_event(lookup: Lookup) -> Event:

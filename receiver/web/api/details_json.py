@@ -30,4 +30,6 @@ def delivery_json(delivery: Delivery) -> dict[str, Any]:
         "token": None if delivery.token is None else delivery.token + 1,
         "size": delivery.size,
         "sha256": bytes(delivery.digest).hex(),
+        "reread_at": to_iso(delivery.reread_at),
+        "first_verdict": delivery.read_at_first.verdict,
     }

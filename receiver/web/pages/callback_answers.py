@@ -20,9 +20,10 @@ def answer_to(delivery: Delivery) -> Answer:
 
     The ledger does not store answers, but the delivery's problem determines them.
     """
-    if not delivery.problem:
+    told = delivery.read_at_first.problem
+    if not told:
         return Answer(200, "It was kept and read. The answer named the task and the status that it had then.")
-    problem = json.loads(delivery.problem)
+    problem = json.loads(told)
     error = {"code": problem.get("code"), "message": problem.get("message")}
     if error["code"] == "too_large":
         return Answer(413, "It was too large. Its beginning was kept.", json.dumps({"error": error}))

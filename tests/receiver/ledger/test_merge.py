@@ -67,7 +67,7 @@ def test_it_takes_from_a_row_what_rows_of_the_kind_have(dialect, kind):
     # What a row says besides only counts for a task that is new.
     inserted_only = {
         REGISTRATION: {"id", "created_at", "silent_since", "next_lookup_at"},
-        CALLBACK: {"id"},
+        CALLBACK: {"id", "created_at"},
         IN_HAND: {"id", "service", "created_at", "silent_since"},
         LOOKUP: {"id"},
     }

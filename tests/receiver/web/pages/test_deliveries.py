@@ -13,6 +13,7 @@ from receiver.web.pages.callback_answers import answer_to
 from tests import factories
 from tests.conftest import CALLBACK_TOKEN
 from tests.html import links, words
+from tests.rereading import received, reread
 
 NOW = utcnow()
 DAY = timedelta(days=1)
@@ -67,9 +68,40 @@ def test_the_api_shows_what_is_known_of_a_delivery_without_its_body(client, auth
         "token": 1,
         "size": 6,
         "sha256": bytes(Delivery.get_by_id(1).digest).hex(),
+        "reread_at": None,
+        "first_verdict": "unreadable",
         "task_id": None,
         "problem": {"code": "bad_json", "message": "The body is not JSON (line 1)."},
     }
+
+
+def test_one_that_was_read_again_tells_when_and_what_it_was_before(client, auth, get):
+    delivery_id = received(factories.body("t1"))
+    reread()
+    (item,) = client.get("/api/deliveries", headers=auth).json["items"]
+    assert (item["verdict"], item["first_verdict"], item["problem"]) == ("succeeded", "unreadable", None)
+    assert item["reread_at"] == to_iso(Delivery.get().reread_at)
+    shown = words(get(f"/deliveries/{delivery_id}"))
+    assert "Read again" in shown
+    assert "it was unreadable when it came" in shown
+    # What we answered then stays true.
+    assert "202 It was kept, but it could not be read as a result." in shown
+    task = client.get("/api/tasks/t1", headers=auth).json
+    assert task["deliveries"][0]["reread_at"] == item["reread_at"]
+    size = len(factories.body("t1"))
+    assert [(event["event"], event["detail"]) for event in task["timeline"]] == [
+        ("delivery", f"callback of {size} bytes is unreadable"),
+        ("reread", f"delivery {delivery_id} was read again: succeeded"),
+        ("settled", "settled as succeeded by a callback"),
+    ]
+    reread()
+    assert "it was unreadable when it came" in words(get(f"/deliveries/{delivery_id}"))
+
+
+def test_one_that_says_the_same_again_tells_so(get):
+    factories.record(factories.body("t1"), now=NOW)
+    reread()
+    assert "it says the same as when it came" in words(get("/deliveries/1"))
 
 
 @pytest.mark.usefixtures("some")

@@ -1,0 +1,37 @@
+"""What the commands share: options, and errors in words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import click
+from werkzeug.exceptions import HTTPException
+
+from receiver.clock import parse_since, utcnow
+from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.engine.schema import SchemaBehind
+
+MOMENT = "90m, 2h, 3d, or an ISO 8601 moment"
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """Turn errors of the database and of bad input into a sentence for the terminal, and exit with 1."""
+    try:
+        yield
+    except HTTPException as problem:
+        raise click.ClickException(str(problem.description)) from None
+    except (*DATABASE_ERRORS, SchemaBehind) as problem:
+        raise click.ClickException(f"The database cannot be used: {describe(problem)}") from None
+
+
+def read_moment(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
+    """Return the moment that an option names, as MOMENT describes it."""
+    if text is None:
+        return None
+    try:
+        return parse_since(text, utcnow())
+    except ValueError as problem:
+        raise click.BadParameter(str(problem)) from None
