@@ -6,6 +6,7 @@ from flask import Flask
 from receiver.commands.check import check
 from receiver.commands.forward import forward
 from receiver.commands.reread import reread
+from receiver.commands.rotate_token import rotate_token
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import migrate
@@ -21,6 +22,7 @@ def add_commands(app: Flask) -> None:
     app.cli.add_command(check)
     app.cli.add_command(forward)
     app.cli.add_command(reread)
+    app.cli.add_command(rotate_token)
 
 
 def _migrate() -> None:

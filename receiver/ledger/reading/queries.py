@@ -72,6 +72,19 @@ def old_tokens_used_at() -> dict[int, datetime]:
     return {row.token: row.used_at for row in rows}
 
 
+def tokens_used_at() -> dict[int, datetime]:
+    """Return when callbacks last used each token, by its position when they came.
+
+    The newest token is looked for among the newest 1,000 deliveries.
+    """
+    newest = Delivery.select(Delivery.token, Delivery.received_at).order_by(Delivery.received_at.desc())
+    with database.connection_context():
+        lately: list[Any] = list(newest.limit(1000).tuples())
+    # The last one of each counts: the newest.
+    first = {token: received_at for token, received_at in reversed(lately) if token is not None}
+    return first | old_tokens_used_at()
+
+
 def lookups_of(task_id: str, limit: int = 100) -> list[Lookup]:
     """Return a task's newest look-ups."""
     with database.connection_context():
