@@ -4,7 +4,7 @@ import logging
 import math
 import random
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -68,6 +68,7 @@ class Forwarder:
         self._in_flight: dict[Future[None], _Sending] = {}
         # By endpoint. They double while all of a chain is delivered in time, and else shrink to what was.
         self._lengths: dict[int, int] = defaultdict(lambda: 1)
+        self._begun: Counter[int] = Counter()  # chains by endpoint
         self._is_configured = False
         self._look_at = -math.inf  # monotonic
 
@@ -98,10 +99,11 @@ class Forwarder:
         now = self._clock.now()
         found = self._look(now)
         room = AT_ONCE - len(self._in_flight)
-        claimed = forwards.claim(now, room, self._lengths) if room else []
+        claimed = forwards.claim(now, room, self._lengths, self._begun) if room else []
         for chain in claimed:
             sending = _Sending(chain)
             self._in_flight[self._threads.submit(self._send, sending)] = sending
+            self._begun[chain[0].endpoint.id] += 1
         if self._in_flight:
             self._clock.wait(_LOOK_EVERY_SECONDS, self._in_flight)
             self._clock.wait(_GATHER_SECONDS)

@@ -1,7 +1,7 @@
 """Factories for tests of forwards: endpoints, events that are due to them, and attempts."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -59,9 +59,9 @@ def make_forwards(endpoint: Endpoint, events: Sequence[tuple[str, int]], **field
         return sorted(forward.id for forward in newest)
 
 
-def claim(now: datetime, room: int, length: int = 1) -> list[Forward]:
+def claim(now: datetime, room: int, length: int = 1, begun: Mapping[int, int] | None = None) -> list[Forward]:
     """Lease forwards that are due, as chains of up to `length`, and return the forwards."""
-    chains = forwards.claim(now, room, defaultdict(lambda: length))
+    chains = forwards.claim(now, room, defaultdict(lambda: length), Counter(begun))
     return [forward for chain in chains for forward in chain]
 
 

@@ -37,9 +37,9 @@ LEASE = timedelta(minutes=1)  # far above the time of an attempt, and of a chain
 # long gets a single one, so that those that hang leave room for others.
 PER_HOST = 8
 _LONG_FAILING = timedelta(minutes=1)
-# A share of an endpoint's places goes to the newest of what was never tried: a backlog does not delay what
-# happens now.
-_FRESH = 1 / 4
+# Of so many chains at an endpoint one is of the newest that was never tried: a backlog does not delay what
+# happens now, also where places become free one by one.
+_FRESH_TURN = 4
 _ENDED = (DELIVERED, GIVEN_UP, RESENT, DISMISSED)
 _EVER = datetime(9999, 12, 31)
 _MOMENT = timedelta(microseconds=1)
@@ -72,17 +72,19 @@ def _build_anything_to_do(now: Any, reader: Any) -> Any:
     return Select([], [is_undealt | is_ready | is_resent]).bind(database)
 
 
-def choose(now: datetime, room: int, lengths: Mapping[int, int]) -> list[Chain]:
+def choose(now: datetime, room: int, lengths: Mapping[int, int], begun: Mapping[int, int]) -> list[Chain]:
     """Return up to `room` chains to send, with the ends of their leases, which the caller has to write.
 
-    Locks the endpoints that something is due to. `lengths` bounds the chains by endpoint.
+    Locks the endpoints that something is due to. By endpoint, `lengths` bounds the chains, and `begun` is how
+    many the caller has begun before.
     """
     # Locked, so that two processes cannot give away the same places.
     ready = _ready.objects(Endpoint, now=now)
     if not ready:
         return []
     in_flight = _in_flight(now)
-    chosen = _choose(ready, in_flight, now, room, lengths)
+    turns = _turns(ready, in_flight, now, room, lengths, begun)
+    chosen = _take_turns(turns, in_flight, now, room)
     lapses_at = max(now + LEASE, in_flight.latest + _MOMENT)
     for position, forwards in enumerate(chosen):
         for forward in forwards:
@@ -101,18 +103,31 @@ def _is_ready(now: Any) -> Any:
     return Endpoint.retired_at.is_null() & (is_due | is_probed | is_wanted)
 
 
-def _choose(
-    ready: Sequence[Endpoint], in_flight: _InFlight, now: datetime, room: int, lengths: Mapping[int, int]
-) -> list[Chain]:
+def _turns(
+    ready: Sequence[Endpoint],
+    in_flight: _InFlight,
+    now: datetime,
+    room: int,
+    lengths: Mapping[int, int],
+    begun: Mapping[int, int],
+) -> list[list[Chain]]:
+    """Return the chains that could be sent to each endpoint."""
     at_endpoint, at_host = in_flight.at_endpoint, in_flight.at_host
     # Those that fail come last, and those come first that have the fewest chains in flight.
     ready = sorted(ready, key=lambda one: (one.failing_since is not None, at_endpoint[one.id], one.id))
     turns = []
     for one in ready:
         places = min(_most(one, now) - at_endpoint[one.id], PER_HOST - at_host[one.host], room)
-        due = _due_at(one, places, places * lengths[one.id], now)
-        turns.append([due[place::places] for place in range(min(places, len(due)))])
+        turns.append(_chains_at(one, places, lengths[one.id], begun[one.id], now) if places > 0 else [])
+    return turns
+
+
+def _take_turns(
+    turns: Sequence[Sequence[Chain]], in_flight: _InFlight, now: datetime, room: int
+) -> list[Chain]:
+    """Choose as many chains as there is room for, the first of each endpoint before the second of any."""
     chosen: list[Chain] = []
+    at_host = in_flight.at_host
     for forwards in filter(None, chain.from_iterable(zip_longest(*turns))):
         endpoint = forwards[0].endpoint
         if len(chosen) < room and at_host[endpoint.host] < PER_HOST:
@@ -149,19 +164,29 @@ def _most(endpoint: Endpoint, now: datetime) -> int:
     return 1 if since is not None and since <= now - _LONG_FAILING else PER_HOST
 
 
-def _due_at(endpoint: Endpoint, places: int, number: int, now: datetime) -> list[Forward]:
-    """Return up to `number` forwards to send to an endpoint now, those that go first at the beginning."""
-    if places <= 0:
-        return []
+def _chains_at(endpoint: Endpoint, places: int, length: int, begun: int, now: datetime) -> list[Chain]:
+    """Return chains to send to an endpoint now, one for each place at most, in the order of their turns."""
     if endpoint.held_at is not None:
-        return _due_although_held(endpoint, now)
+        return _spread(_due_although_held(endpoint, now), places)
+    number = places * length
     backlog = _found(_backlog, endpoint, now=now, limit=number)
-    if len(backlog) < number or places == 1:
-        return backlog
-    fresh = max(int(number * _FRESH), 1)
-    newest = _found(_newest, endpoint, now=now, limit=fresh)
-    by_number = {one.id: one for one in (*backlog[: number - fresh], *newest, *backlog)}
-    return list(by_number.values())[:number]
+    fresh_places = [place for place in range(places) if (begun + place) % _FRESH_TURN == 1]
+    if len(backlog) < number or not fresh_places:
+        return _spread(backlog, places)
+    newest = _found(_newest, endpoint, now=now, limit=len(fresh_places) * length)
+    fresh = _spread(newest, len(fresh_places))
+    known = {forward.id for forward in newest}
+    old = [forward for forward in backlog if forward.id not in known]
+    places_left = places - len(fresh)
+    chains = _spread(old[: places_left * length], places_left)
+    for place, forwards in zip(fresh_places, fresh, strict=False):
+        chains.insert(place, forwards)
+    return chains
+
+
+def _spread(forwards: Sequence[Forward], places: int) -> list[Chain]:
+    """Divide forwards among places: those that go first are at the beginning of the chains."""
+    return [list(forwards[place::places]) for place in range(min(places, len(forwards)))]
 
 
 def _due_although_held(endpoint: Endpoint, now: datetime) -> list[Forward]:

@@ -39,15 +39,16 @@ class Attempted:
     next_attempt_at: datetime | None  # None: given up, where it failed
 
 
-def claim(now: datetime, room: int, lengths: Mapping[int, int]) -> list[Chain]:
+def claim(now: datetime, room: int, lengths: Mapping[int, int], begun: Mapping[int, int]) -> list[Chain]:
     """Lease up to `room` chains of forwards that are due, with their endpoints.
 
     The hosts take turns, and each gets at most PER_HOST chains at once, of all processes. A backlog goes
-    out oldest first. Of a held endpoint only probes are claimed, and what a person wants sent. `lengths`
-    bounds the chains by endpoint.
+    out oldest first, and one chain in four is of the newest events. Of a held endpoint only probes are
+    claimed, and what a person wants sent. By endpoint, `lengths` bounds the chains, and `begun` is how many
+    the caller has begun before.
     """
     with writing():
-        chosen = due_forwards.choose(now, room, lengths)
+        chosen = due_forwards.choose(now, room, lengths, begun)
         for chain in chosen:
             _lease.execute([{"number": forward.id, "until": forward.leased_until} for forward in chain])
     return chosen

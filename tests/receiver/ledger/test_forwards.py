@@ -314,7 +314,26 @@ class TestBacklog:
     def test_it_goes_out_oldest_first_with_a_share_for_what_is_new(self):
         (app,) = make_apps(APP)
         numbers = make_forwards(app, [(f"t{n}", 1) for n in range(100)])
-        assert ids(claim(NOW, 64)) == [*numbers[:6], *reversed(numbers[-2:])]
+        newest = numbers[::-1]
+        assert ids(claim(NOW, 64)) == [numbers[0], newest[0], *numbers[1:4], newest[1], *numbers[4:6]]
+
+    def test_one_chain_in_four_is_of_what_is_new_also_where_one_place_is_free(self):
+        (app,) = make_apps(APP)
+        numbers = make_forwards(app, [(f"t{n}", 1) for n in range(100)])
+        claimed = [ids(claim(NOW, 1, 2, begun={app.id: begun})) for begun in range(8)]
+        old, newest = numbers[:12], numbers[:-5:-1]
+        assert (claimed[1], claimed[5]) == (newest[:2], newest[2:])
+        assert [number for turn in (0, 2, 3, 4, 6, 7) for number in claimed[turn]] == old
+
+    def test_what_is_both_old_and_new_goes_out_once(self):
+        (app,) = make_apps(APP)
+        numbers = make_forwards(app, [(f"t{n}", 1) for n in range(9)])
+        assert ids(claim(NOW, 64)) == [numbers[0], numbers[8], *numbers[1:4], numbers[7], *numbers[4:6]]
+
+    def test_where_nothing_is_new_the_backlog_has_all_places(self):
+        (app,) = make_apps(APP)
+        numbers = make_forwards(app, [(f"t{n}", 1) for n in range(20)], attempts=1)
+        assert ids(claim(NOW, 64)) == numbers[:PER_HOST]
 
     def test_what_was_tried_before_goes_first_after_an_outage_if_it_is_older(self):
         (app,) = make_apps(APP)
