@@ -37,7 +37,7 @@ def _any_free_port() -> int:
             return free_port(secrets.choice(_PORTS))
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30, every: float = 0.05) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 120, every: float = 0.05) -> Any:
     """Wait until a condition is true and return its value. Raises TimeoutError if that takes too long."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
