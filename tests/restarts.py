@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,19 +137,24 @@ def restart_often(form: str, restarts: int, rate: float, backstop: Backstop, pau
         wait_until(backstop._is_up)
     traffic.stop()
     running.join()
-    missing = sum(not _is_known(backstop, task_id) for task_id in sorted(traffic.kept))
+    missing = _missing(backstop, traffic.kept)
     backstop.stop(process)
     killed = sum(seconds >= KILLED_AFTER_SECONDS for seconds in stops)
     return Figures(traffic.outcomes, traffic.reasons, missing, killed, max(stops))
 
 
-def _is_known(backstop: Backstop, task_id: str) -> bool:
-    """Tell whether the ledger has a task; what was spooled comes soon."""
+def _missing(backstop: Backstop, kept: set[str]) -> int:
+    """Return how many acknowledged callbacks are not in the ledger; what was spooled comes soon."""
+
+    def missing() -> set[str]:
+        with closing(sqlite3.connect(backstop.database_url.removeprefix("sqlite:///"))) as ledger:
+            return kept - {task_id for (task_id,) in ledger.execute("SELECT id FROM task")}
+
     try:
-        wait_until(lambda: backstop.request("GET", f"/api/tasks/{task_id}").status == 200, seconds=20)
+        wait_until(lambda: not missing(), seconds=60, every=1)
     except TimeoutError:
-        return False
-    return True
+        return len(missing())
+    return 0
 
 
 def main() -> int:
