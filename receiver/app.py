@@ -24,6 +24,7 @@ from receiver.web.request_ids import add_request_ids
 from receiver.web.trial import trial_sender
 from receiver.web.waiting import Waiting
 from receiver.web.watch import health, metrics
+from receiver.web.watch.reading import LedgerReader
 from receiver.web.watch.watcher import Watcher
 
 # While a database hangs, people wait for pages and platforms wait for /readyz.
@@ -58,6 +59,7 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__, template_folder="web/pages/templates", static_folder="web/pages/static")
     app.extensions["backstop"] = settings
     app.extensions["backstop_intake"] = Intake(settings.spool_dir)
+    app.extensions["backstop_ledger_reader"] = LedgerReader(settings, intake_of(app))
     app.extensions["backstop_paces"] = Paces(settings.reconcile_grace)
     app.extensions["backstop_waiting"] = Waiting()
     app.extensions["backstop_trial_sender"] = trial_sender(settings)

@@ -222,7 +222,10 @@ class TestNotKept:
 
     def test_it_is_told_soon_that_a_database_hangs(self, client, monkeypatch):
         end = threading.Event()
-        for where in ("receiver.ledger.refusals.try_a_write", "receiver.web.watch.health.pending_migrations"):
+        for where in (
+            "receiver.ledger.refusals.try_a_write",
+            "receiver.web.watch.reading.pending_migrations",
+        ):
             monkeypatch.setattr(where, lambda *_: end.wait(60))
         monkeypatch.setattr(writes_module, "_WITHIN_SECONDS", 0.1)
         monkeypatch.setattr("receiver.web.watch.health._READ_WITHIN_SECONDS", 0.1)
@@ -239,7 +242,7 @@ class TestNotKept:
 
     def test_a_database_that_hangs_only_when_it_is_read_is_waited_for_no_longer(self, client, monkeypatch):
         end = threading.Event()
-        monkeypatch.setattr("receiver.web.watch.health.pending_migrations", lambda: end.wait(60))
+        monkeypatch.setattr("receiver.web.watch.reading.pending_migrations", lambda: end.wait(60))
         monkeypatch.setattr("receiver.web.watch.health._READ_WITHIN_SECONDS", 0.1)
         try:
             report = client.get("/readyz")
