@@ -10,11 +10,11 @@ from receiver.config import Settings
 from receiver.database_url import sqlite_path
 from receiver.platforms import OF_MEMORY, Platform, mount_of, platform_of
 from receiver.spool.spool import Spool
+from receiver.web.disk_room import Room
 
 SPOOL, FILE, ROOM = "spool", "database file", "disk"
 _OF_CONTAINERS = {"overlay", "overlayfs", "aufs"}
 _OVER_A_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "ceph", "glusterfs"}
-_BAD_BELOW, _WARN_BELOW = 100 * 2**20, 2**30  # bytes free
 
 
 def check_disks(settings: Settings) -> Iterator[Finding]:
@@ -114,9 +114,5 @@ def _room(places: list[tuple[str, Path]]) -> Iterator[Finding]:
         seen.add(device)
         said = f"{usage.free / 2**30:.1f} GB are free where the {name} is, of {usage.total / 2**30:.1f} GB"
         remedy = "Make room or enlarge the disk. A full disk refuses callbacks. RETENTION_DAYS limits growth."
-        if usage.free < _BAD_BELOW:
-            yield bad(ROOM, said, remedy)
-        elif usage.free < _WARN_BELOW:
-            yield warning(ROOM, said, remedy)
-        else:
-            yield good(ROOM, said)
+        is_full = Room(str(directory), usage.free, usage.total).is_nearly_full
+        yield bad(ROOM, said, remedy) if is_full else good(ROOM, said)

@@ -1,43 +1,55 @@
 """Checks what runs beside the receiver: the reconciler, and the endpoints that it tells."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from flask import Flask
 
-from receiver.checks.finding import Finding, bad, good
+from receiver.checks.finding import Finding, bad, good, warning
 from receiver.clock import utcnow
 from receiver.config import Settings
-from receiver.ledger.pauses import current_pause
+from receiver.ledger.models import Pause
+from receiver.ledger.pauses import current_pause, paused_services
 from receiver.ledger.reading import queries
 from receiver.ledger.reading.endpoints import forward_facts
+from receiver.ledger.reading.standing import is_in_future, is_silent
 from receiver.redact import mask_credentials
 from receiver.web.trial import try_endpoint
 
 RECONCILER, ENDPOINTS = "reconciler", "endpoints"
-_SILENT_AFTER = timedelta(minutes=2)
-_SILENT_AFTER_INTERVALS = 3
 
 
 def check_reconciler(settings: Settings) -> Iterator[Finding]:
     """Yield whether a reconciler runs, and whether it may ask. Raises the database's error."""
     now = utcnow()
     seen = queries.reconciler_seen_at(now)
-    if seen is None or now - seen > _SILENT_AFTER + settings.reconcile_interval * _SILENT_AFTER_INTERVALS:
-        ago = "has never run" if seen is None else f"has been silent for {_span(now - seen)}"
+    if seen is None or is_silent(seen, settings.reconcile_interval, now):
         yield bad(
             RECONCILER,
-            f"it {ago}: no lost callback is recovered, and your app is told nothing",
+            f"it {_absence(seen, now)}: no lost callback is recovered, and your app is told nothing",
             "Start it: python -m reconcile. `python -m receiver` runs it too.",
         )
         return
     yield good(RECONCILER, f"it runs: its last sign of life is {_span(now - seen)} old")
-    if pause := current_pause(now):
-        yield bad(
-            RECONCILER,
-            f"asking is paused since {pause.started_at:%Y-%m-%d %H:%M} UTC: {pause.reason}",
-            "Mend what it says, then restart the reconciler: that asks at once.",
-        )
+    pause = current_pause(now)
+    for each in [pause] if pause else paused_services(now):
+        yield _paused(each)
+
+
+def _absence(seen: datetime | None, now: datetime) -> str:
+    if seen is None:
+        return "has never run"
+    if is_in_future(seen, now):
+        return f"last ran {_span(seen - now)} in the future by its clock, so it may not run"
+    return f"has been silent for {_span(now - seen)}"
+
+
+def _paused(pause: Pause) -> Finding:
+    what = f"asking about {pause.service}" if pause.service else "asking"
+    said = f"{what} is paused since {pause.started_at:%Y-%m-%d %H:%M} UTC: {pause.reason}"
+    if not pause.account:
+        return warning(RECONCILER, said, "Wait: it resumes by itself.")
+    return bad(RECONCILER, said, "Mend what it says, then restart the reconciler: that asks at once.")
 
 
 def check_endpoints(app: Flask, settings: Settings, send: bool) -> Iterator[Finding]:

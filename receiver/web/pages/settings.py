@@ -12,11 +12,11 @@ from receiver.ledger import growth
 from receiver.ledger.engine.schema import applied_migrations, pending_migrations
 from receiver.version import VERSION
 from receiver.web.current import current_settings
+from receiver.web.disk_room import Room
 from receiver.web.intake import Intake, current_intake
 from receiver.web.offload import offload
 from receiver.web.pages.base import page_blueprint
 from receiver.web.settings_shown import shown_settings
-from receiver.web.watch.facts import Room
 from receiver.web.watch.gathering import rooms
 
 blueprint = page_blueprint("settings_page")

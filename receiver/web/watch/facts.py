@@ -4,18 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from receiver.clock import SKEW
 from receiver.ledger.models import Pause, ReconcileRun
 from receiver.ledger.reading.endpoints import ForwardFacts
+from receiver.ledger.reading.standing import is_in_future, is_silent
 from receiver.ledger.reading.tally import Outcomes
 from receiver.ledger.refusals import Refused
 from receiver.ledger.unclear import Unclear
+from receiver.web.disk_room import Room
 from receiver.web.formatting import ago, exact
 from receiver.web.writes import Writes
-
-_SILENT_AFTER_INTERVALS = 3
-# An idle reconciler gives a sign of life every 15 s; a deployment takes longer.
-_SILENT_AFTER_AT_LEAST = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +23,6 @@ class Missing:
     settled: int
     missed_before: int
     settled_before: int
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """The room on a disk that we write to, in bytes."""
-
-    path: str
-    free: int
-    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +60,12 @@ class Facts:
     @property
     def silent(self) -> bool:
         """Tell whether the reconciler has written nothing for too long."""
-        patience = self.interval * _SILENT_AFTER_INTERVALS + _SILENT_AFTER_AT_LEAST
-        if self.reconciler_seen_at is None:
-            return False
-        return self.seen_in_future or self.now - self.reconciler_seen_at > patience
+        return is_silent(self.reconciler_seen_at, self.interval, self.now)
 
     @property
     def seen_in_future(self) -> bool:
         """Tell whether the reconciler's last sign of life has a future time, which proves nothing."""
-        return self.reconciler_seen_at is not None and self.reconciler_seen_at > self.now + SKEW
+        return is_in_future(self.reconciler_seen_at, self.now)
 
     @property
     def reconciler_away(self) -> bool:

@@ -14,7 +14,8 @@ from prometheus_client.core import (
 from receiver.ledger.counters import BOUNDS, DURATION, LATENESS, RESULTS, histogram
 from receiver.ledger.reading.meters import Meters
 from receiver.version import VERSION
-from receiver.web.watch.facts import Facts, Room
+from receiver.web.disk_room import Room
+from receiver.web.watch.facts import Facts
 from receiver.web.watch.troubles import KINDS, Trouble
 
 _SETTLERS = ("callback", "lookup")

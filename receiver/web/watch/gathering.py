@@ -15,8 +15,9 @@ from receiver.ledger.reading.listing import TaskFilter, list_briefly
 from receiver.ledger.reading.standing import FAILING_AFTER_RUNS
 from receiver.ledger.reading.tally import Outcomes
 from receiver.ledger.unclear import unclear_facts
+from receiver.web.disk_room import Room
 from receiver.web.intake import REFUSED_TOLD_FOR, Intake
-from receiver.web.watch.facts import Facts, Missing, Room
+from receiver.web.watch.facts import Facts, Missing
 from receiver.web.writes import Writes
 
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)

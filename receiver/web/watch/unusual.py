@@ -1,15 +1,12 @@
 """The notices about what is far from usual: callbacks that never come, and a disk without room. Pure."""
 
 from receiver.web.formatting import share, size
-from receiver.web.watch.facts import Facts, Missing, Room, Summary
+from receiver.web.watch.facts import Facts, Missing, Summary
 
 # The share of missing callbacks is far above its usual when all of these hold.
 _FEWEST_MISSED = 10
 _TIMES_USUAL = 3
 _ABOVE_USUAL = 0.1
-# A disk is nearly full below this share of it, within these bytes.
-_FREE_SHARE, _FREE_AT_LEAST, _FREE_ENOUGH = 0.05, 200 * 2**20, 2 * 2**30
-_FREE_ENOUGH_SHARE = 0.2
 
 
 def notices(facts: Facts) -> tuple[Summary | None, ...]:
@@ -25,16 +22,9 @@ def is_far_above_usual(missing: Missing) -> bool:
     return missing.missed / missing.settled > max(usual * _TIMES_USUAL, usual + _ABOVE_USUAL)
 
 
-def is_nearly_full(room: Room) -> bool:
-    """Tell whether a disk has too little room left."""
-    # Of a small disk a fifth is enough.
-    at_least = min(_FREE_AT_LEAST, room.total * _FREE_ENOUGH_SHARE)
-    return room.free < max(at_least, min(room.total * _FREE_SHARE, _FREE_ENOUGH))
-
-
 def _disk_nearly_full(facts: Facts) -> Summary | None:
     room = facts.room
-    if room is None or not is_nearly_full(room):
+    if room is None or not room.is_nearly_full:
         return None
     text = (
         f"the disk of {room.path} is nearly full: {size(room.free)} of {size(room.total)} are free."

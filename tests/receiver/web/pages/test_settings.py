@@ -6,8 +6,8 @@ import pytest
 
 from receiver.ledger import growth
 from receiver.version import VERSION
+from receiver.web.disk_room import Room
 from receiver.web.pages.settings import when_full
-from receiver.web.watch.facts import Room
 from tests.conftest import API_KEY, CALLBACK_TOKEN
 from tests.html import words
 

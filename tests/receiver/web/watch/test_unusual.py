@@ -2,8 +2,9 @@
 
 import pytest
 
-from receiver.web.watch.facts import Missing, Room
-from receiver.web.watch.unusual import is_far_above_usual, is_nearly_full
+from receiver.web.disk_room import Room
+from receiver.web.watch.facts import Missing
+from receiver.web.watch.unusual import is_far_above_usual
 
 GB = 2**30
 
@@ -35,4 +36,4 @@ def test_missing_callbacks(missing, is_far):
     ],
 )
 def test_a_disk(free, total, is_full):
-    assert is_nearly_full(Room("/data", free, total)) == is_full
+    assert Room("/data", free, total).is_nearly_full == is_full
