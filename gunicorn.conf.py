@@ -56,5 +56,5 @@ def post_worker_init(worker: BoundedWorker) -> None:
 
 
 def worker_exit(server: Arbiter, worker: BoundedWorker) -> None:
-    """Stop the worker's background threads."""
+    """Stop the worker's background threads, and so the worker."""
     worker.stop_background()

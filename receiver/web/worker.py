@@ -9,6 +9,7 @@ See "Processes" in docs/design.md.
 
 import contextlib
 import errno
+import logging
 import math
 import os
 import socket
@@ -64,9 +65,13 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
         self._background.start(self.board or Board(1))
 
     def stop_background(self) -> None:
-        """Stop the background threads if this process started them."""
+        """Stop the background threads if this process started them. That ends a worker that has served."""
         if self._background and self.pid == os.getpid():
             self._background.stop()
+            if self.booted:
+                logging.shutdown()
+                # Not sys.exit(): a call to upstream that still hangs would keep the process from ending.
+                os._exit(0)
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """Serve a connection until it ends."""

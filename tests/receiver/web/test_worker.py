@@ -1,6 +1,8 @@
 """Which requests may take which share of a worker; what clients do to a real one is in test_processes.py."""
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ from receiver.web.connections import Connections
 from receiver.web.lasting import Lasting
 from receiver.web.waiting import Waiting
 from receiver.web.worker import BoundedWorker
+from tests.processes import REPOSITORY
 
 TOKEN = "callback-token-of-the-tests"
 
@@ -91,3 +94,21 @@ def test_a_request_that_ends_gives_its_place_back(worker, connection):
     for _ in range(10):
         worker.handle_request(None, SimpleNamespace(path="/"), connection[0], None)
     assert worker._others == 0
+
+
+_STOPS_WHILE_A_CALL_HANGS = """
+import os, threading
+from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
+from receiver.web.worker import BoundedWorker
+ThreadPoolExecutor(1).submit(threading.Event().wait)
+worker = BoundedWorker.__new__(BoundedWorker)
+worker._background, worker.pid, worker.booted = mock.Mock(), os.getpid(), True
+worker.stop_background()
+"""
+
+
+@pytest.mark.processes
+def test_a_call_that_hangs_does_not_keep_a_worker_from_ending():
+    ended = subprocess.run([sys.executable, "-c", _STOPS_WHILE_A_CALL_HANGS], cwd=REPOSITORY, timeout=60)
+    assert ended.returncode == 0
