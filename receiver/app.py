@@ -12,6 +12,7 @@ from receiver.ledger.paces import Paces
 from receiver.web import auth, callbacks, errors, sign_in
 from receiver.web.api import deliveries, endpoints, events, forwards, submissions, tasks
 from receiver.web.gateway.routes import add_gateway
+from receiver.web.guesses import Guesses
 from receiver.web.intake import Intake, intake_of
 from receiver.web.pages import base, overview
 from receiver.web.pages import deliveries as delivery_pages
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["backstop"] = settings
     app.extensions["backstop_intake"] = Intake(settings.spool_dir)
     app.extensions["backstop_ledger_reader"] = LedgerReader(settings, intake_of(app))
+    app.extensions["backstop_guesses"] = Guesses()
     app.extensions["backstop_paces"] = Paces(settings.reconcile_grace)
     app.extensions["backstop_waiting"] = Waiting()
     app.extensions["backstop_trial_sender"] = trial_sender(settings)

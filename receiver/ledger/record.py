@@ -18,7 +18,7 @@ from typing import Any
 from peewee import IntegrityError
 
 from receiver.ledger import evidence
-from receiver.ledger.budget import ByteBudget
+from receiver.ledger.budget import Budget
 from receiver.ledger.engine.db import execute_built, on_postgresql, pipelined, writing
 from receiver.ledger.engine.group_commit import GroupCommit
 from receiver.ledger.engine.statements import Row, Statement
@@ -244,7 +244,7 @@ _SHORTENED = Unreadable(
     f"Only the first {KEPT_OF_LARGE:,} bytes were kept: too many large callbacks came for tasks that nobody"
     " else names. A look-up asks for the task's result.",
 )
-_budget = ByteBudget(_STRANGERS_MAY_STORE, within=_WITHIN_SECONDS)
+_budget = Budget(_STRANGERS_MAY_STORE, within=_WITHIN_SECONDS)
 _merge_said = Statement(partial(merge, CALLBACK))
 _insert_deliveries = Statement(Delivery.insert_many)
 _commits = GroupCommit(_write, within=COMMIT_WITHIN_SECONDS)

@@ -1,4 +1,4 @@
-"""Counts requests to callback routes that were refused, lost or shortened.
+"""Counts requests that were refused, lost or shortened: callbacks, and guesses of keys.
 
 There is one row for each kind and hour, never one for each request.
 """
@@ -16,7 +16,8 @@ NOT_KEPT = "not_kept"  # neither the database nor the spool could store it: this
 WRONG_TOKEN = "wrong_token"  # noqa: S105 - the name of a kind
 NO_ROUTE = "no_route"  # an unknown path under /callback, or a method that the route does not allow
 SHORTENED = "shortened"  # only the beginning of the body was stored, see `ledger.record`
-KINDS = (NOT_KEPT, WRONG_TOKEN, NO_ROUTE, SHORTENED)
+GUESSED = "guessed"  # a wrong API key or callback token beyond the rate, see `web.guesses`
+KINDS = (NOT_KEPT, WRONG_TOKEN, NO_ROUTE, SHORTENED, GUESSED)
 
 
 @dataclass(frozen=True, slots=True)

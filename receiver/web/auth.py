@@ -15,10 +15,12 @@ from receiver.config import Settings
 from receiver.upstream.services import service_of
 from receiver.web.current import current_settings
 from receiver.web.errors import MACHINE_PATHS, BadInput
+from receiver.web.guesses import note_wrong
 from receiver.web.stalls import stall_guard
 
 csrf = CSRFProtect()
 _SIGNED_IN, _MAY_ONLY_READ = "signed_in", "may_only_read"
+_IS_NOTED = "backstop.wrong_key_noted"
 _WITHOUT_SESSION = (*MACHINE_PATHS, "/static/", "/favicon.ico")
 _LONGEST_FORM_BYTES = 16_384
 _NOT_OUR_FORM = "This did not come from a form of this deployment, or your browser keeps no cookies for it."
@@ -155,9 +157,13 @@ def require_form_of_ours() -> None:
 
 
 def sign_in(key: str) -> bool:
-    """Sign the visitor in if `key` is an API key. Returns whether it is."""
+    """Sign the visitor in if `key` is an API key. Returns whether it is.
+
+    429: it is not, after many wrong ones.
+    """
     ours = find_key(current_settings().api_keys, key)
     if ours is None:
+        note_wrong()
         return False
     session.clear()  # drop anything set before sign-in (session fixation)
     session.permanent = True
@@ -183,10 +189,17 @@ def carries_key() -> bool:
 
 
 def key_of_request() -> ApiKey | None:
-    """Return the API key that the request carries, if it is one of ours."""
+    """Return the API key that the request carries, if it is one of ours.
+
+    429: it carries a wrong one, after many of them.
+    """
     basic = request.authorization
     secret = bearer() or (basic.password if basic else None)
-    return find_key(current_settings().api_keys, str(secret)) if secret else None
+    key = find_key(current_settings().api_keys, str(secret)) if secret else None
+    if secret and key is None and not request.environ.get(_IS_NOTED):
+        request.environ[_IS_NOTED] = True  # a request is one guess, however often we look at its key
+        note_wrong()
+    return key
 
 
 def bearer() -> str | None:

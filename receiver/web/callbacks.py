@@ -25,6 +25,7 @@ from receiver.upstream.results import FINAL, Unreadable
 from receiver.upstream.services import SERVICES
 from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import database_down
+from receiver.web.guesses import note_wrong
 from receiver.web.intake import current_intake
 from receiver.web.probe import answer_to
 from receiver.web.stalls import stall_guard
@@ -51,14 +52,15 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
 
     200: recorded; the answer has the task's status. A probe of `check` gets 200 too, and is not recorded.
     202: stored, but the body is unreadable, incomplete or shortened; or spooled, as the database is down or
-    recording failed. 404: a wrong token. 413: too large, only the beginning is stored. 503: lost, as neither
-    the database nor the spool could store it.
+    recording failed. 404: a wrong token; 429 after many of them. 413: too large, only the beginning is
+    stored. 503: lost, as neither the database nor the spool could store it.
     """
     settings = current_settings()
     # Compare with every token: the time that it takes must not show which token matched.
     same = [is_same_secret(token, ours) for ours in settings.callback_tokens]
     if True not in same:
         current_intake().refused.note(WRONG_TOKEN, request.remote_addr)
+        note_wrong()
         raise NotFound("The callback token in this URL is not ours.")
     with stall_guard.reading():
         callback, now = _read(settings.max_body_bytes, ref, same.index(True)), utcnow()

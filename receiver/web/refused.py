@@ -29,11 +29,12 @@ WRITE_EVERY_SECONDS = 5.0
 _WRITE_WITHIN_SECONDS = 5.0
 _LOG_EVERY_SECONDS = 60.0
 _LONGEST_REASON = 200
-_SLOT = 4096  # bytes: four kinds, each with an address, one with a reason
+_SLOT = 4096  # bytes: a few kinds, each with an address, one with a reason
 _LOG_TEXTS = {
     refusals.NOT_KEPT: "callbacks could be stored neither in the database nor in the spool and are lost",
     refusals.WRONG_TOKEN: "requests had a callback token that is not ours",
     refusals.NO_ROUTE: "requests under /callback matched no route",
+    refusals.GUESSED: "requests with a wrong API key or callback token came too fast and got 429",
     refusals.SHORTENED: "large callbacks of unknown tasks were shortened to their beginning",
 }
 

@@ -23,7 +23,10 @@ def show_sign_in() -> ResponseReturnValue:
 
 @blueprint.post("/sign-in")
 def sign_in() -> ResponseReturnValue:
-    """Sign in with the API key: 303 to the page that was asked for. 401 with the form: a wrong key."""
+    """Sign in with the API key: 303 to the page that was asked for.
+
+    401 with the form: a wrong key. 429: a wrong one, after many of them.
+    """
     following = _following(request.form.get("next", ""))
     if auth.sign_in(request.form.get("key", "").strip()):
         return redirect(following, 303)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from receiver.ledger import outbox, record, refusals, returns, store
-from receiver.ledger.budget import ByteBudget
+from receiver.ledger.budget import Budget
 from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.record import COMMIT_WITHIN_SECONDS
 from receiver.ledger.refusals import NOT_KEPT, Refused
@@ -35,7 +35,7 @@ class Web(Process):
         super().__init__("receiver", clock, on_death)
         CommitInOneThread.clock = clock
         record._commits = CommitInOneThread(record._write, COMMIT_WITHIN_SECONDS)
-        record._budget = ByteBudget(2**40 if keeps_strangers else 0, within=60)
+        record._budget = Budget(2**40 if keeps_strangers else 0, within=60)
         spool._appends.cache_clear()
         self.spool = Spool(spool_dir)
         self._confirm = confirm

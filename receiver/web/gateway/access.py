@@ -9,6 +9,7 @@ from receiver.web import errors
 from receiver.web.auth import bearer
 from receiver.web.current import current_settings
 from receiver.web.gateway.answers import Refused
+from receiver.web.guesses import note_wrong
 
 _ONLY_READS = "This API key may only read."
 
@@ -16,8 +17,8 @@ _ONLY_READS = "This API key may only read."
 def require_caller() -> Response | None:
     """Require a caller whom we know. What a stranger sends leaves no row.
 
-    401: no key, or a wrong one. 404 as elsewhere: no key, and no service of upstream's. 503: there is no
-    ACEDATACLOUD_API_TOKEN to relay with.
+    401: no key, or a wrong one. 429: a wrong one, after many of them. 404 as elsewhere: no key, and no
+    service of upstream's. 503: there is no ACEDATACLOUD_API_TOKEN to relay with.
     """
     given = bearer()
     if given is None and _first_segment() not in SERVICES:
@@ -28,6 +29,8 @@ def require_caller() -> Response | None:
         keys = (*keys, ApiKey(TOKEN_NAME, settings.api_token))
     caller = find_key(keys, given) if given is not None else None
     if caller is None:
+        if given:
+            note_wrong()
         said = "is wrong" if given else "is missing"
         raise Refused(401, f"The Bearer token {said}. Send an API key of this Backstop, or upstream's token.")
     if settings.api_token is None:

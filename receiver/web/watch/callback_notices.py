@@ -1,6 +1,6 @@
 """The overview's notices about callbacks that were not stored properly. Pure."""
 
-from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, SHORTENED, WRONG_TOKEN, Refused
+from receiver.ledger.refusals import GUESSED, NO_ROUTE, NOT_KEPT, SHORTENED, WRONG_TOKEN, Refused
 from receiver.web.formatting import ago, counted, shown
 from receiver.web.watch.facts import Facts, Summary, since
 from receiver.web.writes import REFUSED, SPOOLED
@@ -17,6 +17,7 @@ def notices(facts: Facts) -> list[Summary | None]:
         _spooled(facts),
         _wrong_token(facts),
         _no_route(facts),
+        _guessing(facts),
         _shortened(facts),
     ]
 
@@ -112,6 +113,19 @@ def _no_route(facts: Facts) -> Summary | None:
         " that nothing in front redirects it: a redirect turns a POST into a GET without the result."
     )
     return Summary("attention", "Attention", text, code="no_route")
+
+
+def _guessing(facts: Facts) -> Summary | None:
+    guessed = facts.refused.get(GUESSED)
+    if guessed is None:
+        return None
+    text = (
+        f"{_requests(guessed, facts)} with a wrong API key or callback token, too fast: they got 429."
+        " Right ones are always answered. If that is your own app, give it the right key. Else somebody is"
+        " guessing. That is hopeless if each key and token is long and random, like the output of"
+        " `openssl rand -hex 32`."
+    )
+    return Summary("attention", "Attention", text, code="keys_guessed")
 
 
 def _shortened(facts: Facts) -> Summary | None:

@@ -42,6 +42,7 @@ _KINDS = (
     Kind("submissions_unclear", "Submissions are unclear", _LATER),
     Kind("missing_share_high", "Far more callbacks are missing than usual", _LATER),
     Kind("wrong_token", "Callbacks come with a wrong token", None),
+    Kind("keys_guessed", "Somebody guesses API keys or callback tokens", None),
     Kind("no_route", "Callbacks come to a wrong path", None),
     Kind("callbacks_shortened", "Large callbacks are shortened", None),
     Kind("app_untold", "Your app is told nothing", _SOON),

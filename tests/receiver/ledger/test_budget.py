@@ -1,9 +1,9 @@
-from receiver.ledger.budget import ByteBudget
+from receiver.ledger.budget import Budget
 
 
 def test_it_allows_so_much_at_once_and_fills_up_with_time_to_no_more_than_that():
     now = [100.0]
-    budget = ByteBudget(most=600, within=60, monotonic=lambda: now[0])
+    budget = Budget(most=600, within=60, monotonic=lambda: now[0])
     assert [budget.take(400), budget.take(201), budget.take(200), budget.take(1)] == [
         True,
         False,
@@ -17,7 +17,7 @@ def test_it_allows_so_much_at_once_and_fills_up_with_time_to_no_more_than_that()
 
 
 def test_what_is_given_back_can_be_taken_again():
-    budget = ByteBudget(most=600, within=60, monotonic=lambda: 0.0)
+    budget = Budget(most=600, within=60, monotonic=lambda: 0.0)
     assert budget.take(600)
     budget.release(400)
     assert [budget.take(401), budget.take(400)] == [False, True]

@@ -7,7 +7,7 @@ import pytest
 
 from receiver.clock import utcnow
 from receiver.ledger import record as recording
-from receiver.ledger.budget import ByteBudget
+from receiver.ledger.budget import Budget
 from receiver.ledger.models import Delivery, Task
 from receiver.ledger.record import KEPT_OF_LARGE
 from tests.factories import body, finished_item, item, look_up, record, register
@@ -20,7 +20,7 @@ PROMPT = "x" * 50_000
 @pytest.fixture
 def _spent(ledger, monkeypatch):
     """No more bytes may be stored, until the end of the test."""
-    monkeypatch.setattr(recording, "_budget", ByteBudget(0, within=60))
+    monkeypatch.setattr(recording, "_budget", Budget(0, within=60))
 
 
 def kept_bytes() -> list[int]:
@@ -28,7 +28,7 @@ def kept_bytes() -> list[int]:
 
 
 def test_what_is_not_stored_is_not_charged(monkeypatch):
-    budget = ByteBudget(2 * 51_000, within=10**9)
+    budget = Budget(2 * 51_000, within=10**9)
     monkeypatch.setattr(recording, "_budget", budget)
     with monkeypatch.context() as broken:
         broken.setattr(recording, "_statuses", mock.Mock(side_effect=ZeroDivisionError))
@@ -40,7 +40,7 @@ def test_what_is_not_stored_is_not_charged(monkeypatch):
 
 def test_beyond_the_budget_large_bodies_are_kept_by_their_beginning(monkeypatch):
     # Each stores its body and its result.
-    monkeypatch.setattr(recording, "_budget", ByteBudget(3 * 2 * 51_000, within=10**9))
+    monkeypatch.setattr(recording, "_budget", Budget(3 * 2 * 51_000, within=10**9))
     outcomes = [record(body(f"forged-{n}", prompt=PROMPT)) for n in range(10)]
     assert [outcome.problem and outcome.problem.code for outcome in outcomes] == [None] * 3 + [
         "shortened"

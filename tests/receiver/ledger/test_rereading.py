@@ -150,7 +150,7 @@ class TestWhatIsNotReadAgain:
         assert (told.read, told.partial, newest().reread_at) == (0, 1, None)
 
     def test_a_shortened_one_keeps_its_verdict(self, monkeypatch):
-        monkeypatch.setattr(recording, "_budget", recording.ByteBudget(0, within=60))
+        monkeypatch.setattr(recording, "_budget", recording.Budget(0, within=60))
         record(body("t1", prompt="x" * 50_000), utcnow() - HOUR)
         assert reread()[0].partial == 1
         assert newest().verdict == "succeeded"
