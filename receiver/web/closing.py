@@ -60,14 +60,23 @@ def _waiting(listener: socket.socket) -> int:
     return int(struct.unpack_from("I", information, _WAITING_AT)[0])
 
 
+def _is_shared(server: Arbiter) -> bool:
+    """Tell whether the listening sockets outlive the master: an upgrade's (SIGUSR2), or systemd's."""
+    return bool(server.systemd or server.reexec_pid or server.master_pid)
+
+
 def admit_no_more_at_stop(server: Arbiter) -> None:
-    """Let the master admit no more before it tells its workers to end. gunicorn has no hook there."""
+    """Let the master admit no more before it tells its workers to end. gunicorn has no hook there.
+
+    A socket that others go on to listen on stays as it is: who had it next would hear nobody.
+    """
     stop = server.stop
 
     @functools.wraps(stop)
     def stop_gently(graceful: bool = True) -> None:
-        for listener in server.LISTENERS:
-            admit_no_more(listener.sock)
+        if not _is_shared(server):
+            for listener in server.LISTENERS:
+                admit_no_more(listener.sock)
         stop(graceful)
 
     server.stop = stop_gently

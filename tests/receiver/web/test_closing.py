@@ -1,9 +1,17 @@
+import os
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
+
+import pytest
 
 from receiver.web import closing
 from receiver.web.closing import admit_no_more, until_all_are_accepted
-from tests.processes import free_port
+from tests.processes import REPOSITORY, Backstop, free_port, wait_until
 
 
 def test_who_has_connected_can_still_be_accepted_and_answered():
@@ -58,3 +66,56 @@ def test_who_comes_later_is_dropped_and_reaches_the_next_server():
         following.accept()[0].close()
     late.join()
     assert connected.is_set()
+
+
+class TestSocketThatOthersGoOnToListenOn:
+    """The real server. Who has the socket next must not be deaf."""
+
+    @pytest.fixture
+    def backstop(self, tmp_path):
+        with Backstop(tmp_path, "http://127.0.0.1:9", WEB_CONCURRENCY=1) as backstop:
+            yield backstop
+
+    def is_heard(self, backstop):
+        return backstop.request("GET", "/healthz").status == 200
+
+    def test_an_upgrade_in_place(self, backstop):
+        # By its script: started with -m it cannot be upgraded in place.
+        script = Path(sys.executable).with_name("gunicorn")
+        old = backstop.start("web", str(script), "-c", f"{REPOSITORY}/gunicorn.conf.py", "wsgi:app")
+        wait_until(lambda: "Booting worker" in backstop.log("web"))
+        old.send_signal(signal.SIGUSR2)
+        wait_until(lambda: backstop.log("web").count("Booting worker") == 2)
+        assert backstop.stop(old) == 0
+        new = int(re.findall(r"\[(\d+)\] \[INFO\] Listening at", backstop.log("web"))[-1])
+        try:
+            assert new != old.pid
+            backstop._http.clear()
+            assert self.is_heard(backstop)
+        finally:
+            os.kill(new, signal.SIGTERM)
+            wait_until(lambda: not os.path.exists(f"/proc/{new}"))
+
+    def test_a_socket_of_systemd(self, backstop):
+        with socket.create_server(("127.0.0.1", backstop.port)) as listener:
+            for _ in range(2):
+                server = self.start_as_systemd(backstop, listener)
+                assert wait_until(lambda: self.is_heard(backstop))
+                server.send_signal(signal.SIGTERM)
+                assert server.wait(30) == 0
+                backstop._http.clear()
+
+    def start_as_systemd(self, backstop, listener):
+        def inherit() -> None:
+            os.dup2(listener.fileno(), 3)
+            os.set_inheritable(3, True)
+
+        told = "LISTEN_PID=$$ LISTEN_FDS=1"
+        server = f"{sys.executable} -m gunicorn -c {REPOSITORY}/gunicorn.conf.py wsgi:app"
+        return subprocess.Popen(
+            ["sh", "-c", f"{told} exec {server}"],
+            cwd=backstop.directory,
+            env=backstop._environ(),
+            preexec_fn=inherit,
+            pass_fds=(3,),
+        )
