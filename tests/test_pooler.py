@@ -113,7 +113,7 @@ def test_many_processes_may_migrate_at_once_through_a_pooler(make_pooled, mode):
     processes = [
         subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]
-    printed = [process.communicate(timeout=60)[0] for process in processes]
+    printed = [process.communicate(timeout=180)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
     applied = Counter(name for line in printed for name in ast.literal_eval(line))
     assert set(applied.values()) == {1}

@@ -24,7 +24,7 @@ import urllib3
 from receiver.clock import utcnow
 from receiver.ledger import pauses
 from receiver.ledger.engine.db import init_database, writing
-from receiver.ledger.models import Delivery, Discovery, Lookup, Refusal, Task, database
+from receiver.ledger.models import Delivery, Discovery, Lookup, Pause, Refusal, Task, database
 from receiver.ledger.store import Callback
 from receiver.spool.spool import Spool
 from receiver.web.stalls import READ_WITHIN_SECONDS
@@ -190,15 +190,17 @@ class TestCallbackOverASocket:
             wait_until(lambda: len(worker.net_connections()) < 50, seconds=150, every=1)
         assert "Traceback" not in backstop.log("web")
 
-    def test_connections_that_only_wait_do_not_delay_the_end(self, backstop):
-        web = backstop.processes[0]
+    def test_connections_that_only_wait_do_not_delay_the_end(self, make_backstop):
+        backstop = make_backstop()
+        how_long_they_could_wait = ("--keep-alive", "300", "--graceful-timeout", "300")
+        web = backstop.start_web(*how_long_they_could_wait)
         with contextlib.ExitStack() as stack:
             for _ in range(8):
                 stack.enter_context(self.silent(backstop, b""))
                 kept_open = stack.enter_context(urllib3.HTTPConnectionPool("127.0.0.1", backstop.port))
                 assert kept_open.request("GET", "/healthz").status == 200
             web.send_signal(signal.SIGTERM)
-            assert web.wait(timeout=8) == 0  # a deadline: they could wait for 10 s
+            assert web.wait(timeout=120) == 0
 
     @staticmethod
     def post_over_a_new_connection(backstop, payload):
@@ -492,9 +494,10 @@ class TestReconcilerProcess:
         register("t1", grace=timedelta(0))
         stand_in.add_record(finished_item("t1"))
         pauses.pause_account("upstream answered 401 invalid_token", utcnow())
+        Pause.update(next_probe_at=utcnow() + timedelta(minutes=10)).execute()
         backstop = make_backstop(RECONCILE_IN_WEB=in_web)
         backstop.start_web() if in_web else backstop.start_reconciler()
-        wait_until(lambda: pauses.current_pause(utcnow()) is None, seconds=20)
+        wait_until(lambda: pauses.current_pause(utcnow()) is None)
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_ends_it_with_exit_code_0(self, make_backstop, number):
@@ -516,7 +519,7 @@ class TestReconcilerProcess:
         wait_until(lambda: stand_in.calls)
         started = time.monotonic()
         assert backstop.stop(process) == 0
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 25  # a deadline: a call may take 30 s
         assert Task.get().next_lookup_at.year == time.gmtime().tm_year
         assert backstop.database_url  # and it is due now, not when the lease expires
         stand_in.options.rate_hang = 0.0

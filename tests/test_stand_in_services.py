@@ -56,7 +56,7 @@ def hooks() -> Iterator[Hooks]:
 
 
 def post(upstream: StandIn, path: str, body: Any, **headers: str) -> urllib3.BaseHTTPResponse:
-    with urllib3.PoolManager(retries=False, timeout=5) as http:
+    with urllib3.PoolManager(retries=False, timeout=60) as http:
         return http.request("POST", f"{upstream.url}{path}", json=body, headers=TOKEN | headers)
 
 
@@ -166,7 +166,7 @@ def test_it_streams_lines_whose_last_is_the_result(upstream: StandIn) -> None:
 
 def test_it_streams_a_chat_word_by_word(upstream: StandIn) -> None:
     upstream.change(chat_gap=0.1)
-    with urllib3.PoolManager(retries=False, timeout=5) as http:
+    with urllib3.PoolManager(retries=False, timeout=60) as http:
         url, chat = f"{upstream.url}/openai/chat/completions", {"stream": True}
         answer = http.request("POST", url, json=chat, headers=TOKEN, preload_content=False)
         parts = [(time.monotonic(), part) for part in answer.read_chunked()]
@@ -177,7 +177,7 @@ def test_it_streams_a_chat_word_by_word(upstream: StandIn) -> None:
 
 
 def test_it_answers_what_is_read_or_deleted(upstream: StandIn) -> None:
-    with urllib3.PoolManager(retries=False, timeout=5) as http:
+    with urllib3.PoolManager(retries=False, timeout=60) as http:
         models = http.request("GET", f"{upstream.url}/openai/models?limit=1", headers=TOKEN)
         assert models.json()["data"]
         assert http.request("GET", f"{upstream.url}/openai/models").json()["error"]["code"] == "no_token"

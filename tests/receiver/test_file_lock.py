@@ -4,6 +4,7 @@ import threading
 import time
 from functools import partial
 from io import FileIO
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,17 +45,18 @@ def test_one_that_is_held_is_waited_for_within_a_bound(path, held):
     take(path, within=30).close()
 
 
-def test_the_bound_begins_anew_whenever_the_holder_has_appended(path, held):
-    def append():
-        for _ in range(40):
-            held.write(b"x")
-            time.sleep(0.02)
-        held.close()
+def test_the_bound_begins_anew_whenever_the_holder_has_appended(path, held, monkeypatch):
+    passed = [0.0]
 
-    holder = threading.Thread(target=append)
-    holder.start()
-    take(path, within=0.4).close()
-    holder.join()
+    def sleep(seconds):
+        passed.append(passed[-1] + seconds)
+        held.write(b"x")
+        if len(passed) > 40:
+            held.close()
+
+    monkeypatch.setattr("receiver.file_lock.time", SimpleNamespace(monotonic=lambda: passed[-1], sleep=sleep))
+    take(path, within=0.02).close()
+    assert passed[-1] > 0.02
     assert path.stat().st_size == 40
 
 

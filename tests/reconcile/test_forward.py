@@ -300,7 +300,7 @@ def test_a_stop_awaits_what_is_in_flight_and_begins_nothing(make, sink):
     confirm("t1")
 
     def answer_late(of: Sink, connection: Any) -> bool:
-        may_answer.wait(10)
+        may_answer.wait(60)
         return reply()(of, connection)
 
     sink.then(answer_late)

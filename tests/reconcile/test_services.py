@@ -178,7 +178,7 @@ class TestOutage:
 
         def hang_or_ask(service, ids, *rest):
             if service.name == OTHER:
-                over.wait(30)
+                over.wait(300)
                 raise UpstreamError("no answer", permanent=False)
             return ask(service, ids, *rest)
 
@@ -191,13 +191,13 @@ class TestOutage:
         running = threading.Thread(target=reconciler.run)
         running.start()
         try:
-            wait_until(lambda: Task.select().where(Task.leased_until.is_null(False)).exists(), seconds=10)
+            wait_until(lambda: Task.select().where(Task.leased_until.is_null(False)).exists())
             submit(stand_in, MINE, "mine", due_for=timedelta(minutes=1))
-            wait_until(lambda: statuses()["mine"] == "succeeded", seconds=20)
+            wait_until(lambda: statuses()["mine"] == "succeeded")
             assert not over.is_set()
         finally:
             over.set()
-            running.join(30)
+            running.join(60)
 
 
 class TestSuspicion:

@@ -78,7 +78,7 @@ def test_many_processes_may_migrate_at_once(empty_url):
         subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
         for _ in range(6)
     ]
-    printed = [process.communicate(timeout=60)[0] for process in processes]
+    printed = [process.communicate(timeout=180)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 6
     init_database(empty_url)
     require_schema()

@@ -203,7 +203,7 @@ class TestOpen:
 
         def slowly(request, connection) -> None:
             arrived.set()
-            go_on.wait(10)
+            go_on.wait(60)
             tell(request, connection)
 
         upstream.answer = slowly
@@ -219,16 +219,16 @@ class TestOpen:
             return threads
 
         polls = start("t0")
-        assert arrived.wait(10)
+        assert arrived.wait(60)
         asker = gateway.application.extensions["backstop_asker"]
         asker._apart = 0.0
         polls += start(*(f"t{n}" for n in range(1, 20)))
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while len(asker._wishes) < 19 and time.monotonic() < until:
             time.sleep(0.01)
         asker._next_at = 0.0
         go_on.set()
-        [thread.join(15) for thread in polls]
+        [thread.join(60) for thread in polls]
         assert len(answers) == 20
         assert all(answer["response"]["success"] for answer in answers)
         assert [len(request.json["ids"]) for request in upstream.received] == [1, 19]

@@ -178,7 +178,7 @@ class TestRepetitions:
         goes_on = threading.Event()
 
         def answer(_, connection):
-            goes_on.wait(10)
+            goes_on.wait(60)
             connection.send_json(TASK)
 
         upstream.answer = answer
@@ -393,7 +393,7 @@ class TestLines:
         def answer(request, connection):
             connection.begin_chunks(content_type="application/x-ndjson")
             connection.send_chunk(self.LINES[0] + b"\n")
-            goes_on.wait(10)
+            goes_on.wait(60)
             connection.send_chunk(self.LINES[1])
             connection.send_chunk(b"")
 
