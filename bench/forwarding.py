@@ -107,17 +107,13 @@ def _load(bench: Workbench, contender: Contender, has_outbox: bool) -> Row:
             _drop_triggers(url)
         with Server(contender, bench.new_path(contender.name), url, {}) as server:
             bench.warm_up(server)
-            before = _cpu_of(server)
+            before = server.cpu_seconds()
             measured = bench.load(server, _CONNECTIONS).as_row()
-            cpu = _cpu_of(server) - before
+            cpu = server.cpu_seconds() - before
     finally:
         bench.ledgers.drop(url)
     row = {"database": contender.database, "outbox": has_outbox, REQUESTS: measured[REQUESTS]}
     return bench.note({**row, _CPU: 1000 * cpu / measured["acknowledged"]})
-
-
-def _cpu_of(server: Server) -> float:
-    return sum(sum(worker.cpu_times()[:2]) for worker in server.workers())
 
 
 def _drop_triggers(url: str) -> None:

@@ -2,15 +2,17 @@
 
 import json
 import subprocess
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from bench.ledgers import fetch
-from bench.processes import CALLBACK_PATH, Server
+from bench.processes import API_KEY, CALLBACK_PATH, Server
 
 _SCRIPT = Path(__file__).parent / "callbacks.lua"
+_GATEWAY_SCRIPT = Path(__file__).parent / "gateway.lua"
 _ANSWER_WITHIN_SECONDS = 60
 _MOST_NAMED = 5
 
@@ -94,6 +96,23 @@ class Wrk:
         for path in self._lists.glob(pattern):
             ids.update(path.read_text().split())
         return ids
+
+
+def ask(url: str, kind: str, *, connections: int, seconds: int, tasks: int = 1) -> dict[str, Any]:
+    """Put load on the gateway, or on upstream itself, and return what wrk saw. Times are in ms.
+
+    `kind`: `submission`, or `look-up` of one of so many tasks. Raises RuntimeError when a request fails.
+    """
+    seed = time.time_ns() % 1_000_000  # so that no submission repeats one of an earlier load
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{_ANSWER_WITHIN_SECONDS}s"]
+    command += ["-s", str(_GATEWAY_SCRIPT), url, "--", kind, str(tasks), str(seed), API_KEY]
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    if "RESULT" not in output:
+        raise RuntimeError(f"wrk failed:\n{output}")
+    seen: dict[str, Any] = json.loads(output.partition("RESULT ")[2])
+    if seen["errors"] or not seen["requests"]:
+        raise RuntimeError(f"of {seen['requests']} requests {seen['errors']} failed")
+    return {**seen, "requests_per_second": seen["requests"] / seen["seconds"]}
 
 
 class Check:

@@ -102,7 +102,7 @@ class Server:
     """A contender's gunicorn, in a directory that holds its log and its spool. It ends with its context."""
 
     def __init__(
-        self, contender: Contender, directory: Path, database_url: str, preload: Mapping[str, str]
+        self, contender: Contender, directory: Path, database_url: str, variables: Mapping[str, str]
     ) -> None:
         directory.mkdir()
         self.contender = contender
@@ -111,7 +111,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.seconds_to_start = 0.0
         self._directory = directory
-        self._environ = environment(database_url, PORT=self.port, WEB_CONCURRENCY=WORKERS) | dict(preload)
+        self._environ = environment(database_url, PORT=self.port, WEB_CONCURRENCY=WORKERS) | dict(variables)
 
     def __enter__(self) -> Self:
         self._start()
@@ -124,6 +124,10 @@ class Server:
         """Return gunicorn's worker processes."""
         children: list[psutil.Process] = psutil.Process(self._running.process.pid).children()
         return children
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that its workers have taken."""
+        return sum(sum(worker.cpu_times()[:2]) for worker in self.workers())
 
     def kill_worker(self) -> None:
         """Kill one of the workers; gunicorn starts another."""

@@ -42,6 +42,25 @@ def stalls_ratio(part: Part, field: str) -> float:
     return ratio(field, [row for row in rows if row["stalling"]], pick(rows, stalling=0))
 
 
+def hop_ratio(part: Part, kind: str) -> float:
+    """Return how many times as long a submission takes through Backstop as to upstream itself."""
+    rows = pick(part["hop"], database=kind)
+    return ratio("p50", pick(rows, way="submitted"), pick(rows, way="direct"))
+
+
+def lookups_share(rows: Sequence[Row], contender: Contender, connections: int, *, again: bool) -> float:
+    """Return a contender's look-ups a second, of the requests that a Flask that does nothing answers."""
+    rows = pick(rows, connections=connections)
+    ours = pick(rows, contender=contender.name, again=again)
+    return ratio(REQUESTS, ours, pick(rows, contender=NOTHING.name))
+
+
+def held_ratio(rows: Sequence[Row], kind: str) -> float:
+    """Return the median ratio of callbacks' p99 beside submissions that wait to that without them."""
+    rows = pick(rows, database=kind)
+    return ratio(P99, [row for row in rows if row["held"]], pick(rows, held=0))
+
+
 def share_of_bound(part: Part, kind: str) -> float:
     """Return how near reconciling came to the bound of its calls in flight."""
     return float(part["bound_seconds"] / median(pick(part["rounds"], database=kind), "seconds"))
@@ -98,6 +117,18 @@ def _reconciled(part: Part) -> tuple[str, bool]:
 
 def _both(values: Sequence[float]) -> str:
     return ", ".join(f"{title} {value:.2f}" for title, value in zip(DATABASES.values(), values, strict=True))
+
+
+def _looked_up(part: Part) -> tuple[str, bool]:
+    shares = [
+        min(
+            lookups_share(part["lookups"], one, connections, again=again)
+            for connections in (16, 64)
+            for again in (True, False)
+        )
+        for one in (SQLITE, POSTGRESQL)
+    ]
+    return "the slowest: " + _both(shares), min(shares) >= 0.6
 
 
 def _kept(part: Part) -> tuple[str, bool]:
@@ -174,5 +205,18 @@ TARGETS = (
         " and at least a third of their requests a second",
         "stalls",
         _stalled,
+    ),
+    Target(
+        8,
+        "Gateway, 16 in flight, an upstream that answers in 50 ms: at most 1.15 times direct",
+        "gateway",
+        _at_most(1.15, hop_ratio),
+    ),
+    Target(8, "Gateway: look-ups a second, at least 0.60 of Flask that does nothing", "gateway", _looked_up),
+    Target(
+        8,
+        "200 submissions that wait: p99 of callbacks at most 1.5 times that without them",
+        "gateway",
+        _at_most(1.5, lambda part, kind: held_ratio(part["held"], kind)),
     ),
 )

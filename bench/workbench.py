@@ -24,6 +24,7 @@ class Plan:
 
     rounds: int = 5
     seconds: int = 5  # of load, each time
+    asked: int = 3  # of load on the gateway, each time
     killed: int = 12  # of load in which something is killed
     streamed: int = 40  # of callbacks that come one by one, and whose events are told
     stream_rounds: int = 2
@@ -40,6 +41,7 @@ class Plan:
 SMOKE_TEST = Plan(
     rounds=1,
     seconds=1,
+    asked=1,
     killed=6,
     stalled=10,
     streamed=4,
@@ -81,12 +83,12 @@ class Workbench:
 
     @contextmanager
     def serve(
-        self, contender: Contender, preload: Mapping[str, str] | None = None, ledgers: Ledgers | None = None
+        self, contender: Contender, variables: Mapping[str, str] | None = None, ledgers: Ledgers | None = None
     ) -> Iterator[Server]:
         """Serve a contender over a fresh ledger of its own."""
         with (
             self._ledger(contender, ledgers or self.ledgers) as url,
-            Server(contender, self.new_path(contender.name), url, preload or {}) as server,
+            Server(contender, self.new_path(contender.name), url, variables or {}) as server,
         ):
             yield server
 
