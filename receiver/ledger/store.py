@@ -7,12 +7,12 @@ See "Leases" in docs/design.md.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from peewee import SQL, chunked
+from peewee import SQL
 
 from receiver.ledger import dealing, evidence, giving_up, registration
 from receiver.ledger.claims import Claim, claim, claim_these, is_anything_due, locked, release
@@ -36,6 +36,7 @@ from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import FINAL, Result
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 __all__ = [
     "Callback",
@@ -96,14 +97,15 @@ def register_within(
 
     Raises OtherService.
     """
-    created = 0
-    with_url = {one.id for one in registrations if one.callback_url is not None}
-    for rows in chunked(registration.of_registrations(registrations, now, timetable), _ROWS_AT_ONCE):
+    created, finished = 0, set()
+    for rows in _parts(registration.of_registrations(registrations, now, timetable)):
         written = _merge_registered.returning(rows)
-        _require_services(rows, {task_id: service for task_id, service, _ in written})
+        _require_services(rows, {task_id: service for task_id, service, *_ in written})
+        finished |= {task_id for task_id, _, status, _ in written if status in FINAL}
         created += sum(bool(new) for *_, new in written)
+    late = finished & {one.id for one in registrations if one.callback_url is not None}
     # After the last task is locked. A dealer, for whose turn this waits, locks none.
-    for some in chunked(sorted(with_url), _ROWS_AT_ONCE):
+    for some in _parts(sorted(late)):
         dealing.deal_to_late_urls(some, now, forward_when)
     for one in registrations:
         log.info("Task %s: registered.", one.id, extra={"task": one.id})
@@ -120,7 +122,7 @@ def adopt(discovered: Sequence[Discovered], now: datetime, *, timetable: Timetab
         best[one.result.task_id] = one
     adopted: list[str] = []
     with writing():
-        for some in chunked(sorted(best), _ROWS_AT_ONCE):
+        for some in _parts(sorted(best)):
             rows = [evidence.of_discovered(best[task_id], now, timetable) for task_id in some]
             new = [task_id for (task_id,) in _insert_new.returning(rows)]
             adopted += new
@@ -212,9 +214,15 @@ def acknowledge(task_ids: Collection[str], now: datetime) -> int:
         return int(Task.update(acknowledged_at=now).where(Task.id.in_(locked(seen))).execute())
 
 
+def _parts(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    # peewee's `chunked` pads the last part to its full size first, which costs more than to write one row.
+    for at in range(0, len(rows), _ROWS_AT_ONCE):
+        yield rows[at : at + _ROWS_AT_ONCE]
+
+
 def _build_merge_registered(rows: Sequence[Row]) -> Any:
     is_new = SQL("xmax = 0" if on_postgresql() else "NULL")
-    return merge(REGISTRATION, rows).returning(Task.id, Task.service, is_new)
+    return merge(REGISTRATION, rows).returning(Task.id, Task.service, Task.status, is_new)
 
 
 def _require_services(rows: Sequence[RegistrationRow], known: Mapping[str, str]) -> None:
