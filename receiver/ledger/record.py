@@ -19,7 +19,7 @@ from peewee import IntegrityError
 
 from receiver.ledger import evidence
 from receiver.ledger.budget import Budget
-from receiver.ledger.engine.db import execute_built, on_postgresql, pipelined, writing
+from receiver.ledger.engine.db import execute_built, on_postgresql, writing
 from receiver.ledger.engine.group_commit import GroupCommit
 from receiver.ledger.engine.statements import Row, Statement
 from receiver.ledger.kinds import CALLBACK, CallbackRow
@@ -151,14 +151,13 @@ def rows_of(
 
 def _write(entries: Sequence[_Entry]) -> list[Recorded]:
     """Write the entries in one transaction and return what became of each."""
-    with writing(at_once=True), _within_budget(entries) as kept:
+    with writing(at_once=True, pipelined=True), _within_budget(entries) as kept:
         # Lock rows in id order so that two groups cannot deadlock.
         ordered = sorted(kept, key=lambda entry: entry.task_id or "")
-        with pipelined():
-            for some in apart([entry.said for entry in ordered if entry.said]):
-                _merge_said.execute(some)
-            _insert_deliveries.execute([entry.delivery for entry in ordered])
-            statuses = _statuses([entry.task_id for entry in ordered if entry.task_id])
+        for some in apart([entry.said for entry in ordered if entry.said]):
+            _merge_said.execute(some)
+        _insert_deliveries.execute([entry.delivery for entry in ordered])
+        statuses = _statuses([entry.task_id for entry in ordered if entry.task_id])
     return [
         Recorded(entry.task_id, statuses.get(entry.task_id) if entry.task_id else None, entry.problem)
         for entry in kept

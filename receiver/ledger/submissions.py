@@ -15,7 +15,7 @@ from typing import Any
 from receiver.ledger import store
 from receiver.ledger.engine.db import writing
 from receiver.ledger.engine.group_commit import GroupCommit
-from receiver.ledger.engine.statements import Query, Statement
+from receiver.ledger.engine.statements import Query, Row, Statement
 from receiver.ledger.registration import Registration
 from receiver.ledger.submission import LOST, OPEN, Submission
 from receiver.ledger.telling import When
@@ -28,7 +28,7 @@ UNCLEAR_FOR = timedelta(minutes=10)
 # Longer than a caller waits while a lost submission is looked for.
 _LOOKED_FOR_FOR = timedelta(seconds=30)
 _WITHIN_SECONDS = 10.0
-_MOST_LOST = 500
+_MOST_LOST = 1000
 
 
 class State(Enum):
@@ -136,7 +136,7 @@ def end(submissions: Collection[Submission], now: datetime) -> int:
 
 
 def _write_begun(entries: Sequence[tuple[Asked, datetime]]) -> list[Begun]:
-    with writing():
+    with writing(pipelined=True):
         lost = _list_lost([now for _, now in entries])
         begun = [_known(asked, now, lost) for asked, now in entries]
         new = [entry for entry, known in zip(entries, begun, strict=True) if known is None]
@@ -175,7 +175,7 @@ def _row(asked: Asked, now: datetime) -> dict[str, Any]:
 def _list_lost(moments: Collection[datetime]) -> list[Submission]:
     """Return the submissions without a key whose answer was lost, and of whose task nobody was told."""
     now = max(moments)
-    lost = [*_open.objects(Submission, now=now), *_found.objects(Submission, since=now - UNCLEAR_FOR)]
+    lost = _lost.objects(Submission, now=now, since=now - UNCLEAR_FOR)
     return sorted(lost, key=lambda one: one.id)
 
 
@@ -206,7 +206,7 @@ def _state(known: Submission, asked: Asked, now: datetime) -> State:
 def _write_accepted(
     entries: Sequence[tuple[Submission, str, datetime, Timetable, When, bool]],
 ) -> list[None]:
-    with writing():
+    with writing(pipelined=True):
         _, _, now, timetable, forward_when, _ = entries[0]
         registrations = [_registration(submission, task_id) for submission, task_id, *_ in entries]
         store.register_within(registrations, now, timetable=timetable, forward_when=forward_when)
@@ -216,7 +216,7 @@ def _write_accepted(
 
 
 def _note_task(submission: Submission, task_id: str, told_at: datetime | None) -> None:
-    _set_task.execute(id=submission.id, task_id=task_id, told_at=told_at)
+    _set_task.execute([{"id": submission.id, "task_id": task_id, "told_at": told_at}])
 
 
 def _registration(submission: Submission, task_id: str) -> Registration:
@@ -231,17 +231,17 @@ def _registration(submission: Submission, task_id: str) -> Registration:
     )
 
 
-def _build_open(*, now: Any) -> Any:
-    # However long ago: upstream has not shown that it never had them.
+def _build_lost(*, now: Any, since: Any) -> Any:
+    # However long ago: upstream has not shown that it never had the open ones.
     is_lost = Submission.unclear_at.is_null(False) | (Submission.leased_until <= now)
-    lost = Submission.select().where(is_lost, Submission.repeat_key.is_null(), OPEN)
-    return lost.order_by(Submission.id).limit(_MOST_LOST)
-
-
-def _build_found(*, since: Any) -> Any:
     is_found = Submission.task_id.is_null(False) & (Submission.unclear_at > since)
-    found = Submission.select().where(is_found, Submission.repeat_key.is_null(), LOST)
-    return found.order_by(Submission.id).limit(_MOST_LOST)
+    # Any bound, and no order: otherwise SQLite reads all submissions, and not those in the index.
+    open_ones = _without_key(OPEN, Submission.sent_at > datetime.min, is_lost)
+    return open_ones.union_all(_without_key(LOST, Submission.api_key > "", is_found)).limit(_MOST_LOST)
+
+
+def _without_key(*conditions: Any) -> Any:
+    return Submission.select().where(*conditions, Submission.repeat_key.is_null())
 
 
 def _build_lease(*, id: Any, now: Any) -> Any:
@@ -249,13 +249,14 @@ def _build_lease(*, id: Any, now: Any) -> Any:
     return leased.where(Submission.id == id, Submission.leased_until <= now)
 
 
-def _build_set_task(*, id: Any, task_id: Any, told_at: Any) -> Any:
-    known = Submission.update(task_id=task_id, ended_at=None, told_at=told_at)
-    return known.where(Submission.id == id, Submission.task_id.is_null())
+def _build_set_task(rows: Sequence[Row]) -> Any:
+    (row,) = rows
+    known = Submission.update(task_id=row["task_id"], ended_at=None, told_at=row["told_at"])
+    return known.where(Submission.id == row["id"], Submission.task_id.is_null())
 
 
-_open, _found, _lease = Query(_build_open), Query(_build_found), Query(_build_lease)
-_set_task = Query(_build_set_task)
+_lost, _lease = Query(_build_lost), Query(_build_lease)
+_set_task = Statement(_build_set_task)
 _insert = Statement(
     lambda rows: (
         Submission.insert_many(rows).on_conflict_ignore().returning(Submission.trace_id, Submission.id)

@@ -3,14 +3,22 @@
 The server's own time-outs do not help when the server is stopped or the network drops packets.
 """
 
+import math
+import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from gevent import monkey
+from gevent.socket import wait_read, wait_readwrite, wait_write
 from peewee import Psycopg3Adapter
 from psycopg.errors import _WaitTimeout
+from psycopg.waiting import Wait
+
+_EVENTS = {Wait.R: select.POLLIN, Wait.W: select.POLLOUT, Wait.RW: select.POLLIN | select.POLLOUT}
+_WAITS = {Wait.R: wait_read, Wait.W: wait_write, Wait.RW: wait_readwrite}
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -23,12 +31,19 @@ class BoundedConnection(psycopg.Connection[Any]):
     is_pooled = False  # behind a pooler, where each transaction may run in another session
     is_at_once = False  # taken for a callback, which cannot wait; see `PooledPostgresql`
     opened_at = 0.0  # monotonic
+    used_at = 0.0  # monotonic; when it was given back to the pool
     last_sqlstate: str | None = None
+
+    def has_news(self) -> bool:
+        """Tell whether the server has sent something unasked, or ended the session. Does not wait."""
+        return bool(_ready(self.pgconn.socket, Wait.R))
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Run one of psycopg's wait generators, with our limit unless the call has its own."""
         kwargs.setdefault("timeout", self.answer_within)
         try:
+            if monkey.is_module_patched("select"):
+                return _wait(gen, self.pgconn.socket, kwargs["timeout"])
             return super().wait(gen, *args, **kwargs)
         except _WaitTimeout:
             # Close it: a late answer must not be read as the answer to the next statement.
@@ -50,6 +65,39 @@ class BoundedAdapter(Psycopg3Adapter):
         connection.answer_within = answer_within
         connection.opened_at = time.monotonic()
         return connection
+
+
+def _wait(gen: Any, socket: int, seconds: float | None) -> Any:
+    """Run one of psycopg's wait generators. Raises _WaitTimeout.
+
+    Other greenlets run only while nothing can be read or written. psycopg's own way gives way to them before
+    each statement that it sends, which on a busy process takes longer than the server's answer.
+    """
+    until = math.inf if seconds is None else time.monotonic() + seconds
+    try:
+        wanted = next(gen)
+        while True:
+            ready = _ready(socket, wanted)
+            if not ready:
+                left = None if seconds is None else max(until - time.monotonic(), 0)
+                _WAITS[wanted](socket, timeout=left, timeout_exc=_WaitTimeout("no answer"))
+                ready = _ready(socket, wanted)
+            wanted = gen.send(ready)
+    except StopIteration as done:
+        return done.value
+
+
+def _ready(socket: int, wanted: Wait) -> int:
+    """Return what can be done now of what is wanted, as psycopg's Wait. Does not wait."""
+    watch = monkey.get_original("select", "poll")()
+    watch.register(socket, _EVENTS[wanted])
+    happened = watch.poll(0)
+    if not happened:
+        return 0
+    _, event = happened[0]
+    if event & ~_EVENTS[Wait.RW]:
+        return wanted  # it has ended: reading or writing tells why
+    return (Wait.R if event & select.POLLIN else 0) | (Wait.W if event & select.POLLOUT else 0)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import count
 from typing import Any
 
@@ -70,10 +70,12 @@ def is_bound_to_another(url: str) -> bool:
 
 
 @contextmanager
-def writing(*, at_once: bool = False) -> Iterator[None]:
+def writing(*, at_once: bool = False, pipelined: bool = False) -> Iterator[None]:
     """Open a transaction that writes; it is durable when the block ends.
 
-    `at_once` is for callbacks: on PostgreSQL it may use a connection that is reserved for them.
+    `at_once` is for callbacks: on PostgreSQL it may use a connection that is reserved for them. `pipelined`
+    saves round trips to PostgreSQL: a statement is sent with the next one whose result is read, and the last
+    ones with the commit. So its error may come as late as the end of the block.
 
     SQLite allows one writer at a time, and its busy handler lets some waiters starve. So our threads and
     processes take turns before they ask SQLite for its lock. Raises OperationalError when the turn does not
@@ -82,7 +84,7 @@ def writing(*, at_once: bool = False) -> Iterator[None]:
     turn = nullcontext() if on_postgresql() else sqlite_turn()
     with turn:
         try:
-            with _connected(at_once), database.atomic():
+            with _connected(at_once), _transaction(pipelined):
                 yield
         except OperationalError as problem:
             if "readonly" in describe(problem) and not on_postgresql():
@@ -99,14 +101,10 @@ def _connected(at_once: bool) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def pipelined() -> Iterator[None]:
-    """Send the block's statements to PostgreSQL in one pipeline. Raises errors by the end of the block."""
-    if not on_postgresql():
-        yield
-        return
-    with __exception_wrapper__, database.connection().pipeline():
-        yield
+def _transaction(pipelined: bool) -> AbstractContextManager[Any]:
+    if pipelined and on_postgresql():
+        return database.obj.pipelined_transaction()  # type: ignore[no-any-return]  # a proxy's object is open
+    return database.atomic()
 
 
 def number_placeholders(sql: str) -> str:

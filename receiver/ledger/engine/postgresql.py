@@ -3,20 +3,25 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
+import psycopg
 from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrapper out
     OperationalError,
     PostgresqlDatabase,
     __exception_wrapper__,
 )
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+from psycopg.pq import PipelineStatus
 
 from receiver.ledger.engine.bounded import BoundedAdapter, BoundedConnection, waiting_at_most
 
 _REFUSE_AFTER_FAILURE_SECONDS = 2.0
 _PING_WITHIN_SECONDS = 3.0
+# A ping is a round trip, for which all who want a connection wait. A server that has ended the session since
+# its last use shows without one.
+_PING_AFTER_SECONDS = 1.0
 # A demoted server becomes read-only and keeps its connections open. A server that shuts down says so. In both
 # cases a new primary may answer under the same name or behind the same pooler.
 DEMOTED = "25006"
@@ -107,11 +112,44 @@ class _DurablePostgresql(PostgresqlDatabase):
     def begin(self, isolation_level: Any = None) -> None:
         """Begin a transaction; behind a pooler, make its settings too."""
         connection: BoundedConnection = self.connection()  # type: ignore[no-untyped-call]
-        if not connection.is_pooled:
-            super().begin(isolation_level)
-            return
         with __exception_wrapper__:
-            connection.execute(_FOR_A_TRANSACTION)
+            # Not prepared: in a pipeline that fails, the server may skip what psycopg takes for prepared.
+            connection.execute(_FOR_A_TRANSACTION if connection.is_pooled else "BEGIN", prepare=False)
+
+    def commit(self) -> None:
+        """Commit the transaction."""
+        connection: BoundedConnection = self.connection()  # type: ignore[no-untyped-call]
+        with __exception_wrapper__:
+            connection.execute("COMMIT", prepare=False)
+
+    @contextmanager
+    def pipelined_transaction(self) -> Iterator[None]:
+        """Open a transaction whose statements are sent together, up to one whose result is read.
+
+        Behind a pooler it begins before: several statements begin it, which a pipeline does not take.
+        """
+        connection: BoundedConnection = self.connection()  # type: ignore[no-untyped-call]
+        with __exception_wrapper__, ExitStack() as stack:
+            if connection.is_pooled:
+                stack.enter_context(self.atomic())
+            pipeline = stack.enter_context(connection.pipeline())
+            if not connection.is_pooled:
+                stack.enter_context(self.atomic())
+            try:
+                yield
+            except BaseException:
+                # An error ends the pipeline. Begin another, or the server would skip the ROLLBACK.
+                with suppress(psycopg.Error):
+                    pipeline.sync()
+                raise
+
+    def rows_affected(self, cursor: Any) -> int:
+        """Return how many rows a statement changed. In a pipeline this waits for its result."""
+        connection: BoundedConnection = self.connection()  # type: ignore[no-untyped-call]
+        if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+            with connection.pipeline() as pipeline:
+                pipeline.sync()
+        return int(cursor.rowcount)
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Execute a statement; behind a pooler, always in a transaction."""
@@ -127,8 +165,8 @@ class _DurablePostgresql(PostgresqlDatabase):
 class PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: ignore[misc]
     """A connection pool of at most `max_connections`; `for_callbacks` of them are reserved for `at_once`.
 
-    `_DurablePostgresql` opens new connections. The pool pings each connection before it is used again. It
-    drops all connections to a server that takes no more writes.
+    `_DurablePostgresql` opens new connections. The pool pings a connection before it is used again, unless it
+    was used just now. It drops all connections to a server that takes no more writes.
     """
 
     _left_at = 0.0  # monotonic; a connection that was opened earlier leads to a server we have left
@@ -159,6 +197,8 @@ class PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: i
 
     def _is_closed(self, connection: Any) -> bool:
         began = time.monotonic()
+        if began - connection.used_at < _PING_AFTER_SECONDS and not connection.has_news():
+            return bool(connection.closed)
         with waiting_at_most(connection, _PING_WITHIN_SECONDS):
             is_closed = bool(super()._is_closed(connection))
         if is_closed and time.monotonic() - began >= _PING_WITHIN_SECONDS:
@@ -168,6 +208,7 @@ class PooledPostgresql(PooledPostgresqlDatabase, _DurablePostgresql):  # type: i
         return is_closed
 
     def _can_reuse(self, connection: Any) -> bool:
+        connection.used_at = time.monotonic()
         state, connection.last_sqlstate = connection.last_sqlstate, None
         if state in _NOT_OUR_SESSION:
             self._is_surely_pooled = True

@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from receiver.ledger import submissions
+from receiver.ledger.engine.db import on_postgresql
+from receiver.ledger.models import database
 from receiver.ledger.submissions import IN_FLIGHT_FOR, Asked, State
 from receiver.ledger.unclear import give_to_submissions
 from tests.factories import TIMETABLE
@@ -74,3 +76,14 @@ def test_no_task_is_given_to_two_submissions_of_one_trace_id():
     assert give_to_submissions(open_ones, {"same": ["t1", "t2"]}) == {lost.submission.id: "t2"}
     both = {lost.submission.id: "t2", later.submission.id: "t3"}
     assert give_to_submissions(open_ones, {"same": ["t1", "t2", "t3"]}) == both
+
+
+def test_lost_ones_are_found_by_indexes_however_many_submissions_are_kept():
+    sql, values = submissions._build_lost(now=NOW, since=NOW - MINUTE).sql()
+    with database.atomic():
+        if on_postgresql():  # in an empty table it would not care
+            database.execute_sql("SET LOCAL enable_seqscan = off")
+        explain = "EXPLAIN" if on_postgresql() else "EXPLAIN QUERY PLAN"
+        plan = str(database.execute_sql(f"{explain} {sql}", values).fetchall())
+    assert "submission_open" in plan
+    assert "submission_lost" in plan

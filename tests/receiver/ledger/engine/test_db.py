@@ -308,6 +308,7 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch):
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_connection_whose_server_stops_is_given_up_and_another_is_made(ledger, monkeypatch):
     monkeypatch.setattr(postgresql, "_PING_WITHIN_SECONDS", 0.5)
+    monkeypatch.setattr(postgresql, "_PING_AFTER_SECONDS", 0)
     init_database(ledger, answer_within=0.5)
     with database.connection_context():
         backend = psutil.Process(database.connection().info.backend_pid)

@@ -1,14 +1,18 @@
 import contextlib
 import threading
 
+import gevent
+import psycopg
 import pytest
-from peewee import InternalError, OperationalError
+from gevent import monkey
+from peewee import DataError, InternalError, OperationalError
 from playhouse.pool import MaxConnectionsExceeded
 
 from receiver.clock import utcnow
 from receiver.ledger import refusals
 from receiver.ledger.engine import db, postgresql
-from receiver.ledger.engine.db import init_database, writing
+from receiver.ledger.engine.bounded import BoundedConnection
+from receiver.ledger.engine.db import execute_built, init_database, writing
 from receiver.ledger.engine.errors import is_of_data, is_outage
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import Delivery, Task, database
@@ -139,6 +143,90 @@ def test_a_direct_connection_prepares_its_statements_and_sets_its_bounds_once(le
         assert len(database.execute_sql(prepared).fetchall()) == 1
         assert database.execute_sql("SHOW statement_timeout").fetchone() == ("30s",)
         assert database.execute_sql("SHOW default_transaction_isolation").fetchone() == ("read committed",)
+
+
+def divide_by_zero():
+    return execute_built("SELECT 1 / $1::int", (0,))
+
+
+@on_postgresql
+@pytest.mark.parametrize("fail", [divide_by_zero, lambda: divide_by_zero().fetchall()])
+def test_a_pipelined_transaction_writes_all_or_nothing_and_its_connection_is_used_again(ledger, fail):
+    init_database(ledger, connections=1)
+    register("t1")
+
+    def write():
+        with writing(pipelined=True):
+            execute_built("DELETE FROM task WHERE id = $1", ("t1",))
+            fail()  # an error that nobody reads comes at the end
+
+    with pytest.raises(DataError, match="division by zero"):
+        write()
+    with writing(pipelined=True):
+        execute_built("UPDATE task SET ref = $1 WHERE id = $2", ("order-1", "t1"))
+    with database.connection_context():
+        assert Task.get_by_id("t1").ref == "order-1"
+
+
+@on_postgresql
+def test_a_pipelined_transaction_tells_how_many_rows_a_statement_changed(ledger):
+    init_database(ledger)
+    register("t1")
+    with writing(pipelined=True):
+        assert Task.update(ref="order-1").where(Task.id == "t1").execute() == 1
+        assert Task.update(ref="order-1").where(Task.id == "t2").execute() == 0
+
+
+@pytest.mark.direct
+@on_postgresql
+def test_a_connection_that_the_server_has_just_ended_is_not_used_again(ledger):
+    init_database(ledger, connections=1)
+    with database.connection_context():
+        connection = database.connection()
+        pid = connection.info.backend_pid
+    with psycopg.connect(ledger, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+    wait_until(connection.has_news)
+    register("t1")
+    assert connection.closed
+
+
+class TestUnderGevent:
+    """How a connection waits where greenlets run meanwhile."""
+
+    @pytest.fixture(autouse=True)
+    def connection(self, postgresql_server, monkeypatch):
+        monkeypatch.setattr(monkey, "is_module_patched", lambda name: True)
+        with BoundedConnection.connect(postgresql_server, autocommit=True) as connection:
+            connection.answer_within = 30
+            yield connection
+
+    def test_it_gets_answers_that_take_time_and_large_ones(self, connection):
+        (row,) = connection.execute("SELECT repeat('x', 1000000), pg_sleep(0.05)").fetchall()
+        assert len(row[0]) == 1_000_000
+        with connection.pipeline():
+            first = connection.execute("SELECT %s", ("y" * 1_000_000,))
+            second = connection.execute("SELECT 2")
+            assert len(first.fetchall()[0][0]) == 1_000_000
+        assert second.fetchall() == [(2,)]
+
+    def test_others_run_meanwhile(self, connection):
+        done = []
+        other = gevent.spawn(done.append, "other")
+        connection.execute("SELECT pg_sleep(0.05)")
+        assert done == ["other"]
+        other.join()
+
+    def test_it_waits_no_longer_than_it_may(self, connection):
+        connection.answer_within = 0.05
+        with pytest.raises(psycopg.OperationalError, match="did not answer within"):
+            connection.execute("SELECT pg_sleep(60)")
+        assert connection.closed
+
+    def test_it_notices_that_the_session_has_ended(self, connection):
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(60)")
+        assert connection.closed
 
 
 def test_a_database_and_a_socket_with_odd_names_are_found(postgresql_server):
