@@ -24,10 +24,12 @@ class Held:
 
 
 @pytest.fixture
-def held(monkeypatch):
+def held(client, monkeypatch):
     held = Held(monkeypatch)
     yield held
     held.go.set()
+    reader = client.application.extensions["backstop_ledger_reader"]
+    wait_until(lambda: reader._reading is None)  # it has given its connection back
 
 
 def ask(client, answers):

@@ -13,8 +13,8 @@ from receiver.forward.sender import Sender
 from receiver.ledger import growth, pauses, refusals
 from receiver.ledger.models import Counter, Incident, ReconcileRun, database
 from receiver.ledger.refusals import Refused
+from receiver.web.disk_room import Room
 from receiver.web.intake import Intake
-from receiver.web.watch import unusual
 from receiver.web.watch.watcher import Watcher
 from tests.factories import register
 from tests.processes import wait_until
@@ -142,7 +142,7 @@ def test_a_trouble_that_lasts_longer_than_the_outage_is_told_once_and_not_told_t
     make_watcher, sink, tmp_path, monkeypatch
 ):
     watcher, path = make_watcher(), database.obj.database
-    monkeypatch.setattr(unusual, "is_nearly_full", lambda room: True)
+    monkeypatch.setattr(Room, "is_nearly_full", True)
     at_work(NOW)
     for moment in (NOW, NOW + 3 * MINUTE):
         watcher.look(moment)
