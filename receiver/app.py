@@ -58,24 +58,9 @@ def create_app(settings: Settings) -> Flask:
         for_callbacks=1,
     )
     app = Flask(__name__, template_folder="web/pages/templates", static_folder="web/pages/static")
-    app.extensions["backstop"] = settings
-    app.extensions["backstop_intake"] = Intake(settings.spool_dir)
-    app.extensions["backstop_ledger_reader"] = LedgerReader(settings, intake_of(app))
-    app.extensions["backstop_guesses"] = Guesses()
-    app.extensions["backstop_paces"] = Paces(settings.reconcile_grace)
-    app.extensions["backstop_waiting"] = Waiting()
-    app.extensions["backstop_trial_sender"] = trial_sender(settings)
-    app.extensions["backstop_starts"] = [_watcher(app, settings).start]  # in each web worker
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
-    # A redirect would lose a callback: the sender follows it with a GET that has no body.
-    app.url_map.merge_slashes = False
-    app.url_map.strict_slashes = False
-    app.url_map.converters["text"] = _Text
-    for module in (
-        *(callbacks, health, metrics, sign_in, tasks, deliveries, events, forwards, endpoints, submissions),
-        *(overview, task_pages, delivery_pages, run_pages, forward_pages, endpoint_pages, settings_page),
-    ):
-        app.register_blueprint(module.blueprint)
+    _add_extensions(app, settings)
+    _set_up_answers(app)
+    _add_routes(app)
     add_request_ids(app)
     add_gateway(app, settings)
     auth.add_sessions(app, settings)
@@ -86,3 +71,30 @@ def create_app(settings: Settings) -> Flask:
         # Trust only headers that each proxy appends to. The host is not one of them: PUBLIC_URL has it.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=1, x_host=0)  # type: ignore[method-assign]
     return app
+
+
+def _add_extensions(app: Flask, settings: Settings) -> None:
+    app.extensions["backstop"] = settings
+    app.extensions["backstop_intake"] = Intake(settings.spool_dir)
+    app.extensions["backstop_ledger_reader"] = LedgerReader(settings, intake_of(app))
+    app.extensions["backstop_guesses"] = Guesses()
+    app.extensions["backstop_paces"] = Paces(settings.reconcile_grace)
+    app.extensions["backstop_waiting"] = Waiting()
+    app.extensions["backstop_trial_sender"] = trial_sender(settings)
+    app.extensions["backstop_starts"] = [_watcher(app, settings).start]  # in each web worker
+
+
+def _set_up_answers(app: Flask) -> None:
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
+    # A redirect would lose a callback: the sender follows it with a GET that has no body.
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
+    app.url_map.converters["text"] = _Text
+
+
+def _add_routes(app: Flask) -> None:
+    for module in (
+        *(callbacks, health, metrics, sign_in, tasks, deliveries, events, forwards, endpoints, submissions),
+        *(overview, task_pages, delivery_pages, run_pages, forward_pages, endpoint_pages, settings_page),
+    ):
+        app.register_blueprint(module.blueprint)

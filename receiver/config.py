@@ -76,7 +76,15 @@ class Settings:
             # An empty variable counts as unset: a shell may have sourced .env before it was filled in.
             environ = {**_dotenv(), **{name: value for name, value in os.environ.items() if value}}
         reader, platform = _Reader(environ), platform_of(environ)
-        settings = cls(
+        settings = cls._read(reader, platform)
+        settings._check(reader, platform)
+        reader.raise_for_problems()
+        return settings
+
+    @classmethod
+    def _read(cls, reader: "_Reader", platform: Platform | None) -> "Settings":
+        """Read each setting: its variable, its parser, its default."""
+        return cls(
             database_url=reader.read("DATABASE_URL", values.database_url, "sqlite:///backstop.db"),
             direct_database_url=reader.read("DIRECT_DATABASE_URL", values.postgresql_url, None),
             database_connections=reader.read("DATABASE_CONNECTIONS", values.whole(1, 10_000), 20),
@@ -115,17 +123,18 @@ class Settings:
             sentry_dsn=reader.read("SENTRY_DSN", values.watch_url, None),
             given=reader.given,
         )
-        if settings.reconcile_in_web and settings.api_token is None:
+
+    def _check(self, reader: "_Reader", platform: Platform | None) -> None:
+        """Complain of settings that do not go together."""
+        if self.reconcile_in_web and self.api_token is None:
             reader.complain_if("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")
-        if settings.forward_urls:
-            settings._check_forwarding(reader)
+        if self.forward_urls:
+            self._check_forwarding(reader)
         may_be_lost = reader.read("ALLOW_EPHEMERAL_DATABASE", values.boolean, False)
         if not reader.has_refused("DATABASE_URL"):
             if platform and not may_be_lost:
-                reader.complain_if(_ephemeral(settings.database_url, platform))
-            reader.complain_if(settings._wrong_connections())
-        reader.raise_for_problems()
-        return settings
+                reader.complain_if(_ephemeral(self.database_url, platform))
+            reader.complain_if(self._wrong_connections())
 
     def _check_forwarding(self, reader: "_Reader") -> None:
         if not self.forward_secrets and not reader.has_refused("FORWARD_SECRET"):

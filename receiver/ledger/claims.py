@@ -118,38 +118,36 @@ def claim(
     paused nothing is claimed, except for a `probe` of a service or of ALL. The latter asks about a service
     that is not paused itself, if it can.
     """
-    shares = _shares(limit, doubtful)
     when = {"now": now, "due_by": min(now, due_by or now), "absurd": absurd_lease(now, lease)}
     tasks: list[Task] = []
-    way = _Ways.ASKING if probe is None else _Ways.PROBING
     with writing():
-        service = probe or None
-        if service is None:
-            way, service = _way_and_service([kind for _, kind in shares[:2]], probe, when, besides)
-        if service is None:
-            return Claim((), now + lease, doubtful)
-        if not (doubtful or due_by) and probe is None:
-            shares.append((limit, "soon"))
-        if service in SERVICES and SERVICES[service].lookups is Lookups.SINGLE:
-            shares = [(1, kind) for _, kind in shares]
-        for up_to, kind in shares:
-            if up_to > len(tasks) and (tasks or kind != "soon"):
-                some = {"limit": up_to - len(tasks), "service": service, "until": now + lease}
-                tasks += _claim_some[kind, way].objects(Task, **when, **some)
+        kinds = ("doubtful",) if doubtful else ("unconfirmed", "overdue")
+        way, service = _way_and_service(kinds, probe, when, besides)
+        if service is not None:
+            soon_too = due_by is None and probe is None
+            for up_to, kind in _shares(service, limit, doubtful, soon_too):
+                if up_to > len(tasks) and (tasks or kind != "soon"):
+                    some = {"limit": up_to - len(tasks), "service": service, "until": now + lease}
+                    tasks += _claim_some[kind, way].objects(Task, **when, **some)
     return Claim(tuple(tasks), now + lease, doubtful)
 
 
-def _shares(limit: int, doubtful: bool) -> list[tuple[int, str]]:
+def _shares(service: str, limit: int, doubtful: bool, soon_too: bool) -> list[tuple[int, str]]:
     """Return up to how many tasks there may be once those of each kind are claimed, in this order."""
+    if service in SERVICES and SERVICES[service].lookups is Lookups.SINGLE:
+        limit = 1
     if doubtful:
         return [(limit, "doubtful")]
-    return [(max(limit // 2, 1), "unconfirmed"), (limit, "overdue"), (limit, "unconfirmed")]
+    shares = [(max(limit // 2, 1), "unconfirmed"), (limit, "overdue"), (limit, "unconfirmed")]
+    return [*shares, (limit, "soon")] if soon_too else shares
 
 
 def _way_and_service(
     kinds: Iterable[str], probe: str | None, when: dict[str, datetime], besides: Collection[str]
 ) -> tuple[_Ways, str | None]:
-    """Return the service of the task of these kinds that has been due for longest, and what pauses count."""
+    """Return what pauses count, and the service: that of the task of these kinds that is longest due."""
+    if probe:
+        return _Ways.PROBING, probe
     others = {f"besides_{number}": name for number, name in enumerate(sorted(besides))}
     ways = (_Ways.ASKING,) if probe is None else (_Ways.PROBING_OTHERS, _Ways.PROBING)
     for way in ways:

@@ -1,6 +1,6 @@
 """The pages about forwards: the list with the endpoints and what failed, one forward, and sending again."""
 
-from typing import Any
+from contextlib import suppress
 
 from flask import Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -13,7 +13,6 @@ from receiver.ledger.reading.endpoints import list_endpoints
 from receiver.ledger.reading.next_attempt import next_of
 from receiver.web import filters, forward_actions
 from receiver.web.current import current_settings
-from receiver.web.errors import BadInput
 from receiver.web.formatting import as_input
 from receiver.web.offload import offload
 from receiver.web.pages import forward_view
@@ -127,10 +126,9 @@ def stop(resending_id: int) -> ResponseReturnValue:
 
 
 def _rate() -> float:
-    try:
-        rate: Any = float(request.form.get("rate", ""))
-    except ValueError:
-        raise BadInput("The rate must be a number of forwards a second.") from None
+    rate: object = request.form.get("rate")
+    with suppress(ValueError):  # what is no number is refused below
+        rate = float(str(rate))
     return filters.read_rate(rate)
 
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -53,40 +54,49 @@ def facts_of(
     pending: int,
 ) -> Facts:
     """Return the facts of this moment, with counts by hour and of open tasks that were read before."""
-    day = last_day(week, now)
-    total = sum(day.values(), Outcomes())
-    newest = list_briefly(TaskFilter(), 1).tasks
-    runs, asking_runs = queries.list_runs(1), queries.list_runs(1, asked=True)
+    known = facts_without_ledger(now, settings, intake, writes)
     refused = intake.refused_since(now - REFUSED_TOLD_FOR)
-    given_up, given_up_known_since = queries.given_up(now - DAY)
-    return Facts(
-        now=now,
-        interval=settings.reconcile_interval,
+    return replace(
+        _with_reconciler(_with_tasks(known, week, pending)),
         may_ask=settings.api_token is not None,
-        newest_at=newest[0].created_at if newest else None,
-        pending=pending,
-        oldest_pending_at=queries.oldest_pending_at(),
-        last_day=total,
-        last_day_began=min(day),
-        given_up=given_up,
-        given_up_known_since=given_up_known_since,
-        disputed=disputes.count_unacknowledged(min(day)),
-        knows_none=disputes.knows_none(now - DAY),
-        slowest_recovery=recoveries.slowest_recovery(min(day)) if total.missed else None,
-        last_run=runs[0] if runs else None,
-        last_asking_run=asking_runs[0] if asking_runs else None,
-        failing_runs=queries.failing_runs(FAILING_AFTER_RUNS),
-        reconciler_seen_at=queries.reconciler_seen_at(now),
-        pause=current_pause(now),
-        paused_services=paused_services(now),
-        spooled=intake.spool.depth(),
-        set_aside=intake.spool.set_aside(),
         writes=intake.corrected(writes, refused),
         refused=refused,
         forwards=forward_facts(now),
         unclear=unclear_facts(now),
-        missing=_missing(week, now),
-        room=least_room(settings),
+    )
+
+
+def _with_tasks(known: Facts, week: Mapping[datetime, Outcomes], pending: int) -> Facts:
+    day = last_day(week, known.now)
+    total, began = sum(day.values(), Outcomes()), min(day)
+    newest = list_briefly(TaskFilter(), 1).tasks
+    given_up, given_up_known_since = queries.given_up(known.now - DAY)
+    return replace(
+        known,
+        newest_at=newest[0].created_at if newest else None,
+        pending=pending,
+        oldest_pending_at=queries.oldest_pending_at(),
+        last_day=total,
+        last_day_began=began,
+        given_up=given_up,
+        given_up_known_since=given_up_known_since,
+        disputed=disputes.count_unacknowledged(began),
+        knows_none=disputes.knows_none(known.now - DAY),
+        slowest_recovery=recoveries.slowest_recovery(began) if total.missed else None,
+        missing=_missing(week, known.now),
+    )
+
+
+def _with_reconciler(known: Facts) -> Facts:
+    runs, asking_runs = queries.list_runs(1), queries.list_runs(1, asked=True)
+    return replace(
+        known,
+        last_run=runs[0] if runs else None,
+        last_asking_run=asking_runs[0] if asking_runs else None,
+        failing_runs=queries.failing_runs(FAILING_AFTER_RUNS),
+        reconciler_seen_at=queries.reconciler_seen_at(known.now),
+        pause=current_pause(known.now),
+        paused_services=paused_services(known.now),
     )
 
 
