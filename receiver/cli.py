@@ -3,8 +3,10 @@
 import click
 from flask import Flask
 
+from receiver.commands.backup import backup
 from receiver.commands.check import check
 from receiver.commands.forward import forward
+from receiver.commands.move import export, import_
 from receiver.commands.reread import reread
 from receiver.commands.rotate_token import rotate_token
 from receiver.ledger.engine.db import init_database
@@ -23,6 +25,9 @@ def add_commands(app: Flask) -> None:
     app.cli.add_command(forward)
     app.cli.add_command(reread)
     app.cli.add_command(rotate_token)
+    app.cli.add_command(backup)
+    app.cli.add_command(export)
+    app.cli.add_command(import_)
 
 
 def _migrate() -> None:

@@ -132,13 +132,14 @@ class Backstop:
             timeout=180,
         )
 
-    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *arguments: str, stdin: int | None = None) -> subprocess.Popen[bytes]:
         """Start a Python process whose output is appended to the log `name`."""
         with open(self.directory / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=self.directory,
                 env=self._environ(),
+                stdin=stdin,
                 stdout=log,
                 stderr=log,
                 preexec_fn=self.handicap,

@@ -1,5 +1,6 @@
 """What the commands share: options, and errors in words."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,6 +13,8 @@ from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import SchemaBehind
 
 MOMENT = "90m, 2h, 3d, or an ISO 8601 moment"
+
+_TELL_EVERY_SECONDS = 2.0
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -35,3 +38,16 @@ def read_moment(context: click.Context, parameter: click.Parameter, text: str | 
         return parse_since(text, utcnow())
     except ValueError as problem:
         raise click.BadParameter(str(problem)) from None
+
+
+class Progress:
+    """Tells on standard error how far a long command is, every two seconds."""
+
+    def __init__(self) -> None:
+        self._told_at = time.monotonic()
+
+    def tell(self, text: str) -> None:
+        """Tell it unless something was told a moment ago."""
+        if time.monotonic() - self._told_at > _TELL_EVERY_SECONDS:
+            self._told_at = time.monotonic()
+            click.echo(text, err=True)

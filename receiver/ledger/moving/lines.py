@@ -1,0 +1,93 @@
+"""The lines of an export: JSON, each with a checksum over itself and all lines before it.
+
+Pure: no database, no clock. The file ends with a line of its own, so that a cut file is noticed. So the line
+at which a file was cut or changed is known.
+"""
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+_CRC = b',"crc":'
+END = "end"
+
+
+class BadFile(ValueError):
+    """The file is no whole export. The message names the line."""
+
+
+class Lines:
+    """Writes the lines of an export to a file that takes bytes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._crc = 0
+        self._digest = hashlib.sha256()
+
+    def write(self, content: Mapping[str, Any]) -> None:
+        """Write one line."""
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()[:-1]
+        self._crc = zlib.crc32(text, self._crc)
+        line = b"%s%s%d}\n" % (text, _CRC, self._crc)
+        self._digest.update(line)
+        self._file.write(line)
+
+    def end(self, rows: Mapping[str, int]) -> str:
+        """Write the last line: the rows of each table, and the SHA-256 of all lines before. Return that."""
+        sha256 = self._digest.hexdigest()
+        self.write({END: {"rows": rows, "sha256": sha256}})
+        return sha256
+
+
+def read(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    """Yield the content of each line, that of the last one too. Raises BadFile unless the file is whole.
+
+    What was yielded before counts only when it has ended.
+    """
+    crc, number, digest, last = 0, 0, hashlib.sha256(), None
+    rows: Counter[str] = Counter()
+    for number, line in enumerate(_lines(file), 1):
+        if last is not None:
+            raise BadFile(
+                f"Line {number} comes after the last line of the export: something was added to it."
+            )
+        text, _, told = line[:-2].rpartition(_CRC)
+        crc = zlib.crc32(text, crc)
+        if not line.endswith(b"}\n"):
+            raise BadFile(f"The file was cut: it ends within line {number}.")
+        if told != b"%d" % crc:
+            raise BadFile(_changed(number))
+        content: dict[str, Any] = json.loads(text + b"}")
+        if END in content:
+            last = content[END]
+            if last != {"rows": dict(rows), "sha256": digest.hexdigest()}:
+                raise BadFile(
+                    f"The counts or the SHA-256 in line {number}, the last one, are not those of the file."
+                )
+        elif "table" in content:
+            rows[content["table"]] += 1
+        digest.update(line)
+        yield content
+    if last is None:
+        raise BadFile(f"The file was cut: its last line is missing after line {number}.")
+
+
+def _changed(number: int) -> str:
+    if number == 1:
+        return "The file is no export of Backstop, or its line 1 was changed."
+    return f"Line {number} is not as it was exported: it was changed, or lines before it are missing."
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    number = 0
+    try:
+        for line in file:
+            number += 1
+            yield line
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        where = f"after line {number}"
+        raise BadFile(f"The compressed file was cut or changed {where}, or is not compressed.") from None
