@@ -203,6 +203,38 @@ def test_the_result_is_kept_for_a_synchronous_caller_who_hangs_up(deploy):
         assert (told["status"], told["type"]) == ("succeeded", "imagine")
 
 
+def test_a_synchronous_caller_who_hangs_up_and_submits_again_gets_the_same_task(deploy):
+    late = Late()
+    with Scripted(late.answer) as upstream:
+        url = f"{deploy(upstream).url}/midjourney/imagine"
+        with pytest.raises(urllib3.exceptions.ReadTimeoutError):
+            urllib3.request("POST", url, body=b"{}", headers=HEADERS, timeout=0.3, retries=False)
+        wait_until(lambda: Submission.select().where(Submission.unclear_at.is_null(False)).exists())
+        late.call_back()
+        told = urllib3.request("POST", url, body=b"{}", headers=HEADERS, retries=False).json()
+        assert (told["task_id"], told["image_url"]) == ("t1", "https://x/1.png")
+        assert len(late.callback_urls) == 1
+
+
+def test_an_asynchronous_caller_who_hangs_up_before_the_answer_and_submits_again_gets_the_same_task(deploy):
+    late = Late()
+    hung_up = threading.Event()
+
+    def answer(request, connection):
+        hung_up.wait(30)
+        late.answer(request, connection)
+
+    with Scripted(answer) as upstream:
+        url = f"{deploy(upstream).url}/midjourney/imagine"
+        asked = {"body": b'{"async": true}', "headers": HEADERS, "retries": False}
+        with pytest.raises(urllib3.exceptions.ReadTimeoutError):
+            urllib3.request("POST", url, **asked, timeout=0.3)
+        hung_up.set()
+        wait_until(lambda: Submission.select().where(Submission.task_id == "t1").exists())
+        assert urllib3.request("POST", url, **asked).json()["task_id"] == "t1"
+        assert len(late.callback_urls) == 1
+
+
 def test_a_worker_that_ends_answers_those_who_wait(deploy):
     late = Late()
     with Scripted(late.answer) as upstream:

@@ -21,7 +21,7 @@ class Submission(Row):
     callback_url = TextField(null=True)  # the caller's own
     sent_at = DateTimeField()
     leased_until = DateTimeField()
-    unclear_at = DateTimeField(null=True)  # when its answer was lost
+    unclear_at = DateTimeField(null=True)  # when its answer was lost: upstream's, or ours
     task_id = TextField(null=True)
     told_at = DateTimeField(null=True)  # when a caller was told the task
     ended_at = DateTimeField(null=True)  # when upstream had shown that it never had it

@@ -95,7 +95,10 @@ def accept(
     forward_when: When,
     is_told: bool = True,
 ) -> None:
-    """Register the task of a submission. `is_told`: a caller hears of it now."""
+    """Register the task of a submission. `is_told`: a caller hears of it now.
+
+    Otherwise its answer counts as lost: the next caller who repeats it without a key gets the task.
+    """
     _accept.commit((submission, task_id, now, timetable, forward_when, is_told))
 
 
@@ -121,10 +124,17 @@ def note_told(submission: Submission, now: datetime) -> None:
         ).execute()
 
 
-def note_task(submission: Submission, task_id: str, now: datetime) -> None:
-    """Note the task of a submission, which a caller hears of, without registering it."""
+def note_untold(submission: Submission, now: datetime) -> None:
+    """Note that the caller of a submission, whose task is known, has hung up before the answer."""
+    lost = Submission.update(told_at=None, unclear_at=now, leased_until=now)
     with writing():
-        _note_task(submission, task_id, now)
+        lost.where(Submission.id == submission.id).execute()
+
+
+def note_task(submission: Submission, task_id: str, now: datetime, *, is_told: bool = True) -> None:
+    """Note the task of a submission without registering it. `is_told` is as for `accept`."""
+    with writing():
+        _note_task(submission, task_id, now, is_told)
 
 
 def end(submissions: Collection[Submission], now: datetime) -> int:
@@ -211,12 +221,16 @@ def _write_accepted(
         registrations = [_registration(submission, task_id) for submission, task_id, *_ in entries]
         store.register_within(registrations, now, timetable=timetable, forward_when=forward_when)
         for submission, task_id, at, *_, is_told in entries:
-            _note_task(submission, task_id, at if is_told else None)
+            _note_task(submission, task_id, at, is_told)
     return [None] * len(entries)
 
 
-def _note_task(submission: Submission, task_id: str, told_at: datetime | None) -> None:
+def _note_task(submission: Submission, task_id: str, now: datetime, is_told: bool) -> None:
+    told_at = now if is_told else None
     _set_task.execute([{"id": submission.id, "task_id": task_id, "told_at": told_at}])
+    if not is_told:
+        lost = Submission.update(unclear_at=now, leased_until=now)
+        lost.where(Submission.id == submission.id, Submission.unclear_at.is_null()).execute()
 
 
 def _registration(submission: Submission, task_id: str) -> Registration:

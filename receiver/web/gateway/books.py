@@ -1,7 +1,10 @@
 """Keeps the books of submissions for the current request: the ledger's functions, now and by our settings."""
 
 import logging
+from functools import partial
 from typing import Any
+
+from flask import request
 
 from receiver.clock import utcnow
 from receiver.ledger import store, submissions
@@ -9,6 +12,7 @@ from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.models import Submission
 from receiver.ledger.submissions import Asked, Begun
 from receiver.upstream.results import FINAL, Unreadable, read_item
+from receiver.web.connections import is_gone
 from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import database_down
 
@@ -31,11 +35,11 @@ def lose(submission: Submission) -> None:
 
 
 def accept(submission: Submission, task_id: str) -> None:
-    """Register the task of a submission, of which the caller hears now.
+    """Register the task of a submission, of which the caller hears now unless it has hung up.
 
     When the database fails the caller hears of it all the same: the submission's row leads to the task.
     """
-    settings = current_settings()
+    settings, is_told = current_settings(), not _caller_is_gone()
     try:
         submissions.accept(
             submission,
@@ -43,17 +47,24 @@ def accept(submission: Submission, task_id: str) -> None:
             utcnow(),
             timetable=current_timetable(),
             forward_when=settings.forward_when,
+            is_told=is_told,
         )
     except store.OtherService as problem:
         log.warning("A task was submitted under another service than it is known under: %s", problem)
-        _try(submissions.note_task, submission, task_id, utcnow())
+        _try(partial(submissions.note_task, is_told=is_told), submission, task_id, utcnow())
     except DATABASE_ERRORS as problem:
         database_down(problem)
 
 
 def tell(submission: Submission) -> None:
-    """Note that a caller hears of the task of a submission."""
-    _try(submissions.note_told, submission, utcnow())
+    """Note that a caller hears of the task of a submission, unless it has hung up."""
+    if not _caller_is_gone():
+        _try(submissions.note_told, submission, utcnow())
+
+
+def untell(submission: Submission) -> None:
+    """Note that the caller has hung up before the answer: who repeats the submission gets its task."""
+    _try(submissions.note_untold, submission, utcnow())
 
 
 def settle(told: Any, task_id: str) -> bool:
@@ -66,6 +77,12 @@ def settle(told: Any, task_id: str) -> bool:
         return False
     _try(store.settle, result, utcnow())
     return True
+
+
+def _caller_is_gone() -> bool:
+    # Before the answer. Afterwards nobody can tell a caller that has read it from one that has not.
+    connection = request.environ.get("gunicorn.socket")  # None with another server
+    return connection is not None and is_gone(connection)
 
 
 def _try(write: Any, *arguments: Any) -> None:

@@ -13,6 +13,7 @@ from receiver.ledger.reading.queries import find_task
 from receiver.upstream.relay import ANSWER_WITHIN_SECONDS
 from receiver.upstream.results import EXPIRED, FAILED, PENDING
 from receiver.upstream.submitting import as_answer, status_of
+from receiver.web.gateway import books
 from receiver.web.gateway.answers import error_body
 from receiver.web.offload import offload
 from receiver.web.waiting import current_waiting
@@ -35,8 +36,17 @@ def wait_for_result(submission: Submission, task_id: str) -> Response:
         response = jsonify(answer)
         response.status_code = 504 if task.status == EXPIRED else status_of(answer, task.status == FAILED)
         return response
-    later = stream_with_context(_later(submission, task_id, until))
+    later = stream_with_context(_to_caller(submission, _later(submission, task_id, until)))
     return Response(later, mimetype="application/json")
+
+
+def _to_caller(submission: Submission, answer: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield an answer. Where the caller hangs up before its end, who repeats the submission gets its task."""
+    try:
+        yield from answer
+    except GeneratorExit:
+        books.untell(submission)
+        raise
 
 
 def _later(submission: Submission, task_id: str, until: float) -> Iterator[bytes]:

@@ -59,6 +59,29 @@ def test_a_task_that_was_found_and_told_to_nobody_goes_to_the_next_caller():
     assert begin("third", NOW + MINUTE).state is State.NEW
 
 
+def accept(begun: submissions.Begun, task_id: str, *, is_told: bool) -> None:
+    submissions.accept(
+        begun.submission, task_id, NOW, timetable=TIMETABLE, forward_when="confirmed", is_told=is_told
+    )
+
+
+def test_the_task_of_a_caller_who_hung_up_before_the_answer_goes_to_the_next_caller_and_to_no_other():
+    accept(begin("first"), "t1", is_told=False)
+    again = begin("second", NOW + MINUTE)
+    assert (again.state, again.submission.task_id) == (State.TAKEN, "t1")
+    submissions.note_told(again.submission, NOW + MINUTE)
+    assert begin("third", NOW + MINUTE).state is State.NEW
+
+
+def test_the_task_of_a_caller_who_hung_up_while_it_waited_for_the_result_goes_to_the_next_caller():
+    begun = begin("first")
+    accept(begun, "t1", is_told=True)
+    submissions.note_untold(begun.submission, NOW)
+    again = begin("second", NOW + MINUTE)
+    assert (again.state, again.submission.task_id) == (State.TAKEN, "t1")
+    assert begin("third", NOW + 11 * MINUTE).state is State.NEW
+
+
 def test_two_lost_ones_go_to_two_callers_and_a_third_is_told_to_wait():
     lost = [begin("first"), begin("second")]
     for one in lost:
