@@ -2,16 +2,18 @@
 
 from datetime import timedelta
 
+import pytest
 from playhouse.migrations import Runner
 
 from receiver.clock import utcnow
 from receiver.ledger.engine import schema
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
-from receiver.ledger.models import LearnedPace, Task, database
+from receiver.ledger.models import Delivery, Event, LearnedPace, Lookup, ReconcileRun, Task, database
 from receiver.ledger.paces import learn
 from receiver.ledger.reading import tally
-from tests.factories import body, record
+from tests import old_ledgers
+from tests.factories import body, finished_item, look_up, record, register
 
 NOW = utcnow()
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -33,4 +35,28 @@ def test_a_ledger_from_before_is_learned_from_by_its_events(empty_url):
     assert kinds == {("midjourney", "imagine", ""), ("midjourney", "", "")}
     outcomes = tally.count_outcomes()
     assert (outcomes.tasks, outcomes.succeeded, outcomes.by_callback) == (3, 3, 3)
+    database.obj.close_all()
+
+
+@pytest.mark.direct
+@pytest.mark.parametrize("schema", old_ledgers.ALL[:-1])
+def test_a_ledger_of_each_earlier_schema_keeps_its_rows_and_goes_on(empty_url, schema):
+    init_database(empty_url)
+    rows = old_ledgers.make(schema)
+    assert migrate() == old_ledgers.ALL[old_ledgers.ALL.index(schema) + 1 :]
+    counts = {model: model.select().count() for model in (Task, Delivery, Lookup, ReconcileRun)}
+    assert {model._meta.table_name: number for model, number in counts.items()} == rows
+    assert {task.id: task.status for task in Task.select()} == old_ledgers.STATUSES
+    assert sorted(bytes(row.body) for row in Delivery.select()) == [bytes(range(256)), b'{"task_id": "told"}']
+    before = tally.count_outcomes()
+    assert (before.tasks, before.pending, before.succeeded, before.failed, before.expired) == (5, 1, 2, 1, 1)
+    assert (before.by_callback, before.missed, before.disputed) == (1, 1, 1)
+    told = Event.select().count()
+    # It goes on: a callback, a look-up and a registration, whatever is known from before.
+    record(body("open"), NOW)
+    register("new", now=NOW - HOUR)
+    look_up([finished_item("new")], NOW)
+    after = tally.count_outcomes()
+    assert (after.tasks, after.pending, after.succeeded) == (6, 0, 4)
+    assert [event.task_id for event in Event.select().order_by(Event.id)][told:] == ["open", "new"]
     database.obj.close_all()
