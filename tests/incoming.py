@@ -3,15 +3,19 @@
 import threading
 from types import TracebackType
 
+import urllib3
+
 from tests.factories import body
 from tests.processes import Backstop, wait_until
+
+_AFTER_NO_ANSWER_SECONDS = 0.1
 
 
 class Incoming:
     """Posts callbacks of new tasks for as long as its block lasts.
 
     `acknowledged` are the ids of those that were taken in, `spooled` how many of them by the spool,
-    `refused` the statuses of the others.
+    `refused` the statuses of the others, 0 for no answer.
     """
 
     def __init__(self, backstop: Backstop, prefix: str = "t") -> None:
@@ -43,7 +47,11 @@ class Incoming:
         while not self._stop.is_set():
             number += 1
             task_id = f"{self._prefix}{number}"
-            status = self._backstop.post_callback(body(task_id)).status
+            try:
+                status = self._backstop.post_callback(body(task_id)).status
+            except urllib3.exceptions.HTTPError:
+                self._stop.wait(_AFTER_NO_ANSWER_SECONDS)
+                status = 0
             if status in {200, 202}:
                 self.acknowledged.append(task_id)
                 self.spooled += status == 202
