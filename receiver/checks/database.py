@@ -96,23 +96,15 @@ def _connections(settings: Settings, most: int, of_role: int, of_database: int, 
 
 def _direct(settings: Settings, who: Any) -> Finding:
     """Compare what DIRECT_DATABASE_URL leads to with what DATABASE_URL leads to."""
-    assert settings.direct_database_url
-    database.obj.close_all()
     try:
-        init_database(settings.direct_database_url, connections=1)
-        with database.connection_context():
-            is_pooled = database.connection().is_pooled
-            is_same = _row(_WHO) == who
+        is_pooled, directly = _look_directly(settings)
     except DATABASE_ERRORS as problem:
         return bad(
             NAME,
             f"DIRECT_DATABASE_URL cannot be used: {describe(problem)}",
             "Correct DIRECT_DATABASE_URL, or unset it: no migration can run.",
         )
-    finally:
-        database.obj.close_all()
-        init_database(settings.database_url, connections=settings.connections_each)
-    if not is_same:
+    if directly != who:
         return bad(
             NAME,
             "DIRECT_DATABASE_URL leads to another database than DATABASE_URL: migrations go astray",
@@ -125,6 +117,19 @@ def _direct(settings: Settings, who: Any) -> Finding:
             "Set DIRECT_DATABASE_URL to the server's own address, or unset it.",
         )
     return good(NAME, "DIRECT_DATABASE_URL leads to the same database, directly")
+
+
+def _look_directly(settings: Settings) -> tuple[bool, Any]:
+    """Return whether DIRECT_DATABASE_URL leads through a pooler, and to which database."""
+    assert settings.direct_database_url
+    database.obj.close_all()
+    try:
+        init_database(settings.direct_database_url, connections=1)
+        with database.connection_context():
+            return database.connection().is_pooled, _row(_WHO)
+    finally:
+        database.obj.close_all()
+        init_database(settings.database_url, connections=settings.connections_each)
 
 
 def _writes() -> Finding:

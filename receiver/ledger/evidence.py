@@ -71,20 +71,14 @@ def of_callback(
 
     `service` is the one in its URL. A body does not tell it.
     """
-    ref, service_source = clean_text(ref), _source(BY_CALLBACK, service)
-    service = service or services.DEFAULT.name
-    next_lookup_at: datetime | None
-    if result.status in FINAL:
-        next_lookup_at = now if confirm else None
-    else:
-        next_lookup_at = now + timetable.first_wait(TaskKind(service))
+    ref, asked_service = clean_text(ref), service or services.DEFAULT.name
     return {
         "id": result.task_id,
-        "service": service,
-        "service_source": service_source,
+        "service": asked_service,
+        "service_source": _source(BY_CALLBACK, service),
         "created_at": now,
         "silent_since": now,
-        "next_lookup_at": next_lookup_at,
+        "next_lookup_at": _asked_next_at(result, asked_service, now, timetable, confirm),
         "attempts": 0,
         "delivery_count": 1,
         "ref": ref,
@@ -94,6 +88,14 @@ def of_callback(
         **_settlement("callback", result, now),
         **callback_testimony(result),
     }
+
+
+def _asked_next_at(
+    result: Result, service: str, now: datetime, timetable: Timetable, confirm: bool
+) -> datetime | None:
+    if result.status in FINAL:
+        return now if confirm else None
+    return now + timetable.first_wait(TaskKind(service))
 
 
 def without_result(said: CallbackRow) -> CallbackRow:

@@ -4,7 +4,7 @@ There is one row for each kind and hour, never one for each request.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from peewee import EXCLUDED, Case
@@ -39,18 +39,6 @@ class Refused:
 
 def add(counted: Iterable[Refused]) -> None:
     """Add counts to the ledger. Each goes to the hour of its last request."""
-    rows = [
-        {
-            "kind": one.kind,
-            "hour": f"{one.last_at:%Y-%m-%d %H}",
-            "requests": one.requests,
-            "first_at": one.first_at,
-            "last_at": one.last_at,
-            "remote_addr": one.remote_addr,
-            "reason": one.reason,
-        }
-        for one in sorted(counted, key=lambda one: one.kind)
-    ]
     later = EXCLUDED.last_at >= Refusal.last_at
     update = {
         Refusal.requests: Refusal.requests + EXCLUDED.requests,
@@ -62,7 +50,8 @@ def add(counted: Iterable[Refused]) -> None:
         Refusal.reason: Case(None, [(later, EXCLUDED.reason)], Refusal.reason),
     }
     with writing():
-        for row in rows:
+        for one in sorted(counted, key=lambda one: one.kind):
+            row = {**asdict(one), "hour": f"{one.last_at:%Y-%m-%d %H}"}
             conflict = (Refusal.kind, Refusal.hour)
             Refusal.insert(row).on_conflict(conflict_target=conflict, update=update).execute()
 

@@ -47,21 +47,23 @@ def init_database(
         require_sqlite()
         database.initialize(DurableSqlite(sqlite_path(url)))
     else:
-        parameters = postgresql_parameters(url)
-        name = parameters.pop("dbname")
-        bounds = {
-            "connect_timeout": _CONNECT_WITHIN_SECONDS,
-            "answer_within": answer_within,
-            "keepalives_idle": 30,
-            "tcp_user_timeout": 20_000,
-            "client_encoding": "utf8",  # overrides PGCLIENTENCODING
-        }
-        pool = {"max_connections": connections, "timeout": _CONNECTION_WAIT_SECONDS}
-        database.initialize(
-            PooledPostgresql(name, for_callbacks=for_callbacks, **{**pool, **bounds, **parameters})
-        )
+        database.initialize(_postgresql(url, answer_within, connections, for_callbacks))
     _bound_to = url
     return database.obj  # type: ignore[no-any-return]  # the stubs leave a proxy's object open
+
+
+def _postgresql(url: str, answer_within: float, connections: int, for_callbacks: int) -> PooledPostgresql:
+    parameters = postgresql_parameters(url)
+    name = parameters.pop("dbname")
+    bounds = {
+        "connect_timeout": _CONNECT_WITHIN_SECONDS,
+        "answer_within": answer_within,
+        "keepalives_idle": 30,
+        "tcp_user_timeout": 20_000,
+        "client_encoding": "utf8",  # overrides PGCLIENTENCODING
+    }
+    pool = {"max_connections": connections, "timeout": _CONNECTION_WAIT_SECONDS}
+    return PooledPostgresql(name, for_callbacks=for_callbacks, **{**pool, **bounds, **parameters})
 
 
 def is_bound_to_another(url: str) -> bool:
