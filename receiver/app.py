@@ -75,7 +75,7 @@ def create_app(settings: Settings) -> Flask:
 
 def _add_extensions(app: Flask, settings: Settings) -> None:
     app.extensions["backstop"] = settings
-    app.extensions["backstop_intake"] = Intake(settings.spool_dir)
+    app.extensions["backstop_intake"] = Intake(settings)
     app.extensions["backstop_ledger_reader"] = LedgerReader(settings, intake_of(app))
     app.extensions["backstop_guesses"] = Guesses()
     app.extensions["backstop_paces"] = Paces(settings.reconcile_grace)

@@ -54,6 +54,8 @@ class Settings:
     reconcile_in_web: bool
     thumbnails: bool
     max_body_bytes: int
+    unknown_callbacks_per_minute: int
+    unknown_megabytes_per_minute: int
     spool_dir: Path
     port: int
     trusted_proxies: int
@@ -110,6 +112,12 @@ class Settings:
             reconcile_in_web=reader.read("RECONCILE_IN_WEB", values.boolean, False),
             thumbnails=reader.read("THUMBNAILS", values.boolean, True),
             max_body_bytes=reader.read("MAX_BODY_BYTES", values.whole(1, 2**30), 2**20),
+            unknown_callbacks_per_minute=reader.read(
+                "UNKNOWN_CALLBACKS_PER_MINUTE", values.whole(1, 10**7), 6000
+            ),
+            unknown_megabytes_per_minute=reader.read(
+                "UNKNOWN_MEGABYTES_PER_MINUTE", values.whole(1, 10**6), 64
+            ),
             spool_dir=reader.read("SPOOL_DIR", Path, Path("spool")),
             port=reader.read("PORT", values.whole(0, 65535), 8000),
             trusted_proxies=reader.read(

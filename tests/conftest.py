@@ -22,8 +22,6 @@ from xdist.remote import Producer
 from receiver.app import create_app
 from receiver.config import Settings
 from receiver.ledger import claims
-from receiver.ledger import record as recording
-from receiver.ledger.budget import Budget
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import database
@@ -194,7 +192,6 @@ def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Binds this process to an empty ledger and yields its URL."""
     init_database(database_url)
     # A fresh budget, so that no test uses up another's.
-    monkeypatch.setattr(recording, "_budget", Budget(2**40, within=60))
     yield database_url
     database.obj.close_all()
 

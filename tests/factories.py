@@ -10,6 +10,7 @@ from typing import Any
 
 from receiver.clock import utcnow
 from receiver.ledger import endpoints, runs, store
+from receiver.ledger.admission import UnknownBudget
 from receiver.ledger.evidence import (
     ABSENT,
     Answer,
@@ -72,10 +73,14 @@ def register(*ids: str, now: datetime | None = None, grace: timedelta = GRACE, *
 
 
 def record(
-    payload: bytes, now: datetime | None = None, confirm: bool = False, **fields: Any
+    payload: bytes,
+    now: datetime | None = None,
+    confirm: bool = False,
+    unknown: UnknownBudget | None = None,
+    **fields: Any,
 ) -> store.Recorded:
     callback = store.Callback(body=payload, size=len(payload), **fields)
-    return store.record(callback, now or utcnow(), timetable=TIMETABLE, confirm=confirm)
+    return store.record(callback, now or utcnow(), timetable=TIMETABLE, confirm=confirm, unknown=unknown)
 
 
 def task(task_id: str = "t1") -> Task:

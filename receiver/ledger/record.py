@@ -8,9 +8,8 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -18,25 +17,18 @@ from typing import Any
 from peewee import IntegrityError
 
 from receiver.ledger import evidence
-from receiver.ledger.budget import Budget
+from receiver.ledger.admission import Admission, Entry, UnknownBudget, as_json
 from receiver.ledger.engine.db import execute_built, on_postgresql, writing
 from receiver.ledger.engine.group_commit import GroupCommit
 from receiver.ledger.engine.statements import Row, Statement
 from receiver.ledger.kinds import CALLBACK, CallbackRow
 from receiver.ledger.merge import merge
-from receiver.ledger.models import NAMED, Delivery, Task, database
-from receiver.ledger.refusals import SHORTENED
+from receiver.ledger.models import NAMED, Delivery, database
 from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import LARGEST, Unreadable, read_callback
 
 # Longer than any healthy commit. The sender can wait so long, but waiting requests pile up.
 COMMIT_WITHIN_SECONDS = 10.0
-
-# Of a body that is not kept whole: enough to see what it was.
-KEPT_OF_LARGE = 4096
-# Bytes that large callbacks of unknown tasks may store per process and minute. Anyone with the callback URL
-# can make up ids. Results are a few KB: hundreds of them a second stay below.
-_STRANGERS_MAY_STORE, _WITHIN_SECONDS = 64 * 2**20, 60.0
 
 
 def _new_uid() -> str:
@@ -75,42 +67,6 @@ class Recorded:
     problem: Unreadable | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One callback, as rows: its delivery, and what it says of its task if it names one."""
-
-    task_id: str | None
-    delivery: Row
-    said: CallbackRow | None = None
-    problem: Unreadable | None = None
-    may_shorten: bool = True
-
-    @property
-    def is_large(self) -> bool:
-        # A small body may hold a large result, compressed.
-        longest = max(len(self.delivery["body"]), len(self.delivery["headers"]), len(self._result))
-        return self.may_shorten and longest > KEPT_OF_LARGE
-
-    @property
-    def stores(self) -> int:
-        """Return how many bytes it stores, roughly."""
-        return len(self.delivery["body"]) + len(self.delivery["headers"]) + len(self._result)
-
-    @property
-    def _result(self) -> str:
-        return (self.said and self.said["callback_response"]) or ""
-
-    def shortened(self) -> "_Entry":
-        """Return the entry with its body's beginning, and without its result: a look-up brings that."""
-        kept = {
-            "body": self.delivery["body"][:KEPT_OF_LARGE],
-            "headers": "[]" if len(self.delivery["headers"]) > KEPT_OF_LARGE else self.delivery["headers"],
-            "problem": self.delivery["problem"] or _as_json(_SHORTENED),
-        }
-        said = self.said and evidence.without_result(self.said)
-        return replace(self, delivery={**self.delivery, **kept}, said=said, problem=_SHORTENED)
-
-
 def record(
     callback: Callback,
     now: datetime,
@@ -118,16 +74,16 @@ def record(
     timetable: Timetable,
     confirm: bool,
     largest: int = LARGEST,
-    may_shorten: bool = True,
+    unknown: UnknownBudget | None = None,
 ) -> Recorded:
     """Keep a callback and join what it says of its task. The timetable times the look-up after progress.
 
-    A compressed body may hold `largest` bytes. Without `may_shorten` it is kept whole, however much unknown
-    tasks have stored. Requests that record at the same moment share one commit.
+    A compressed body may hold `largest` bytes. `unknown` limits what is stored if its task is unknown;
+    without it everything is kept whole. Requests that record at the same moment share one commit.
     """
     try:
         task_id, delivery, said, problem = rows_of(callback, now, timetable, confirm, largest)
-        return _commits.commit(_Entry(task_id, delivery, said, problem, may_shorten))
+        return _commits.commit(Entry(task_id, delivery, said, problem, unknown))
     except IntegrityError:
         with database.connection_context():
             if not Delivery.select().where(Delivery.uid == callback.uid).exists():
@@ -149,42 +105,34 @@ def rows_of(
     return result.task_id, _delivery(callback, now, result.status, task_id=result.task_id), said, None
 
 
-def _write(entries: Sequence[_Entry]) -> list[Recorded]:
+def _write(entries: Sequence[Entry]) -> list[Recorded]:
     """Write the entries in one transaction and return what became of each."""
-    with writing(at_once=True, pipelined=True), _within_budget(entries) as kept:
-        # Lock rows in id order so that two groups cannot deadlock.
-        ordered = sorted(kept, key=lambda entry: entry.task_id or "")
-        for some in apart([entry.said for entry in ordered if entry.said]):
-            _merge_said.execute(some)
-        _insert_deliveries.execute([entry.delivery for entry in ordered])
-        statuses = _statuses([entry.task_id for entry in ordered if entry.task_id])
+    admission = Admission(entries)
+    try:
+        with writing(at_once=True, pipelined=True):
+            kept = admission.admit()
+            statuses, named = _write_admitted([entry for entry in kept if not entry.is_refused])
+    except BaseException:
+        admission.undo()  # a group that fails is tried again, one by one
+        raise
+    admission.settle(named)
     return [
-        Recorded(entry.task_id, statuses.get(entry.task_id) if entry.task_id else None, entry.problem)
+        Recorded(None, None, entry.problem)
+        if entry.is_refused
+        else Recorded(entry.task_id, statuses.get(entry.task_id or ""), entry.problem)
         for entry in kept
     ]
 
 
-@contextmanager
-def _within_budget(entries: Sequence[_Entry]) -> Iterator[Sequence[_Entry]]:
-    """Shorten what large callbacks of tasks that nobody else names would store beyond the budget."""
-    large = [entry.task_id or "" for entry in entries if entry.is_large]
-    if not large:
-        yield entries
-        return
-    known = {task.id for task in Task.select(Task.id).where(Task.id.in_(large), NAMED)}
-    kept, taken = [], 0
-    for entry in entries:
-        if entry.is_large and entry.task_id not in known:
-            if _budget.take(entry.stores):
-                taken += entry.stores
-            else:
-                entry = entry.shortened()
-        kept.append(entry)
-    try:
-        yield kept
-    except BaseException:
-        _budget.release(taken)  # a group that fails is tried again, one by one
-        raise
+def _write_admitted(entries: Sequence[Entry]) -> tuple[dict[str, str], Collection[str]]:
+    """Return the statuses of their tasks, and which of these somebody else names."""
+    # Lock rows in id order so that two groups cannot deadlock.
+    ordered = sorted(entries, key=lambda entry: entry.task_id or "")
+    for some in apart([entry.said for entry in ordered if entry.said]):
+        _merge_said.execute(some)
+    if ordered:
+        _insert_deliveries.execute([entry.delivery for entry in ordered])
+    return _statuses([entry.task_id for entry in ordered if entry.task_id])
 
 
 def apart(rows: Sequence[Row]) -> list[list[Row]]:
@@ -199,15 +147,17 @@ def apart(rows: Sequence[Row]) -> list[list[Row]]:
     return parts
 
 
-def _statuses(task_ids: list[str]) -> dict[str, str]:
+def _statuses(task_ids: list[str]) -> tuple[dict[str, str], Collection[str]]:
+    """Return the status of each task, and which of them somebody else names."""
     if not task_ids:
-        return {}
+        return {}, ()
     if on_postgresql():
-        return dict(execute_built("SELECT id, status FROM task WHERE id = ANY($1)", (task_ids,)))
+        query = f"SELECT id, status, {NAMED.sql} FROM task WHERE id = ANY($1)"  # noqa: S608 - our own condition
+        rows = list(execute_built(query, (task_ids,)))
+        return {task_id: status for task_id, status, _ in rows}, {row[0] for row in rows if row[2]}
     # All in one row: each row that SQLite returns costs as much as a statement.
-    query = "SELECT json_group_object(id, status) FROM task WHERE id IN (SELECT value FROM json_each(?))"
-    statuses: dict[str, str] = json.loads(database.execute_sql(query, (json.dumps(task_ids),)).fetchone()[0])
-    return statuses
+    statuses, named = database.execute_sql(_STATUSES_IN_A_ROW, (json.dumps(task_ids),)).fetchone()
+    return json.loads(statuses), json.loads(named)
 
 
 def _delivery(
@@ -222,7 +172,7 @@ def _delivery(
         "task": task_id,
         "received_at": now,
         "verdict": verdict,
-        "problem": problem and _as_json(problem),
+        "problem": problem and as_json(problem),
         "ref": callback.ref and callback.ref.encode(errors="replace").decode().replace("\0", "\ufffd"),
         "remote_addr": callback.remote_addr,
         "headers": json.dumps(list(callback.headers)),
@@ -234,16 +184,10 @@ def _delivery(
     }
 
 
-def _as_json(problem: Unreadable) -> str:
-    return json.dumps({"code": problem.code, "message": str(problem)})
-
-
-_SHORTENED = Unreadable(
-    SHORTENED,
-    f"Only the first {KEPT_OF_LARGE:,} bytes were kept: too many large callbacks came for tasks that nobody"
-    " else names. A look-up asks for the task's result.",
+_STATUSES_IN_A_ROW = (
+    f"SELECT json_group_object(id, status), json_group_array(id) FILTER (WHERE {NAMED.sql})"  # noqa: S608 - ours
+    " FROM task WHERE id IN (SELECT value FROM json_each(?))"
 )
-_budget = Budget(_STRANGERS_MAY_STORE, within=_WITHIN_SECONDS)
 _merge_said = Statement(partial(merge, CALLBACK))
 _insert_deliveries = Statement(Delivery.insert_many)
 _commits = GroupCommit(_write, within=COMMIT_WITHIN_SECONDS)

@@ -17,7 +17,8 @@ WRONG_TOKEN = "wrong_token"  # noqa: S105 - the name of a kind
 NO_ROUTE = "no_route"  # an unknown path under /callback, or a method that the route does not allow
 SHORTENED = "shortened"  # only the beginning of the body was stored, see `ledger.record`
 GUESSED = "guessed"  # a wrong API key or callback token beyond the rate, see `web.guesses`
-KINDS = (NOT_KEPT, WRONG_TOKEN, NO_ROUTE, SHORTENED, GUESSED)
+UNKNOWN_REFUSED = "unknown_refused"  # a callback of an unknown task beyond the limit, see `ledger.admission`
+KINDS = (NOT_KEPT, WRONG_TOKEN, NO_ROUTE, SHORTENED, GUESSED, UNKNOWN_REFUSED)
 
 
 @dataclass(frozen=True, slots=True)

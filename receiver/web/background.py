@@ -78,7 +78,7 @@ class Background:
         # Never shorten spooled deliveries: replay brings them faster than they arrived, and each was
         # accepted whole.
         def take(callback: Callback, received_at: datetime) -> Recorded:
-            return record(callback, received_at, self._settings, self._paces.timetable, may_shorten=False)
+            return record(callback, received_at, self._settings, self._paces.timetable, unknown=None)
 
         replay_while_running(Spool(self._settings.spool_dir), take)
         read_while_running(self._paces)

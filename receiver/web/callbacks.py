@@ -16,9 +16,9 @@ from receiver.api_keys import is_same_secret
 from receiver.clock import utcnow
 from receiver.config import Settings
 from receiver.ledger import store
+from receiver.ledger.admission import KEPT_OF_LARGE, UnknownBudget
 from receiver.ledger.engine.errors import DATABASE_ERRORS
-from receiver.ledger.record import KEPT_OF_LARGE
-from receiver.ledger.refusals import NOT_KEPT, SHORTENED, WRONG_TOKEN
+from receiver.ledger.refusals import NOT_KEPT, SHORTENED, UNKNOWN_REFUSED, WRONG_TOKEN
 from receiver.ledger.timetable import Timetable
 from receiver.redact import MASK, mask_tokens
 from receiver.upstream.results import FINAL, Unreadable
@@ -52,8 +52,9 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
 
     200: recorded; the answer has the task's status. A probe of `check` gets 200 too, and is not recorded.
     202: stored, but the body is unreadable, incomplete or shortened; or spooled, as the database is down or
-    recording failed. 404: a wrong token; 429 after many of them. 413: too large, only the beginning is
-    stored. 503: lost, as neither the database nor the spool could store it.
+    recording failed. 404: a wrong token. 413: too large, only the beginning is stored. 429: not stored, as
+    too many came of unknown tasks; or a wrong token, after many of them. 503: lost, as neither the database
+    nor the spool could store it.
     """
     settings = current_settings()
     # Compare with every token: the time that it takes must not show which token matched.
@@ -67,12 +68,12 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     if probed := answer_to(callback.body, token):
         return jsonify(probed)
     try:
-        recorded = record(callback, now, settings, current_timetable(), may_shorten=True)
+        recorded = record(callback, now, settings, current_timetable(), current_intake().unknown)
     except Exception as problem:  # noqa: BLE001 - after any error: there is no other copy of this callback
         return _spool(callback, now, problem)
     _log(recorded)
-    if recorded.problem and recorded.problem.code == SHORTENED:
-        current_intake().refused.note(SHORTENED, callback.remote_addr)
+    if recorded.problem and recorded.problem.code in {SHORTENED, UNKNOWN_REFUSED}:
+        current_intake().refused.note(recorded.problem.code, callback.remote_addr)
     if recorded.task_id is not None and recorded.status in FINAL:
         current_waiting().hurry(recorded.task_id)
     return _answer(recorded)
@@ -89,7 +90,7 @@ def record(
     received_at: datetime,
     settings: Settings,
     timetable: Timetable,
-    may_shorten: bool,
+    unknown: UnknownBudget | None,
 ) -> store.Recorded:
     """Record a callback in the ledger. It comes from the network or from the spool."""
     return store.record(
@@ -98,7 +99,7 @@ def record(
         timetable=timetable,
         confirm=settings.confirm_callbacks,
         largest=settings.max_body_bytes,
-        may_shorten=may_shorten,
+        unknown=unknown,
     )
 
 
@@ -127,6 +128,8 @@ def _answer(recorded: store.Recorded) -> ResponseReturnValue:
     error = {"code": problem.code, "message": str(problem)}
     if problem.code == "too_large":
         return jsonify({"error": error}), 413
+    if problem.code == UNKNOWN_REFUSED:
+        return jsonify({"error": error}), 429, {"Retry-After": "60"}
     return jsonify({"received": True, "readable": False, "error": error}), 202
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from flask import Flask, current_app
 
+from receiver.config import Settings
 from receiver.ledger import refusals
+from receiver.ledger.admission import UnknownBudget
 from receiver.ledger.refusals import NOT_KEPT, Refused
 from receiver.spool.spool import Spool
 from receiver.web.absence import Absence
@@ -26,10 +27,13 @@ class Kept:
 
 
 class Intake:
-    """One application's spool, its counts of refused requests, and its trial of writes."""
+    """One application's spool, limits for unknown tasks, counts of refused requests, and trial of writes."""
 
-    def __init__(self, spool_dir: Path) -> None:
-        self.spool = Spool(spool_dir)
+    def __init__(self, settings: Settings) -> None:
+        self.spool = Spool(settings.spool_dir)
+        self.unknown = UnknownBudget.a_minute(
+            settings.unknown_callbacks_per_minute, settings.unknown_megabytes_per_minute * 2**20
+        )
         self.refused = RefusedRequests()
         self.absence = Absence()
         self._trial = WriteTrial()

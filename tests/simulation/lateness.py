@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -57,19 +58,24 @@ SLOW = Kind("videos", "long", 900, 0.8)
 
 @dataclass(frozen=True)
 class Mix:
-    """What is submitted: `rate` tasks an hour for `hours`, of which so many callbacks are lost."""
+    """What is submitted: `rate` tasks an hour for `hours`, of which so many callbacks are lost.
+
+    Halfway somebody who knows the callback URL posts results of `forged` made-up ids within a minute.
+    """
 
     name: str
     rate: float
     lost: float
     hours: float
     kinds: Sequence[Kind] = (TURBO, FAST, FAST, RELAX, VIDEO)
+    forged: int = 0
 
 
 MIXES = (
     Mix("30 an hour, 30 % lost", 30, 0.3, 12),
     Mix("600 an hour, 2 % lost", 600, 0.02, 6),
     Mix("600 an hour, 30 % lost", 600, 0.3, 6),
+    Mix("… with 20,000 forged ids within a minute", 600, 0.3, 6, forged=20_000),
     Mix("6,000 an hour, 30 % lost", 6000, 0.3, 2),
     Mix("60,000 an hour, 30 % lost", 60_000, 0.3, 0.4),
     Mix("600 an hour, all lost", 600, 1.0, 3),
@@ -113,7 +119,7 @@ class _World:
     def retrieve_batch(self, service: Service, ids: list[str], before_page: Any) -> list[Any]:
         """Answer as upstream does, with whole items for what it knows."""
         self.calls, self.looked, now = self.calls + 1, self.looked + len(ids), self.clock.now()
-        return [self._item(task_id, now) for task_id in ids]
+        return [self._item(task_id, now) for task_id in ids if task_id in self.truth]
 
     def _item(self, task_id: str, now: datetime) -> dict[str, Any]:
         kind, began_at, ended_at, _ = self.truth[task_id]
@@ -140,15 +146,22 @@ class _World:
             self.clock.plan(wait, self.submit)
 
     def _call_back(self, task_id: str) -> None:
-        now, payload = self.clock.now(), body(task_id)
-        callback = store.Callback(body=payload, size=len(payload))
+        now = self.clock.now()
         self.known_at.setdefault(task_id, now)
         self.called_at[task_id] = now
-        store.record(callback, now, timetable=self.paces.timetable, confirm=True)
+        self._post(task_id)
+
+    def _post(self, task_id: str) -> None:
+        payload = body(task_id)
+        callback = store.Callback(body=payload, size=len(payload))
+        store.record(callback, self.clock.now(), timetable=self.paces.timetable, confirm=True)
 
     def live(self) -> None:
         """Run the jobs when they are due, until all results are known."""
         self.clock.plan(0, self.submit)
+        for number in range(self.mix.forged):
+            moment = self.mix.hours * 1800 + 60 * number / self.mix.forged
+            self.clock.plan(moment, partial(self._post, f"forged-{number}"))
         due = {job.name: job.first_in.total_seconds() for job in self.jobs}
         jobs: dict[str, Job] = {job.name: job for job in self.jobs}
         ends_at = self.mix.hours * 3600 + _CALM

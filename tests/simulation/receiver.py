@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from receiver.ledger import outbox, record, refusals, returns, store
-from receiver.ledger.budget import Budget
+from receiver.ledger.admission import UnknownBudget
 from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.record import COMMIT_WITHIN_SECONDS
 from receiver.ledger.refusals import NOT_KEPT, Refused
@@ -35,10 +35,10 @@ class Web(Process):
         super().__init__("receiver", clock, on_death)
         CommitInOneThread.clock = clock
         record._commits = CommitInOneThread(record._write, COMMIT_WITHIN_SECONDS)
-        record._budget = Budget(2**40 if keeps_strangers else 0, within=60)
         spool._appends.cache_clear()
         self.spool = Spool(spool_dir)
         self._confirm = confirm
+        self._unknown = UnknownBudget.a_minute(rows=10**6, size=2**40 if keeps_strangers else 0)
         self._replays = False
         self._door = Door()
         self.spawn(self._begin)
@@ -47,7 +47,7 @@ class Web(Process):
         """Take a callback, as its route does; False when it could not be kept."""
         now = self.clock.now()
         try:
-            self._record(callback, now)
+            self._record(callback, now, self._unknown)
         except Exception:  # noqa: BLE001 - as the route does
             try:
                 self.spool.append(callback, now)
@@ -83,8 +83,8 @@ class Web(Process):
         with contextlib.suppress(*DATABASE_ERRORS):
             returns.note_return()
 
-    def _record(self, callback: store.Callback, now: Any, may_shorten: bool = True) -> None:
-        self._door.record(callback, now, self._confirm, may_shorten)
+    def _record(self, callback: store.Callback, now: Any, unknown: UnknownBudget | None = None) -> None:
+        self._door.record(callback, now, self._confirm, unknown)
 
     def _replay_soon(self) -> None:
         if not self._replays:
@@ -94,7 +94,7 @@ class Web(Process):
     def _replay(self) -> None:
         while True:
             try:
-                self.spool.replay(partial(self._record, may_shorten=False))
+                self.spool.replay(self._record)
             except (*DATABASE_ERRORS, OSError):
                 pass
             if not self.spool.depth():

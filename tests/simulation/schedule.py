@@ -11,6 +11,7 @@ from pathlib import Path
 
 from receiver.config import Settings
 from receiver.ledger import store
+from receiver.ledger.admission import UnknownBudget
 from receiver.ledger.engine.errors import DATABASE_ERRORS
 from receiver.ledger.paces import Paces
 from receiver.ledger.registration import Registration
@@ -108,10 +109,12 @@ class Door:
         """Return by what rules submissions are registered."""
         return self._paces.timetable, "confirmed" if confirm else "settled"
 
-    def record(self, callback: store.Callback, now: datetime, confirm: bool, may_shorten: bool) -> None:
+    def record(
+        self, callback: store.Callback, now: datetime, confirm: bool, unknown: UnknownBudget | None
+    ) -> None:
         """Record a callback."""
         timetable = self._paces.timetable
-        store.record(callback, now, timetable=timetable, confirm=confirm, may_shorten=may_shorten)
+        store.record(callback, now, timetable=timetable, confirm=confirm, unknown=unknown)
 
 
 def has_nothing_to_learn(ledger: sqlite3.Connection) -> bool:

@@ -29,7 +29,6 @@ def seams(deaths: Deaths, faults: Faults, clock: WorldClock) -> Iterator[None]:
         for place, name, ours in (
             (db, "sqlite_turn", lambda: turn_of_the_world(deaths)),
             (record, "_commits", None),  # each life of the web process makes its own
-            (record, "_budget", None),
             (submissions, "_begin", CommitOfEachProcess(submissions._write_begun)),
             (submissions, "_accept", CommitOfEachProcess(submissions._write_accepted)),
             (spool, "GroupCommit", CommitInOneThread),

@@ -1,6 +1,14 @@
 """The overview's notices about callbacks that were not stored properly. Pure."""
 
-from receiver.ledger.refusals import GUESSED, NO_ROUTE, NOT_KEPT, SHORTENED, WRONG_TOKEN, Refused
+from receiver.ledger.refusals import (
+    GUESSED,
+    NO_ROUTE,
+    NOT_KEPT,
+    SHORTENED,
+    UNKNOWN_REFUSED,
+    WRONG_TOKEN,
+    Refused,
+)
 from receiver.web.formatting import ago, counted, shown
 from receiver.web.watch.facts import Facts, Summary, since
 from receiver.web.writes import REFUSED, SPOOLED
@@ -13,6 +21,7 @@ def notices(facts: Facts) -> list[Summary | None]:
     return [
         _writes_failing(facts),
         _lost_callbacks(facts),
+        _unknown_refused(facts),
         _set_aside(facts),
         _spooled(facts),
         _wrong_token(facts),
@@ -126,6 +135,19 @@ def _guessing(facts: Facts) -> Summary | None:
         " `openssl rand -hex 32`."
     )
     return Summary("attention", "Attention", text, code="keys_guessed")
+
+
+def _unknown_refused(facts: Facts) -> Summary | None:
+    refused = facts.refused.get(UNKNOWN_REFUSED)
+    if refused is None:
+        return None
+    text = (
+        f"{counted(refused.requests, 'callback was', 'callbacks were')} not kept, {_last(refused, facts)}."
+        " Too many came for tasks that were neither registered nor found at upstream. Discovery finds"
+        " your own tasks among them. If your app submits so many, register them, or raise"
+        " UNKNOWN_CALLBACKS_PER_MINUTE. Else somebody else knows your callback URL: change CALLBACK_TOKEN."
+    )
+    return Summary("trouble", "Trouble", text, code="unknown_refused")
 
 
 def _shortened(facts: Facts) -> Summary | None:

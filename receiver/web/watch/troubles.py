@@ -44,6 +44,7 @@ _KINDS = (
     Kind("wrong_token", "Callbacks come with a wrong token", None),
     Kind("keys_guessed", "Somebody guesses API keys or callback tokens", None),
     Kind("no_route", "Callbacks come to a wrong path", None),
+    Kind("unknown_refused", "Callbacks of unknown tasks are not kept", _SOON),
     Kind("callbacks_shortened", "Large callbacks are shortened", None),
     Kind("app_untold", "Your app is told nothing", _SOON),
     Kind("endpoint_held", "An endpoint is held", _AT_ONCE),

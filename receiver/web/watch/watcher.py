@@ -18,7 +18,7 @@ from receiver.forward.attempt import Sends
 from receiver.ledger import counters, growth, incidents
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import pending_migrations
-from receiver.ledger.refusals import NOT_KEPT
+from receiver.ledger.refusals import NOT_KEPT, UNKNOWN_REFUSED
 from receiver.web.intake import Intake
 from receiver.web.offload import offload
 from receiver.web.watch.gathering import facts_without_ledger, gather_facts
@@ -92,10 +92,11 @@ class Watcher:
             return
         facts = offload(gather_facts, now, self._settings, self._intake, writes)
         present = _alerted(troubles(summarise(facts)))
-        lost = facts.refused.get(NOT_KEPT)
-        if lost is not None and now - lost.last_at > _LOST_LATELY:
-            # Its notice stays for a day. A loss after this one is to be told again.
-            present.pop("callbacks_lost", None)
+        for kind, code in ((NOT_KEPT, "callbacks_lost"), (UNKNOWN_REFUSED, "unknown_refused")):
+            lost = facts.refused.get(kind)
+            if lost is not None and now - lost.last_at > _LOST_LATELY:
+                # Its notice stays for a day. A loss after this one is to be told again.
+                present.pop(code, None)
         incidents.note_seen(present, now)
         self._memory.note_seen(
             {code: told for code, told in present.items() if self._memory.knows(code)}, now

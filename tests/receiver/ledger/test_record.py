@@ -1,26 +1,36 @@
-"""What large callbacks of tasks that nobody else names may store."""
+"""What callbacks of tasks that nobody else names may store."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from unittest import mock
 
 import pytest
 
 from receiver.clock import utcnow
 from receiver.ledger import record as recording
+from receiver.ledger.admission import BURST_MINUTES, KEPT_OF_LARGE, UnknownBudget
 from receiver.ledger.budget import Budget
 from receiver.ledger.models import Delivery, Task
-from receiver.ledger.record import KEPT_OF_LARGE
-from tests.factories import body, finished_item, item, look_up, record, register
+from receiver.ledger.record import Recorded
+from tests import factories
+from tests.factories import body, finished_item, item, look_up, register
 
 pytestmark = pytest.mark.usefixtures("ledger")
 
 PROMPT = "x" * 50_000
 
 
-@pytest.fixture
-def _spent(ledger, monkeypatch):
-    """No more bytes may be stored, until the end of the test."""
-    monkeypatch.setattr(recording, "_budget", Budget(0, within=60))
+SPENT = UnknownBudget.a_minute(rows=1000, size=0)  # no more bytes may be stored
+
+
+def limited(rows: int = 1000, size: int = 2**40) -> UnknownBudget:
+    """Return a budget that is not filled again while a test runs."""
+    return UnknownBudget(Budget(rows, within=10**9), Budget(size, within=10**9))
+
+
+def record(payload: bytes, confirm: bool = False, unknown: UnknownBudget = SPENT, **fields: Any) -> Recorded:
+    return factories.record(payload, confirm=confirm, unknown=unknown, **fields)
 
 
 def kept_bytes() -> list[int]:
@@ -28,20 +38,18 @@ def kept_bytes() -> list[int]:
 
 
 def test_what_is_not_stored_is_not_charged(monkeypatch):
-    budget = Budget(2 * 51_000, within=10**9)
-    monkeypatch.setattr(recording, "_budget", budget)
+    budget = limited(rows=1, size=2 * 51_000)
     with monkeypatch.context() as broken:
         broken.setattr(recording, "_statuses", mock.Mock(side_effect=ZeroDivisionError))
         for _ in range(5):
             with pytest.raises(ZeroDivisionError):
-                record(body("t1", prompt=PROMPT))
-    assert record(body("t1", prompt=PROMPT)).problem is None
+                record(body("t1", prompt=PROMPT), unknown=budget)
+    assert record(body("t1", prompt=PROMPT), unknown=budget).problem is None
 
 
-def test_beyond_the_budget_large_bodies_are_kept_by_their_beginning(monkeypatch):
-    # Each stores its body and its result.
-    monkeypatch.setattr(recording, "_budget", Budget(3 * 2 * 51_000, within=10**9))
-    outcomes = [record(body(f"forged-{n}", prompt=PROMPT)) for n in range(10)]
+def test_beyond_the_budget_large_bodies_are_kept_by_their_beginning():
+    budget = limited(size=3 * 2 * 51_000)  # each stores its body and its result
+    outcomes = [record(body(f"forged-{n}", prompt=PROMPT), unknown=budget) for n in range(10)]
     assert [outcome.problem and outcome.problem.code for outcome in outcomes] == [None] * 3 + [
         "shortened"
     ] * 7
@@ -49,7 +57,6 @@ def test_beyond_the_budget_large_bodies_are_kept_by_their_beginning(monkeypatch)
     assert Task.select().where(Task.callback_response.is_null()).count() == 7
 
 
-@pytest.mark.usefixtures("_spent")
 class TestSpent:
     def test_its_task_is_asked_about_at_once_even_where_callbacks_are_not_confirmed(self):
         record(body("t1", prompt=PROMPT), confirm=False)
@@ -98,3 +105,43 @@ class TestSpent:
         assert (outcome.task_id, outcome.problem.code) == (None, "shortened")
         assert (Delivery.get().verdict, kept_bytes()) == ("unreadable", [KEPT_OF_LARGE])
         assert json.loads(Delivery.get().problem)["code"] == "bad_json"
+
+
+class TestRows:
+    def test_beyond_the_limit_callbacks_of_unknown_tasks_are_not_kept_and_say_so(self):
+        budget = limited(rows=3)
+        outcomes = [record(body(f"forged-{n}"), unknown=budget) for n in range(5)]
+        assert [one.problem and one.problem.code for one in outcomes] == [None] * 3 + ["unknown_refused"] * 2
+        assert (outcomes[4].task_id, outcomes[4].status) == (None, None)
+        assert (Delivery.select().count(), Task.select().count()) == (3, 3)
+        assert record(b"no JSON", unknown=budget).problem.code == "unknown_refused"
+
+    def test_known_tasks_always_pass_and_use_nothing_up(self):
+        register("registered")
+        record(body("found"), confirm=True)
+        look_up([item("found")])
+        budget = limited(rows=1)
+        for task_id in ("registered", "found") * 3:
+            assert record(body(task_id), unknown=budget).problem is None
+        assert record(body("unregistered"), unknown=budget).status == "succeeded"
+        assert record(body("forged"), unknown=budget).problem.code == "unknown_refused"
+        for task_id in ("registered", "found"):
+            assert record(body(task_id), unknown=budget).status == "succeeded"
+
+    def test_a_group_of_both_keeps_what_is_known(self):
+        """Many callbacks at once share a commit; the answers are those of each."""
+        register(*(f"ours-{n}" for n in range(20)))
+        budget, ids = limited(rows=0), [f"{whose}-{n}" for n in range(20) for whose in ("ours", "forged")]
+        with ThreadPoolExecutor(8) as senders:
+            told = dict(
+                zip(ids, senders.map(lambda one: record(body(one), unknown=budget), ids), strict=True)
+            )
+        assert {one for one in ids if told[one].problem is None} == {one for one in ids if "ours" in one}
+        assert Delivery.select().count() == 20
+
+    def test_what_waited_in_the_spool_is_kept(self):
+        assert factories.record(body("t1"), unknown=None).status == "succeeded"
+
+    def test_a_burst_may_be_as_large_as_what_comes_in_ten_minutes(self):
+        rows = UnknownBudget.a_minute(rows=2, size=0).rows
+        assert [rows.take(1) for _ in range(2 * BURST_MINUTES + 1)] == [True] * 2 * BURST_MINUTES + [False]

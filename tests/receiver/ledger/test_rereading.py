@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from receiver.clock import utcnow
 from receiver.ledger import record as recording
 from receiver.ledger import rereading
+from receiver.ledger.admission import UnknownBudget
 from receiver.ledger.models import Delivery, Event, Task
 from receiver.ledger.rereading import Chosen, Reread, Rules
 from receiver.upstream import results
@@ -149,9 +150,9 @@ class TestWhatIsNotReadAgain:
         (told,) = reread()
         assert (told.read, told.partial, newest().reread_at) == (0, 1, None)
 
-    def test_a_shortened_one_keeps_its_verdict(self, monkeypatch):
-        monkeypatch.setattr(recording, "_budget", recording.Budget(0, within=60))
-        record(body("t1", prompt="x" * 50_000), utcnow() - HOUR)
+    def test_a_shortened_one_keeps_its_verdict(self):
+        spent = UnknownBudget.a_minute(rows=10, size=0)
+        record(body("t1", prompt="x" * 50_000), utcnow() - HOUR, unknown=spent)
         assert reread()[0].partial == 1
         assert newest().verdict == "succeeded"
 

@@ -89,9 +89,7 @@ def test_a_compressed_body_from_the_spool_is_read_alike(client, away, make_setti
     assert client.post(URL, data=raw, headers={"Content-Encoding": "deflate"}).json["spooled"]
     away.back()
     settings = make_settings()
-    Spool(settings.spool_dir).replay(
-        partial(record, settings=settings, timetable=TIMETABLE, may_shorten=False)
-    )
+    Spool(settings.spool_dir).replay(partial(record, settings=settings, timetable=TIMETABLE, unknown=None))
     assert (bytes(deliveries()[0].body), queries.find_task("t1").status) == (raw, "succeeded")
 
 
@@ -225,7 +223,7 @@ def test_while_the_database_is_away_deliveries_wait_in_the_spool(client, away, c
     away.back()
     assert (
         Spool(settings.spool_dir).replay(
-            partial(record, settings=settings, timetable=TIMETABLE, may_shorten=False)
+            partial(record, settings=settings, timetable=TIMETABLE, unknown=None)
         )
         == 4
     )
@@ -270,7 +268,7 @@ def test_whatever_goes_wrong_while_it_is_recorded_the_callback_is_spooled(
     assert type(problem).__name__ in caplog.text
     assert CALLBACK_TOKEN not in "".join(RedactingFormatter().format(record) for record in caplog.records)
     settings = make_settings()
-    take = partial(record, settings=settings, timetable=TIMETABLE, may_shorten=False)
+    take = partial(record, settings=settings, timetable=TIMETABLE, unknown=None)
     assert Spool(settings.spool_dir).replay(take) == 1
     assert [(row.task_id, row.ref) for row in deliveries()] == [("t1", "order-1")]
 

@@ -10,11 +10,11 @@ from peewee import OperationalError
 
 from receiver.clock import utcnow
 from receiver.ledger import refusals
-from receiver.ledger.budget import Budget
+from receiver.ledger.admission import BURST_MINUTES, UnknownBudget
 from receiver.ledger.engine.db import init_database, writing
 from receiver.ledger.engine.errors import describe
 from receiver.ledger.models import Delivery, Refusal, Task, database
-from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, SHORTENED, WRONG_TOKEN, Refused
+from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, SHORTENED, UNKNOWN_REFUSED, WRONG_TOKEN, Refused
 from receiver.ledger.store import Callback
 from receiver.web import refused as refused_module
 from receiver.web import writes as writes_module
@@ -97,8 +97,8 @@ class TestWrongToken:
 
 
 class TestShortened:
-    def test_it_is_counted_and_told_where_people_and_machines_look(self, client, auth, monkeypatch):
-        monkeypatch.setattr("receiver.ledger.record._budget", Budget(0, within=60))
+    def test_it_is_counted_and_told_where_people_and_machines_look(self, client, auth, intake):
+        intake.unknown = UnknownBudget.a_minute(rows=10, size=0)
         large = body("t1", prompt="x" * 5000)
         answer = client.post(f"/callbacks/{CALLBACK_TOKEN}", data=large)
         assert (answer.status_code, answer.json["error"]["code"]) == (202, "shortened")
@@ -110,12 +110,34 @@ class TestShortened:
         delivery = words(client.get(f"/deliveries/{Delivery.get().id}", headers=auth).text)
         assert "Only the first 4,096 bytes were kept" in delivery
 
-    def test_what_waited_in_the_spool_is_kept_whole(self, ledger, monkeypatch, make_settings):
-        monkeypatch.setattr("receiver.ledger.record._budget", Budget(0, within=60))
+    def test_what_waited_in_the_spool_is_kept_whole(self, ledger, make_settings):
         large = body("t1", prompt="x" * 5000)
         callback = Callback(body=large, size=len(large), remote_addr="127.0.0.1")
-        record(callback, utcnow(), make_settings(), TIMETABLE, may_shorten=False)
+        record(callback, utcnow(), make_settings(), TIMETABLE, unknown=None)
         assert bytes(Delivery.get().body) == large
+
+
+class TestUnknown:
+    def test_beyond_the_limit_it_is_refused_counted_and_told_and_known_tasks_pass(
+        self, make_client, auth, caplog
+    ):
+        client = make_client(UNKNOWN_CALLBACKS_PER_MINUTE=1)
+        url, sent = f"/callbacks/{CALLBACK_TOKEN}", BURST_MINUTES + 2
+        register("ours")
+        answers = [client.post(url, data=body(f"forged-{n}")) for n in range(sent)]
+        assert [one.status_code for one in answers] == [200] * BURST_MINUTES + [429] * 2
+        assert (answers[-1].headers["Retry-After"], answers[-1].json["error"]["code"]) == (
+            "60",
+            "unknown_refused",
+        )
+        assert client.post(url, data=body("ours")).status_code == 200
+        page = words(client.get("/", headers=auth).text)
+        assert "2 callbacks were not kept, the last just now from 127.0.0.1." in page
+        report = client.get("/readyz").json
+        assert report["refused"][UNKNOWN_REFUSED]["requests"] == 2
+        assert "unknown_refused" in [one["code"] for one in report["troubles"]]
+        assert caplog.text.count("came too fast and were not kept") == 1
+        assert Delivery.select().count() == BURST_MINUTES + 1
 
 
 class TestTokens:

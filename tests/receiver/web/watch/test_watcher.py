@@ -40,7 +40,7 @@ def sender() -> Iterator[Sender]:
 def make_watcher(ledger, make_settings, sender, sink):
     def make(url: str = "") -> Watcher:
         settings = make_settings(ALERT_URL=url or f"{sink.url}/alert", PUBLIC_URL="https://b.example")
-        return Watcher(settings, Intake(settings.spool_dir), sender)
+        return Watcher(settings, Intake(settings), sender)
 
     return make
 
@@ -131,7 +131,7 @@ def test_of_the_workers_of_a_machine_one_looks_until_it_ends(make_watcher):
 
 def test_it_keeps_the_size_of_each_hour_without_an_address_to_tell(make_settings, ledger, sender, sink):
     settings = make_settings()
-    Watcher(settings, Intake(settings.spool_dir), sender).look(NOW)
+    Watcher(settings, Intake(settings), sender).look(NOW)
     assert Counter.select().where(Counter.name == growth.NAME).count() == 1
     assert Incident.select().count() == 0
     assert sink.received == []

@@ -1,0 +1,156 @@
+"""Limits what callbacks of unknown tasks may store: rows, and the bytes of large ones.
+
+A task is unknown that neither a caller nor upstream has named. Anyone with the callback URL can make up ids.
+Callbacks of known tasks always pass. See "The callback URL" in docs/security.md.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from receiver.ledger import evidence
+from receiver.ledger.budget import Budget
+from receiver.ledger.engine.statements import Row
+from receiver.ledger.kinds import CallbackRow
+from receiver.ledger.models import NAMED, Task
+from receiver.ledger.refusals import SHORTENED, UNKNOWN_REFUSED
+from receiver.upstream.results import Unreadable
+
+# Of a body that is not kept whole: enough to see what it was.
+KEPT_OF_LARGE = 4096
+# Rows may come in a burst that is as large as what comes in so long.
+BURST_MINUTES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownBudget:
+    """What callbacks of unknown tasks may store in this process: rows, and bytes of large ones."""
+
+    rows: Budget
+    bytes: Budget
+
+    @classmethod
+    def a_minute(cls, rows: int, size: int) -> "UnknownBudget":
+        """Return a budget of so many rows and bytes a minute."""
+        return cls(Budget(rows * BURST_MINUTES, within=BURST_MINUTES * 60), Budget(size, within=60))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One callback, as rows: its delivery, and what it says of its task if it names one.
+
+    `unknown` is the budget that counts if its task is unknown; without one it is kept whole.
+    """
+
+    task_id: str | None
+    delivery: Row
+    said: CallbackRow | None = None
+    problem: Unreadable | None = None
+    unknown: UnknownBudget | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it is not stored at all."""
+        return self.problem is _REFUSED
+
+    @property
+    def is_large(self) -> bool:
+        # A small body may hold a large result, compressed.
+        longest = max(len(self.delivery["body"]), len(self.delivery["headers"]), len(self._result))
+        return self.unknown is not None and longest > KEPT_OF_LARGE
+
+    @property
+    def stores(self) -> int:
+        """Return how many bytes it stores, roughly."""
+        return len(self.delivery["body"]) + len(self.delivery["headers"]) + len(self._result)
+
+    @property
+    def _result(self) -> str:
+        return (self.said and self.said["callback_response"]) or ""
+
+    def refused(self) -> "Entry":
+        """Return the entry as one that is not stored."""
+        return replace(self, problem=_REFUSED)
+
+    def shortened(self) -> "Entry":
+        """Return the entry with its body's beginning, and without its result: a look-up brings that."""
+        kept = {
+            "body": self.delivery["body"][:KEPT_OF_LARGE],
+            "headers": "[]" if len(self.delivery["headers"]) > KEPT_OF_LARGE else self.delivery["headers"],
+            "problem": self.delivery["problem"] or as_json(_SHORTENED),
+        }
+        said = self.said and evidence.without_result(self.said)
+        return replace(self, delivery={**self.delivery, **kept}, said=said, problem=_SHORTENED)
+
+
+class Admission:
+    """The entries of a group as they are stored, and what they were charged.
+
+    Each is charged a row before anybody looks whether its task is known, and `settle` gives that back.
+    So nothing is asked of the database while the budget lasts.
+    """
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._rows: list[tuple[UnknownBudget, Entry]] = []
+        self._bytes: list[tuple[UnknownBudget, int]] = []
+        # By identity: an entry cannot be hashed.
+        self._beyond = {id(entry) for entry in entries if not self._take_row(entry)}
+        self._large = {id(entry) for entry in entries if entry.is_large}
+        asked = self._beyond | self._large
+        known = _named([entry for entry in entries if id(entry) in asked]) if asked else set()
+        self.entries = [self._admit(entry, known) for entry in entries]
+
+    def settle(self, named: Collection[str]) -> None:
+        """Give back what the entries of known tasks were charged, once all are stored."""
+        for budget, entry in self._rows:
+            if entry.task_id in named:
+                budget.rows.release(1)
+
+    def undo(self) -> None:
+        """Give everything back: nothing was stored."""
+        for budget, _ in self._rows:
+            budget.rows.release(1)
+        for budget, size in self._bytes:
+            budget.bytes.release(size)
+
+    def _take_row(self, entry: Entry) -> bool:
+        if entry.unknown is None:
+            return True
+        taken = entry.unknown.rows.take(1)
+        if taken:
+            self._rows.append((entry.unknown, entry))
+        return taken
+
+    def _admit(self, entry: Entry, known: Collection[str]) -> Entry:
+        if entry.unknown is None or entry.task_id in known:
+            return entry
+        if id(entry) in self._beyond:
+            return entry.refused()
+        if id(entry) not in self._large:
+            return entry
+        if not entry.unknown.bytes.take(entry.stores):
+            return entry.shortened()
+        self._bytes.append((entry.unknown, entry.stores))
+        return entry
+
+
+def as_json(problem: Unreadable) -> str:
+    """Return a problem as a delivery keeps it."""
+    return json.dumps({"code": problem.code, "message": str(problem)})
+
+
+def _named(entries: Sequence[Entry]) -> set[str]:
+    ids = [entry.task_id for entry in entries if entry.task_id]
+    return {task.id for task in Task.select(Task.id).where(Task.id.in_(ids), NAMED)} if ids else set()
+
+
+_REFUSED = Unreadable(
+    UNKNOWN_REFUSED,
+    "Too many callbacks came for tasks that nobody else names. This one is not kept. Register your tasks, or"
+    " raise UNKNOWN_CALLBACKS_PER_MINUTE.",
+)
+_SHORTENED = Unreadable(
+    SHORTENED,
+    f"Only the first {KEPT_OF_LARGE:,} bytes were kept: too many large callbacks came for tasks that nobody"
+    " else names. A look-up asks for the task's result.",
+)
