@@ -84,7 +84,7 @@ class Entry:
 
 
 class Admission:
-    """The entries of a group as they are stored, and what they were charged.
+    """What the entries of a group are charged.
 
     Each is charged a row before anybody looks whether its task is known, and `settle` gives that back.
     So nothing is asked of the database while the budget lasts.
@@ -96,9 +96,15 @@ class Admission:
         # By identity: an entry cannot be hashed.
         self._beyond = {id(entry) for entry in entries if not self._take_row(entry)}
         self._large = {id(entry) for entry in entries if entry.is_large}
+        self._entries = entries
+
+    def admit(self) -> Sequence[Entry]:
+        """Return the entries as they are to be stored, some of them shortened or refused."""
         asked = self._beyond | self._large
-        known = _named([entry for entry in entries if id(entry) in asked]) if asked else set()
-        self.entries = [self._admit(entry, known) for entry in entries]
+        if not asked:
+            return self._entries
+        known = _named([entry for entry in self._entries if id(entry) in asked])
+        return [self._admit(entry, known) for entry in self._entries]
 
     def settle(self, named: Collection[str]) -> None:
         """Give back what the entries of known tasks were charged, once all are stored."""

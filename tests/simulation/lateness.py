@@ -75,12 +75,13 @@ MIXES = (
     Mix("30 an hour, 30 % lost", 30, 0.3, 12),
     Mix("600 an hour, 2 % lost", 600, 0.02, 6),
     Mix("600 an hour, 30 % lost", 600, 0.3, 6),
-    Mix("… with 20,000 forged ids within a minute", 600, 0.3, 6, forged=20_000),
     Mix("6,000 an hour, 30 % lost", 6000, 0.3, 2),
     Mix("60,000 an hour, 30 % lost", 60_000, 0.3, 0.4),
     Mix("600 an hour, all lost", 600, 1.0, 3),
     Mix("600 an hour of 6 s to 15 min", 600, 0.3, 6, (QUICK, TURBO, RELAX, SLOW)),
     Mix("200 an hour of videos", 200, 0.3, 12, (VIDEO,)),
+    Mix("600 an hour, 30 % lost, for one hour", 600, 0.3, 1),
+    Mix("… with 20,000 forged ids within a minute", 600, 0.3, 1, forged=20_000),
 )
 
 
