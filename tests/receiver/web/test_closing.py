@@ -112,10 +112,12 @@ class TestSocketThatOthersGoOnToListenOn:
 
         told = "LISTEN_PID=$$ LISTEN_FDS=1"
         server = f"{sys.executable} -m gunicorn -c {REPOSITORY}/gunicorn.conf.py wsgi:app"
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["sh", "-c", f"{told} exec {server}"],
             cwd=backstop.directory,
             env=backstop._environ(),
             preexec_fn=inherit,
             pass_fds=(3,),
         )
+        backstop.processes.append(process)  # which stops it, whatever happens
+        return process
