@@ -32,6 +32,7 @@ def test_it_goes_on_while_others_write_and_holds_what_was_there_before(path, tmp
 
     def tell(done: int, total: int) -> None:
         seen.append(done)
+        assert len(seen) < 100, "it begins again and again"
         thread = threading.Thread(target=lambda: record(body(f"late{len(seen)}"), utcnow()))
         thread.start()
         thread.join()
