@@ -63,11 +63,13 @@ THROUGH_POOLER = ("tests/receiver/ledger/", "tests/reconcile/")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what goes through the pooler and need not; begin with the long tests, of whole deployments."""
+    """Leave out what goes through the pooler and need not; mix the long tests, of whole deployments, with the others."""
     left_out = {item for item in items if _is_pooled(item) and not _may_be_pooled(item)}
     config.hook.pytest_deselected(items=list(left_out))
-    items[:] = [item for item in items if item not in left_out]
-    items.sort(key=lambda item: not _is_of_a_whole(item))
+    kept = [item for item in items if item not in left_out]
+    others = [item for item in kept if not _is_of_a_whole(item)]
+    others.sort(key=lambda item: item.path.parent.name != "simulation")  # the longest of them first
+    items[:] = workers.mix([item for item in kept if _is_of_a_whole(item)], others)
     for item in items:
         if _is_of_a_whole(item) or _is_on_a_server(item):
             item.add_marker("processes")

@@ -28,6 +28,7 @@ from receiver.ledger.models import Delivery, Discovery, Lookup, Pause, Refusal, 
 from receiver.ledger.store import Callback
 from receiver.spool.spool import Spool
 from receiver.web.stalls import READ_WITHIN_SECONDS
+from receiver.web.worker import ANSWER_WITHIN_SECONDS
 from tests.factories import body, create_endpoint, finished_item, item, register
 from tests.processes import API_KEY, CALLBACK_TOKEN, REPOSITORY, Backstop, free_port, wait_until
 from tests.sink import Sink, hang
@@ -71,6 +72,8 @@ def head(*headers: str, path: str = f"/callbacks/{CALLBACK_TOKEN}") -> bytes:
     return "\r\n".join([f"POST {path} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]).encode()
 
 
+# How long a client may take to read an answer, and one that acknowledges nothing.
+UNREAD_WITHIN_SECONDS = {True: ANSWER_WITHIN_SECONDS, False: 15.0}
 _ANSWERS = b"GET /static/vendor/htmx-4.0.1.min.js HTTP/1.1\r\nHost: x\r\n\r\n" * 200
 
 
@@ -184,8 +187,9 @@ class TestCallbackOverASocket:
             if reads:
                 reader.apply_async(self.read_slowly, (clients,))
             for n in range(20):
-                # In less time than a body may take, and while they are connected.
-                assert self.post_over_a_new_connection(backstop, body(f"t{n}")) == 200
+                # While they are connected: the server ends them after that time.
+                within = UNREAD_WITHIN_SECONDS[reads] if sent is _ANSWERS else READ_WITHIN_SECONDS
+                assert self.post_over_a_new_connection(backstop, body(f"t{n}"), within) == 200
             # On the worker's side, as a client that does not read cannot see the end of its connection.
             wait_until(lambda: len(worker.net_connections()) < 50, seconds=150, every=1)
         assert "Traceback" not in backstop.log("web")
@@ -203,10 +207,8 @@ class TestCallbackOverASocket:
             assert web.wait(timeout=120) == 0
 
     @staticmethod
-    def post_over_a_new_connection(backstop, payload):
-        with socket.create_connection(
-            ("127.0.0.1", backstop.port), timeout=READ_WITHIN_SECONDS
-        ) as connection:
+    def post_over_a_new_connection(backstop, payload, within):
+        with socket.create_connection(("127.0.0.1", backstop.port), timeout=within) as connection:
             connection.sendall(head(f"Content-Length: {len(payload)}") + payload)
             return int(connection.recv(65536).split()[1])
 
