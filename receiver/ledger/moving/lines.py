@@ -48,38 +48,46 @@ def read(file: BinaryIO) -> Iterator[dict[str, Any]]:
 
     What was yielded before counts only when it has ended.
     """
-    crc, number, digest, last = 0, 0, hashlib.sha256(), None
-    rows: Counter[str] = Counter()
-    for number, line in enumerate(_lines(file), 1):
-        if last is not None:
+    number, digest, rows, is_ended = 0, hashlib.sha256(), Counter[str](), False
+    for number, (line, content) in enumerate(_checked(file), 1):
+        if is_ended:
             raise BadFile(
                 f"Line {number} comes after the last line of the export: something was added to it."
             )
-        text, _, told = line[:-2].rpartition(_CRC)
-        crc = zlib.crc32(text, crc)
-        if not line.endswith(b"}\n"):
-            raise BadFile(f"The file was cut: it ends within line {number}.")
-        if told != b"%d" % crc:
-            raise BadFile(_changed(number))
-        content: dict[str, Any] = json.loads(text + b"}")
-        if END in content:
-            last = content[END]
-            if last != {"rows": dict(rows), "sha256": digest.hexdigest()}:
-                raise BadFile(
-                    f"The counts or the SHA-256 in line {number}, the last one, are not those of the file."
-                )
+        if is_ended := END in content:
+            _require_same(content[END], {"rows": dict(rows), "sha256": digest.hexdigest()}, number)
         elif "table" in content:
             rows[content["table"]] += 1
         digest.update(line)
         yield content
-    if last is None:
+    if not is_ended:
         raise BadFile(f"The file was cut: its last line is missing after line {number}.")
+
+
+def _checked(file: BinaryIO) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield each line and its content, once its own checksum is right."""
+    crc = 0
+    for number, line in enumerate(_lines(file), 1):
+        if not line.endswith(b"}\n"):
+            raise BadFile(f"The file was cut: it ends within line {number}.")
+        text, _, told = line[:-2].rpartition(_CRC)
+        crc = zlib.crc32(text, crc)
+        if told != b"%d" % crc:
+            raise BadFile(_changed(number))
+        yield line, json.loads(text + b"}")
+
+
+def _require_same(told: object, counted: object, number: int) -> None:
+    if told != counted:
+        raise BadFile(f"The counts or the SHA-256 in line {number}, the last one, are not those of the file.")
 
 
 def _changed(number: int) -> str:
     if number == 1:
         return "The file is no export of Backstop, or its line 1 was changed."
-    return f"Line {number} is not as it was exported: it was changed, or lines before it are missing."
+    return (
+        f"Line {number} is not as it was exported: it was changed or added, or lines before it are missing."
+    )
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

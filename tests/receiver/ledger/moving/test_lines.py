@@ -47,7 +47,7 @@ def test_what_was_written_is_read():
         (FILE.replace(b"t1", b"t7"), "Line 3 is not as it was exported"),
         (b"".join(LINES[:2] + LINES[3:]), "Line 3 is not as it was exported"),
         (b"".join([LINES[0], LINES[2], LINES[1], *LINES[3:]]), "Line 2 is not as it was exported"),
-        (FILE + LINES[1], "Line 6 comes after the last line"),
+        (FILE + LINES[1], "Line 6 is not as it was exported: it was changed or added"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(file, complaint):
