@@ -1,6 +1,7 @@
 """What pages, lists and the reconciler's steps cost with a million tasks, beside few and none."""
 
 import re
+import threading
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ from receiver.ledger import claims, runs, store
 from receiver.ledger.engine.db import init_database, on_postgresql
 from receiver.ledger.evidence import Answer
 from receiver.ledger.models import database
+from receiver.ledger.old import Old
 from receiver.ledger.patience import Patience
 from receiver.ledger.reading import queries
 from receiver.upstream.results import read_item
@@ -33,7 +35,7 @@ _LEASE = timedelta(minutes=2)
 _WAIT = timedelta(hours=1)
 _PATIENCE = Patience(backoff=lambda *_: _WAIT, give_up_after=timedelta(days=1), doubt_after=_WAIT)
 _BEFORE_ANY_IS_DUE = datetime(2001, 1, 1)
-_KEEP_ALL = timedelta(days=36_500)
+_KEEP_ALL = Old(datetime(2001, 1, 1))
 # In the order of next_lookup_at, so that what is due stands at their beginning.
 _INDEXES_OF_DUE = re.compile(r"\b(task_overdue|task_unconfirmed|task_doubtful)\b")
 _READS = re.compile(r"Scan (using|on)|Seq Scan|\bSEARCH|\bSCAN (?!CONSTANT)")
@@ -101,7 +103,7 @@ def _measure(client: FlaskClient, tasks: int, repeats: int) -> Row:
 
 def _settle_down() -> int:
     """Bring the ledger to where a reconciler would have brought it, and return the id of a run."""
-    prune_old_rows(_KEEP_ALL, utcnow())  # which also merges totals
+    prune_old_rows(_KEEP_ALL, utcnow(), threading.Event())  # which also merges totals
     now = utcnow()
     run_id = runs.open_run("bench:1", now)
     runs.close_run(run_id, now, {})

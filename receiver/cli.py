@@ -7,6 +7,7 @@ from receiver.commands.backup import backup
 from receiver.commands.check import check
 from receiver.commands.forward import forward
 from receiver.commands.move import export, import_
+from receiver.commands.prune import prune
 from receiver.commands.reread import reread
 from receiver.commands.rotate_token import rotate_token
 from receiver.ledger.engine.db import init_database
@@ -23,6 +24,7 @@ def add_commands(app: Flask) -> None:
     app.cli.command("next-steps")(_next_steps)
     app.cli.add_command(check)
     app.cli.add_command(forward)
+    app.cli.add_command(prune)
     app.cli.add_command(reread)
     app.cli.add_command(rotate_token)
     app.cli.add_command(backup)

@@ -61,6 +61,7 @@ class Settings:
     trusted_proxies: int
     web_concurrency: int
     retention: timedelta
+    task_retention: timedelta | None
     heartbeat_url: str | None = field(repr=False)
     alert_url: str | None = field(repr=False)
     log_format: Literal["text", "json"]
@@ -125,6 +126,7 @@ class Settings:
             ),
             web_concurrency=reader.read("WEB_CONCURRENCY", values.whole(1, 256), 2),
             retention=timedelta(days=reader.read("RETENTION_DAYS", values.whole(1, 36500), 30)),
+            task_retention=reader.read("TASK_RETENTION_DAYS", values.days, None),
             heartbeat_url=reader.read("HEARTBEAT_URL", values.watch_url, None),
             alert_url=reader.read("ALERT_URL", values.alert_url, None),
             log_format=reader.read("LOG_FORMAT", values.log_format, "text"),
@@ -136,6 +138,7 @@ class Settings:
         """Complain of settings that do not go together."""
         if self.reconcile_in_web and self.api_token is None:
             reader.complain_if("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")
+        reader.complain_if(self._wrong_retention())
         if self.forward_urls:
             self._check_forwarding(reader)
         may_be_lost = reader.read("ALLOW_EPHEMERAL_DATABASE", values.boolean, False)
@@ -153,6 +156,14 @@ class Settings:
                 "FORWARD_WHEN=confirmed needs CONFIRM_CALLBACKS=true: no event would ever be sent;"
                 " FORWARD_WHEN=settled sends what nobody has confirmed"
             )
+
+    def _wrong_retention(self) -> str | None:
+        if self.task_retention is None or self.task_retention >= self.retention:
+            return None
+        return (
+            f"TASK_RETENTION_DAYS is {self.task_retention.days}, but RETENTION_DAYS is {self.retention.days}:"
+            " a task is kept as long as its deliveries and look-ups; raise the one or lower the other"
+        )
 
     @property
     def connections_each(self) -> int:

@@ -56,6 +56,11 @@ def _split(text: str, example: str) -> SplitResult:
         raise ValueError(example) from None
 
 
+def days(text: str) -> timedelta:
+    """Return a time of whole days."""
+    return timedelta(days=whole(1, 36500)(text))
+
+
 def http_url(text: str) -> str:
     """Return an address without its last slash."""
     example = "must be an http or https address, like https://backstop.example.com"

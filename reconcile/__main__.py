@@ -27,7 +27,7 @@ from reconcile.discover import Discoverer, Found
 from reconcile.discovering import services_to_discover
 from reconcile.forward import Forwarder, sender_for
 from reconcile.heartbeat import Heartbeat
-from reconcile.jobs import mend_times, prune_old_rows
+from reconcile.jobs import mend_times, prune_by
 from reconcile.pacemaker import SteadyClock
 from reconcile.rate_limit import RateLimiter
 from reconcile.run import Reconciler
@@ -91,7 +91,7 @@ def _run_once(settings: Settings, upstream: Upstream) -> int:
         if reconciler.was_good:
             _beat(settings, clock)
         forwarder.run(TELL_FOR_SECONDS)
-        prune_old_rows(settings.retention, clock.now())
+        prune_by(settings, clock, stop)
     except (*DATABASE_ERRORS, SchemaBehind) as problem:
         print(f"No run: {describe(problem)}", file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
 """The jobs of a reconciler, and how often each is due. It knows no scheduler."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,10 +9,12 @@ from functools import partial
 
 from receiver.clock import Clock
 from receiver.config import Settings
-from receiver.ledger import counters, mending, returns, runs
+from receiver.ledger import counters, mending, returns
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.mending_forwards import mend_forwards
+from receiver.ledger.old import Old
 from receiver.ledger.paces import Paces, learn
+from receiver.ledger.pruning import prune_all
 from receiver.ledger.reading import tally
 from reconcile.discover import Discoverer, Found
 from reconcile.forward import Forwarder
@@ -63,8 +66,12 @@ def list_jobs(
     clock: Clock,
     run_in: Callable[[str, timedelta], None],
     heartbeat: Heartbeat | None = None,
+    stop: threading.Event | None = None,
 ) -> list[Job]:
-    """Return what to do how often. A job calls `run_in` to be run next in so much time from now."""
+    """Return what to do how often. A job calls `run_in` to be run next in so much time from now.
+
+    `stop` ends the pruning between two of its steps.
+    """
     interval = settings.reconcile_interval
     follower = ReturnsFollower(clock, is_discovered=bool(discoverers))
     jobs = [
@@ -72,7 +79,12 @@ def list_jobs(
         Job("learn", partial(learn_paces, paces, clock), LEARN_EVERY),
         Job("follow", partial(follow_returns, follower, run_in), FOLLOW_EVERY),
         Job("mend", lambda: mend_times(clock.now()), MEND_EVERY),
-        Job(PRUNE, lambda: prune_old_rows(settings.retention, clock.now()), PRUNE_EVERY, FIRST_PRUNE_AFTER),
+        Job(
+            PRUNE,
+            partial(prune_by, settings, clock, stop or threading.Event()),
+            PRUNE_EVERY,
+            FIRST_PRUNE_AFTER,
+        ),
     ]
     if discoverers:
         discover = partial(discover_tasks, discoverers, run_in)
@@ -190,14 +202,22 @@ def discover_tasks(discoverers: Iterable[Discoverer], run_in: Callable[[str, tim
         run_in(DISCOVERY, DISCOVER_ON_AFTER)
 
 
-def prune_old_rows(retention: timedelta, now: datetime) -> None:
-    """Delete what is older than the retention time, tasks excepted, and join old totals."""
+def prune_by(settings: Settings, clock: Clock, stop: threading.Event) -> None:
+    """Delete what is older than the settings say."""
+    now = clock.now()
+    tasks = None if settings.task_retention is None else now - settings.task_retention
+    prune_old_rows(Old(now - settings.retention, tasks), now, stop)
+
+
+def prune_old_rows(old: Old, now: datetime, stop: threading.Event) -> None:
+    """Delete what is old until `stop` is set, and join old totals."""
     try:
-        deleted = runs.prune(now - retention)
+        deleted = prune_all(old, stop)
         tally.fold(now - TOTALS_BY_HOUR_FOR, now - TOTALS_BY_LENGTH_FOR, now - TOTALS_BY_SHARD_FOR)
         counters.fold()
     except DATABASE_ERRORS as problem:
         log.error("The database cannot be used, pruning later: %s", describe(problem))
         return
-    if deleted:
-        log.info("Pruned %d rows older than %d days.", deleted, retention.days)
+    if deleted.total():
+        kinds = ", ".join(f"{number} {kind}" for kind, number in deleted.items() if number)
+        log.info("Pruned %s.", kinds)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import threading
 import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from receiver.clock import utcnow
-from receiver.ledger import endpoints, runs, store
+from receiver.ledger import endpoints, pruning, runs, store
 from receiver.ledger.admission import UnknownBudget
 from receiver.ledger.evidence import (
     ABSENT,
     Answer,
 )
 from receiver.ledger.models import Endpoint, Forward, Task
+from receiver.ledger.old import Old
 from receiver.ledger.patience import ENOUGH_LATE_ANSWERS, WAIT_AFTER_LATE_ANSWER, Patience
 from receiver.ledger.reading import queries
 from receiver.ledger.registration import Registration
@@ -156,3 +158,8 @@ def create_forward(**fields: Any) -> Forward:
     }
     endpoint = fields.pop("endpoint", None) or create_endpoint()
     return Forward.create(endpoint=endpoint, **known | fields)
+
+
+def prune(rows: datetime, tasks: datetime | None = None) -> int:
+    """Delete rows from before a moment, and settled tasks from before another. Return how many rows went."""
+    return pruning.prune_all(Old(rows, tasks), threading.Event()).total()

@@ -45,5 +45,8 @@ Submission.add_index(
 )
 Submission.add_index(Submission.index(Submission.sent_at, name="submission_open", where=OPEN))
 Submission.add_index(
+    Submission.index(Submission.ended_at, name="submission_ended", where=Submission.ended_at.is_null(False))
+)
+Submission.add_index(
     Submission.index(Submission.api_key, Submission.digest, name="submission_lost", where=LOST)
 )

@@ -56,6 +56,16 @@ def test_zero_is_a_number_of_seconds(name: str):
     assert getattr(read(**{name: "0"}), name.lower()) == timedelta(0)
 
 
+def test_tasks_are_kept_at_least_as_long_as_their_deliveries():
+    assert read().task_retention is None
+    assert read(TASK_RETENTION_DAYS="30").task_retention == timedelta(days=30)
+    assert read(TASK_RETENTION_DAYS="7", RETENTION_DAYS="7").task_retention == timedelta(days=7)
+    with pytest.raises(SettingsError, match="TASK_RETENTION_DAYS is 29, but RETENTION_DAYS is 30"):
+        read(TASK_RETENTION_DAYS="29")
+    with pytest.raises(SettingsError, match="TASK_RETENTION_DAYS must be a whole number from 1"):
+        read(TASK_RETENTION_DAYS="0")
+
+
 @pytest.mark.parametrize("text", ["nan", "inf", "1e400", "ten", "1e10", "--1"])
 def test_it_refuses_what_is_no_number_of_seconds(text: str):
     with pytest.raises(SettingsError, match="RECONCILE_INTERVAL must be a number of seconds"):

@@ -10,6 +10,7 @@ from peewee import fn
 
 from receiver.ledger.models import Tally, Task, database
 from receiver.ledger.reading.listing import TaskFilter
+from receiver.ledger.reading.tally import DELETED
 
 # Older hours may have been folded into one row. Well below `schedule.TOTALS_BY_HOUR_FOR`.
 _HOURS_ARE_APART_FOR = timedelta(days=7)
@@ -35,9 +36,7 @@ def count_matching(wanted: TaskFilter, now: datetime) -> int | None:
         conditions.append(Tally.hour >= f"{wanted.since:%Y-%m-%d %H}")
     if wanted.until is not None:
         conditions.append(Tally.hour < f"{wanted.until:%Y-%m-%d %H}")
-    query = Tally.select(fn.COALESCE(fn.SUM(Tally.tasks), 0))
-    if conditions:
-        query = query.where(*conditions)
+    query = Tally.select(fn.COALESCE(fn.SUM(Tally.tasks), 0)).where(Tally.hour != DELETED, *conditions)
     with database.connection_context():
         return int(query.scalar())
 

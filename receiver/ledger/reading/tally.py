@@ -1,9 +1,10 @@
 """Counts tasks by kind and by the hour in which we first heard of them.
 
 Triggers update the table `tally` in the transaction that changes a task, so the two cannot disagree. A total
-is the sum of a few thousand rows, however many tasks there are. On PostgreSQL each connection adds to rows of
-its own (`shard`), so that no transaction waits for another. Only the sum over all shards counts; a single row
-may be negative.
+is the sum of a few thousand rows, however many tasks there are. A settled task that is deleted moves from its
+hour to the hour DELETED: totals count the tasks of the past too, and counts of what there is leave them out.
+On PostgreSQL each connection adds to rows of its own (`shard`), so that no transaction waits for another.
+Only the sum over all shards counts; a single row may be negative.
 
 See "Where new things go" in docs/design.md.
 """
@@ -21,6 +22,8 @@ from receiver.upstream.results import EXPIRED, FAILED, PENDING, SUCCEEDED
 
 _HOUR = timedelta(hours=1)
 _LONG_AGO = ""  # the hour of the row into which old hours are folded
+# Comes after all hours, so that nothing folds it into them.
+DELETED = "deleted"
 _NO_MATTER = -1  # the value of `took` in rows folded across durations
 _KEY = (Tally.hour, Tally.service, Tally.status, Tally.settled_by, Tally.missed, Tally.disputed, Tally.took)
 # Upper bounds in seconds, exclusive. `took` is the index of a result's step; len(STEPS) if it took longer.
@@ -61,7 +64,12 @@ def count_outcomes() -> Outcomes:
 
 def services_in_use() -> set[str]:
     """Return the services of which there are tasks."""
-    query = Tally.select(Tally.service).group_by(Tally.service).having(_total(None) > 0)
+    query = (
+        Tally.select(Tally.service)
+        .where(Tally.hour != DELETED)
+        .group_by(Tally.service)
+        .having(_total(None) > 0)
+    )
     with database.connection_context():
         return {row.service for row in query}
 

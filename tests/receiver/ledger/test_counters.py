@@ -15,6 +15,7 @@ from tests.factories import (
     failure_body,
     finished_item,
     look_up,
+    prune,
     record,
     register,
 )
@@ -37,7 +38,7 @@ def test_deliveries_count_by_verdict_and_pruning_takes_none_away():
         record(payload, NOW - timedelta(days=40))
     before = counted("deliveries")
     assert before == {("succeeded",): 2, ("unreadable",): 1}
-    assert runs.prune(NOW - timedelta(days=30)) >= 3
+    assert prune(NOW - timedelta(days=30)) >= 3
     assert Delivery.select().count() == 0
     assert counted("deliveries") == before
 

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 from receiver.clock import utcnow
-from receiver.ledger import incidents, runs
+from receiver.ledger import incidents
 from receiver.ledger.models import Incident
+from tests.factories import prune
 
 NOW = utcnow()
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -109,7 +110,7 @@ def test_pruning_deletes_what_is_closed_and_nothing_else():
     tell(NOW - timedelta(days=40))
     incidents.note_seen({"slow": "mend it"}, NOW - timedelta(days=39))
     tell(NOW - timedelta(days=39))
-    runs.prune(NOW - timedelta(days=30))
+    prune(NOW - timedelta(days=30))
     assert [row.code for row in Incident.select()] == ["slow"]
 
 

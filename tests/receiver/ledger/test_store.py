@@ -7,7 +7,7 @@ from peewee import IntegrityError, OperationalError
 
 from receiver.clock import utcnow
 from receiver.ledger import record as record_module
-from receiver.ledger import runs, store
+from receiver.ledger import store
 from receiver.ledger.engine.statements import Statement
 from receiver.ledger.evidence import ABSENT, Answer, Discovered
 from receiver.ledger.models import Delivery, Lookup, ReconcileRun, Task, database
@@ -30,6 +30,7 @@ from tests.factories import (
     item,
     look_up,
     progress_body,
+    prune,
     record,
     register,
     task,
@@ -636,7 +637,7 @@ class TestPrune:
             record(body("settled"), NOW - age)
             register(f"silent-{age.days}", now=NOW - age, grace=timedelta(0))
             look_up([], NOW - age)
-        assert runs.prune(NOW - 30 * DAY) == 3
+        assert prune(NOW - 30 * DAY) == 3
         assert [model.select().count() for model in (Delivery, Lookup, ReconcileRun, Task)] == [1, 1, 1, 3]
         assert [event.happened_at for event in events_after(0, 10)] == [NOW - 40 * DAY]
 

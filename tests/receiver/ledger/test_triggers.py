@@ -169,6 +169,18 @@ def test_the_tally_counts_by_the_conditions_and_steps_of_python(kind, expected):
     assert (_SQL / f"tally_{version}.{kind}.sql").read_text() == expected
 
 
+@pytest.mark.parametrize(("kind", "version"), [("sqlite", "v3"), ("postgresql", "v4")])
+def test_the_totals_of_deleted_tasks_go_by_the_same_conditions(kind, version):
+    counting = (_SQL / f"tally_{version}.{kind}.sql").read_text()
+    ours = (_SQL / f"tally_deleted_v1.{kind}.sql").read_text()
+    row = {"sqlite": "OLD.", "postgresql": "old_tasks."}[kind]
+    begins = (f"COALESCE({row}settled_by = ", f"COALESCE((({row}callback_status")
+    lines = (line.strip().split(" AS ")[0].rstrip(",") for line in counting.splitlines())
+    conditions = {line for line in lines if line.startswith(begins)}
+    assert len(conditions) == 2
+    assert all(condition in ours for condition in conditions)
+
+
 def event(kind: str, type_: str, told: str, old_status: str, old_doubted_at: str) -> str:
     """The values of an event.
 

@@ -15,7 +15,7 @@ from receiver.ledger import discoveries
 from receiver.ledger.engine.db import init_database, on_postgresql
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.evidence import Answer
-from receiver.ledger.models import Delivery, Lookup, Tally, Task, database
+from receiver.ledger.models import SETTLED, Delivery, Lookup, Tally, Task, database
 from receiver.ledger.reading import tally
 from receiver.ledger.reading.tally import Outcomes
 from receiver.upstream import services
@@ -73,10 +73,13 @@ def test_it_never_drifts_whatever_happens_to_the_tasks(steps):
             assert tally.count_outcomes() == recount()
         for model in (Delivery, Lookup):
             model.delete().where(model.task == "a").execute()
+        counted = recount()
+        is_settled = Task.select().where(Task.id == "a", SETTLED).exists()
         Task.delete().where(Task.id == "a").execute()
-        assert tally.count_outcomes() == recount()
+        counted = counted if is_settled else recount()  # settled ones of the past count too
+        assert tally.count_outcomes() == counted
         fold_all()
-        assert tally.count_outcomes() == recount()
+        assert tally.count_outcomes() == counted
 
 
 @pytest.mark.usefixtures("ledger")

@@ -1,0 +1,241 @@
+"""Which rows are old, by kind, and how some of them are deleted. `pruning` does it step by step.
+
+Each kind is found by an index and walked in the index's order: a walk never reads again what it has passed,
+neither rows that stay nor, on PostgreSQL, the dead entries of rows that are gone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from peewee import SQL, fn
+
+from receiver.ledger.choosing import ForwardFilter, find_next
+from receiver.ledger.dealing import READER
+from receiver.ledger.engine.db import on_postgresql
+from receiver.ledger.forward import DELIVERED, DISMISSED, RESENT
+from receiver.ledger.models import (
+    UNACKNOWLEDGED,
+    Delivery,
+    Event,
+    Forward,
+    Incident,
+    Lookup,
+    Pause,
+    Reader,
+    ReconcileRun,
+    Refusal,
+    Resending,
+    Submission,
+    Task,
+)
+from receiver.upstream.results import FINAL
+
+_AT_ONCE = 500  # rows to look at
+_TASKS_AT_ONCE = 100  # with their results they may be large
+_MOST_UNREAD = 10_000
+_EVER = datetime.min
+# A part of the condition may be unknown, and NOT of that is unknown too.
+_IS_UNACKNOWLEDGED = SQL(f"COALESCE({UNACKNOWLEDGED.sql}, FALSE)")
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """Since when rows are kept, and settled tasks; `tasks` None keeps all of them."""
+
+    rows: datetime
+    tasks: datetime | None = None
+
+
+class Portion(NamedTuple):
+    """Ids of some old rows, maybe none, and where to look on; None at the end."""
+
+    ids: list[Any]
+    place: Any
+
+
+class Kind(Protocol):
+    """One kind of rows. `name` is what people call them."""
+
+    @property
+    def name(self) -> str: ...
+
+    def find(self, old: Old, place: Any) -> Portion:
+        """Return the next old rows after a place, None at first. In the caller's connection."""
+
+    def delete(self, old: Old, ids: Sequence[Any]) -> int:
+        """Delete those of the rows that may still go, in the caller's transaction. Return how many.
+
+        Rows that another transaction has locked stay for now: nobody waits, so nobody can deadlock.
+        """
+
+
+def kinds_of(old: Old) -> Sequence[Kind]:
+    """Return the kinds in the order in which they can go: what hangs on a task before the task."""
+    return _DATED if old.tasks is None else (*_DATED, *_WITH_TASKS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Dated:
+    """Rows with a time that tells their age."""
+
+    name: str
+    model: Any
+    time: Any
+
+    def find(self, old: Old, place: Any) -> Portion:
+        query = self.model.select(self.time, self.model.id).where(self.time < old.rows)
+        return _walk(query, self.time, self.model.id, place, _AT_ONCE)
+
+    def delete(self, old: Old, ids: Sequence[Any]) -> int:
+        free = _free(self.model.select(self.model.id).where(self.model.id.in_(ids)))
+        return int(self.model.delete().where(self.model.id.in_(free)).execute())
+
+
+@dataclass(frozen=True, slots=True)
+class _Forwards:
+    """Forwards of one status that have ended, with their attempts."""
+
+    status: str
+    name: str = "forwards"
+
+    def find(self, old: Old, place: Any) -> Portion:
+        some, beyond = find_next(ForwardFilter(status=self.status, until=old.rows), _AT_ONCE, place)
+        ended = Forward.select(Forward.id).where(Forward.id.in_(some), Forward.ended_at < old.rows)
+        return Portion(sorted(forward.id for forward in ended), beyond)
+
+    def delete(self, old: Old, ids: Sequence[Any]) -> int:
+        # One that is sent again may have changed meanwhile.
+        ended = Forward.select(Forward.id).where(
+            Forward.id.in_(ids), Forward.status == self.status, Forward.ended_at < old.rows
+        )
+        deleted = Forward.delete().where(Forward.id.in_(_free(ended))).returning(Forward.resends)
+        gone = list(deleted.execute())
+        return len(gone) + _delete_resent({row.resends for row in gone if row.resends is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class _Tasks:
+    """Tasks of one final status on which nothing hangs any more that is kept or has to be told."""
+
+    status: str
+    name: str = "tasks"
+
+    def find(self, old: Old, place: Any) -> Portion:
+        if _are_many_unread():
+            return Portion([], None)
+        # Its index holds no other column: settled rows that stay are read, but only so many at once.
+        query = Task.select(Task.created_at, Task.id).where(
+            Task.status == self.status, Task.created_at < old.tasks
+        )
+        some, beyond = _walk(query, Task.created_at, Task.id, place, _TASKS_AT_ONCE)
+        return Portion(self._removable(some, old, kept_since=old.rows), beyond)
+
+    def delete(self, old: Old, ids: Sequence[Any]) -> int:
+        locked = [task.id for task in _free(Task.select(Task.id).where(Task.id.in_(ids)))]
+        # Only now: what is read before the lock may change.
+        removable = self._removable(locked, old, kept_since=_EVER)
+        return int(Task.delete().where(Task.id.in_(removable)).execute()) if removable else 0
+
+    def _removable(self, ids: Sequence[str], old: Old, kept_since: datetime) -> list[str]:
+        """Return those of the tasks that may go. What hangs on them and is kept was made since a moment."""
+        is_going = Forward.status.in_([DELIVERED, DISMISSED]) & (Forward.ended_at < kept_since)
+        hanging = (
+            Delivery.select(SQL("1")).where(Delivery.task == Task.id, Delivery.received_at >= kept_since),
+            Lookup.select(SQL("1")).where(Lookup.task == Task.id, Lookup.asked_at >= kept_since),
+            Forward.select(SQL("1")).where(Forward.task_id == Task.id, ~is_going),
+        )
+        query = Task.select(Task.id).where(
+            Task.id.in_(ids),
+            Task.status == self.status,
+            Task.settled_at < old.tasks,
+            Task.next_lookup_at.is_null(),  # else it is being asked about, or will be
+            ~_IS_UNACKNOWLEDGED,
+            *(~fn.EXISTS(rows) for rows in hanging),
+        )
+        unread = _unread(ids)
+        return [task.id for task in query if task.id not in unread]
+
+
+@dataclass(frozen=True, slots=True)
+class _Orphans:
+    """Rows about a task that has been deleted. They are walked by number: no index holds their task."""
+
+    name: str
+    model: Any
+    time: Any
+
+    def find(self, old: Old, place: Any) -> Portion:
+        model = self.model
+        query = model.select(model.id, model.task_id, self.time).where(model.id > (place or 0))
+        rows = list(query.order_by(model.id).limit(_AT_ONCE).tuples())
+        aged = {number: task_id for number, task_id, time in rows if time < old.tasks and task_id is not None}
+        known = {task.id for task in Task.select(Task.id).where(Task.id.in_(set(aged.values())))}
+        is_end = not any(time < old.tasks for _, _, time in rows)
+        return Portion(
+            [number for number, task_id in aged.items() if task_id not in known],
+            None if is_end else rows[-1][0],
+        )
+
+    def delete(self, old: Old, ids: Sequence[Any]) -> int:
+        free = _free(self.model.select(self.model.id).where(self.model.id.in_(ids)))
+        return int(self.model.delete().where(self.model.id.in_(free)).execute())
+
+
+_DATED: Sequence[Kind] = (
+    _Forwards(DELIVERED),
+    _Forwards(DISMISSED),
+    _Dated("deliveries", Delivery, Delivery.received_at),
+    _Dated("look-ups", Lookup, Lookup.asked_at),
+    _Dated("runs", ReconcileRun, ReconcileRun.started_at),
+    _Dated("pauses", Pause, Pause.ended_at),
+    _Dated("refusals", Refusal, Refusal.last_at),
+    _Dated("resendings", Resending, Resending.ended_at),
+    _Dated("incidents", Incident, Incident.closed_at),
+    _Dated("submissions", Submission, Submission.ended_at),
+)
+_WITH_TASKS: Sequence[Kind] = (
+    *(_Tasks(status) for status in sorted(FINAL)),
+    _Orphans("events", Event, Event.happened_at),
+    _Orphans("submissions", Submission, Submission.sent_at),
+)
+
+
+def _walk(query: Any, time: Any, number: Any, place: Any, limit: int) -> Portion:
+    """Read on in the order of an index over a time and an id."""
+    if place is not None:
+        # The first condition is for the index; the second is exact.
+        query = query.where(time >= place[0], (time > place[0]) | (number > place[1]))
+    rows = list(query.order_by(time, number).limit(limit).tuples())
+    return Portion([row[1] for row in rows], rows[-1] if len(rows) == limit else None)
+
+
+def _free(query: Any) -> Any:
+    """Lock the rows, and leave out those that another transaction has locked. SQLite has one writer."""
+    return query.for_update("FOR UPDATE SKIP LOCKED") if on_postgresql() else query
+
+
+def _place_of_forwards() -> int:
+    return Reader.select(Reader.event).where(Reader.name == READER).scalar() or 0
+
+
+def _unread(ids: Sequence[str]) -> set[str]:
+    """Return those of the tasks with an event that no forwards have been made of yet."""
+    unread = Event.select(Event.task_id).where(Event.id > _place_of_forwards(), Event.task_id.in_(ids))
+    return {event.task_id for event in unread}
+
+
+def _are_many_unread() -> bool:
+    """Tell whether more events wait to be told than can be looked through for each task."""
+    unread = Event.select(Event.id).where(Event.id > _place_of_forwards()).order_by(Event.id)
+    return unread.offset(_MOST_UNREAD).limit(1).first() is not None
+
+
+def _delete_resent(firsts: set[int]) -> int:
+    """Delete the failed forwards of events that were sent again, with a result that has been deleted."""
+    of_events = Forward.select(Forward.id, Forward.status).where(
+        Forward.id.in_(firsts) | Forward.resends.in_(firsts)
+    )
+    resent = [forward.id for forward in of_events if forward.status == RESENT] if firsts else []
+    return int(Forward.delete().where(Forward.id.in_(resent)).execute()) if resent else 0
