@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 CLIENTS := .venv-clients
+LOCKED := requirements requirements-dev bench/requirements
 
 .DEFAULT_GOAL := help
 
@@ -57,6 +58,14 @@ lint: $(VENV)/installed-dev ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+.PHONY: hashes
+hashes: ## pin the packages of requirements.in and its like with the hashes of all their files; it asks the package index
+	@$(PYTHON) -m venv .venv-tools && .venv-tools/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+	@for file in $(LOCKED); do \
+		.venv-tools/bin/uv pip compile --quiet --no-deps --universal --generate-hashes --no-annotate \
+			--custom-compile-command "make hashes" $$file.in --output-file $$file.txt || exit 1; \
+	done
 
 .PHONY: migrate
 migrate: $(VENV)/installed .env ## bring the database's schema up to date

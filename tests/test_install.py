@@ -25,7 +25,7 @@ def test_each_target_installs_no_more_than_it_needs(tmp_path: Path, target: str,
 
 def test_the_demo_imports_nothing_beyond_what_it_installs():
     """Run it without the modules of all other packages."""
-    lines = (REPOSITORY / "requirements.txt").read_text().splitlines()
+    lines = (REPOSITORY / "requirements.in").read_text().splitlines()
     pinned = {canonicalize_name(Requirement(line).name) for line in lines if line and line[0] != "#"}
     others = {
         module

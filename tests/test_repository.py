@@ -5,9 +5,11 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import distributions, requires, version
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from receiver.upstream.services import SERVICES
 from tests.conftest import THROUGH_POOLER
@@ -67,11 +69,31 @@ def test_upstreams_services_are_named_in_one_place():
     assert sorted(found) == ["0010_services.py", "services.py"]
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", ["requirements.in", "requirements-dev.in"])
 def test_every_requirement_is_pinned_and_installed(name: str):
     lines = [line for line in (ROOT / name).read_text().splitlines() if line and line[0] not in "#-"]
     for requirement in map(Requirement, lines):
         assert str(requirement.specifier) == f"=={version(requirement.name)}"
+
+
+@pytest.mark.parametrize("name", ["requirements", "requirements-dev", "bench/requirements"])
+def test_every_package_is_locked_by_the_hashes_of_its_files(name: str):
+    """`make hashes` wrote the .txt after the last change of the .in."""
+    locked = (ROOT / f"{name}.txt").read_text().replace("\\\n", "").splitlines()
+    found = {_pinned(line.split()[0]): line.count("--hash=sha256:") for line in locked if line[0] != "#"}
+    assert found.keys() == {_pinned(line) for line in _pins(ROOT / f"{name}.in")}
+    assert min(found.values()) > 0
+
+
+def _pinned(line: str) -> tuple[str, str]:
+    requirement = Requirement(line)
+    return canonicalize_name(requirement.name), str(requirement.specifier)
+
+
+def _pins(path: Path) -> set[str]:
+    lines = [line for line in path.read_text().splitlines() if line and line[0] != "#"]
+    others = [path.parent / line.split()[1] for line in lines if line.startswith("-r ")]
+    return {line for line in lines if line[0] != "-"}.union(*map(_pins, others))
 
 
 def test_upstreams_clients_are_pinned():
@@ -83,7 +105,7 @@ def test_upstreams_clients_are_pinned():
 def test_what_the_requirements_need_is_pinned_too():
     pinned = {
         Requirement(line).name.lower().replace("_", "-")
-        for name in ("requirements.txt", "requirements-dev.txt")
+        for name in ("requirements.in", "requirements-dev.in")
         for line in (ROOT / name).read_text().splitlines()
         if line and line[0] not in "#-"
     }
