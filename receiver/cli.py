@@ -5,11 +5,14 @@ from flask import Flask
 
 from receiver.commands.backup import backup
 from receiver.commands.check import check
-from receiver.commands.forward import forward
+from receiver.commands.deliveries import deliveries
+from receiver.commands.endpoints import forward
 from receiver.commands.move import export, import_
 from receiver.commands.prune import prune
+from receiver.commands.registering import acknowledge, ask, register
 from receiver.commands.reread import reread
 from receiver.commands.rotate_token import rotate_token
+from receiver.commands.tasks import task, tasks
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import migrate
@@ -23,6 +26,12 @@ def add_commands(app: Flask) -> None:
     app.cli.command("callback-url")(_callback_url)
     app.cli.command("next-steps")(_next_steps)
     app.cli.add_command(check)
+    app.cli.add_command(tasks)
+    app.cli.add_command(task)
+    app.cli.add_command(register)
+    app.cli.add_command(ask)
+    app.cli.add_command(acknowledge)
+    app.cli.add_command(deliveries)
     app.cli.add_command(forward)
     app.cli.add_command(prune)
     app.cli.add_command(reread)

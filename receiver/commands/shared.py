@@ -1,5 +1,7 @@
 """What the commands share: options, and errors in words."""
 
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +40,20 @@ def read_moment(context: click.Context, parameter: click.Parameter, text: str | 
         return parse_since(text, utcnow())
     except ValueError as problem:
         raise click.BadParameter(str(problem)) from None
+
+
+def line(text: str) -> str:
+    """Return a line for the terminal: as wide as that is, and without what could steer it.
+
+    Others choose prompts and ids. What goes into a file or a pipe is not cut.
+    """
+    safe = "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text
+    )
+    if not sys.stdout.isatty():
+        return safe
+    width = shutil.get_terminal_size().columns
+    return safe if len(safe) <= width else f"{safe[: width - 1]}…"
 
 
 class Progress:

@@ -1,18 +1,32 @@
 """Actions on tasks that the API and the pages share."""
 
 from dataclasses import replace
+from datetime import datetime
 
 from werkzeug.exceptions import Conflict, NotFound
 
 from receiver.clock import utcnow
 from receiver.ledger import store
 from receiver.ledger.models import Task
+from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import queries
 from receiver.ledger.reading.listing import TaskFilter, find_ids
 from receiver.upstream.results import is_storable
+from receiver.web.current import current_settings
 from receiver.web.offload import offload
+from receiver.web.watch.facts import Facts
+from receiver.web.watch.summary import hindrance
 
 MOST_ACKNOWLEDGED = 1000
+_UNKNOWN = "No such task: it was never registered, and no callback named it."
+
+
+def ask_or_404(task_id: str) -> datetime:
+    """Make a task due now and return that moment: the reconciler's next run asks. 404: no such task."""
+    now = utcnow()
+    if not is_storable(task_id) or not store.ask_now(task_id, now):
+        raise NotFound(_UNKNOWN)
+    return now
 
 
 def acknowledge_or_409(task_id: str) -> Task:
@@ -36,5 +50,17 @@ def find_or_404(task_id: str) -> Task:
     """Return the task. 404: we never heard of it."""
     task = queries.find_task(task_id) if is_storable(task_id) else None
     if task is None:
-        raise NotFound("No such task: it was never registered, and no callback named it.")
+        raise NotFound(_UNKNOWN)
     return task
+
+
+def hindrance_of(task: Task, now: datetime) -> str | None:
+    """Return why the reconciler cannot ask about a task now; None if it can."""
+    return hindrance(
+        Facts(
+            now=now,
+            interval=current_settings().reconcile_interval,
+            pause=current_pause(now, task.service),
+            reconciler_seen_at=queries.reconciler_seen_at(now),
+        )
+    )

@@ -1,14 +1,10 @@
 """The API's list of deliveries."""
 
-import json
-from typing import Any
-
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from receiver.ledger.models import Delivery
 from receiver.ledger.reading.deliveries import list_deliveries
-from receiver.web.api.details_json import delivery_json
+from receiver.web.api.details_json import listed_delivery_json
 from receiver.web.auth import require_api_key
 from receiver.web.filters import (
     DELIVERY_FIELDS,
@@ -34,10 +30,5 @@ def list_them() -> ResponseReturnValue:
     refuse_unknown(arguments, DELIVERY_FIELDS)
     wanted, before = read_delivery_filter(arguments), read_delivery_cursor(arguments.get("before"))
     found = offload(list_deliveries, wanted, read_limit(arguments.get("limit", "50")), before)
-    items = [_item(delivery) for delivery in found.deliveries]
+    items = [listed_delivery_json(delivery) for delivery in found.deliveries]
     return jsonify({"items": items, "next": found.next and cursor(found.next)})
-
-
-def _item(delivery: Delivery) -> dict[str, Any]:
-    problem = None if delivery.problem is None else json.loads(delivery.problem)
-    return delivery_json(delivery) | {"task_id": delivery.task_id, "problem": problem}  # type: ignore[attr-defined]

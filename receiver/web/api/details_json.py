@@ -1,9 +1,36 @@
-"""The API's JSON of deliveries and look-ups."""
+"""The API's JSON of one task's details: deliveries, look-ups, forwards and the timeline."""
 
 from typing import Any
 
 from receiver.clock import to_iso
-from receiver.ledger.models import Delivery, Lookup
+from receiver.ledger.models import Delivery, Lookup, Task
+from receiver.ledger.task_json import loads
+from receiver.redact import mask_credentials
+from receiver.web.api.forward_json import forward_json
+from receiver.web.timeline import Event, history_of, timeline, versions
+
+
+def details_json(task: Task) -> dict[str, Any]:
+    """Return what is shown of one task beside what lists show of it."""
+    history = history_of(task)
+    return {
+        "deliveries": [delivery_json(one) | {"duplicate": one.duplicate} for one in history.deliveries],
+        "lookups": [lookup_json(lookup) for lookup in history.lookups],
+        "callback_url": task.callback_url and mask_credentials(task.callback_url),
+        "forwards": [forward_json(forward) for forward in history.forwards],
+        "timeline": [_event_json(event, task) for event in timeline(task, history)],
+    }
+
+
+def _event_json(event: Event, task: Task) -> dict[str, Any]:
+    shown = {"at": to_iso(event.at), "event": event.name, "detail": event.detail}
+    if event.name != "disputed":
+        return shown
+    told = {
+        version.witness: {"status": version.status, "response": loads(version.response)}
+        for version in versions(task)
+    }
+    return {**shown, "versions": told}
 
 
 def lookup_json(lookup: Lookup) -> dict[str, Any]:
@@ -33,3 +60,9 @@ def delivery_json(delivery: Delivery) -> dict[str, Any]:
         "reread_at": to_iso(delivery.reread_at),
         "first_verdict": delivery.read_at_first.verdict,
     }
+
+
+def listed_delivery_json(delivery: Delivery) -> dict[str, Any]:
+    """Return a delivery as the API's JSON, with its task and with what is wrong with it."""
+    problem = loads(delivery.problem)
+    return delivery_json(delivery) | {"task_id": delivery.task_id, "problem": problem}  # type: ignore[attr-defined]

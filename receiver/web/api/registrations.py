@@ -7,12 +7,12 @@ from typing import Any
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from receiver.api_keys import ApiKey
 from receiver.clock import from_iso, from_unix
 from receiver.ledger.registration import Registration
 from receiver.redact import mask_tokens
 from receiver.upstream.results import MAX_ID_LENGTH, clean_text, parse_json
 from receiver.upstream.services import DEFAULT, SERVICES
-from receiver.web.auth import key_of_request
 from receiver.web.callback_urls import check_callback_url
 from receiver.web.current import current_settings
 from receiver.web.errors import BadInput
@@ -22,13 +22,13 @@ MOST_TASKS = 1000
 _TEXTS = ("id", "type", "ref", "trace_id")
 
 
-def read_registrations(body: Any) -> list[Registration]:
+def read_registrations(body: Any, key: ApiKey | None) -> list[Registration]:
     """Read one task, or {"tasks": [up to MOST_TASKS]}. Raises BadInput, which names the bad item."""
     if not isinstance(body, dict) or "tasks" not in body:
-        return [_registration(body, "")]
+        return [read_registration(body, "", key)]
     if not isinstance(body["tasks"], list) or len(body["tasks"]) > MOST_TASKS:
         raise BadInput(f'"tasks" must be a list of at most {MOST_TASKS} tasks.')
-    return [_registration(item, f"tasks[{i}]: ") for i, item in enumerate(body["tasks"])]
+    return [read_registration(item, f"tasks[{i}]: ", key) for i, item in enumerate(body["tasks"])]
 
 
 def read_json() -> Any:
@@ -49,7 +49,8 @@ def read_json() -> Any:
         raise BadInput("The body must be JSON in UTF-8.") from None
 
 
-def _registration(item: object, where: str) -> Registration:
+def read_registration(item: object, where: str, key: ApiKey | None = None) -> Registration:
+    """Read one task. Raises BadInput, which begins with `where`."""
     if not isinstance(item, dict):
         raise BadInput(f'{where}A task must be an object like {{"id": "..."}}.')
     names = ("id", "service", "type", "ref", "trace_id", "submitted_at", "callback_url")
@@ -60,7 +61,6 @@ def _registration(item: object, where: str) -> Registration:
     texts = {name: _text(item, name, where) for name in _TEXTS if item.get(name) is not None}
     service, submitted_at = _service(item.get("service"), where), _moment(item.get("submitted_at"), where)
     callback_url = check_callback_url(item.get("callback_url"), where)
-    key = key_of_request()
     return Registration(
         **texts,
         service=service,

@@ -5,20 +5,18 @@ from typing import Any
 
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import Conflict, NotFound
+from werkzeug.exceptions import Conflict
 
 from receiver.clock import to_iso, utcnow
 from receiver.ledger import store
 from receiver.ledger.models import Task
 from receiver.ledger.reading import listing
 from receiver.ledger.reading.portions import load_briefly, load_first
-from receiver.ledger.task_json import loads, task_json
-from receiver.redact import mask_credentials
-from receiver.upstream.results import PENDING, is_storable
-from receiver.web.api.details_json import delivery_json, lookup_json
-from receiver.web.api.forward_json import forward_json
+from receiver.ledger.task_json import task_json
+from receiver.upstream.results import PENDING
+from receiver.web.api.details_json import details_json
 from receiver.web.api.registrations import read_json, read_registrations
-from receiver.web.auth import require_api_key
+from receiver.web.auth import key_of_request, require_api_key
 from receiver.web.current import current_settings, current_timetable
 from receiver.web.filters import (
     FIELDS,
@@ -30,8 +28,7 @@ from receiver.web.filters import (
     refuse_unknown,
 )
 from receiver.web.offload import offload
-from receiver.web.task_actions import acknowledge_listed, acknowledge_or_409, find_or_404
-from receiver.web.timeline import Event, history_of, timeline, versions
+from receiver.web.task_actions import acknowledge_listed, acknowledge_or_409, ask_or_404, find_or_404
 from receiver.web.waiting import current_waiting
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
@@ -46,7 +43,7 @@ def register() -> ResponseReturnValue:
     fields. 400: a bad item, which the message names. 409: a task is known under another service. Then nothing
     is registered.
     """
-    registrations = read_registrations(read_json())
+    registrations = read_registrations(read_json(), key_of_request())
     when = current_settings().forward_when
     try:
         created = store.register(registrations, utcnow(), timetable=current_timetable(), forward_when=when)
@@ -79,16 +76,13 @@ def show_task(task_id: str) -> ResponseReturnValue:
     if seconds and task.status == PENDING:
         current_waiting().until_settled(task_id, seconds)
         task = find_or_404(task_id)
-    return jsonify(task_json(task) | _details(task))
+    return jsonify(task_json(task) | details_json(task))
 
 
 @blueprint.post("/<text:task_id>/reconcile")
 def ask_now(task_id: str) -> ResponseReturnValue:
     """Make a task due now: 202, and the reconciler's next run asks about it. 404: we never heard of it."""
-    now = utcnow()
-    if not is_storable(task_id) or not store.ask_now(task_id, now):
-        raise NotFound("No such task.")
-    return jsonify({"id": task_id, "next_lookup_at": to_iso(now)}), 202
+    return jsonify({"id": task_id, "next_lookup_at": to_iso(ask_or_404(task_id))}), 202
 
 
 @blueprint.post("/<text:task_id>/acknowledge")
@@ -110,29 +104,6 @@ def acknowledge_some() -> ResponseReturnValue:
     refuse_unknown(arguments, FIELDS, paging=())
     acknowledged, more = acknowledge_listed(read_filter(arguments))
     return jsonify({"acknowledged": acknowledged, "more": more})
-
-
-def _details(task: Task) -> dict[str, Any]:
-    """Return what is shown of one task beside what lists show of it."""
-    history = history_of(task)
-    return {
-        "deliveries": [delivery_json(one) | {"duplicate": one.duplicate} for one in history.deliveries],
-        "lookups": [lookup_json(lookup) for lookup in history.lookups],
-        "callback_url": task.callback_url and mask_credentials(task.callback_url),
-        "forwards": [forward_json(forward) for forward in history.forwards],
-        "timeline": [_event_json(event, task) for event in timeline(task, history)],
-    }
-
-
-def _event_json(event: Event, task: Task) -> dict[str, Any]:
-    shown = {"at": to_iso(event.at), "event": event.name, "detail": event.detail}
-    if event.name != "disputed":
-        return shown
-    told = {
-        version.witness: {"status": version.status, "response": loads(version.response)}
-        for version in versions(task)
-    }
-    return {**shown, "versions": told}
 
 
 def _items(task_ids: Sequence[str]) -> list[dict[str, Any]]:

@@ -6,18 +6,15 @@ from urllib.parse import urlencode
 
 from flask import Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import NotFound
 
 from receiver.api_keys import TOKEN_NAME
 from receiver.clock import utcnow
-from receiver.ledger import store
 from receiver.ledger.models import database
 from receiver.ledger.paces import kind_of
-from receiver.ledger.pauses import current_pause
-from receiver.ledger.reading import disputes, queries, tally
+from receiver.ledger.reading import disputes, tally
 from receiver.ledger.reading.listing import Found, TaskFilter, list_briefly, list_tasks
 from receiver.ledger.reading.matching import count_matching
-from receiver.upstream.results import PENDING, STATUSES, is_storable
+from receiver.upstream.results import PENDING, STATUSES
 from receiver.web import response_view, task_actions
 from receiver.web.current import current_settings, current_timetable, stand_in
 from receiver.web.filters import FIELDS, SETTLERS, cursor, read_cursor, read_filter
@@ -26,8 +23,6 @@ from receiver.web.offload import offload
 from receiver.web.pages import exports
 from receiver.web.pages.base import page_blueprint
 from receiver.web.timeline import history_of, timeline, upstream_changed, versions
-from receiver.web.watch.facts import Facts
-from receiver.web.watch.summary import hindrance
 
 blueprint = page_blueprint("task_pages")
 
@@ -84,12 +79,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
     with database.connection_context():
         task = task_actions.find_or_404(task_id)
         history = history_of(task)
-        facts = Facts(
-            now=now,
-            interval=current_settings().reconcile_interval,
-            pause=current_pause(now, task.service),
-            reconciler_seen_at=queries.reconciler_seen_at(now),
-        )
+        hindrance = task_actions.hindrance_of(task, now)
     return render_template(
         "task.html",
         now=now,
@@ -104,7 +94,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
         versions=versions(task),
         changed=upstream_changed(history.lookups),
         knows_none=task.disputed and disputes.knows_none(now - _DAY),
-        hindrance=hindrance(facts),
+        hindrance=hindrance,
     )
 
 
@@ -123,8 +113,8 @@ def ask_or_acknowledge(task_id: str) -> ResponseReturnValue:
     """
     if request.form.get("do") == "acknowledge":
         task_actions.acknowledge_or_409(task_id)
-    elif not is_storable(task_id) or not store.ask_now(task_id, utcnow()):
-        raise NotFound("No such task: it was never registered, and no callback named it.")
+    else:
+        task_actions.ask_or_404(task_id)
     return redirect(url_for("task_pages.show_task", task_id=task_id), 303)
 
 

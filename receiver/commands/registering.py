@@ -1,0 +1,146 @@
+"""flask --app wsgi register, ask and acknowledge: tell Backstop about tasks, and steer what it does."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TextIO
+
+import click
+from flask.cli import with_appcontext
+from werkzeug.exceptions import HTTPException
+
+from receiver.clock import utcnow
+from receiver.commands.shared import Progress, errors_in_words, json_option, line
+from receiver.ledger import store
+from receiver.ledger.engine.schema import require_schema
+from receiver.ledger.registration import Registration
+from receiver.upstream.results import parse_json
+from receiver.upstream.services import SERVICES
+from receiver.web.api.registrations import MOST_TASKS, read_registration
+from receiver.web.current import current_settings, current_timetable
+from receiver.web.errors import BadInput
+from receiver.web.task_actions import acknowledge_or_409, ask_or_404
+
+
+@click.command("register")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--file", type=click.File(), help="More tasks, one a line: ids or JSON objects. - is stdin.")
+@click.option(
+    "--service",
+    type=click.Choice(tuple(SERVICES)),
+    metavar="SERVICE",
+    help="The service of tasks that name none.",
+)
+@click.option("--type", metavar="TYPE", help="The type of tasks that name none, such as imagine.")
+@click.option("--callback-url", metavar="URL", help="Where their results go, for tasks that name no URL.")
+@json_option
+@with_appcontext
+def register(ids: tuple[str, ...], file: TextIO | None, as_json: bool, **given: str | None) -> None:
+    """Register submitted tasks, so that their results are recovered if no callback comes.
+
+    A line of a file is an id, or a JSON object with the fields of POST /api/tasks. A bad line is told and
+    left out; then the exit code is 1. To register a task again is harmless.
+
+    \b
+    flask --app wsgi register 5f1c... 9a0e... --type imagine
+    flask --app wsgi register --file tasks.txt --type videos
+    """
+    if not ids and file is None:
+        raise click.UsageError("Name the tasks, or a file with --file.")
+    defaults = {name: value for name, value in given.items() if value is not None}
+    told: dict[str, int] = {"registered": 0, "new": 0, "bad": 0}
+    progress = Progress()
+    with errors_in_words():
+        require_schema()
+        items = _items(ids, file)
+        while some := list(islice(items, MOST_TASKS)):
+            _register(some, defaults, told)
+            progress.tell(f"{told['registered']:,} registered")
+    known = told["registered"] - told["new"]
+    words = f"{told['registered']:,} registered: {told['new']:,} new, {known:,} known before."
+    click.echo(json.dumps(told) if as_json else words)
+    if told["bad"]:
+        click.echo(f"{told['bad']:,} left out, as told above.", err=True)
+        raise SystemExit(1)
+
+
+def _items(ids: Sequence[str], file: TextIO | None) -> Iterator[tuple[str, str]]:
+    """Yield where each task stands, for messages, and its text."""
+    yield from (("", task_id) for task_id in ids)
+    for number, text in enumerate(file or (), start=1):
+        if text.strip():
+            yield f"line {number}: ", text.strip()
+
+
+def _register(some: Iterable[tuple[str, str]], defaults: dict[str, str], told: dict[str, int]) -> None:
+    good: list[tuple[str, Registration]] = []
+    for where, text in some:
+        try:
+            good.append((where, read_registration(_read(text, defaults, where), where)))
+        except BadInput as problem:
+            _leave_out(str(problem.description), told)
+    try:
+        told["new"] += _write([registration for _, registration in good])
+        told["registered"] += len(good)
+    except store.OtherService:  # find out which
+        for where, registration in good:
+            _register_alone(where, registration, told)
+
+
+def _register_alone(where: str, registration: Registration, told: dict[str, int]) -> None:
+    try:
+        told["new"] += _write([registration])
+        told["registered"] += 1
+    except store.OtherService as problem:
+        _leave_out(f"{where}{problem}", told)
+
+
+def _write(registrations: Sequence[Registration]) -> int:
+    when = current_settings().forward_when
+    return store.register(registrations, utcnow(), timetable=current_timetable(), forward_when=when)
+
+
+def _read(text: str, defaults: dict[str, str], where: str) -> Any:
+    if not text.startswith("{"):
+        return defaults | {"id": text}
+    try:
+        return defaults | parse_json(text)
+    except ValueError:
+        raise BadInput(f"{where}This is neither an id nor a JSON object.") from None
+
+
+def _leave_out(problem: str, told: dict[str, int]) -> None:
+    told["bad"] += 1
+    click.echo(line(problem), err=True)
+
+
+@click.command("ask")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@with_appcontext
+def ask(ids: tuple[str, ...]) -> None:
+    """Ask upstream about tasks now: the reconciler's next run does it. `task ID` shows what came of it."""
+    _each(ids, ask_or_404, "the next run asks")
+
+
+@click.command("acknowledge")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@with_appcontext
+def acknowledge(ids: tuple[str, ...]) -> None:
+    """Acknowledge the disputes of tasks: the overview then counts them no longer."""
+    _each(ids, acknowledge_or_409, "acknowledged")
+
+
+def _each(ids: Sequence[str], act: Callable[[str], object], done: str) -> None:
+    """Act on each task and tell what came of it. Exits with 1 if that failed for one."""
+    failed = False
+    with errors_in_words():
+        require_schema()
+        for task_id in ids:
+            try:
+                act(task_id)
+                click.echo(line(f"{task_id}: {done}"))
+            except HTTPException as problem:
+                failed = True
+                click.echo(line(f"{task_id}: {problem.description}"), err=True)
+    if failed:
+        raise SystemExit(1)

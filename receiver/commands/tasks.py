@@ -1,0 +1,153 @@
+"""flask --app wsgi tasks and task: what the ledger knows, in the terminal."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+
+from receiver.clock import to_iso, utcnow
+from receiver.commands.shared import MOMENT, errors_in_words, json_option, line, read_moment
+from receiver.ledger.engine.schema import require_schema
+from receiver.ledger.models import Task
+from receiver.ledger.reading.listing import TaskFilter, list_tasks
+from receiver.ledger.task_json import task_json
+from receiver.upstream.results import STATUSES
+from receiver.upstream.services import SERVICES
+from receiver.web.api.details_json import details_json
+from receiver.web.filters import MOST_LISTED, SETTLERS, read_filter
+from receiver.web.formatting import heading, next_lookup, trust
+from receiver.web.response_view import failure_of, links_of
+from receiver.web.task_actions import find_or_404, hindrance_of
+
+
+def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    return to_iso(read_moment(context, parameter, text))
+
+
+def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose tasks: the parameters of the API's list."""
+    options = (
+        click.option("--status", type=click.Choice(STATUSES), help="Those with this status."),
+        click.option(
+            "--service",
+            type=click.Choice(tuple(SERVICES)),
+            metavar="SERVICE",
+            help="Those of this service.",
+        ),
+        click.option("--type", metavar="TYPE", help="Those of this type, such as imagine."),
+        click.option("--key", metavar="NAME", help="Those submitted or registered with this key."),
+        click.option("--settled-by", type=click.Choice(SETTLERS), help="Those that this witness settled."),
+        click.option("--disputed/--undisputed", default=None, help="Those that are disputed, or are not."),
+        click.option("--unacknowledged", is_flag=True, help="Disputed ones that nobody acknowledged."),
+        click.option("--missed", is_flag=True, help="Those whose callback never came, found by a look-up."),
+        click.option("--since", callback=_since, help=f"Those first heard of since then: {MOMENT}."),
+        click.option("--until", callback=_since, help=f"Those first heard of before then: {MOMENT}."),
+        click.option("--search", "q", metavar="TEXT", help="By id, ref, trace id, or words of the prompt."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command("tasks")
+@_filters
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+@click.option("--all", "all_", is_flag=True, help="All of them, whatever the limit.")
+@json_option
+@with_appcontext
+def tasks(limit: int, all_: bool, as_json: bool, **chosen: Any) -> None:
+    """List tasks, newest first.
+
+    With --json each line is a task, as GET /api/tasks shows it.
+
+    \b
+    flask --app wsgi tasks --status pending --since 2h
+    """
+    with errors_in_words():
+        require_schema()
+        is_any = False
+        for task in _chosen(_wanted(chosen), None if all_ else limit):
+            click.echo(json.dumps(task_json(task)) if as_json else _line(task))
+            is_any = True
+    if not is_any:
+        click.echo("No such tasks.", err=True)
+
+
+def _wanted(chosen: Mapping[str, Any]) -> TaskFilter:
+    given = {name: value for name, value in chosen.items() if value is not None and value is not False}
+    if chosen["disputed"] is not None:
+        given["disputed"] = "true" if chosen["disputed"] else "false"
+    if given.pop("unacknowledged", False):
+        given["acknowledged"] = "false"
+    return read_filter(given | ({"missed": "true"} if chosen["missed"] else {}))
+
+
+def _chosen(wanted: TaskFilter, limit: int | None) -> Iterator[Task]:
+    """Yield tasks page by page, so that memory stays bounded."""
+    before = None
+    while limit is None or limit > 0:
+        found = list_tasks(wanted, MOST_LISTED if limit is None else min(limit, MOST_LISTED), before)
+        yield from found.tasks
+        limit = None if limit is None else limit - len(found.tasks)
+        before = found.next
+        if before is None:
+            return
+
+
+def _line(task: Task) -> str:
+    what = "/".join(filter(None, (task.service, task.type)))
+    name = heading(task)
+    told = f"{task.created_at:%Y-%m-%d %H:%M:%S}  {task.status:<9}  {task.id}  {what}"
+    return line(told if name == task.id else f"{told}  {name}")
+
+
+@click.command("task")
+@click.argument("task_id", metavar="ID")
+@json_option
+@with_appcontext
+def task(task_id: str, as_json: bool) -> None:
+    """Show one task: its results, how far its status can be trusted, and its whole story.
+
+    With --json it is as GET /api/tasks/ID shows it.
+    """
+    with errors_in_words():
+        require_schema()
+        found = find_or_404(task_id)
+        details = details_json(found)
+    if as_json:
+        click.echo(json.dumps(task_json(found) | details, indent=2))
+        return
+    for told in _story(found, details, utcnow()):
+        click.echo(told)
+
+
+def _story(task: Task, details: Mapping[str, Any], now: datetime) -> Iterator[str]:
+    yield line(f"{task.id}: {task.status}")
+    if (name := heading(task)) != task.id:
+        yield line(name)
+    yield ""
+    for name, value in _facts(task, details, now):
+        yield line(f"{name:<14}{value}")
+    yield ""
+    for event in details["timeline"]:
+        yield line(f"{event['at'][:19]}Z  {event['event']:<12}  {event['detail']}")
+
+
+def _facts(task: Task, details: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
+    shown = {
+        "service": "/".join(filter(None, (task.service, task.type))),
+        "ref": task.ref,
+        "trace id": task.trace_id,
+        "key": task.api_key,
+        "callback to": details["callback_url"],
+        "trust": trust(task),
+        "next look-up": next_lookup(task, now, hindrance_of(task, now)),
+    }
+    yield from ((name, value) for name, value in shown.items() if value)
+    if failure := failure_of(task):
+        yield "error", f"{failure.code}: {failure.message}"
+    for link in links_of(task):
+        yield "result", link.url

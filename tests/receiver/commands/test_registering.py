@@ -1,0 +1,64 @@
+"""The commands that register tasks and have upstream asked about them."""
+
+import json
+
+import pytest
+
+from receiver.app import create_app
+from receiver.clock import utcnow
+from receiver.ledger.models import Task
+from tests.factories import register, task
+
+
+@pytest.fixture
+def run(ledger, make_settings):
+    """Runs a command, with a text on its standard input: run("register", "t1")."""
+    app = create_app(make_settings())
+    return lambda *arguments, text="": app.test_cli_runner().invoke(args=list(arguments), input=text)
+
+
+def test_tasks_come_from_arguments_a_file_or_standard_input(run, tmp_path):
+    file = tmp_path / "tasks.txt"
+    file.write_text('t2\n\n{"id": "t3", "type": "videos", "ref": "order-3"}\n')
+    result = run("register", "t1", "--file", str(file), "--type", "imagine")
+    assert (result.exit_code, result.stdout) == (0, "3 registered: 3 new, 0 known before.\n")
+    assert {one.id: (one.type, one.ref) for one in Task.select()} == {
+        "t1": ("imagine", None),
+        "t2": ("imagine", None),
+        "t3": ("videos", "order-3"),
+    }
+    again = run("register", "--file", "-", "--json", text="t1\nt4\n")
+    assert json.loads(again.stdout) == {"registered": 2, "new": 1, "bad": 0}
+
+
+def test_more_tasks_than_one_transaction_holds(run):
+    result = run("register", "--file", "-", text="".join(f"t{number}\n" for number in range(2100)))
+    assert result.stdout == "2,100 registered: 2,100 new, 0 known before.\n"
+    assert Task.select().count() == 2100
+
+
+def test_a_bad_line_is_named_and_left_out(run):
+    register("t9", service="suno")
+    lines = ["t1", '{"id": 7}', "{", '{"id": "t2", "colour": "red"}', "t9", "t3"]
+    result = run("register", "--file", "-", text="\n".join(lines))
+    assert result.exit_code == 1
+    assert result.stdout == "2 registered: 2 new, 0 known before.\n"
+    for said in ("line 2: The id must be", "line 3: This is neither", "line 4: Unknown field", "line 5: "):
+        assert said in result.stderr
+    assert "4 left out" in result.stderr
+    assert {one.id for one in Task.select()} == {"t1", "t3", "t9"}
+
+
+def test_nothing_to_register_is_a_wrong_usage(run):
+    result = run("register")
+    assert result.exit_code == 2
+    assert "Name the tasks" in result.stderr
+
+
+def test_a_task_that_is_asked_about_is_due_now(run):
+    register("t1")
+    assert task().next_lookup_at > utcnow()
+    result = run("ask", "t1", "nope")
+    assert (result.exit_code, result.stdout) == (1, "t1: the next run asks\n")
+    assert result.stderr == "nope: No such task: it was never registered, and no callback named it.\n"
+    assert task().next_lookup_at <= utcnow()
