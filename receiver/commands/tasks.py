@@ -17,10 +17,12 @@ from receiver.ledger.task_json import task_json
 from receiver.upstream.results import STATUSES
 from receiver.upstream.services import SERVICES
 from receiver.web.api.details_json import details_json
+from receiver.web.current import current_settings
 from receiver.web.filters import MOST_LISTED, SETTLERS, read_filter
 from receiver.web.formatting import heading, next_lookup, trust
 from receiver.web.response_view import failure_of, links_of
-from receiver.web.task_actions import find_or_404, hindrance_of
+from receiver.web.task_actions import find_or_404
+from receiver.web.watch.hindrances import hindrance_of
 
 
 def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
@@ -136,6 +138,10 @@ def _story(task: Task, details: Mapping[str, Any], now: datetime) -> Iterator[st
         yield line(f"{event['at'][:19]}Z  {event['event']:<12}  {event['detail']}")
 
 
+def _hindrance_of(task: Task, now: datetime) -> str | None:
+    return hindrance_of(task, now, current_settings().reconcile_interval)
+
+
 def _facts(task: Task, details: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     shown = {
         "service": "/".join(filter(None, (task.service, task.type))),
@@ -144,7 +150,7 @@ def _facts(task: Task, details: Mapping[str, Any], now: datetime) -> Iterator[tu
         "key": task.api_key,
         "callback to": details["callback_url"],
         "trust": trust(task),
-        "next look-up": next_lookup(task, now, hindrance_of(task, now)),
+        "next look-up": next_lookup(task, now, _hindrance_of(task, now)),
     }
     yield from ((name, value) for name, value in shown.items() if value)
     if failure := failure_of(task):

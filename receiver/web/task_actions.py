@@ -8,14 +8,10 @@ from werkzeug.exceptions import Conflict, NotFound
 from receiver.clock import utcnow
 from receiver.ledger import store
 from receiver.ledger.models import Task
-from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import queries
 from receiver.ledger.reading.listing import TaskFilter, find_ids
 from receiver.upstream.results import is_storable
-from receiver.web.current import current_settings
 from receiver.web.offload import offload
-from receiver.web.watch.facts import Facts
-from receiver.web.watch.summary import hindrance
 
 MOST_ACKNOWLEDGED = 1000
 _UNKNOWN = "No such task: it was never registered, and no callback named it."
@@ -52,15 +48,3 @@ def find_or_404(task_id: str) -> Task:
     if task is None:
         raise NotFound(_UNKNOWN)
     return task
-
-
-def hindrance_of(task: Task, now: datetime) -> str | None:
-    """Return why the reconciler cannot ask about a task now; None if it can."""
-    return hindrance(
-        Facts(
-            now=now,
-            interval=current_settings().reconcile_interval,
-            pause=current_pause(now, task.service),
-            reconciler_seen_at=queries.reconciler_seen_at(now),
-        )
-    )

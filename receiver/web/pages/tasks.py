@@ -23,6 +23,7 @@ from receiver.web.offload import offload
 from receiver.web.pages import exports
 from receiver.web.pages.base import page_blueprint
 from receiver.web.timeline import history_of, timeline, upstream_changed, versions
+from receiver.web.watch.hindrances import hindrance_of
 
 blueprint = page_blueprint("task_pages")
 
@@ -79,7 +80,7 @@ def show_task(task_id: str) -> ResponseReturnValue:
     with database.connection_context():
         task = task_actions.find_or_404(task_id)
         history = history_of(task)
-        hindrance = task_actions.hindrance_of(task, now)
+        hindrance = hindrance_of(task, now, current_settings().reconcile_interval)
     return render_template(
         "task.html",
         now=now,

@@ -58,8 +58,8 @@ def test_it_lists_more_tasks_than_a_page_holds(run):
 
 
 def test_disputes_are_found_and_acknowledged(run):
-    record(body("t1"))
-    look_up([failed_item()], now=utcnow() + HOUR)
+    record(body("t1"), NOW - HOUR, confirm=True)
+    look_up([failed_item()], NOW - HOUR)
     assert listed(run("tasks", "--json", "--unacknowledged")) == ["t1"]
     assert run("acknowledge", "t1").stdout == "t1: acknowledged\n"
     assert run("tasks", "--json", "--unacknowledged").stderr == "No such tasks.\n"
