@@ -24,6 +24,8 @@ def main() -> int:
     plan = SMOKE_TEST if chosen.quick else Plan()
     if chosen.rounds:
         plan = replace(plan, rounds=chosen.rounds)
+    if chosen.old:
+        plan = replace(plan, old=chosen.old)
     if missing := [tool for tool in ("wrk", "cc") if shutil.which(tool) is None]:
         print(f"Needed and not installed: {', '.join(missing)} (apt-get install wrk gcc)", file=sys.stderr)
         return 1
@@ -65,6 +67,8 @@ def _parse_arguments() -> argparse.Namespace:
     only = "measure these parts; their results replace their earlier ones"
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=only)
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each is measured (5)")
+    old = "how many tasks the ledgers have that are pruned (200,000)"
+    parser.add_argument("--old", type=int, metavar="N", help=old)
     quick = "a smoke test: one round of 1 s, small ledgers, results elsewhere"
     parser.add_argument("--quick", action="store_true", help=quick)
     return parser.parse_args()

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import cost, forwarding, gateway, hot_path, reconciling, scale, stalls, verify
+from bench import cost, forwarding, gateway, hot_path, pruning, reconciling, scale, stalls, verify
 from bench.figures import median_ms, table
 from bench.ledgers import postgresql_version
 from bench.targets import TARGETS
@@ -37,6 +37,7 @@ PARTS = {
     "reconcile": Part("Reconciling", reconciling.run, reconciling.tell),
     "forward": Part("Telling the app", forwarding.run, forwarding.tell),
     "gateway": Part("The gateway", gateway.run, gateway.tell),
+    "pruning": Part("Callbacks while old rows are deleted", pruning.run, pruning.tell),
     "scale": Part("Many tasks", scale.run, scale.tell),
     "cost": Part("What it costs to run", cost.run, cost.tell),
 }

@@ -35,6 +35,7 @@ class Plan:
     few_tasks: int = 10_000  # in the ledgers whose pages are compared with an empty one's
     many_tasks: int = 1_000_000
     repeats: int = 20  # of steps that take milliseconds
+    old: int = 200_000  # tasks, most with a delivery, in the ledgers that are pruned
     stored: int = 5_000  # callbacks whose bytes are counted
 
 
@@ -52,6 +53,7 @@ SMOKE_TEST = Plan(
     few_tasks=2_000,
     many_tasks=20_000,
     repeats=4,
+    old=5_000,
     stored=300,
 )
 
