@@ -88,6 +88,12 @@ class TestTasks:
         assert [event.task_id for event in Event.select()] == ["young"]
         assert [model.select().count() for model in (Delivery, Lookup, ReconcileRun)] == [0, 0, 0]
 
+    def test_its_age_counts_from_its_result(self):
+        register("slow", now=LONG_AGO)
+        settle("slow", at=NOW - 50 * DAY)
+        prune(KEPT_SINCE, TASKS_KEPT_SINCE)
+        assert left() == {"slow"}
+
     def test_without_the_setting_all_stay(self):
         settle("t1")
         prune(KEPT_SINCE)
