@@ -112,6 +112,7 @@ OFFERS = (
         ("endpoints.test",),
         ("forward test",),
     ),
+    Offer("describe the API", (), ("openapi.show",), (), _SERVES),
     Offer("read all events", (), ("events.list_them",), (), _SERVES),
     Offer("see unclear submissions", ("overview.show",), ("submissions.show_unclear",), (), _SERVES),
     Offer(

@@ -1,4 +1,4 @@
-"""What docs/reference.md lists, compared with the application; and the links between the documents."""
+"""What docs/api.md and docs/reference.md list, compared with the application; and the links between the documents."""
 
 import re
 from pathlib import Path
@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from receiver.web.filters import FIELDS
 from tests.sources import ROOT
 
+API = (ROOT / "docs/api.md").read_text()
 REFERENCE = (ROOT / "docs/reference.md").read_text()
 DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
 # Files, and what the forms of the pages send.
@@ -25,7 +26,7 @@ def app(client: FlaskClient) -> Flask:
 
 def listed_routes() -> set[str]:
     """Return the routes of the first column of its table, like `GET /tasks/<>`."""
-    table = REFERENCE.partition("\n## Routes\n")[2].partition("\n### ")[0]
+    table = API.partition("\n## Routes\n")[2].partition("\n### ")[0]
     routes: set[str] = set()
     for cell in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE):
         method = "GET"
@@ -55,7 +56,7 @@ def test_it_lists_every_command_of_ours(app):
 
 
 def test_it_lists_every_filter_of_tasks():
-    table = REFERENCE.partition("\n## Lists\n")[2].partition("\n## ")[0]
+    table = API.partition("\n## Lists\n")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
     assert set(FIELDS) <= {name for cell in cells for name in re.findall("`([^`]+)`", cell)}
 

@@ -23,7 +23,7 @@ from receiver.web.intake import current_intake, kept_meanwhile
 log = logging.getLogger(__name__)
 
 # Paths for programs.
-MACHINE_PATHS = ("/api/", "/callbacks", "/healthz", "/readyz", "/metrics")
+MACHINE_PATHS = ("/api/", "/callbacks", "/healthz", "/readyz", "/metrics", "/openapi.json")
 RETRY_AFTER_SECONDS = 10
 
 
