@@ -47,9 +47,9 @@ def tell(part: Row) -> str:
         cost = ratio(_CPU, pick(outbox, outbox=True), pick(outbox, outbox=False))
         figures = (median(speed, "per_second"), median(speed, _CPU), cost)
         rows.append((title, *map(number, figures)))
-    beside = pick(part["speed"], database="hookspool")
-    figures_beside = (number(median(beside, name)) for name in ("per_second", _CPU))
-    rows.append(("hookspool, on SQLite", *figures_beside, ""))
+    if beside := pick(part["speed"], database="hookspool"):  # earlier results have none
+        figures_beside = (number(median(beside, name)) for name in ("per_second", _CPU))
+        rows.append(("hookspool, on SQLite", *figures_beside, ""))
     head = ("", "events a second", "its CPU, ms each", "CPU of a callback, of that without the outbox")
     return (
         "One process tells an app that takes every event at once, on the same cores. The last column is about"
