@@ -17,7 +17,6 @@ from bench.workbench import Workbench
 
 _CONNECTIONS = 16
 _KEPT_DAYS = 1  # nearly all deliveries of the ledger are older
-_COUNT = "SELECT COUNT(*) FROM delivery"
 _BEGINS_WITHIN_SECONDS = 60
 _LOOK_AGAIN_SECONDS = 0.1
 
@@ -64,30 +63,30 @@ def tell(part: Row) -> str:
 
 def _load_beside(bench: Workbench, server: Server, url: str) -> Row:
     with _pruning(url):
-        before, began = _old(url), time.monotonic()
+        before, began = _oldest(url), time.monotonic()
         beside = bench.load(server, _CONNECTIONS)
-        deleted, took = before - _old(url), time.monotonic() - began
+        deleted, took = _oldest(url) - before, time.monotonic() - began
     return {"deleted_per_second": round(deleted / took, 1), **beside.as_row()}
 
 
 @contextmanager
 def _pruning(url: str) -> Iterator[None]:
     """Delete old deliveries in a process of its own, which ends with the block."""
-    before = _old(url)
+    before = _oldest(url)
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "prune", "--older-than", str(_KEPT_DAYS)]
     with subprocess.Popen(
         command, env=environment(url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
             until = time.monotonic() + _BEGINS_WITHIN_SECONDS
-            while _old(url) == before and process.poll() is None and time.monotonic() < until:
+            while _oldest(url) == before and process.poll() is None and time.monotonic() < until:
                 time.sleep(_LOOK_AGAIN_SECONDS)
             yield
         finally:
             process.terminate()
 
 
-def _old(url: str) -> int:
-    """Return how many of the deliveries with which the ledger was filled are there."""
-    ((count,),) = fetch(url, f"{_COUNT} WHERE LENGTH(uid) = 32 AND uid LIKE '000000%'")
-    return int(count)
+def _oldest(url: str) -> int:
+    """Return the number of the oldest delivery. Old ones go in order; counting them would be slow."""
+    ((number_of_oldest,),) = fetch(url, "SELECT MIN(id) FROM delivery")
+    return int(number_of_oldest)
