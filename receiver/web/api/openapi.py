@@ -77,7 +77,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "responses": _answers(operation),
     }
     if operation.body is not None:
-        told["requestBody"] = {"content": {"application/json": {"schema": operation.body}}}
+        content = {"application/json": {"schema": operation.body}}
+        told["requestBody"] = {"required": bool(operation.body), "content": content}
     return told
 
 

@@ -77,7 +77,7 @@ _ORDER: Schema = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
-        **_FORWARDS,
+        **{name: or_null(schema) for name, schema in _FORWARDS.items()},
         "rate": {"type": "number", "minimum": SLOWEST, "maximum": FASTEST, "default": DEFAULT_RATE},
     },
 }

@@ -116,12 +116,12 @@ _NEW_TASK: Schema = {
     "additionalProperties": False,
     "properties": {
         "id": TASK_ID,
-        "service": SERVICE,
-        "type": TASK_ID,
-        "ref": TASK_ID,
-        "trace_id": TASK_ID,
-        "submitted_at": {"anyOf": [MOMENT, NUMBER]},
-        "callback_url": {"type": "string", "format": "uri", "maxLength": 2000},
+        "service": or_null(SERVICE),
+        "type": or_null(TASK_ID),
+        "ref": or_null(TASK_ID),
+        "trace_id": or_null(TASK_ID),
+        "submitted_at": or_null({"anyOf": [MOMENT, NUMBER]}),
+        "callback_url": or_null({"type": "string", "format": "uri", "maxLength": 2000}),
     },
 }
 
