@@ -38,7 +38,10 @@ def form(client: FlaskClient, headers: dict[str, str]) -> TestResponse:
 
 # What stands for each row of the table, in its order.
 ROWS: tuple[tuple[str, list[Request]], ...] = (
-    ("`/healthz`", [ask("GET", path) for path in ("/healthz", "/sign-in", "/static/backstop.css")]),
+    (
+        "`/healthz`",
+        [ask("GET", path) for path in ("/healthz", "/openapi.json", "/sign-in", "/static/backstop.css")],
+    ),
     ("`/readyz`: that", [ask("GET", "/readyz")]),
     ("`/readyz`: why", [ask("GET", "/readyz")]),
     ("`POST /callbacks/", [callback]),
