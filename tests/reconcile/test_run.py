@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -116,7 +117,7 @@ def test_a_run_with_nothing_due_asks_nobody_and_is_a_row_all_the_same(stand_in, 
 def test_it_asks_in_batches_with_so_many_calls_in_flight_and_not_more(ledger, make_settings, stop):
     ids = [f"task-{n:03}" for n in range(230)]
     register(*ids, grace=NOW_DUE)
-    with StandIn(Options(latency=0.05)) as stand_in:
+    with StandIn(Options(latency=0.3)) as stand_in:  # longer than a claim takes on a busy machine
         for task_id in ids:
             stand_in.add_record(finished_item(task_id))
         settings = make_settings(RECONCILE_BATCH_SIZE=10, RECONCILE_CONCURRENCY=3, RECONCILE_MAX_RATE=0)
@@ -129,10 +130,10 @@ def test_it_asks_in_batches_with_so_many_calls_in_flight_and_not_more(ledger, ma
 def test_it_keeps_to_the_rate_limit(ledger, make_settings, stand_in, stop):
     register(*(f"task-{n}" for n in range(6)), grace=NOW_DUE)
     settings = make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_MAX_RATE=20)
+    began = time.monotonic()
     make_reconciler(settings, stand_in, stop).run()
-    times = [call.at for call in stand_in.calls]
-    assert len(times) == 6
-    assert max(times) - min(times) >= 5 / 20 * 0.9
+    assert len(stand_in.calls) == 6
+    assert time.monotonic() - began >= 5 / 20
 
 
 @pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504])
@@ -821,7 +822,7 @@ class TestOneCall:
             items = [finished_item(task_id) for task_id in page]
             stand_in.respond_next(200, body=json.dumps({"items": items}).encode())
         reconciler = make_reconciler(make_settings(RECONCILE_MAX_RATE=10), stand_in, stop)
+        began = time.monotonic()
         counts = reconciler.run()
         assert (counts.settled, counts.calls) == (3, 4)
-        times = [call.at for call in stand_in.calls]
-        assert max(times) - min(times) >= 3 / 10 * 0.9
+        assert time.monotonic() - began >= 3 / 10

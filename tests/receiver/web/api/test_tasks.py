@@ -57,6 +57,7 @@ class TestKey:
                 "static",
                 "callbacks",
                 "health",
+                "openapi",
                 "sign_in",
                 "gateway",
                 "lookups",
