@@ -10,7 +10,7 @@ from flask import Flask, current_app
 from flask.cli import AppGroup
 
 from receiver.clock import to_iso, utcnow
-from receiver.commands.shared import MOMENT, errors_in_words, json_option, read_moment
+from receiver.commands.shared import MOMENT, errors_in_words, json_option, line, read_moment, safe
 from receiver.ledger import resending
 from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.models import Resending
@@ -82,7 +82,7 @@ def _line_of_trial(trial: Trial) -> str:
     milliseconds = outcome.took.total_seconds() * 1000
     verdict = "delivered" if trial.is_delivered else "NOT delivered"
     words = ", ".join(part for part in said if part)
-    return f"{mask_credentials(trial.url)}: {verdict} in {milliseconds:.0f} ms: {words}"
+    return safe(f"{mask_credentials(trial.url)}: {verdict} in {milliseconds:.0f} ms: {words}")
 
 
 @forward.command("list")
@@ -106,7 +106,7 @@ def list_them(limit: int, as_json: bool, **chosen: str | None) -> None:
 def _line(item: Mapping[str, Any]) -> str:
     told = f"{item['id']:>8}  {item['created_at']}  {item['status']:<9}  {item['attempts']:>3} attempts"
     what = f"{item['type']:<14}  {item['task_id']}  {item['url']}"
-    return "  ".join([told, what, *([item["cause"]] if item["cause"] else [])])
+    return line("  ".join([told, what, *([item["cause"]] if item["cause"] else [])]))
 
 
 def _first(wanted: ForwardFilter, limit: int) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """flask --app wsgi register, ask and acknowledge: tell Backstop about tasks, and steer what it does."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TextIO
@@ -21,10 +22,14 @@ from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import BadInput
 from receiver.web.task_actions import acknowledge_or_409, ask_or_404
 
+_NO_ID = re.compile(r'^[\["]|\s')  # a list or a text in JSON, or several words
+# Files from Windows begin with a mark; bytes that are no text are told by line.
+_FILE = click.File(encoding="utf-8-sig", errors="surrogateescape")
+
 
 @click.command("register")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--file", type=click.File(), help="More tasks, one a line: ids or JSON objects. - is stdin.")
+@click.option("--file", type=_FILE, help="More tasks, one a line: ids or JSON objects. - is stdin.")
 @click.option(
     "--service",
     type=click.Choice(tuple(SERVICES)),
@@ -101,11 +106,11 @@ def _write(registrations: Sequence[Registration]) -> int:
 
 
 def _read(text: str, defaults: dict[str, str], where: str) -> Any:
-    if not text.startswith("{"):
+    if not text.startswith("{") and not _NO_ID.search(text):
         return defaults | {"id": text}
     try:
-        return defaults | parse_json(text)
-    except ValueError:
+        return defaults | dict(parse_json(text))
+    except (ValueError, TypeError):
         raise BadInput(f"{where}This is neither an id nor a JSON object.") from None
 
 

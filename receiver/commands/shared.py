@@ -43,17 +43,19 @@ def read_moment(context: click.Context, parameter: click.Parameter, text: str | 
 
 
 def line(text: str) -> str:
-    """Return a line for the terminal: as wide as that is, and without what could steer it.
+    """Return a line of a list for the terminal: as wide as that is, and safe. In a file it is not cut."""
+    told = safe(text)
+    if not sys.stdout.isatty():
+        return told
+    width = shutil.get_terminal_size().columns
+    return told if len(told) <= width else f"{told[: width - 1]}…"
 
-    Others choose prompts and ids. What goes into a file or a pipe is not cut.
-    """
-    safe = "".join(
+
+def safe(text: str) -> str:
+    """Return a text without what could steer the terminal: others choose prompts, ids and answers."""
+    return "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text
     )
-    if not sys.stdout.isatty():
-        return safe
-    width = shutil.get_terminal_size().columns
-    return safe if len(safe) <= width else f"{safe[: width - 1]}…"
 
 
 class Progress:

@@ -9,7 +9,7 @@ import click
 from flask.cli import with_appcontext
 
 from receiver.clock import to_iso, utcnow
-from receiver.commands.shared import MOMENT, errors_in_words, json_option, line, read_moment
+from receiver.commands.shared import MOMENT, errors_in_words, json_option, line, read_moment, safe
 from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.models import Task
 from receiver.ledger.reading.listing import TaskFilter, list_tasks
@@ -127,15 +127,15 @@ def task(task_id: str, as_json: bool) -> None:
 
 
 def _story(task: Task, details: Mapping[str, Any], now: datetime) -> Iterator[str]:
-    yield line(f"{task.id}: {task.status}")
+    yield safe(f"{task.id}: {task.status}")
     if (name := heading(task)) != task.id:
-        yield line(name)
+        yield safe(name)
     yield ""
     for name, value in _facts(task, details, now):
-        yield line(f"{name:<14}{value}")
+        yield safe(f"{name:<14}{value}")
     yield ""
     for event in details["timeline"]:
-        yield line(f"{event['at'][:19]}Z  {event['event']:<12}  {event['detail']}")
+        yield safe(f"{event['at'][:19]}Z  {event['event']:<12}  {event['detail']}")
 
 
 def _hindrance_of(task: Task, now: datetime) -> str | None:

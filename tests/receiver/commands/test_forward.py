@@ -190,3 +190,10 @@ def test_a_database_that_is_away_is_told_in_words(run):
     database.execute_sql("DELETE FROM schema_migration")
     result = run("list")
     assert (result.exit_code, "flask --app wsgi migrate" in result.output) == (1, True)
+
+
+def test_a_task_id_cannot_steer_the_terminal(run):
+    create_forward(task_id="\x1b[31mred")
+    told = run("list").stdout
+    assert "\\x1b[31mred" in told
+    assert "\x1b" not in told

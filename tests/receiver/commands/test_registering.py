@@ -49,6 +49,15 @@ def test_a_bad_line_is_named_and_left_out(run):
     assert {one.id for one in Task.select()} == {"t1", "t3", "t9"}
 
 
+def test_what_is_no_text_and_what_is_no_id_is_named_and_left_out(run, tmp_path):
+    file = tmp_path / "tasks.txt"
+    file.write_bytes(b'\xef\xbb\xbft1\n\xff\xfe\n[{"id": "a"}]\n"x"\ntwo words\nt2\n')
+    result = run("register", "--file", str(file))
+    assert (result.exit_code, result.stdout) == (1, "2 registered: 2 new, 0 known before.\n")
+    assert [f"line {number}: " in result.stderr for number in range(1, 7)] == [False, *[True] * 4, False]
+    assert {one.id for one in Task.select()} == {"t1", "t2"}
+
+
 def test_nothing_to_register_is_a_wrong_usage(run):
     result = run("register")
     assert result.exit_code == 2
