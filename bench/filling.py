@@ -14,7 +14,7 @@ from typing import Any
 
 from peewee import Model
 
-from bench.ledgers import insert_rows, is_sqlite
+from bench.ledgers import execute, insert_rows, is_sqlite
 from bench.processes import environment
 from receiver.clock import utcnow
 from receiver.ledger import store
@@ -30,6 +30,7 @@ from receiver.upstream.results import read_item
 SPAN = timedelta(days=100)  # between the oldest task and the newest
 _TIMETABLE = Timetable(timedelta(minutes=3))
 _DUE_SINCE = timedelta(hours=1)
+_ALL_COUNTED = "UPDATE reader SET event = (SELECT COALESCE(MAX(id), 0) FROM event) WHERE name = 'counters'"
 _TASK_ID = "00000000-feed-4bee-8bad-{:012d}"  # as callbacks.lua makes them
 
 
@@ -92,6 +93,7 @@ class BackstopContents:
         if self.deliveries:
             settled = (one for one in range(self.tasks) if self.kind_of(one) in {"failed", "succeeded"})
             insert_rows(url, "delivery", prototypes.delivery_columns, map(prototypes.delivery, settled))
+        execute(url, _ALL_COUNTED)
 
 
 @dataclass(frozen=True)

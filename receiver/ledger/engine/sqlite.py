@@ -134,6 +134,8 @@ def sqlite_turn() -> Iterator[None]:
             _turns.release()
     finally:
         _sqlite_thread.release()
+        # Nothing above lets other greenlets run: one that wrote again and again would stop all others.
+        time.sleep(0)
 
 
 @contextmanager

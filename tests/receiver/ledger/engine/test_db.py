@@ -341,3 +341,25 @@ def test_a_migration_may_take_as_long_as_it_takes(ledger, monkeypatch):
         database.execute_sql("SELECT pg_sleep(1)")
     with database.connection_context(), pytest.raises(OperationalError):
         database.execute_sql("SELECT pg_sleep(1)")
+
+
+_WRITES_AGAIN_AND_AGAIN = """
+from gevent import monkey
+monkey.patch_all()
+import sys, threading
+import gevent
+from receiver.ledger.engine.db import init_database, writing
+init_database(sys.argv[1])
+ended, turns = threading.Event(), 0
+gevent.spawn(ended.set)
+while not ended.is_set() and turns < 1000:
+    with writing():
+        turns += 1
+print(turns)
+"""
+
+
+def test_a_greenlet_that_writes_to_sqlite_again_and_again_lets_others_run(tmp_path):
+    command = [sys.executable, "-c", _WRITES_AGAIN_AND_AGAIN, f"sqlite:///{tmp_path}/ledger.db"]
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)
+    assert int(ran.stdout) < 1000
