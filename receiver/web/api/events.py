@@ -31,15 +31,15 @@ def list_them() -> ResponseReturnValue:
     seconds = read_wait(arguments.get("wait"))
     found = offload(list_events, after, limit)
     if not found:
-        _require_known(after)
+        require_known(after)
         if seconds:
             current_waiting().until_event(after, seconds)
             found = offload(list_events, after, limit)
     following = found[-1][0].id if found else after
-    return jsonify({"items": [_item(event, task) for event, task in found], "next": following})
+    return jsonify({"items": [event_item(event, task) for event, task in found], "next": following})
 
 
-def _require_known(after: int) -> None:
+def require_known(after: int) -> None:
     """Raise BadInput for a cursor from before the ledger was restored: it would miss the next events."""
     newest = offload(newest_event)
     if after > newest:
@@ -49,6 +49,7 @@ def _require_known(after: int) -> None:
         )
 
 
-def _item(event: Event, task: Task | None) -> dict[str, Any]:
+def event_item(event: Event, task: Task | None) -> dict[str, Any]:
+    """Return an event of the feed, with its task as the task is now."""
     said = {"status": event.status, "settled_by": event.settled_by, "confirmed": event.confirmed}
     return {"id": event.id} | said | event_json(event, task)

@@ -97,6 +97,11 @@ class Summary:
     listed: Sequence[ListLink] = ()
     code: str = ""
 
+    @property
+    def with_command(self) -> str:
+        """The text, and after it the command that helps."""
+        return f"{self.text} {self.command}." if self.command else self.text
+
 
 def since(moment: datetime, now: datetime) -> str:
     """Return the words for the start of a state: `since <moment> (<how long ago>)`."""

@@ -79,5 +79,5 @@ def troubles(summaries: Sequence[Summary]) -> list[Trouble]:
 
 
 def _sentence(summary: Summary) -> str:
-    text = f"{summary.text} {summary.command}." if summary.command else summary.text
+    text = summary.with_command
     return text[:1].upper() + text[1:]

@@ -250,7 +250,7 @@ class TestNotKept:
         ):
             monkeypatch.setattr(where, lambda *_: end.wait(60))
         monkeypatch.setattr(writes_module, "_WITHIN_SECONDS", 0.1)
-        monkeypatch.setattr("receiver.web.watch.health._READ_WITHIN_SECONDS", 0.1)
+        monkeypatch.setattr("receiver.web.watch.readiness._READ_WITHIN_SECONDS", 0.1)
         try:
             report = client.get("/readyz")
             assert not end.is_set()
@@ -265,7 +265,7 @@ class TestNotKept:
     def test_a_database_that_hangs_only_when_it_is_read_is_waited_for_no_longer(self, client, monkeypatch):
         end = threading.Event()
         monkeypatch.setattr("receiver.web.watch.reading.pending_migrations", lambda: end.wait(60))
-        monkeypatch.setattr("receiver.web.watch.health._READ_WITHIN_SECONDS", 0.1)
+        monkeypatch.setattr("receiver.web.watch.readiness._READ_WITHIN_SECONDS", 0.1)
         try:
             report = client.get("/readyz")
             assert (report.status_code, report.json["database"]) == (503, "unreachable")

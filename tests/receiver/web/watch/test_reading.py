@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from receiver.ledger.models import database
-from receiver.web.watch import health, reading
+from receiver.web.watch import readiness, reading
 from tests.processes import wait_until
 
 STRANGERS = 20
@@ -38,7 +38,7 @@ def ask(client, answers):
 
 
 def test_however_many_ask_at_once_the_ledger_is_read_once(client, held, monkeypatch):
-    monkeypatch.setattr(health, "_READ_WITHIN_SECONDS", 60)
+    monkeypatch.setattr(readiness, "_READ_WITHIN_SECONDS", 60)
     waiting, answers = [], []
     for _ in range(STRANGERS):
         thread = threading.Thread(target=ask, args=(client, answers))
@@ -56,7 +56,7 @@ def test_however_many_ask_at_once_the_ledger_is_read_once(client, held, monkeypa
 
 
 def test_while_a_reading_hangs_nobody_begins_another(client, held, monkeypatch):
-    monkeypatch.setattr(health, "_READ_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(readiness, "_READ_WITHIN_SECONDS", 0.05)
     for _ in range(3):
         report = client.get("/readyz")
         assert (report.status_code, report.json["database"]) == (503, "unreachable")
