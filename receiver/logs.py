@@ -56,15 +56,15 @@ def formatter(log_format: Literal["text", "json"], line: str = _TEXT) -> logging
     return JsonFormatter() if log_format == "json" else RedactingFormatter(line)
 
 
-def configure_logging(log_format: Literal["text", "json"] = "text") -> None:
-    """Send this process's log to standard error."""
+def configure_logging(log_format: Literal["text", "json"] = "text", level: int = logging.INFO) -> None:
+    """Send this process's log, from a level on, to standard error."""
     # A callback logs a line. These details are never printed, and finding them takes half of its time. The
     # process stays, as gunicorn prints it.
     logging.logThreads = logging.logMultiprocessing = False
     logging._srcfile = None  # no caller, as Python's logging HOWTO says
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(log_format))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     # They log every start, end and delay of a job or a migration. Our own log has the outcome.
     for name in ("apscheduler", "peewee.migrations"):
         logging.getLogger(name).setLevel(logging.ERROR)

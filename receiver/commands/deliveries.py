@@ -6,8 +6,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from receiver.clock import to_iso
-from receiver.commands.shared import MOMENT, errors_in_words, json_option, line, read_moment
+from receiver.commands.shared import MOMENT, errors_in_words, json_option, line, read_moment_text
 from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.reading.deliveries import list_deliveries
 from receiver.web.api.details_json import listed_delivery_json
@@ -17,21 +16,20 @@ from receiver.web.filters import VERDICTS, read_delivery_filter
 @click.command("deliveries")
 @click.option("--verdict", type=click.Choice(VERDICTS), help="Those that are read so.")
 @click.option("--task", metavar="ID", help="Those of this task.")
-@click.option("--since", callback=read_moment, help=f"Those that came since then: {MOMENT}.")
-@click.option("--until", callback=read_moment, help="Those that came before then.")
+@click.option("--since", callback=read_moment_text, help=f"Those that came since then: {MOMENT}.")
+@click.option("--until", callback=read_moment_text, help="Those that came before then.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
 @json_option
 @with_appcontext
 def deliveries(limit: int, as_json: bool, **chosen: Any) -> None:
-    """List callbacks, newest first, without their bodies: the pages show these.
+    """List callbacks, newest first. The pages show their bodies.
 
     With --json each line is a delivery, as GET /api/deliveries shows it.
 
     \b
     flask --app wsgi deliveries --verdict unreadable --since 1d
     """
-    moments = {name: to_iso(chosen.pop(name)) for name in ("since", "until")}
-    wanted = {name: text for name, text in (chosen | moments).items() if text is not None}
+    wanted = {name: text for name, text in chosen.items() if text is not None}
     before, is_any = None, False
     with errors_in_words():
         require_schema()

@@ -1,26 +1,32 @@
-"""flask --app wsgi forward endpoints | pause | resume | dismiss | show: where your app is told, by hand."""
+"""flask --app wsgi forward endpoints | pause | resume | test: where your app is told, by hand."""
 
 import json
 from typing import Any
 
 import click
+from flask import Flask, current_app
+from flask.cli import with_appcontext
 
 from receiver.clock import utcnow
-from receiver.commands.forward import forward
-from receiver.commands.shared import errors_in_words, json_option, line
+from receiver.commands.shared import errors_in_words, json_option, line, paragraph
 from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.reading.endpoints import list_endpoints
-from receiver.ledger.reading.forwards import attempts_of
+from receiver.redact import mask_credentials
 from receiver.web import forward_actions
-from receiver.web.api.forward_json import endpoint_json, forward_json, whole_forward_json
+from receiver.web.api.forward_json import answer_text, endpoint_json, trial_json
+from receiver.web.current import current_settings
+from receiver.web.trial import Trial, try_endpoint
 
-__all__ = ["forward"]  # the group, with these commands too
 
-
-@forward.command("endpoints")
+@click.command("endpoints")
 @json_option
+@with_appcontext
 def endpoints(as_json: bool) -> None:
-    """List endpoints with their health; those in FORWARD_URL come first."""
+    """List endpoints with their health. Those in FORWARD_URL come first.
+
+    \b
+    flask --app wsgi forward endpoints
+    """
     with errors_in_words():
         require_schema()
         items = [endpoint_json(one) for one in list_endpoints(utcnow())]
@@ -38,45 +44,73 @@ def _line(item: dict[str, Any]) -> str:
     return line(f"{item['id']:>6}  {held}  {item['url']}")
 
 
-@forward.command("pause")
+@click.command("pause")
 @click.argument("endpoint", type=click.IntRange(1))
 @json_option
+@with_appcontext
 def pause(endpoint: int, as_json: bool) -> None:
-    """Send nothing to an endpoint until it is resumed. Its events wait, and none is dropped."""
+    """Send nothing to an endpoint until it is resumed. Its events wait, and none is dropped.
+
+    \b
+    flask --app wsgi forward pause 2
+    """
     with errors_in_words():
         require_schema()
         item = endpoint_json(forward_actions.pause(endpoint))
     click.echo(json.dumps(item, indent=2) if as_json else _line(item))
 
 
-@forward.command("resume")
+@click.command("resume")
 @click.argument("endpoint", type=click.IntRange(1))
 @json_option
+@with_appcontext
 def resume(endpoint: int, as_json: bool) -> None:
-    """End the hold of an endpoint: what waits goes out, oldest first."""
+    """End the hold of an endpoint. What waits goes out, oldest first.
+
+    \b
+    flask --app wsgi forward resume 2
+    """
     with errors_in_words():
         require_schema()
         item = endpoint_json(forward_actions.resume(endpoint))
     click.echo(json.dumps(item, indent=2) if as_json else _line(item))
 
 
-@forward.command("show")
-@click.argument("number", type=click.IntRange(1))
-def show(number: int) -> None:
-    """Show a forward as JSON, with its body and its newest attempts."""
-    with errors_in_words():
-        require_schema()
-        found = forward_actions.find_forward_or_404(number)
-        told = whole_forward_json(found, attempts_of(found.id), utcnow())
-    click.echo(json.dumps(told, indent=2))
-
-
-@forward.command("dismiss")
-@click.argument("number", type=click.IntRange(1))
+@click.command("test")
+@click.option("--endpoint", type=int, metavar="N", help="Only the endpoint with this number.")
 @json_option
-def dismiss(number: int, as_json: bool) -> None:
-    """Give a pending or failed forward up for good: it is listed as dismissed, and not sent any more."""
+@with_appcontext
+def test(endpoint: int | None, as_json: bool) -> None:
+    """Send a test event to each address in FORWARD_URL.
+
+    It is sent once, and the answers are shown. Exits with 1 if one of them did not answer 2xx within 15 s.
+
+    \b
+    flask --app wsgi forward test
+    """
+    urls = current_settings().forward_urls
+    if not urls:
+        raise click.ClickException("FORWARD_URL is not set, for example https://app.example.com/hooks")
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # the stubs know the proxy
     with errors_in_words():
-        require_schema()
-        item = forward_json(forward_actions.dismiss_or_409(number))
-    click.echo(json.dumps(item, indent=2) if as_json else f"{number}: dismissed")
+        if endpoint is None:
+            trials = [try_endpoint(app, url, utcnow()) for url in urls]
+        else:
+            trials = [forward_actions.send_test_event(endpoint)]
+    if as_json:
+        click.echo(json.dumps([trial_json(trial) for trial in trials], indent=2))
+    else:
+        for trial in trials:
+            click.echo(_line_of_trial(trial))
+    if not all(trial.is_delivered for trial in trials):
+        raise SystemExit(1)
+
+
+def _line_of_trial(trial: Trial) -> str:
+    outcome = trial.outcome
+    answered = f"HTTP {outcome.status}" if outcome.status is not None else "no answer"
+    said = [answered, outcome.error, answer_text(outcome.answer).strip()[:200]]
+    milliseconds = outcome.took.total_seconds() * 1000
+    verdict = "delivered" if trial.is_delivered else "NOT delivered"
+    words = ", ".join(part for part in said if part)
+    return paragraph(f"{mask_credentials(trial.url)}: {verdict} in {milliseconds:.0f} ms: {words}", indent=4)

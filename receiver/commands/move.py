@@ -30,10 +30,11 @@ _MODE = 0o600
 @json_option
 @with_appcontext
 def export(file: str, as_json: bool) -> None:
-    """Write the whole ledger to FILE as JSON Lines, or to standard output.
+    """Write the whole ledger to FILE as JSON Lines.
 
-    A name that ends in .gz is compressed. The file is the ledger at the moment at which it begins: callbacks
-    may come meanwhile. `import` reads it, into SQLite or PostgreSQL, and notices when it was cut or changed.
+    Without FILE it goes to standard output. A name that ends in .gz is compressed. The file is the ledger at
+    the moment at which it begins: callbacks may come meanwhile. `import` reads it, into SQLite or PostgreSQL,
+    and notices when it was cut or changed.
 
     It holds prompts, results, the bodies of callbacks and the callback URLs of your apps. Keep it as safe as
     the database. It holds no API key, no token and no secret of the settings.
@@ -53,11 +54,12 @@ def export(file: str, as_json: bool) -> None:
 @json_option
 @with_appcontext
 def import_(file: str, as_json: bool) -> None:
-    """Fill an empty ledger with an export: FILE, or - for standard input.
+    """Fill an empty ledger with an export.
 
-    First make the database's schema with `migrate`, by the version of Backstop that has exported. All of
-    FILE is imported, or nothing. Stop the reconciler before. A web process may run: callbacks that come
-    meanwhile wait in its spool. DIRECT_DATABASE_URL is used if that is set.
+    FILE is one that `export` has written, or - for standard input. First make the database's schema with
+    `migrate`, by the version of Backstop that has exported. All of FILE is imported, or nothing. Stop the
+    reconciler before. A web process may run: callbacks that come meanwhile wait in its spool.
+    DIRECT_DATABASE_URL is used if that is set.
 
     \b
     flask --app wsgi migrate

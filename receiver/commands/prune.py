@@ -3,7 +3,6 @@
 import json
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,14 +13,13 @@ import click
 from flask.cli import with_appcontext
 
 from receiver.clock import utcnow
-from receiver.commands.shared import errors_in_words, json_option
+from receiver.commands.shared import Progress, errors_in_words, json_option
 from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.old import Old
 from receiver.ledger.pruning import Step, count_old
 from receiver.ledger.pruning import prune as delete_old
 from receiver.web.current import current_settings
 
-_TELL_EVERY_SECONDS = 2.0
 _LONGEST_DAYS = 36_500
 
 
@@ -61,14 +59,12 @@ def prune(days: int | None, dry_run: bool, as_json: bool) -> None:
 
 
 def _add_up(rows: Counter[str], steps: Iterable[Step], stop: threading.Event) -> None:
-    told_at = time.monotonic()
+    progress = Progress()
     for step in steps:
         rows[step.kind] += step.deleted
         if stop.is_set():
             return
-        if time.monotonic() - told_at > _TELL_EVERY_SECONDS:
-            told_at = time.monotonic()
-            click.echo(f"{rows.total():,} rows, now at {step.kind}", err=True)
+        progress.tell(f"{rows.total():,} rows, now at {step.kind}")
 
 
 def _old(days: int | None, now: datetime) -> Old:

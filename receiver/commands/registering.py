@@ -1,14 +1,13 @@
-"""flask --app wsgi register, ask and acknowledge: tell Backstop about tasks, and steer what it does."""
+"""flask --app wsgi register: tell Backstop about submitted tasks."""
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TextIO
 
 import click
 from flask.cli import with_appcontext
-from werkzeug.exceptions import HTTPException
 
 from receiver.clock import utcnow
 from receiver.commands.shared import Progress, errors_in_words, json_option, line
@@ -20,7 +19,6 @@ from receiver.upstream.services import SERVICES
 from receiver.web.api.registrations import MOST_TASKS, read_registration
 from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import BadInput
-from receiver.web.task_actions import acknowledge_or_409, ask_or_404
 
 _NO_ID = re.compile(r'^[\["]|\s')  # a list or a text in JSON, or several words
 # Files from Windows begin with a mark; bytes that are no text are told by line.
@@ -41,7 +39,7 @@ _FILE = click.File(encoding="utf-8-sig", errors="surrogateescape")
 @json_option
 @with_appcontext
 def register(ids: tuple[str, ...], file: TextIO | None, as_json: bool, **given: str | None) -> None:
-    """Register submitted tasks, so that their results are recovered if no callback comes.
+    """Register submitted tasks, to recover lost callbacks.
 
     A line of a file is an id, or a JSON object with the fields of POST /api/tasks. A bad line is told and
     left out; then the exit code is 1. To register a task again is harmless.
@@ -54,19 +52,18 @@ def register(ids: tuple[str, ...], file: TextIO | None, as_json: bool, **given: 
         raise click.UsageError("Name the tasks, or a file with --file.")
     defaults = {name: value for name, value in given.items() if value is not None}
     told: dict[str, int] = {"registered": 0, "new": 0, "bad": 0}
-    progress = Progress()
     with errors_in_words():
         require_schema()
-        items = _items(ids, file)
-        while some := list(islice(items, MOST_TASKS)):
-            _register(some, defaults, told)
-            progress.tell(f"{told['registered']:,} registered")
-    known = told["registered"] - told["new"]
-    words = f"{told['registered']:,} registered: {told['new']:,} new, {known:,} known before."
-    click.echo(json.dumps(told) if as_json else words)
+        _register_all(_items(ids, file), defaults, told)
+    click.echo(json.dumps(told) if as_json else _in_words(told))
     if told["bad"]:
         click.echo(f"{told['bad']:,} left out, as told above.", err=True)
         raise SystemExit(1)
+
+
+def _in_words(told: dict[str, int]) -> str:
+    known = told["registered"] - told["new"]
+    return f"{told['registered']:,} registered: {told['new']:,} new, {known:,} known before."
 
 
 def _items(ids: Sequence[str], file: TextIO | None) -> Iterator[tuple[str, str]]:
@@ -75,6 +72,13 @@ def _items(ids: Sequence[str], file: TextIO | None) -> Iterator[tuple[str, str]]
     for number, text in enumerate(file or (), start=1):
         if text.strip():
             yield f"line {number}: ", text.strip()
+
+
+def _register_all(items: Iterator[tuple[str, str]], defaults: dict[str, str], told: dict[str, int]) -> None:
+    progress = Progress()
+    while some := list(islice(items, MOST_TASKS)):
+        _register(some, defaults, told)
+        progress.tell(f"{told['registered']:,} registered")
 
 
 def _register(some: Iterable[tuple[str, str]], defaults: dict[str, str], told: dict[str, int]) -> None:
@@ -117,35 +121,3 @@ def _read(text: str, defaults: dict[str, str], where: str) -> Any:
 def _leave_out(problem: str, told: dict[str, int]) -> None:
     told["bad"] += 1
     click.echo(line(problem), err=True)
-
-
-@click.command("ask")
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@with_appcontext
-def ask(ids: tuple[str, ...]) -> None:
-    """Ask upstream about tasks now: the reconciler's next run does it. `task ID` shows what came of it."""
-    _each(ids, ask_or_404, "the next run asks")
-
-
-@click.command("acknowledge")
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@with_appcontext
-def acknowledge(ids: tuple[str, ...]) -> None:
-    """Acknowledge the disputes of tasks: the overview then counts them no longer."""
-    _each(ids, acknowledge_or_409, "acknowledged")
-
-
-def _each(ids: Sequence[str], act: Callable[[str], object], done: str) -> None:
-    """Act on each task and tell what came of it. Exits with 1 if that failed for one."""
-    failed = False
-    with errors_in_words():
-        require_schema()
-        for task_id in ids:
-            try:
-                act(task_id)
-                click.echo(line(f"{task_id}: {done}"))
-            except HTTPException as problem:
-                failed = True
-                click.echo(line(f"{task_id}: {problem.description}"), err=True)
-    if failed:
-        raise SystemExit(1)

@@ -1,7 +1,6 @@
 """flask --app wsgi reread: stored deliveries are read again, after a parser was mended."""
 
 import json
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,14 +10,12 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from receiver.clock import to_iso, utcnow
-from receiver.commands.shared import MOMENT, errors_in_words, json_option, read_moment
+from receiver.commands.shared import MOMENT, Progress, errors_in_words, json_option, read_moment
 from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.rereading import Chosen, Reread, Rules
 from receiver.ledger.rereading import reread as read_again
 from receiver.web.current import current_settings, paces_of
 from receiver.web.filters import VERDICTS
-
-_TELL_EVERY_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -57,7 +54,7 @@ def reread(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Read stored deliveries again, after an update that reads callbacks better.
+    """Read stored deliveries again, after a parser was mended.
 
     Their bytes go through the same door as when they came. A delivery that was unreadable and names a task
     now settles it, and your app is told. When a delivery came, its bytes, and how it was read at first stay.
@@ -92,13 +89,11 @@ def _read(chosen: Chosen, total: _Total) -> None:
     settings, paces = current_settings(), paces_of(current_app)
     paces.read()
     rules = Rules(paces.timetable, settings.confirm_callbacks, settings.max_body_bytes)
-    told_at = time.monotonic()
+    progress = Progress()
     for some in read_again(chosen, rules, keep=not total.dry_run):
         total.add(some)
-        if time.monotonic() - told_at > _TELL_EVERY_SECONDS:
-            told_at = time.monotonic()
-            differently = total.changes.total()
-            click.echo(f"{to_iso(some.reached)}: {total.read:,} read, {differently:,} differently", err=True)
+        differently = total.changes.total()
+        progress.tell(f"{to_iso(some.reached)}: {total.read:,} read, {differently:,} differently")
 
 
 def _in_words(total: _Total) -> str:

@@ -49,10 +49,13 @@ class _Use:
 @json_option
 @with_appcontext
 def rotate_token(as_json: bool) -> None:
-    """Print a new CALLBACK_TOKEN, and the steps that lose no callback. It changes nothing.
+    """Print a new callback token, and how to change to it.
 
-    It prints secrets: the new token, and those that are in use. They go to the terminal and to no log.
-    Do not put the output into a ticket or a chat.
+    The steps lose no callback. This changes nothing. It prints secrets: the new token, and those that are in
+    use. They go to the terminal and to no log. Do not put the output into a ticket or a chat.
+
+    \b
+    flask --app wsgi rotate-token
     """
     settings, new = current_settings(), secrets.token_urlsafe(32)
     value = ",".join((new, *settings.callback_tokens))

@@ -1,16 +1,20 @@
-"""What the commands share: options, and errors in words."""
+"""What the commands share: options, errors in words, and lines for the terminal."""
 
 import shutil
 import sys
+import textwrap
 import time
+import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import accumulate
 
 import click
 from werkzeug.exceptions import HTTPException
 
-from receiver.clock import parse_since, utcnow
+from receiver.clock import parse_since, to_iso, utcnow
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import SchemaBehind
 
@@ -42,13 +46,40 @@ def read_moment(context: click.Context, parameter: click.Parameter, text: str | 
         raise click.BadParameter(str(problem)) from None
 
 
+def read_moment_text(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """Return the moment that an option names as the filters of the lists read it."""
+    return to_iso(read_moment(context, parameter, text))
+
+
 def line(text: str) -> str:
     """Return a line of a list for the terminal: as wide as that is, and safe. In a file it is not cut."""
     told = safe(text)
+    return fit(told, shutil.get_terminal_size().columns) if sys.stdout.isatty() else told
+
+
+def paragraph(text: str, indent: int = 0) -> str:
+    """Return a text safe, and on a terminal in lines that fit; `indent` is that of all but the first line."""
+    told = safe(text)
     if not sys.stdout.isatty():
         return told
-    width = shutil.get_terminal_size().columns
-    return told if len(told) <= width else f"{told[: width - 1]}…"
+    columns = shutil.get_terminal_size().columns
+    return textwrap.fill(
+        told, columns, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False
+    )
+
+
+def fit(text: str, columns: int) -> str:
+    """Return as much of a printable text as so many columns of a terminal hold; "…" tells that it was cut."""
+    ends = list(accumulate(map(_columns, text)))
+    if not ends or ends[-1] <= columns:
+        return text
+    return f"{text[: bisect_right(ends, columns - 1)]}…"
+
+
+def _columns(sign: str) -> int:
+    if unicodedata.category(sign) in {"Mn", "Me"}:  # stands on the sign before
+        return 0
+    return 2 if unicodedata.east_asian_width(sign) in {"W", "F"} else 1
 
 
 def safe(text: str) -> str:

@@ -1,32 +1,21 @@
-"""flask --app wsgi tasks and task: what the ledger knows, in the terminal."""
+"""flask --app wsgi tasks: the list of tasks, in the terminal."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 import click
 from flask.cli import with_appcontext
 
-from receiver.clock import to_iso, utcnow
-from receiver.commands.shared import MOMENT, errors_in_words, json_option, line, read_moment, safe
+from receiver.commands.shared import MOMENT, errors_in_words, json_option, line, read_moment_text
 from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.models import Task
 from receiver.ledger.reading.listing import TaskFilter, list_tasks
 from receiver.ledger.task_json import task_json
 from receiver.upstream.results import STATUSES
 from receiver.upstream.services import SERVICES
-from receiver.web.api.details_json import details_json
-from receiver.web.current import current_settings
 from receiver.web.filters import MOST_LISTED, SETTLERS, read_filter
-from receiver.web.formatting import heading, next_lookup, trust
-from receiver.web.response_view import failure_of, links_of
-from receiver.web.task_actions import find_or_404
-from receiver.web.watch.hindrances import hindrance_of
-
-
-def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
-    return to_iso(read_moment(context, parameter, text))
+from receiver.web.formatting import heading
 
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,8 +34,12 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--disputed/--undisputed", default=None, help="Those that are disputed, or are not."),
         click.option("--unacknowledged", is_flag=True, help="Disputed ones that nobody acknowledged."),
         click.option("--missed", is_flag=True, help="Those whose callback never came, found by a look-up."),
-        click.option("--since", callback=_since, help=f"Those first heard of since then: {MOMENT}."),
-        click.option("--until", callback=_since, help=f"Those first heard of before then: {MOMENT}."),
+        click.option(
+            "--since", callback=read_moment_text, help=f"Those first heard of since then: {MOMENT}."
+        ),
+        click.option(
+            "--until", callback=read_moment_text, help=f"Those first heard of before then: {MOMENT}."
+        ),
         click.option("--search", "q", metavar="TEXT", help="By id, ref, trace id, or words of the prompt."),
     )
     for option in reversed(options):
@@ -104,56 +97,3 @@ def _line(task: Task) -> str:
     name = heading(task)
     told = f"{task.created_at:%Y-%m-%d %H:%M:%S}  {task.status:<9}  {task.id}  {what}"
     return line(told if name == task.id else f"{told}  {name}")
-
-
-@click.command("task")
-@click.argument("task_id", metavar="ID")
-@json_option
-@with_appcontext
-def task(task_id: str, as_json: bool) -> None:
-    """Show one task: its results, how far its status can be trusted, and its whole story.
-
-    With --json it is as GET /api/tasks/ID shows it.
-    """
-    with errors_in_words():
-        require_schema()
-        found = find_or_404(task_id)
-        details = details_json(found)
-    if as_json:
-        click.echo(json.dumps(task_json(found) | details, indent=2))
-        return
-    for told in _story(found, details, utcnow()):
-        click.echo(told)
-
-
-def _story(task: Task, details: Mapping[str, Any], now: datetime) -> Iterator[str]:
-    yield safe(f"{task.id}: {task.status}")
-    if (name := heading(task)) != task.id:
-        yield safe(name)
-    yield ""
-    for name, value in _facts(task, details, now):
-        yield safe(f"{name:<14}{value}")
-    yield ""
-    for event in details["timeline"]:
-        yield safe(f"{event['at'][:19]}Z  {event['event']:<12}  {event['detail']}")
-
-
-def _hindrance_of(task: Task, now: datetime) -> str | None:
-    return hindrance_of(task, now, current_settings().reconcile_interval)
-
-
-def _facts(task: Task, details: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
-    shown = {
-        "service": "/".join(filter(None, (task.service, task.type))),
-        "ref": task.ref,
-        "trace id": task.trace_id,
-        "key": task.api_key,
-        "callback to": details["callback_url"],
-        "trust": trust(task),
-        "next look-up": next_lookup(task, now, _hindrance_of(task, now)),
-    }
-    yield from ((name, value) for name, value in shown.items() if value)
-    if failure := failure_of(task):
-        yield "error", f"{failure.code}: {failure.message}"
-    for link in links_of(task):
-        yield "result", link.url

@@ -1,6 +1,18 @@
+"""The commands as a whole: their overview, their help, completion, and what they log."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
 import pytest
 
 from receiver.app import create_app
+from tests.processes import Backstop
+from tests.sources import ROOT
 
 ADDRESS = "The status page: http://127.0.0.1:8000/ (sign in with the API_KEY in .env)"
 
@@ -25,3 +37,58 @@ def test_the_callback_url_may_name_a_service(make_client):
     plain = runner.invoke(args=["callback-url"]).output.strip()
     assert runner.invoke(args=["callback-url", "--service", "suno"]).output.strip() == f"{plain}?service=suno"
     assert runner.invoke(args=["callback-url", "--service", "unheard-of"]).exit_code == 2
+
+
+def every_command(group: click.Group, *names: str) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (*names, name)
+        if isinstance(command, click.Group):
+            yield from every_command(command, *names, name)
+
+
+@pytest.mark.usefixtures("ledger")
+def test_each_help_fits_80_columns_and_begins_with_a_sentence_that_the_overview_shows_whole(make_settings):
+    app = create_app(make_settings())
+    overview = app.test_cli_runner().invoke(args=["--help"]).output
+    of_forward = app.test_cli_runner().invoke(args=["forward", "--help"]).output
+    assert not re.search(r"\w\.\.\.$", overview + of_forward, re.MULTILINE)
+    for names in every_command(app.cli):
+        told = app.test_cli_runner().invoke(args=[*names, "--help"]).output
+        assert max(map(len, told.splitlines())) <= 80, told
+        assert re.search(rf"^ +{names[-1]} +[A-Z].*\.$", overview + of_forward, re.MULTILINE), names
+
+
+@pytest.fixture(scope="module")
+def backstop(tmp_path_factory) -> Iterator[Backstop]:
+    with Backstop(tmp_path_factory.mktemp("commands"), "http://127.0.0.1:9") as backstop:
+        backstop.migrate()
+        yield backstop
+
+
+def test_the_overview_has_our_commands_in_groups(backstop):
+    told = backstop.command("flask", "--app", "wsgi", "--help").stdout
+    groups = re.findall(r"^  (\w+):$", told, re.MULTILINE)
+    assert groups == ["Begin", "Watch", "Look", "Act", "Keep"]
+    assert re.search(r"Act:\n +register +Register", told)
+
+
+def test_a_command_logs_nothing_that_went_well(backstop):
+    told = backstop.command("flask", "--app", "wsgi", "register", "t1", "t2")
+    assert (told.stdout, told.stderr) == ("2 registered: 2 new, 0 known before.\n", "")
+
+
+def complete(backstop: Backstop, shell: str, press_tab: str) -> list[str]:
+    """Return what a shell offers once it was told how, as the guide says."""
+    guide = (ROOT / "docs/operating.md").read_text()
+    (line,) = re.findall(rf"^eval .*{shell}_source.*$", guide, re.MULTILINE)
+    environ = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **backstop.environ}
+    told = subprocess.run(
+        [shell, "-c", f"{line}\n{press_tab}"], cwd=ROOT, env=environ, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
+    return told.stdout.split()
+
+
+def test_bash_completes_the_commands_as_the_guide_tells(backstop):
+    tab = "COMP_WORDS=(flask --app wsgi ta); COMP_CWORD=3; _flask_completion flask; echo ${COMPREPLY[@]}"
+    assert complete(backstop, "bash", tab) == ["task", "tasks"]

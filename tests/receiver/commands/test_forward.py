@@ -10,7 +10,7 @@ from standardwebhooks import Webhook
 
 from receiver.app import create_app
 from receiver.clock import Clock, utcnow
-from receiver.commands import forward as commands
+from receiver.commands import resending as commands
 from receiver.ledger.models import Forward, Resending
 from reconcile.forward import Forwarder, sender_for
 from tests.factories import create_endpoint, create_forward
@@ -170,11 +170,48 @@ class TestResend:
         result = run("resend", "--status", "failed", "--rate", "10")
         assert "Does the reconciler run?" in result.stderr
 
+    def test_one_is_named_by_its_number_and_due_at_once(self, run):
+        failed = create_forward(status="failed").id
+        told = json.loads(run("resend", str(failed), "--json").stdout)
+        assert (told["resends"], told["status"]) == (failed, "pending")
+        assert run("resend", str(told["id"])).stdout == f"{told['id']}: due now, the reconciler sends it\n"
+        assert "No such forward" in run("resend", "99").stderr
+        assert run("resend", str(failed), "--status", "failed").exit_code == 2
+
     def test_without_a_filter_it_sends_nothing(self, run):
         create_forward(status="delivered")
         result = run("resend")
         assert (result.exit_code, "which forwards" in result.output) == (1, True)
         assert Resending.select().count() == 0
+
+
+class TestResendings:
+    def test_they_are_listed_and_stopped(self, run, client, auth):
+        create_forward(status="failed")
+        order = {"status": "failed", "rate": 1}
+        number = client.post("/api/forwards/resend", json=order, headers=auth).json["id"]
+        told = json.loads(run("resendings", "--json").stdout)
+        assert told == client.get("/api/resendings", headers=auth).json["items"]
+        (line,) = run("resendings").stdout.splitlines()
+        assert line.split()[2:] == ["at", "work", "0", "of", "1", "status=failed"]
+        assert "stopped" in run("stop", str(number)).stdout
+        again = run("stop", str(number))
+        assert (again.exit_code, again.stderr) == (1, "Error: This resending has ended.\n")
+        assert "No such resending" in run("stop", "99").stderr
+
+    def test_it_says_when_there_are_none(self, run):
+        assert run("resendings").stderr == "No resendings.\n"
+
+
+class TestShow:
+    def test_a_forward_is_told_with_its_attempts(self, run, client, auth):
+        number = create_forward(status="failed", cause="HTTP 500", task_id="t1").id
+        told = run("show", str(number)).stdout
+        assert told.startswith(f"{number}: failed\n")
+        assert "of task t1" in told
+        assert "HTTP 500" in told
+        item = client.get(f"/api/forwards/{number}", headers=auth).json
+        assert json.loads(run("show", str(number), "--json").stdout) == item
 
 
 @pytest.mark.parametrize("command", [(), ("test",), ("list",), ("resend",)])

@@ -1,20 +1,9 @@
-"""The commands that register tasks and have upstream asked about them."""
+"""The command that registers tasks."""
 
 import json
 
-import pytest
-
-from receiver.app import create_app
-from receiver.clock import utcnow
 from receiver.ledger.models import Task
-from tests.factories import register, task
-
-
-@pytest.fixture
-def run(ledger, make_settings):
-    """Runs a command, with a text on its standard input: run("register", "t1")."""
-    app = create_app(make_settings())
-    return lambda *arguments, text="": app.test_cli_runner().invoke(args=list(arguments), input=text)
+from tests.factories import register
 
 
 def test_tasks_come_from_arguments_a_file_or_standard_input(run, tmp_path):
@@ -62,12 +51,3 @@ def test_nothing_to_register_is_a_wrong_usage(run):
     result = run("register")
     assert result.exit_code == 2
     assert "Name the tasks" in result.stderr
-
-
-def test_a_task_that_is_asked_about_is_due_now(run):
-    register("t1")
-    assert task().next_lookup_at > utcnow()
-    result = run("ask", "t1", "nope")
-    assert (result.exit_code, result.stdout) == (1, "t1: the next run asks\n")
-    assert result.stderr == "nope: No such task: it was never registered, and no callback named it.\n"
-    assert task().next_lookup_at <= utcnow()
