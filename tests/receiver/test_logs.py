@@ -2,8 +2,10 @@
 
 import json
 import logging
+import subprocess
 import sys
 import types
+from collections import Counter
 
 import pytest
 from gunicorn.glogging import Logger
@@ -11,6 +13,19 @@ from gunicorn.glogging import Logger
 from receiver.logs import JsonFormatter, RedactingFormatter, request_id
 from receiver.sentry import scrub, start_sentry
 from receiver.web.server_log import RedactingLogger
+from tests.processes import REPOSITORY
+
+_MANY_THREADS_LOG = """
+import logging, threading
+from receiver.logs import configure_logging
+configure_logging()
+def write(number):
+    for _ in range(200):
+        logging.info(str(number) * 500)
+threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
 
 
 @pytest.mark.parametrize(
@@ -34,6 +49,21 @@ def made(message, *values, **fields):
     for name, value in fields.items():
         setattr(record, name, value)
     return record
+
+
+def test_a_line_has_the_time_of_its_record():
+    plain, ours = logging.Formatter("%(asctime)s"), RedactingFormatter("%(asctime)s")
+    record = made("x")
+    for created in (1_800_000_000.25, 1_800_000_000.999, 1_800_000_001.0, 1_800_086_400.5, 1_800_000_000.25):
+        record.created, record.msecs = created, float(int(created % 1 * 1000))
+        assert ours.format(record) == plain.format(record)
+
+
+def test_lines_of_many_threads_stay_whole():
+    command = [sys.executable, "-c", _MANY_THREADS_LOG]
+    logged = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60).stderr
+    ends = [line.partition("INFO root: ")[2] for line in logged.splitlines()]
+    assert Counter(ends) == {str(thread) * 500: 200 for thread in range(8)}
 
 
 def test_json_has_a_field_for_each_id_and_masks_tokens():
