@@ -6,7 +6,14 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from receiver.commands.shared import MOMENT, errors_in_words, json_option, line, read_moment_text
+from receiver.commands.shared import (
+    MOMENT,
+    errors_in_words,
+    json_option,
+    line,
+    read_moment_text,
+    to_the_second,
+)
 from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.reading.deliveries import list_deliveries
 from receiver.web.api.details_json import listed_delivery_json
@@ -48,6 +55,6 @@ def deliveries(limit: int, as_json: bool, **chosen: Any) -> None:
 
 
 def _line(item: dict[str, Any]) -> str:
-    told = f"{item['received_at']}  {item['id']:>8}  {item['verdict']:<10}  {item['size']:>8} bytes"
+    told = f"{item['id']:>6}  {to_the_second(item['received_at'])}  {item['verdict']:<10}"
     problem = f"  {item['problem']['message']}" if item["problem"] else ""
-    return line(f"{told}  {item['task_id'] or '-'}{problem}")
+    return line(f"{told}  {item['task_id'] or '-'}{problem}  {item['size']:,} bytes")

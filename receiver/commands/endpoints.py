@@ -8,7 +8,7 @@ from flask import Flask, current_app
 from flask.cli import with_appcontext
 
 from receiver.clock import utcnow
-from receiver.commands.shared import errors_in_words, json_option, line, paragraph
+from receiver.commands.shared import errors_in_words, json_option, line, paragraph, to_the_second
 from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.reading.endpoints import list_endpoints
 from receiver.redact import mask_credentials
@@ -40,7 +40,7 @@ def endpoints(as_json: bool) -> None:
 
 
 def _line(item: dict[str, Any]) -> str:
-    held = f"held since {item['held_at']}" if item["held_at"] else "open"
+    held = f"held since {to_the_second(item['held_at'])}" if item["held_at"] else "open"
     return line(f"{item['id']:>6}  {held}  {item['url']}")
 
 

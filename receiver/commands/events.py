@@ -8,12 +8,12 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from receiver.commands.shared import errors_in_words, json_option, line
+from receiver.commands.shared import errors_in_words, json_option, line, to_the_second
 from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.models import Event, Task
 from receiver.ledger.reading.events import list_events, newest_event
 from receiver.web.api.events import event_item, require_known
-from receiver.web.filters import LARGEST_ID, MOST_LISTED
+from receiver.web.filters import MOST_LISTED
 
 _LOOK_EVERY_SECONDS = 1.0
 
@@ -21,7 +21,7 @@ _LOOK_EVERY_SECONDS = 1.0
 @click.command("events")
 @click.option(
     "--after",
-    type=click.IntRange(0, LARGEST_ID),
+    type=click.IntRange(0),
     metavar="N",
     help="Those that follow event N; 0 is the beginning. With --follow the newest is the default.",
 )
@@ -80,6 +80,6 @@ def _wait() -> None:
 
 def _line(item: dict[str, Any]) -> str:
     task = item["data"]["task"]
-    told = f"{item['id']:>8}  {item['timestamp']}  {item['type']:<14}  {task['id']}"
+    told = f"{item['id']:>6}  {to_the_second(item['timestamp'])}  {item['type'].removeprefix('task.'):<9}"
     settled_by = f"by {item['settled_by']}" if item["settled_by"] else ""
-    return line("  ".join(filter(None, (told, settled_by, task.get("ref")))))
+    return line("  ".join(filter(None, (told, task["id"], settled_by, task.get("ref")))))

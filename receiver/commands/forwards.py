@@ -8,7 +8,15 @@ import click
 from flask.cli import with_appcontext
 
 from receiver.clock import utcnow
-from receiver.commands.shared import MOMENT, errors_in_words, json_option, line, paragraph, read_moment_text
+from receiver.commands.shared import (
+    MOMENT,
+    errors_in_words,
+    json_option,
+    line,
+    paragraph,
+    read_moment_text,
+    to_the_second,
+)
 from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.models import Forward
 from receiver.ledger.reading.forwards import STATES, ForwardFilter, attempts_of, list_forwards
@@ -62,9 +70,10 @@ def list_them(limit: int, as_json: bool, **chosen: str | None) -> None:
 
 
 def _line(item: Mapping[str, Any]) -> str:
-    told = f"{item['id']:>8}  {item['created_at']}  {item['status']:<9}  {item['attempts']:>3} attempts"
-    what = f"{item['type']:<14}  {item['task_id']}  {item['url']}"
-    return line("  ".join([told, what, *([item["cause"]] if item["cause"] else [])]))
+    told = f"{item['id']:>6}  {to_the_second(item['created_at'])}  {item['status']:<9}"
+    what = f"{item['type'].removeprefix('task.'):<9}  {item['task_id']}"
+    tried = f"{item['attempts']} attempts"
+    return line("  ".join(filter(None, (told, what, item["cause"], tried, item["url"]))))
 
 
 def _first(chosen: ForwardFilter, limit: int) -> Iterator[Forward]:

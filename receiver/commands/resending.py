@@ -9,7 +9,7 @@ from flask.cli import with_appcontext
 
 from receiver.clock import utcnow
 from receiver.commands.forwards import filters, wanted
-from receiver.commands.shared import errors_in_words, json_option, line
+from receiver.commands.shared import errors_in_words, json_option, line, to_the_second
 from receiver.ledger import resending
 from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.models import Resending
@@ -84,9 +84,13 @@ def _await_end(ordered: Resending) -> Resending:
         elif time.monotonic() - moved_at > max(_IS_SLOW_AFTER_SECONDS, 2 / ordered.rate):
             moved_at = time.monotonic()
             click.echo(_NOBODY_SENDS, err=True)
-        time.sleep(_LOOK_EVERY_SECONDS)
+        _wait()
         now_at = resending.find(ordered.id) or ordered
     return now_at
+
+
+def _wait() -> None:
+    time.sleep(_LOOK_EVERY_SECONDS)
 
 
 @click.command("resendings")
@@ -129,5 +133,5 @@ def stop(number: int, as_json: bool) -> None:
 def _line(item: dict[str, Any]) -> str:
     state = "stopped" if item["stopped_at"] else "done" if item["ended_at"] else "at work"
     chosen = " ".join(f"{name}={value}" for name, value in item["filter"].items())
-    told = f"{item['id']:>6}  {item['created_at']}  {state:<7}  {item['done']:,} of {item['total']:,}"
-    return line(f"{told}  {chosen}")
+    told = f"{item['id']:>6}  {to_the_second(item['created_at'])}  {state:<7}"
+    return line(f"{told}  {item['done']:,} of {item['total']:,}  {chosen}")

@@ -53,7 +53,7 @@ def _item(run: ReconcileRun) -> dict[str, Any]:
 
 def _line(run: ReconcileRun, now: datetime) -> str:
     counted = [f"{number:,} {name}" for name in _COUNTS if (number := getattr(run, name))]
-    told = f"{run.id:>8}  {run.started_at:%Y-%m-%d %H:%M:%S}  {_length(run, now):<11}"
+    told = f"{run.id:>6}  {run.started_at:%Y-%m-%d %H:%M:%S}  {_length(run, now):<11}"
     return line("  ".join([told, ", ".join(counted) or "nothing due", *([run.error] if run.error else [])]))
 
 

@@ -51,6 +51,11 @@ def read_moment_text(context: click.Context, parameter: click.Parameter, text: s
     return to_iso(read_moment(context, parameter, text))
 
 
+def to_the_second(moment: str) -> str:
+    """Return a moment of the API's JSON as lists in the terminal show it: 2026-01-31 12:00:00, in UTC."""
+    return f"{moment[:10]} {moment[11:19]}"
+
+
 def line(text: str) -> str:
     """Return a line of a list for the terminal: as wide as that is, and safe. In a file it is not cut."""
     told = safe(text)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from receiver.commands.shared import json_option, paragraph
+from receiver.commands.shared import json_option, paragraph, to_the_second
 from receiver.web.formatting import counted
 from receiver.web.watch.facts import Facts, Summary
 from receiver.web.watch.readiness import State, notices_of, read_state, report_of
@@ -62,10 +62,11 @@ def _numbers(report: Mapping[str, Any], facts: Facts | None) -> Iterator[tuple[s
     day = facts.last_day
     came = f"of the last 24 h {day.settled:,} settled, {counted(day.missed, 'callback')} missing"
     yield "tasks", f"{facts.pending:,} pending; {came}, {day.disputed:,} disputed"
-    run = report["last_run"]
-    yield "reconciler", f"last run ended at {run['finished_at']}" if run else "has never run"
-    upstream = report["upstream"]
-    yield "upstream", f"{upstream['state']}, last answered at {upstream['last_answered_at'] or '-'}"
+    run, upstream = report["last_run"], report["upstream"]
+    yield "reconciler", f"last run {to_the_second(run['finished_at'])} UTC" if run else "has never run"
+    answered_at = upstream["last_answered_at"]
+    answered = f"last answer {to_the_second(answered_at)} UTC" if answered_at else "no answer yet"
+    yield "upstream", f"{upstream['state']}, {answered}"
     if (app := report["forwards"]) is not None:
         events = f"{app['delivered']:,} of {app['of']:,} events delivered lately"
         yield "your app", f"{events}, {app['waiting']:,} waiting, {app['failed']:,} given up"

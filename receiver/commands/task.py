@@ -9,7 +9,7 @@ import click
 from flask.cli import with_appcontext
 
 from receiver.clock import utcnow
-from receiver.commands.shared import errors_in_words, json_option, paragraph
+from receiver.commands.shared import errors_in_words, json_option, paragraph, to_the_second
 from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.models import Task
 from receiver.ledger.task_json import task_json
@@ -54,7 +54,7 @@ def _story(task: Task, details: Mapping[str, Any], now: datetime) -> Iterator[st
         yield paragraph(f"{name:<14}{value}", indent=14)
     yield ""
     for event in details["timeline"]:
-        yield paragraph(f"{event['at'][:19]}Z  {event['event']:<12}  {event['detail']}", indent=22)
+        yield paragraph(f"{to_the_second(event['at'])}  {event['event']:<13}  {event['detail']}", indent=21)
 
 
 def _facts(task: Task, details: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,10 +59,9 @@ def test_each_help_fits_80_columns_and_begins_with_a_sentence_that_the_overview_
         assert re.search(rf"^ +{names[-1]} +[A-Z].*\.$", overview + of_forward, re.MULTILINE), names
 
 
-@pytest.fixture(scope="module")
-def backstop(tmp_path_factory) -> Iterator[Backstop]:
-    with Backstop(tmp_path_factory.mktemp("commands"), "http://127.0.0.1:9") as backstop:
-        backstop.migrate()
+@pytest.fixture
+def backstop(tmp_path) -> Iterator[Backstop]:
+    with Backstop(tmp_path, "http://127.0.0.1:9") as backstop:
         yield backstop
 
 
@@ -73,6 +73,7 @@ def test_the_overview_has_our_commands_in_groups(backstop):
 
 
 def test_a_command_logs_nothing_that_went_well(backstop):
+    backstop.migrate()
     told = backstop.command("flask", "--app", "wsgi", "register", "t1", "t2")
     assert (told.stdout, told.stderr) == ("2 registered: 2 new, 0 known before.\n", "")
 
@@ -80,10 +81,11 @@ def test_a_command_logs_nothing_that_went_well(backstop):
 def complete(backstop: Backstop, shell: str, press_tab: str) -> list[str]:
     """Return what a shell offers once it was told how, as the guide says."""
     guide = (ROOT / "docs/operating.md").read_text()
-    (line,) = re.findall(rf"^eval .*{shell}_source.*$", guide, re.MULTILINE)
-    environ = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **backstop.environ}
+    (lines,) = re.findall(rf"^```\n((?:.+\n)*eval .*{shell}_source.*\n)```$", guide, re.MULTILINE)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environ = {"PATH": path, "HOME": str(backstop.directory), **backstop.environ}
     told = subprocess.run(
-        [shell, "-c", f"{line}\n{press_tab}"], cwd=ROOT, env=environ, capture_output=True, text=True
+        [shell, "-c", lines + press_tab], cwd=ROOT, env=environ, capture_output=True, text=True
     )
     assert told.returncode == 0, told.stderr
     return told.stdout.split()
@@ -92,3 +94,10 @@ def complete(backstop: Backstop, shell: str, press_tab: str) -> list[str]:
 def test_bash_completes_the_commands_as_the_guide_tells(backstop):
     tab = "COMP_WORDS=(flask --app wsgi ta); COMP_CWORD=3; _flask_completion flask; echo ${COMPREPLY[@]}"
     assert complete(backstop, "bash", tab) == ["task", "tasks"]
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
+def test_zsh_completes_the_commands_as_the_guide_tells(backstop):
+    shows = "_describe() { for one in ${(P)3}; do print -r -- ${one%%:*}; done }"
+    tab = f"{shows}; words=(flask --app wsgi ta); CURRENT=4; _flask_completion; echo $_comps[flask]"
+    assert complete(backstop, "zsh", tab) == ["task", "tasks", "_flask_completion"]

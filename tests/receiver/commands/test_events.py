@@ -19,7 +19,7 @@ def test_it_lists_events_oldest_first_as_the_api_does(run, client, auth):
     assert items(run("events", "--json", "--after", told[0]["id"], "--limit", 1)) == told[1:2]
     lines = run("events").stdout.splitlines()
     assert len(lines) == 3
-    assert lines[0].split()[2:] == ["task.succeeded", "t1", "by", "callback"]
+    assert lines[0].split()[3:] == ["succeeded", "t1", "by", "callback"]
     assert run("events", "--after", told[2]["id"]).stderr == "No such events.\n"
 
 
