@@ -18,7 +18,7 @@ from gunicorn.arbiter import Arbiter
 
 # A master takes so long to notice a signal that all processes get at once, as on Heroku.
 _ACCEPT_AT_LEAST_SECONDS = 0.2
-_ACCEPT_AT_MOST_SECONDS = 3.0
+_ACCEPT_AT_MOST_SECONDS = 8.0  # on an overloaded machine; a platform kills after 10 s at the earliest
 _LOOK_EVERY_SECONDS = 0.02
 _WAITING_AT = 24  # where Linux's TCP_INFO of a listening socket has how many wait to be accepted
 _SO_ATTACH_FILTER = 26
