@@ -44,7 +44,7 @@ def callback_url(service: str | None) -> None:
     """Print the callback URL for your submissions. It contains the secret token.
 
     \b
-    flask --app wsgi callback-url --service suno
+    flask --app wsgi callback-url --service NAME
     """
     settings = current_settings()
     if settings.public_url is None:
