@@ -90,6 +90,13 @@ class _Change(NamedTuple):
     task_id: str | None
 
 
+class _Read(NamedTuple):
+    """How a delivery is read now, and what it says of its task."""
+
+    reading: Reading
+    said: CallbackRow | None
+
+
 class _NotKept(Exception):
     """Rolls a transaction back."""
 
@@ -142,25 +149,20 @@ def _places(chosen: Chosen, after: tuple[datetime, int]) -> list[Any]:
 def _read_again(reached: datetime, ids: Sequence[int], rules: Rules, keep: bool) -> Reread:
     with database.connection_context():
         deliveries: list[Delivery] = list(Delivery.select().where(Delivery.id.in_(ids)))
-    whole = [delivery for delivery in deliveries if _is_whole(delivery)]
-    now, readings, said = utcnow(), {}, []
-    for delivery in whole:
-        readings[delivery.id], row = _read(delivery, rules, now)
-        said += [row] if row else []
-    tasks, changes = _written(readings, said, now, keep)
+    now = utcnow()
+    read = {delivery.id: _read(delivery, rules, now) for delivery in deliveries if _is_whole(delivery)}
+    tasks, changes = _written(read, now, keep)
     for change in changes if keep else ():
         words = "Task %s: delivery %d, which was %s, is read as %s now."
         log.info(words, change.task_id, *change[:3], extra={"task": change.task_id})
     verdicts = Counter((change.before, change.after) for change in changes)
-    return Reread(reached, len(whole), len(deliveries) - len(whole), tasks, verdicts)
+    return Reread(reached, len(read), len(deliveries) - len(read), tasks, verdicts)
 
 
-def _written(
-    readings: Mapping[int, Reading], said: Sequence[CallbackRow], now: datetime, keep: bool
-) -> tuple[int, list[_Change]]:
+def _written(read: Mapping[int, _Read], now: datetime, keep: bool) -> tuple[int, list[_Change]]:
     tasks, changes = 0, list[_Change]()
     with contextlib.suppress(_NotKept), writing():
-        tasks, changes = _write(readings, said, now)
+        tasks, changes = _write(read, now)
         if not keep:
             raise _NotKept
     return tasks, changes
@@ -171,8 +173,7 @@ def _is_whole(delivery: Delivery) -> bool:
     return len(delivery.body) == delivery.size and code not in _PARTIAL
 
 
-def _read(delivery: Delivery, rules: Rules, now: datetime) -> tuple[Reading, CallbackRow | None]:
-    """Return how a delivery is read now, and what it says of its task."""
+def _read(delivery: Delivery, rules: Rules, now: datetime) -> _Read:
     callback = Callback(
         body=bytes(delivery.body),
         size=delivery.size,
@@ -184,21 +185,32 @@ def _read(delivery: Delivery, rules: Rules, now: datetime) -> tuple[Reading, Cal
     task_id, row, said, _ = rows_of(callback, now, rules.timetable, rules.confirm, rules.largest)
     # One that names no task any more stays with the task that it was of.
     reading = Reading(row["verdict"], row["problem"], task_id or delivery.task_id)  # type: ignore[attr-defined]
-    return reading, said and evidence.of_rereading(said, delivery.received_at)
+    return _Read(reading, said and evidence.of_rereading(said, delivery.received_at))
 
 
-def _write(
-    readings: Mapping[int, Reading], said: Sequence[CallbackRow], now: datetime
-) -> tuple[int, list[_Change]]:
+def _write(read: Mapping[int, _Read], now: datetime) -> tuple[int, list[_Change]]:
     """Join what was read with what is known. Return how many tasks change, and how deliveries change."""
-    ids = {reading.task_id for reading in readings.values() if reading.task_id is not None}
+    deliveries = _lock(list(read))
+    readings = {delivery.id: read[delivery.id].reading for delivery in deliveries}
+    said = [row for delivery in deliveries if (row := read[delivery.id].said)]
+    both = (*readings.values(), *(delivery.reading for delivery in deliveries))
+    ids = {reading.task_id for reading in both if reading.task_id is not None}
     before = _told_of(ids)
-    # Tasks before deliveries, and both in id order, so that two writers cannot deadlock.
+    # In id order, so that two writers cannot deadlock.
     for some in apart(sorted(said, key=lambda row: row["id"])):
         _merge.execute(some)
-    changes = _note(readings, now)
+    changes = _note(deliveries, readings, now)
     after = _told_of(ids)
     return sum(before.get(task_id) != told for task_id, told in after.items()), changes
+
+
+def _lock(ids: Sequence[int]) -> list[Delivery]:
+    """Lock the deliveries that are still there, and leave out those that another transaction has locked.
+
+    Another process reads those again, or deletes them. Nobody waits here, so tasks can be locked afterwards.
+    """
+    kept: Any = Delivery.select(*_READING).where(Delivery.id.in_(ids)).order_by(Delivery.id)
+    return list(kept.for_update("FOR UPDATE SKIP LOCKED") if on_postgresql() else kept)
 
 
 def _told_of(ids: set[str]) -> dict[str, tuple[Any, ...]]:
@@ -211,12 +223,11 @@ def _comparable(value: Any) -> Any:
     return bytes(value) if isinstance(value, memoryview) else value
 
 
-def _note(readings: Mapping[int, Reading], now: datetime) -> list[_Change]:
+def _note(deliveries: Sequence[Delivery], readings: Mapping[int, Reading], now: datetime) -> list[_Change]:
     """Write how deliveries are read now. Return those that are read differently."""
     changes: list[_Change] = []
     counted: Counter[str] = Counter()  # by how much a task's count of deliveries changes
-    kept = Delivery.select(*_READING).where(Delivery.id.in_(list(readings))).order_by(Delivery.id)
-    for delivery in kept.for_update() if on_postgresql() else kept:
+    for delivery in deliveries:
         before, after = delivery.reading, readings[delivery.id]
         if after == before:
             continue

@@ -3,9 +3,11 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from receiver.clock import utcnow
 from receiver.ledger import record as recording
 from receiver.ledger import rereading
 from receiver.ledger.admission import UnknownBudget
+from receiver.ledger.engine.db import on_postgresql
 from receiver.ledger.models import Delivery, Event, Task
 from receiver.ledger.rereading import Chosen, Reread, Rules
 from receiver.upstream import results
@@ -29,6 +32,7 @@ from tests.factories import (
     register,
     task,
 )
+from tests.processes import wait_until
 from tests.receiver.ledger.test_order import Step, asked, callback, outcome
 from tests.rereading import HOUR, newest, older_version, received, reread
 
@@ -167,6 +171,42 @@ class TestWhatIsNotReadAgain:
         assert read == {other}
         assert total(reread(verdicts=frozenset({"unreadable"}))) == (1, 1, {("unreadable", "succeeded"): 1})
         assert Delivery.get_by_id(old).task_id == "old"
+
+
+class TestMeanwhile:
+    def test_a_delivery_that_is_deleted_makes_no_task(self, monkeypatch):
+        record(body("t1"), utcnow() - HOUR)
+
+        def read_slowly(*arguments: Any) -> Any:
+            Delivery.delete().execute()
+            Task.delete().execute()
+            return read(*arguments)
+
+        read = rereading._read
+        monkeypatch.setattr(rereading, "_read", read_slowly)
+        reread()
+        assert Task.select().count() == 0
+
+    def test_a_task_that_a_delivery_no_longer_names_is_locked_in_its_turn(self, ledger):
+        if not on_postgresql():
+            pytest.skip("SQLite has one writer")
+        register("a", "b")
+        with older_version(lambda *_: results.read_callback(body("a"))):
+            record(body("b"), utcnow() - HOUR)
+        with psycopg.connect(ledger) as other, ThreadPoolExecutor(1) as thread:
+            other.execute("SELECT FROM task WHERE id = 'a' FOR UPDATE")
+            told = thread.submit(reread)
+            wait_until(lambda: _is_waited_for(ledger))
+            other.execute("SELECT FROM task WHERE id = 'b' FOR UPDATE NOWAIT")
+            other.commit()
+            assert total(told.result())[0] == 1
+        assert (task("a").delivery_count, task("b").delivery_count) == (0, 1)
+
+
+def _is_waited_for(url: str) -> bool:
+    with psycopg.connect(url) as connection:
+        waiting = "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+        return connection.execute(waiting).fetchone() is not None
 
 
 def test_a_dry_run_tells_the_same_and_changes_nothing():
