@@ -97,11 +97,8 @@ def _new_file(name: str) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     try:
-        with open(name, "xb", opener=lambda path, flags: os.open(path, flags, _MODE)) as file:
-            with (
-                _removed_on_failure(name),
-                _packed(file) if name.endswith(".gz") else nullcontext(file) as target,
-            ):
+        with open(name, "xb", opener=_open_for_owner) as file, _removed_on_failure(name):
+            with _packed(file) if name.endswith(".gz") else nullcontext(file) as target:
                 yield target
             file.flush()
             os.fsync(file.fileno())
@@ -109,6 +106,10 @@ def _new_file(name: str) -> Iterator[BinaryIO]:
         raise click.ClickException(f"{name} exists. Name a new file.") from None
     except OSError as problem:
         raise click.ClickException(f"{name} cannot be written: {problem.strerror}.") from None
+
+
+def _open_for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, _MODE)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from receiver.ledger.engine.proxy import database
 
 Models = Sequence[type[Model]]
 
-# Who reads or sends the rows may be slow.
+# The file that the rows go to or come from may be slow.
 _UNHURRIED = "SET LOCAL statement_timeout TO 0; SET LOCAL idle_in_transaction_session_timeout TO 0"
 
 
@@ -125,8 +125,10 @@ def continue_after(model: type[Model], number: int) -> None:
     if last and on_postgresql():
         database.execute_sql("SELECT setval(pg_get_serial_sequence(%s, 'id')::regclass, %s)", (name, last))
     elif last:
-        # Other tables go on after their greatest number by themselves.
-        database.execute_sql("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (last, name))
+        # A table into which nothing was inserted yet has no row there. Other tables than those with
+        # AUTOINCREMENT go on after their greatest number, and do not read it.
+        database.execute_sql("DELETE FROM sqlite_sequence WHERE name = ?", (name,))
+        database.execute_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, last))
 
 
 def _quoted(model: type[Model]) -> str:

@@ -1,7 +1,7 @@
 """The lines of an export: JSON, each with a checksum over itself and all lines before it.
 
-Pure: no database, no clock. The file ends with a line of its own, so that a cut file is noticed. So the line
-at which a file was cut or changed is known.
+So the line at which a file was changed is known. The last line says that it is the last, so that a cut file
+is noticed. Pure: no database, no clock.
 """
 
 import gzip

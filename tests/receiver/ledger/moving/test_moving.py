@@ -10,6 +10,7 @@ import pytest
 from peewee import fn
 
 from receiver.clock import utcnow
+from receiver.ledger.dealing import deal
 from receiver.ledger.engine.bulk import last_number
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.models import (
@@ -44,6 +45,7 @@ from tests.factories import (
     failure_body,
     finished_item,
     look_up,
+    prune,
     record,
     register,
 )
@@ -160,6 +162,23 @@ def test_the_service_goes_on_with_what_was_imported(filled):
     assert Counter.select(fn.SUM(Counter.value)).where(Counter.name == "forwards").scalar() == 2
     for model in (Submission, Incident, Attempt):
         assert last_number(model) >= last[model._meta.table_name]
+
+
+def test_numbers_go_on_after_those_of_rows_that_are_all_deleted(ledger, first_url):
+    bind(first_url)
+    for number in range(3):
+        record(body(f"t{number}"), NOW)
+    while deal(NOW, "settled"):
+        pass
+    prune(NOW + HOUR, NOW + HOUR)
+    assert (Task.select().count(), Event.select().count()) == (0, 0)
+    file = exported()
+    bind(ledger)
+    imported(file)
+    record(body("new"), NOW)
+    # Readers go on behind the last event that they have read.
+    assert [event.id for event in Event.select()] == [4]
+    assert deal(NOW, "settled") == 1
 
 
 class Interrupted(io.BytesIO):
