@@ -1,12 +1,15 @@
 """Limits what callbacks of unknown tasks may store: rows, and the bytes of large ones.
 
 A task is unknown that neither a caller nor upstream has named. Anyone with the callback URL can make up ids.
-Callbacks of known tasks always pass. See "The callback URL" in docs/security.md.
+The first callbacks of a known task always pass; beyond MOST_OF_KNOWN they count as those of unknown tasks.
+See "The callback URL" in docs/security.md.
 """
 
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+
+from peewee import SQL
 
 from receiver.ledger import evidence
 from receiver.ledger.budget import Budget
@@ -16,6 +19,9 @@ from receiver.ledger.models import NAMED, Task
 from receiver.ledger.refusals import SHORTENED, UNKNOWN_REFUSED
 from receiver.upstream.results import Unreadable
 
+# Deliveries of a known task. Upstream sends one for each step of its progress, in whole percents at most.
+MOST_OF_KNOWN = 200
+PASSES = SQL(f"({NAMED.sql} AND delivery_count <= {MOST_OF_KNOWN})")
 # Of a body that is not kept whole: enough to see what it was.
 KEPT_OF_LARGE = 4096
 # Rows may come in a burst that is as large as what comes in so long.
@@ -24,7 +30,7 @@ BURST_MINUTES = 10
 
 @dataclass(frozen=True, slots=True)
 class UnknownBudget:
-    """What callbacks of unknown tasks may store in this process: rows, and bytes of large ones."""
+    """What callbacks that do not pass may store in this process: rows, and bytes of large ones."""
 
     rows: Budget
     bytes: Budget
@@ -39,7 +45,7 @@ class UnknownBudget:
 class Entry:
     """One callback, as rows: its delivery, and what it says of its task if it names one.
 
-    `unknown` is the budget that counts if its task is unknown; without one it is kept whole.
+    `unknown` is the budget that counts if it does not pass; without one it is kept whole.
     """
 
     task_id: str | None
@@ -86,7 +92,7 @@ class Entry:
 class Admission:
     """What the entries of a group are charged.
 
-    Each is charged a row before anybody looks whether its task is known, and `settle` gives that back.
+    Each is charged a row before anybody looks whether it passes, and `settle` gives that back if it does.
     So nothing is asked of the database while the budget lasts.
     """
 
@@ -103,13 +109,13 @@ class Admission:
         asked = self._beyond | self._large
         if not asked:
             return self._entries
-        known = _named([entry for entry in self._entries if id(entry) in asked])
-        return [self._admit(entry, known) for entry in self._entries]
+        passing = _passing([entry for entry in self._entries if id(entry) in asked])
+        return [self._admit(entry, passing) for entry in self._entries]
 
-    def settle(self, named: Collection[str]) -> None:
-        """Give back what the entries of known tasks were charged, once all are stored."""
+    def settle(self, passing: Collection[str]) -> None:
+        """Give back what the entries of these tasks were charged, once all are stored."""
         for budget, entry in self._rows:
-            if entry.task_id in named:
+            if entry.task_id in passing:
                 budget.rows.release(1)
 
     def undo(self) -> None:
@@ -127,8 +133,8 @@ class Admission:
             self._rows.append((entry.unknown, entry))
         return taken
 
-    def _admit(self, entry: Entry, known: Collection[str]) -> Entry:
-        if entry.unknown is None or entry.task_id in known:
+    def _admit(self, entry: Entry, passing: Collection[str]) -> Entry:
+        if entry.unknown is None or entry.task_id in passing:
             return entry
         if id(entry) in self._beyond:
             return entry.refused()
@@ -145,18 +151,18 @@ def as_json(problem: Unreadable) -> str:
     return json.dumps({"code": problem.code, "message": str(problem)})
 
 
-def _named(entries: Sequence[Entry]) -> set[str]:
+def _passing(entries: Sequence[Entry]) -> set[str]:
     ids = [entry.task_id for entry in entries if entry.task_id]
-    return {task.id for task in Task.select(Task.id).where(Task.id.in_(ids), NAMED)} if ids else set()
+    return {task.id for task in Task.select(Task.id).where(Task.id.in_(ids), PASSES)} if ids else set()
 
 
 _REFUSED = Unreadable(
     UNKNOWN_REFUSED,
-    "Too many callbacks came for tasks that nobody else names. This one is not kept. Register your tasks, or"
-    " raise UNKNOWN_CALLBACKS_PER_MINUTE.",
+    "Too many callbacks came for tasks that nobody else names, or for one task. This one is not kept."
+    " Register your tasks, or raise UNKNOWN_CALLBACKS_PER_MINUTE.",
 )
 _SHORTENED = Unreadable(
     SHORTENED,
     f"Only the first {KEPT_OF_LARGE:,} bytes were kept: too many large callbacks came for tasks that nobody"
-    " else names. A look-up asks for the task's result.",
+    " else names, or for one task. A look-up asks for the task's result.",
 )

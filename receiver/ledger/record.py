@@ -17,13 +17,13 @@ from typing import Any
 from peewee import IntegrityError
 
 from receiver.ledger import evidence
-from receiver.ledger.admission import Admission, Entry, UnknownBudget, as_json
+from receiver.ledger.admission import PASSES, Admission, Entry, UnknownBudget, as_json
 from receiver.ledger.engine.db import execute_built, on_postgresql, writing
 from receiver.ledger.engine.group_commit import GroupCommit
 from receiver.ledger.engine.statements import Row, Statement
 from receiver.ledger.kinds import CALLBACK, CallbackRow
 from receiver.ledger.merge import merge
-from receiver.ledger.models import NAMED, Delivery, database
+from receiver.ledger.models import Delivery, database
 from receiver.ledger.timetable import Timetable
 from receiver.upstream.results import LARGEST, Unreadable, read_callback
 
@@ -78,8 +78,9 @@ def record(
 ) -> Recorded:
     """Keep a callback and join what it says of its task. The timetable times the look-up after progress.
 
-    A compressed body may hold `largest` bytes. `unknown` limits what is stored if its task is unknown;
-    without it everything is kept whole. Requests that record at the same moment share one commit.
+    A compressed body may hold `largest` bytes. `unknown` limits what is stored if its task is unknown, or has
+    very many deliveries; without it everything is kept whole. Requests that record at the same moment share
+    one commit.
     """
     try:
         task_id, delivery, said, problem = rows_of(callback, now, timetable, confirm, largest)
@@ -111,11 +112,11 @@ def _write(entries: Sequence[Entry]) -> list[Recorded]:
     try:
         with writing(at_once=True, pipelined=True):
             kept = admission.admit()
-            statuses, named = _write_admitted([entry for entry in kept if not entry.is_refused])
+            statuses, passing = _write_admitted([entry for entry in kept if not entry.is_refused])
     except BaseException:
         admission.undo()  # a group that fails is tried again, one by one
         raise
-    admission.settle(named)
+    admission.settle(passing)
     return [
         Recorded(None, None, entry.problem)
         if entry.is_refused
@@ -125,7 +126,7 @@ def _write(entries: Sequence[Entry]) -> list[Recorded]:
 
 
 def _write_admitted(entries: Sequence[Entry]) -> tuple[dict[str, str], Collection[str]]:
-    """Return the statuses of their tasks, and which of these somebody else names."""
+    """Return the statuses of their tasks, and those of these tasks whose callbacks pass."""
     # Lock rows in id order so that two groups cannot deadlock.
     ordered = sorted(entries, key=lambda entry: entry.task_id or "")
     for some in apart([entry.said for entry in ordered if entry.said]):
@@ -148,16 +149,16 @@ def apart(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _statuses(task_ids: list[str]) -> tuple[dict[str, str], Collection[str]]:
-    """Return the status of each task, and which of them somebody else names."""
+    """Return the status of each task, and those of the tasks whose callbacks pass."""
     if not task_ids:
         return {}, ()
     if on_postgresql():
-        query = f"SELECT id, status, {NAMED.sql} FROM task WHERE id = ANY($1)"  # noqa: S608 - our own condition
+        query = f"SELECT id, status, {PASSES.sql} FROM task WHERE id = ANY($1)"  # noqa: S608 - our own condition
         rows = list(execute_built(query, (task_ids,)))
         return {task_id: status for task_id, status, _ in rows}, {row[0] for row in rows if row[2]}
     # All in one row: each row that SQLite returns costs as much as a statement.
-    statuses, named = database.execute_sql(_STATUSES_IN_A_ROW, (json.dumps(task_ids),)).fetchone()
-    return json.loads(statuses), json.loads(named)
+    statuses, passing = database.execute_sql(_STATUSES_IN_A_ROW, (json.dumps(task_ids),)).fetchone()
+    return json.loads(statuses), json.loads(passing)
 
 
 def _delivery(
@@ -185,7 +186,7 @@ def _delivery(
 
 
 _STATUSES_IN_A_ROW = (
-    f"SELECT json_group_object(id, status), json_group_array(id) FILTER (WHERE {NAMED.sql})"  # noqa: S608 - ours
+    f"SELECT json_group_object(id, status), json_group_array(id) FILTER (WHERE {PASSES.sql})"  # noqa: S608 - ours
     " FROM task WHERE id IN (SELECT value FROM json_each(?))"
 )
 _merge_said = Statement(partial(merge, CALLBACK))

@@ -143,8 +143,8 @@ def _unknown_refused(facts: Facts) -> Summary | None:
         return None
     text = (
         f"{counted(refused.requests, 'callback was', 'callbacks were')} not kept, {_last(refused, facts)}."
-        " Too many came for tasks that were neither registered nor found at upstream. Discovery finds"
-        " your own tasks among them. If your app submits so many, register them, or raise"
+        " Too many came for tasks that were neither registered nor found at upstream, or for one task."
+        " Discovery finds your own tasks among them. If your app submits so many, register them, or raise"
         " UNKNOWN_CALLBACKS_PER_MINUTE. Else somebody else knows your callback URL: change CALLBACK_TOKEN."
     )
     return Summary("trouble", "Trouble", text, code="unknown_refused")
@@ -156,9 +156,9 @@ def _shortened(facts: Facts) -> Summary | None:
         return None
     text = (
         f"of {counted(large.requests, 'large callback', 'large callbacks')} only the beginning was kept,"
-        f" {_last(large, facts)}. Too many came for tasks that were neither registered nor found at upstream."
-        " Look-ups ask for their results. If your app did not submit so many tasks, somebody else knows your"
-        " callback URL: change CALLBACK_TOKEN."
+        f" {_last(large, facts)}. Too many came for tasks that were neither registered nor found at upstream,"
+        " or for one task. Look-ups ask for their results. If your app did not submit so many tasks, somebody"
+        " else knows your callback URL: change CALLBACK_TOKEN."
     )
     return Summary("attention", "Attention", text, code="callbacks_shortened")
 

@@ -9,12 +9,12 @@ import pytest
 
 from receiver.clock import utcnow
 from receiver.ledger import record as recording
-from receiver.ledger.admission import BURST_MINUTES, KEPT_OF_LARGE, UnknownBudget
+from receiver.ledger.admission import BURST_MINUTES, KEPT_OF_LARGE, MOST_OF_KNOWN, UnknownBudget
 from receiver.ledger.budget import Budget
 from receiver.ledger.models import Delivery, Task
 from receiver.ledger.record import Recorded
 from tests import factories
-from tests.factories import body, finished_item, item, look_up, register
+from tests.factories import body, finished_item, item, look_up, progress_body, register
 
 pytestmark = pytest.mark.usefixtures("ledger")
 
@@ -105,6 +105,26 @@ class TestSpent:
         assert (outcome.task_id, outcome.problem.code) == (None, "shortened")
         assert (Delivery.get().verdict, kept_bytes()) == ("unreadable", [KEPT_OF_LARGE])
         assert json.loads(Delivery.get().problem)["code"] == "bad_json"
+
+
+class TestManyOfOneTask:
+    def test_beyond_its_first_ones_they_count_as_those_of_unknown_tasks(self):
+        register("t1", "t2")
+        Task.update(delivery_count=MOST_OF_KNOWN - 1).execute()
+        budget = limited(rows=3, size=0)
+        told = [record(body("t1", prompt=PROMPT), unknown=budget).problem for _ in range(5)]
+        # The last one that passes is charged already: it is stored before it is counted.
+        assert [one and one.code for one in told] == [None, None, "shortened", "shortened", "unknown_refused"]
+        assert record(body("t2", prompt=PROMPT), unknown=budget).problem is None
+        assert [task.delivery_count - MOST_OF_KNOWN for task in Task.select().order_by(Task.id)] == [3, 0]
+
+    def test_while_the_limits_last_all_are_kept_whole(self):
+        register("t1")
+        Task.update(delivery_count=10 * MOST_OF_KNOWN).execute()
+        budget = limited()
+        assert record(progress_body("t1", prompt=PROMPT), unknown=budget).problem is None
+        assert record(body("t1", prompt=PROMPT), unknown=budget).status == "succeeded"
+        assert min(kept_bytes()) > len(PROMPT)
 
 
 class TestRows:
