@@ -38,7 +38,7 @@ def prune(days: int | None, dry_run: bool, as_json: bool) -> None:
     """Delete old rows now. The reconciler does the same every hour.
 
     Deliveries, look-ups, runs, and forwards that were delivered or dismissed go after RETENTION_DAYS. Settled
-    tasks go after TASK_RETENTION_DAYS, if that is set. Callbacks are answered meanwhile.
+    and expired tasks go after TASK_RETENTION_DAYS, if that is set. Callbacks are answered meanwhile.
 
     Ctrl-C stops it: what was deleted stays so, and the command goes on when it is run again.
 

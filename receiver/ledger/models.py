@@ -29,6 +29,7 @@ from receiver.ledger.forward import Forward as Forward
 from receiver.ledger.forward import Resending as Resending
 from receiver.ledger.submission import Submission as Submission
 from receiver.ledger.task import ACKNOWLEDGED as ACKNOWLEDGED
+from receiver.ledger.task import DELETED as DELETED
 from receiver.ledger.task import DISPUTED as DISPUTED
 from receiver.ledger.task import DOUBTFUL as DOUBTFUL
 from receiver.ledger.task import KNOWN as KNOWN
@@ -37,6 +38,7 @@ from receiver.ledger.task import NAMED as NAMED
 from receiver.ledger.task import OPEN as OPEN
 from receiver.ledger.task import REPEATED as REPEATED
 from receiver.ledger.task import SETTLED as SETTLED
+from receiver.ledger.task import TALLY_KEY as TALLY_KEY
 from receiver.ledger.task import UNACKNOWLEDGED as UNACKNOWLEDGED
 from receiver.ledger.task import Event as Event
 from receiver.ledger.task import Row

@@ -4,6 +4,7 @@ Each kind is found by an index and walked in the index's order: a walk never rea
 neither rows that stay nor, on PostgreSQL, the dead entries of rows that are gone.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,8 @@ from receiver.ledger.dealing import READER
 from receiver.ledger.engine.db import on_postgresql
 from receiver.ledger.forward import DELIVERED, DISMISSED, RESENT
 from receiver.ledger.models import (
+    DELETED,
+    TALLY_KEY,
     UNACKNOWLEDGED,
     Delivery,
     Event,
@@ -28,9 +31,10 @@ from receiver.ledger.models import (
     Refusal,
     Resending,
     Submission,
+    Tally,
     Task,
 )
-from receiver.upstream.results import FINAL
+from receiver.upstream.results import EXPIRED, FINAL, PENDING
 
 _AT_ONCE = 500  # rows to look at
 _TASKS_AT_ONCE = 100  # with their results they may be large
@@ -42,7 +46,7 @@ _IS_UNACKNOWLEDGED = SQL(f"COALESCE({UNACKNOWLEDGED.sql}, FALSE)")
 
 @dataclass(frozen=True, slots=True)
 class Old:
-    """Since when rows are kept, and settled tasks; `tasks` None keeps all of them."""
+    """Since when rows are kept, and tasks that have ended; `tasks` None keeps all of them."""
 
     rows: datetime
     tasks: datetime | None = None
@@ -94,6 +98,15 @@ class _Dated:
 
 
 @dataclass(frozen=True, slots=True)
+class _Pauses(_Dated):
+    """Pauses that add nothing any more to the time for which an open task is waited for."""
+
+    def find(self, old: Old, place: Any) -> Portion:
+        oldest = Task.select(fn.MIN(Task.created_at)).where(Task.status == PENDING).scalar()
+        return _Dated.find(self, Old(min(old.rows, oldest or old.rows)), place)
+
+
+@dataclass(frozen=True, slots=True)
 class _Forwards:
     """Forwards of one status that have ended, with their attempts."""
 
@@ -102,22 +115,22 @@ class _Forwards:
 
     def find(self, old: Old, place: Any) -> Portion:
         some, beyond = find_next(ForwardFilter(status=self.status, until=old.rows), _AT_ONCE, place)
-        ended = Forward.select(Forward.id).where(Forward.id.in_(some), Forward.ended_at < old.rows)
-        return Portion(sorted(forward.id for forward in ended), beyond)
+        return Portion(sorted(forward.id for forward in self._removable(some, old)), beyond)
 
     def delete(self, old: Old, ids: Sequence[Any]) -> int:
-        # One that is sent again may have changed meanwhile.
+        free = _free(self._removable(ids, old))
+        return int(Forward.delete().where(Forward.id.in_(free)).execute())
+
+    def _removable(self, ids: Sequence[int], old: Old) -> Any:
         ended = Forward.select(Forward.id).where(
             Forward.id.in_(ids), Forward.status == self.status, Forward.ended_at < old.rows
         )
-        deleted = Forward.delete().where(Forward.id.in_(_free(ended))).returning(Forward.resends)
-        gone = list(deleted.execute())
-        return len(gone) + _delete_resent({row.resends for row in gone if row.resends is not None})
+        return ended.where(~_is_any_other_kept()) if self.status == RESENT else ended
 
 
 @dataclass(frozen=True, slots=True)
 class _Tasks:
-    """Tasks of one final status on which nothing hangs any more that is kept or has to be told."""
+    """Tasks of one status that have ended, on which nothing hangs any more that is kept or has to be told."""
 
     status: str
     name: str = "tasks"
@@ -125,7 +138,7 @@ class _Tasks:
     def find(self, old: Old, place: Any) -> Portion:
         if _are_many_unread():
             return Portion([], None)
-        # Its index holds no other column: settled rows that stay are read, but only so many at once.
+        # Its index holds no other column: rows that stay are read too, but only so many at once.
         query = Task.select(Task.created_at, Task.id).where(
             Task.status == self.status, Task.created_at < old.tasks
         )
@@ -136,10 +149,16 @@ class _Tasks:
         locked = [task.id for task in _free(Task.select(Task.id).where(Task.id.in_(ids)))]
         # Only now: what is read before the lock may change.
         removable = self._removable(locked, old, kept_since=_EVER)
-        return int(Task.delete().where(Task.id.in_(removable)).execute()) if removable else 0
+        if not removable:
+            return 0
+        if self.status == EXPIRED:
+            _count_expired(removable)
+        return int(Task.delete().where(Task.id.in_(removable)).execute())
 
     def _removable(self, ids: Sequence[str], old: Old, kept_since: datetime) -> list[str]:
-        """Return those of the tasks that may go. What hangs on them and is kept was made since a moment."""
+        """Return those of the tasks that may go. What hangs on a task and came since a moment keeps it."""
+        # First: what is dealt with meanwhile has a forward, which the query sees.
+        unread = _unread(ids)
         is_going = Forward.status.in_([DELIVERED, DISMISSED]) & (Forward.ended_at < kept_since)
         hanging = (
             Delivery.select(SQL("1")).where(Delivery.task == Task.id, Delivery.received_at >= kept_since),
@@ -149,12 +168,11 @@ class _Tasks:
         query = Task.select(Task.id).where(
             Task.id.in_(ids),
             Task.status == self.status,
-            Task.settled_at < old.tasks,
+            fn.COALESCE(Task.settled_at, Task.gave_up_at) < old.tasks,
             Task.next_lookup_at.is_null(),  # else it is being asked about, or will be
             ~_IS_UNACKNOWLEDGED,
             *(~fn.EXISTS(rows) for rows in hanging),
         )
-        unread = _unread(ids)
         return [task.id for task in query if task.id not in unread]
 
 
@@ -186,17 +204,18 @@ class _Orphans:
 _DATED: Sequence[Kind] = (
     _Forwards(DELIVERED),
     _Forwards(DISMISSED),
+    _Forwards(RESENT),  # after those that made up for them
     _Dated("deliveries", Delivery, Delivery.received_at),
     _Dated("look-ups", Lookup, Lookup.asked_at),
     _Dated("runs", ReconcileRun, ReconcileRun.started_at),
-    _Dated("pauses", Pause, Pause.ended_at),
+    _Pauses("pauses", Pause, Pause.ended_at),
     _Dated("refusals", Refusal, Refusal.last_at),
     _Dated("resendings", Resending, Resending.ended_at),
     _Dated("incidents", Incident, Incident.closed_at),
     _Dated("submissions", Submission, Submission.ended_at),
 )
 _WITH_TASKS: Sequence[Kind] = (
-    *(_Tasks(status) for status in sorted(FINAL)),
+    *(_Tasks(status) for status in (*sorted(FINAL), EXPIRED)),
     _Orphans("events", Event, Event.happened_at),
     _Orphans("submissions", Submission, Submission.sent_at),
 )
@@ -232,10 +251,23 @@ def _are_many_unread() -> bool:
     return unread.offset(_MOST_UNREAD).limit(1).first() is not None
 
 
-def _delete_resent(firsts: set[int]) -> int:
-    """Delete the failed forwards of events that were sent again, with a result that has been deleted."""
-    of_events = Forward.select(Forward.id, Forward.status).where(
-        Forward.id.in_(firsts) | Forward.resends.in_(firsts)
-    )
-    resent = [forward.id for forward in of_events if forward.status == RESENT] if firsts else []
-    return int(Forward.delete().where(Forward.id.in_(resent)).execute()) if resent else 0
+def _is_any_other_kept() -> Any:
+    """Return the condition that another forward of the event is kept, and not only resent ones."""
+    other, first = Forward.alias(), fn.COALESCE(Forward.resends, Forward.id)
+    of_event = (other.id == first) | (other.resends == first)
+    return fn.EXISTS(other.select(SQL("1")).where(of_event, other.status != RESENT))
+
+
+def _count_expired(ids: Sequence[str]) -> None:
+    """Count tasks that are about to be deleted among those of the past.
+
+    The trigger `task_tally_deleted` does it for settled ones only.
+    """
+    expired = Task.select(Task.service, Task.callback_status, Task.lookup_status, Task.doubted_at)
+    kinds = Counter((task.service, task.disputed) for task in expired.where(Task.id.in_(ids)))
+    shard = SQL("pg_backend_pid()") if on_postgresql() else 0
+    for (service, disputed), tasks in sorted(kinds.items()):
+        told = {"hour": DELETED, "status": EXPIRED, "settled_by": "", "missed": False, "took": -1}
+        row = {**told, "service": service, "disputed": disputed, "shard": shard, "tasks": tasks}
+        update = {Tally.tasks: Tally.tasks + tasks}
+        Tally.insert(row).on_conflict(conflict_target=TALLY_KEY, update=update).execute()

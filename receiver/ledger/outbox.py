@@ -1,7 +1,7 @@
 """The outbox: the events that the customer's app is told, in their order.
 
 Triggers on `task` write each event in the transaction that changes the task, so no code can settle a task
-without its event. Events are kept for ever and never change.
+without its event. An event never changes, and is kept as long as its task.
 
 A reader pages by number. Once it has read an event, none with a lower number may appear. SQLite has one
 writer at a time, so numbers appear in order. On PostgreSQL a transaction that took a lower number may commit

@@ -31,7 +31,7 @@ class Step(NamedTuple):
 def prune(old: Old, stop: threading.Event) -> Iterator[Step]:
     """Delete what is old, and yield each step once it is durable. Set `stop` to end it between two steps.
 
-    It ends where another process prunes: that one goes on.
+    Any number of processes may prune at once.
     """
     for kind in kinds_of(old):
         for ids in _portions(kind, old):
@@ -40,9 +40,8 @@ def prune(old: Old, stop: threading.Event) -> Iterator[Step]:
                 done, deleted = _step(kind, old, ids)
                 took = time.monotonic() - began
                 yield Step(kind.name, deleted)
-                if not deleted:  # another process has just deleted all of these
-                    return
-                ids = ids[done:]
+                # Where none may go, others hold these, or have deleted them: look on behind the portion.
+                ids = ids[done:] if deleted else ()
                 stop.wait(took * _REST)
             if stop.is_set():
                 return

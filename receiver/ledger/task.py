@@ -214,7 +214,7 @@ class Tally(Row):
     """How many tasks of one kind we first heard of in one hour; see `reading.tally`. Triggers write it."""
 
     id = BigAutoField()
-    hour = TextField()  # of Task.created_at, like 2026-01-31 12
+    hour = TextField()  # of Task.created_at, like 2026-01-31 12; DELETED for tasks that have been deleted
     shard = IntegerField()  # which connection added to it; 0 on SQLite
     service = TextField()
     status = TextField()
@@ -228,17 +228,10 @@ class Tally(Row):
         table_name = "tally"
 
 
-Tally.add_index(
-    Tally.index(
-        Tally.hour,
-        Tally.service,
-        Tally.status,
-        Tally.settled_by,
-        Tally.missed,
-        Tally.disputed,
-        Tally.took,
-        Tally.shard,
-        name="tally_key",
-        unique=True,
-    )
+# Comes after all hours, so that nothing folds it into them.
+DELETED = "deleted"
+TALLY_KEY = (
+    *(Tally.hour, Tally.service, Tally.status, Tally.settled_by, Tally.missed, Tally.disputed, Tally.took),
+    Tally.shard,
 )
+Tally.add_index(Tally.index(*TALLY_KEY, name="tally_key", unique=True))

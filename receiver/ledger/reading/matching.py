@@ -8,9 +8,8 @@ from datetime import datetime, timedelta
 
 from peewee import fn
 
-from receiver.ledger.models import Tally, Task, database
+from receiver.ledger.models import DELETED, Tally, Task, database
 from receiver.ledger.reading.listing import TaskFilter
-from receiver.ledger.reading.tally import DELETED
 
 # Older hours may have been folded into one row. Well below `schedule.TOTALS_BY_HOUR_FOR`.
 _HOURS_ARE_APART_FOR = timedelta(days=7)

@@ -1,8 +1,8 @@
 """Counts tasks by kind and by the hour in which we first heard of them.
 
 Triggers update the table `tally` in the transaction that changes a task, so the two cannot disagree. A total
-is the sum of a few thousand rows, however many tasks there are. A settled task that is deleted moves from its
-hour to the hour DELETED: totals count the tasks of the past too, and counts of what there is leave them out.
+is the sum of a few thousand rows, however many tasks there are. A task that is deleted moves from its hour to
+the hour DELETED: totals count the tasks of the past too, and counts of what there is leave them out.
 On PostgreSQL each connection adds to rows of its own (`shard`), so that no transaction waits for another.
 Only the sum over all shards counts; a single row may be negative.
 
@@ -17,15 +17,13 @@ from typing import Any
 from peewee import SQL, Case, fn
 
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.models import Tally, database
+from receiver.ledger.models import DELETED, TALLY_KEY, Tally, database
 from receiver.upstream.results import EXPIRED, FAILED, PENDING, SUCCEEDED
 
 _HOUR = timedelta(hours=1)
 _LONG_AGO = ""  # the hour of the row into which old hours are folded
-# Comes after all hours, so that nothing folds it into them.
-DELETED = "deleted"
 _NO_MATTER = -1  # the value of `took` in rows folded across durations
-_KEY = (Tally.hour, Tally.service, Tally.status, Tally.settled_by, Tally.missed, Tally.disputed, Tally.took)
+_KEY = TALLY_KEY[:-1]  # without the shard
 # Upper bounds in seconds, exclusive. `took` is the index of a result's step; len(STEPS) if it took longer.
 STEPS = (5, 15, 30, 60, 120, 180, 300, 600, 1800, 3600, 21600)
 
@@ -115,7 +113,8 @@ def fold(by_hour_since: datetime, by_length_since: datetime, by_shard_since: dat
     folded = _fold_some(old & ~folded_already, hour=SQL("''"), took=SQL(f"{_NO_MATTER}"))
     lengths = (Tally.hour < _hour(by_length_since)) & (Tally.took != _NO_MATTER)
     folded += _fold_some(lengths, took=SQL(f"{_NO_MATTER}"))
-    return folded + _fold_some((Tally.hour < _hour(by_shard_since)) & (Tally.shard != 0))
+    in_shards = (Tally.hour < _hour(by_shard_since)) | (Tally.hour == DELETED)
+    return folded + _fold_some(in_shards & (Tally.shard != 0))
 
 
 def _fold_some(which: Any, **folded: Any) -> int:

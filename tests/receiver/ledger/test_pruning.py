@@ -2,8 +2,10 @@
 
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from receiver.clock import utcnow
@@ -11,14 +13,17 @@ from receiver.ledger import old, pruning, store, submissions
 from receiver.ledger.dealing import deal
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.models import (
+    DELETED,
     Attempt,
     Delivery,
     Event,
     Forward,
     Lookup,
+    Pause,
     ReconcileRun,
     Resending,
     Submission,
+    Tally,
     Task,
     database,
 )
@@ -62,6 +67,13 @@ def settle(*ids, at=LONG_AGO):
     deal_all(at)
 
 
+def expire(*ids, now=LONG_AGO):
+    """Give tasks up of which upstream knows nothing."""
+    register(*ids, now=now - DAY, grace=timedelta(0))
+    give_up(now=now)
+    assert {task(task_id).status for task_id in ids} == {"expired"}
+
+
 def deal_all(at=LONG_AGO):
     while deal(at, "settled"):
         pass
@@ -100,15 +112,39 @@ class TestTasks:
         assert left() == {"t1"}
         assert Event.select().count() == 1
 
-    def test_open_and_expired_ones_stay(self):
+    def test_open_ones_stay(self):
         register("open", now=LONG_AGO, grace=timedelta(0))
         look_up([item("open")], LONG_AGO)
-        register("expired", now=LONG_AGO, grace=timedelta(0))
-        give_up([item("open")], LONG_AGO + 2 * DAY)
+        prune(KEPT_SINCE, TASKS_KEPT_SINCE)
+        assert left() == {"open"}
+
+    def test_expired_ones_go_by_the_time_when_they_were_given_up(self):
+        expire("old", "asked")
+        expire("young", now=NOW - 80 * DAY)
+        deal_all()
+        store.ask_now("asked", NOW)
+        prune(KEPT_SINCE, TASKS_KEPT_SINCE)
+        assert left() == {"young", "asked"}
+        assert {event.task_id for event in Event.select()} == {"young", "asked"}
+
+    def test_an_expired_one_that_was_not_told_stays(self):
+        expire("told")
+        deal_all()
+        expire("untold")
+        create_forward(task_id="told", status="failed", created_at=LONG_AGO)
+        prune(KEPT_SINCE, TASKS_KEPT_SINCE)
+        assert left() == {"told", "untold"}
+        deal_all()
+        Forward.update(status="dismissed").execute()
+        prune(KEPT_SINCE, TASKS_KEPT_SINCE)
+        assert left() == set()
+
+    def test_a_result_that_comes_after_an_expired_one_is_deleted_begins_it_anew(self):
+        expire("t1")
         deal_all()
         prune(KEPT_SINCE, TASKS_KEPT_SINCE)
-        assert left() == {"open", "expired"}
-        assert task("expired").status == "expired"
+        record(body("t1"), NOW)
+        assert (task().status, task().created_at, task().gave_up_at) == ("succeeded", NOW, None)
 
     def test_one_that_upstream_is_still_asked_about_stays(self):
         settle("t1")
@@ -175,6 +211,21 @@ class TestTasks:
             assert kind.delete(OLD, ["t1"]) == 0
         assert left() == {"t1"}
 
+    def test_one_that_is_dealt_with_during_the_look_stays(self, monkeypatch):
+        def deal_meanwhile(ids):
+            with ThreadPoolExecutor(1) as other:
+                other.submit(deal_all).result()
+            return unread(ids)
+
+        unread = old._unread
+        create_endpoint()
+        record(body("t1"), LONG_AGO)
+        Delivery.delete().execute()
+        monkeypatch.setattr(old, "_unread", deal_meanwhile)
+        with database.connection_context():
+            assert old._Tasks("succeeded").find(OLD, None).ids == []
+        assert Forward.get().task_id == "t1"
+
     def test_totals_count_the_tasks_of_the_past(self):
         settle("t1")
         settle("kept", at=NOW)
@@ -182,14 +233,28 @@ class TestTasks:
         look_up([finished_item("missed"), finished_item("disputed")], LONG_AGO)
         record(failure_body("disputed"), LONG_AGO)
         Task.update(next_lookup_at=None, acknowledged_at=NOW).where(Task.id == "disputed").execute()
+        expire("expired")
         deal_all()
         before = tally.count_outcomes()
-        assert (before.tasks, before.missed, before.disputed) == (4, 1, 1)
+        assert (before.tasks, before.missed, before.disputed, before.expired) == (5, 1, 1, 1)
         for _ in range(2):
             prune(KEPT_SINCE, TASKS_KEPT_SINCE)
             tally.fold(NOW + DAY, NOW + DAY, NOW + DAY)
             assert left() == {"kept"}
             assert tally.count_outcomes() == before
+
+    def test_totals_of_the_past_are_joined_from_all_connections(self):
+        settle("t1")
+        expire("expired")
+        deal_all()
+        prune(KEPT_SINCE, TASKS_KEPT_SINCE)
+        Tally.update(shard=7).where(Tally.hour == DELETED, Tally.status == "expired").execute()
+        tally.fold(NOW + DAY, NOW + DAY, NOW + DAY)
+        past = Tally.select().where(Tally.hour == DELETED).order_by(Tally.status)
+        assert [(row.status, row.shard, row.tasks) for row in past] == [
+            ("expired", 0, 1),
+            ("succeeded", 0, 1),
+        ]
 
     def test_counts_of_what_there_is_leave_out_the_tasks_of_the_past(self):
         record(body("t1"), LONG_AGO, service="suno")
@@ -255,15 +320,41 @@ class TestSteps:
             deleted[step.kind] += step.deleted
         assert deleted == {"deliveries": 45 - pruning._CHUNK, "tasks": 45, "events": 45}
 
-    def test_it_leaves_the_work_to_another_process_that_is_at_it(self, monkeypatch):
+    def test_it_goes_on_behind_rows_that_another_process_has_deleted(self, monkeypatch):
         monkeypatch.setattr(pruning, "STEP_SECONDS", 0)
-        settle(*(f"t{number}" for number in range(30)))
+        monkeypatch.setattr(old, "_AT_ONCE", 20)
+        settle(*(f"t{number}" for number in range(45)))
         ours = pruning.prune(OLD, threading.Event())
         next(ours)
-        prune(KEPT_SINCE)  # the other one
-        settle("later")
-        assert [step.deleted for step in ours] == [0]
-        assert Delivery.select().count() == 1
+        first = Delivery.select(Delivery.id).order_by(Delivery.id).limit(10)
+        Delivery.delete().where(Delivery.id.in_([row.id for row in first])).execute()  # the other process
+        assert next(ours).deleted == 0
+        deleted = Counter()
+        for step in ours:
+            deleted[step.kind] += step.deleted
+        assert deleted == {"deliveries": 25, "tasks": 45, "events": 45}
+
+    def test_what_another_transaction_holds_stays_and_delays_nothing_else(self, ledger):
+        if not on_postgresql():
+            pytest.skip("SQLite has one writer")
+        settle("held", "free")
+        with psycopg.connect(ledger) as other:
+            other.execute("SELECT FROM delivery WHERE task_id = 'held' FOR UPDATE")
+            prune(KEPT_SINCE, TASKS_KEPT_SINCE)
+            assert left() == {"held"}
+        prune(KEPT_SINCE, TASKS_KEPT_SINCE)
+        assert left() == set()
+
+    def test_a_pause_stays_while_a_task_is_open_that_was_waited_for_meanwhile(self):
+        register("old", now=LONG_AGO)
+        for days in (2, -2):  # before it was registered, and after
+            at = LONG_AGO - days * DAY
+            Pause.create(reason="", account=True, started_at=at, ended_at=at + DAY)
+        prune(KEPT_SINCE)
+        assert [row.ended_at for row in Pause.select()] == [LONG_AGO + 3 * DAY]
+        settle("old", at=NOW)
+        prune(KEPT_SINCE)
+        assert Pause.select().count() == 0
 
     def test_a_dry_run_counts_what_would_go_and_deletes_nothing(self):
         settle("t1", "t2", "young")
@@ -301,7 +392,9 @@ def _statements():
 
     few = {"resendings"}
     settle("t1")
-    create_forward(status="delivered", created_at=LONG_AGO)
+    expire("t2")
+    for status in ("delivered", "resent"):
+        create_forward(status=status, created_at=LONG_AGO)
     with pytest.MonkeyPatch.context() as patched, database.connection_context():
         patched.setattr(database.obj, "execute_sql", note)
         for kind in old.kinds_of(OLD):
@@ -342,6 +435,19 @@ class TestPruneForwards:
         Forward.update(status="delivered", ended_at=days[2]).where(Forward.id == third).execute()
         prune(now - timedelta(days=30))
         assert Forward.select().count() == 0
+
+    def test_one_that_is_just_being_sent_again_is_not_waited_for(self, ledger):
+        if not on_postgresql():
+            pytest.skip("SQLite has one writer")
+        long_ago = utcnow() - timedelta(days=50)
+        first = create_forward(status="failed", created_at=long_ago).id
+        again = resend(first, long_ago)
+        Forward.update(status="delivered", ended_at=long_ago).where(Forward.id == again).execute()
+        with psycopg.connect(ledger) as other:
+            other.execute("SELECT FROM forward WHERE id = %s FOR UPDATE", [first])
+            assert prune(utcnow() - timedelta(days=30)) == 1
+            assert [row.id for row in Forward.select()] == [first]
+        assert prune(utcnow() - timedelta(days=30)) == 1
 
     @pytest.mark.parametrize("is_dismissed", [True, False])
     def test_one_that_was_sent_again_in_vain_stays(self, ledger, is_dismissed):
