@@ -31,11 +31,16 @@ from tests.pgbouncer import PgBouncer, pgbouncer
 from tests.powercut.recorder import MISSING, find_compiler
 from tests.upstream import Options, StandIn
 
+# The same examples each time, so that a failure is seen again: `--hypothesis-profile thorough` draws others.
 # No deadline: a shared machine may be slow at any moment, which is no failure of a property.
 hypothesis.settings.register_profile(
     "backstop",
     deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.register_profile(
+    "thorough", hypothesis.settings.get_profile("backstop"), derandomize=False, max_examples=1000
 )
 hypothesis.settings.load_profile("backstop")
 
@@ -193,7 +198,6 @@ _numbers = itertools.count()
 def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Binds this process to an empty ledger and yields its URL."""
     init_database(database_url)
-    # A fresh budget, so that no test uses up another's.
     yield database_url
     database.obj.close_all()
 

@@ -24,6 +24,7 @@ from receiver.upstream.results import FINAL
 from tests.factories import TIMETABLE, body, finished_item, look_up, record, register
 from tests.forwarding import APP, make_apps
 from tests.processes import wait_until
+from tests.properties import on_a_ledger
 from tests.receiver.ledger.test_order import callback, rolled_back
 from tests.receiver.ledger.test_outbox import WAYS
 
@@ -53,6 +54,7 @@ def bodies_of(task_id):
 
 @pytest.mark.usefixtures("ledger")
 class TestWhatIsTold:
+    @on_a_ledger
     @given(
         st.lists(
             st.one_of(
@@ -97,6 +99,7 @@ class TestWhatIsTold:
             if shown["status"] in FINAL:
                 assert shown["confirmed"] is not None, type_
 
+    @on_a_ledger
     @given(
         st.lists(
             st.one_of(

@@ -29,6 +29,7 @@ from tests.factories import (
     record,
     register,
 )
+from tests.properties import on_a_ledger
 
 pytestmark = pytest.mark.usefixtures("ledger")
 
@@ -99,6 +100,7 @@ def outcome(steps: list[Step]) -> dict[str, Any]:
     return {name: shown[name] for name in SHOWN}
 
 
+@on_a_ledger
 @given(st.data())
 def test_any_permutation_with_any_repetition_leaves_the_same_task(data: st.DataObject):
     some = data.draw(st.lists(st.sampled_from(STEPS), min_size=1, max_size=5, unique=True))

@@ -36,6 +36,7 @@ from tests.factories import (
     record,
     register,
 )
+from tests.properties import on_a_ledger
 from tests.receiver.ledger.test_order import STEPS, Step, callback, rolled_back
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, 250_000)
@@ -102,6 +103,7 @@ def read_all(page: int = 3) -> Iterator[Event]:
 
 @pytest.mark.usefixtures("ledger")
 class TestWhatIsWritten:
+    @on_a_ledger
     @given(st.lists(st.tuples(st.sampled_from(WAYS), st.sampled_from(("t1", "t2"))), max_size=7))
     def test_every_way_of_settling_leaves_exactly_the_events_of_the_changes(self, ways):
         with rolled_back():

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.clock import utcnow
@@ -33,6 +33,7 @@ from tests.factories import (
     task,
 )
 from tests.processes import wait_until
+from tests.properties import on_a_ledger
 from tests.receiver.ledger.test_order import Step, asked, callback, outcome
 from tests.rereading import HOUR, newest, older_version, received, reread
 
@@ -269,7 +270,7 @@ BODIES: list[tuple[Callable[..., bytes], dict[str, Any]]] = [
 OTHERS = [asked(finished_item), lambda task_id: register(task_id, type="imagine", ref="order-a")]
 
 
-@settings(max_examples=25)
+@on_a_ledger
 @given(st.data())
 def test_in_any_order_and_however_often_the_task_is_as_if_all_had_been_readable(data: st.DataObject):
     some = data.draw(st.lists(st.sampled_from(range(len(BODIES))), min_size=1, max_size=4, unique=True))

@@ -17,6 +17,7 @@ from receiver.spool.spool import Spool
 from receiver.web.callbacks import record
 from tests.conftest import CALLBACK_TOKEN
 from tests.factories import SAMPLES, TIMETABLE, body, progress_body, sample_lines
+from tests.properties import on_a_ledger
 
 URL = f"/callbacks/{CALLBACK_TOKEN}"
 
@@ -320,6 +321,7 @@ def test_a_claimed_size_that_no_column_holds_loses_nothing(make_client):
     assert deliveries()[0].size == 2**31 - 1
 
 
+@on_a_ledger
 @given(
     raw=st.binary(max_size=200),
     ref=st.text(st.characters(codec="utf-8", exclude_characters="\0?#"), max_size=20),

@@ -15,6 +15,7 @@ from receiver.ledger.reading import listing
 from receiver.ledger.reading.listing import Found, TaskFilter, list_tasks
 from receiver.ledger.store import acknowledge
 from tests.factories import body, failed_item, finished_item, look_up, record, register
+from tests.properties import on_a_ledger
 from tests.receiver.ledger.test_order import rolled_back
 
 NOW = utcnow()
@@ -96,6 +97,7 @@ def test_whatever_the_filter_the_pages_hold_each_task_once_and_newest_first(monk
     monkeypatch.setattr(listing, "MOST_LOOKED_AT", most_looked_at)
     newest_first = list(Task.select().order_by(Task.created_at.desc(), Task.id.desc()))
 
+    @on_a_ledger
     @given(FILTERS, st.sampled_from((1, 3, 50)))
     @example(TaskFilter(type="imagine", text="order-1"), 50)  # one look gives up, another finds what is older
     def check(wanted, limit):

@@ -34,6 +34,7 @@ from tests.factories import (
     register,
 )
 from tests.processes import REPOSITORY
+from tests.properties import on_a_ledger
 from tests.receiver.ledger.test_order import STEPS, rolled_back
 
 NOW = utcnow()
@@ -65,6 +66,7 @@ def fold_all() -> int:
 
 
 @pytest.mark.usefixtures("ledger")
+@on_a_ledger
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from("abc")), max_size=8))
 def test_it_never_drifts_whatever_happens_to_the_tasks(steps):
     with rolled_back():
