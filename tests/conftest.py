@@ -27,6 +27,7 @@ from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import database
 from receiver.upstream.services import SERVICES, Service
 from tests import workers
+from tests.compiled import compiled_once
 from tests.pgbouncer import PgBouncer, pgbouncer
 from tests.powercut.recorder import MISSING, find_compiler
 from tests.upstream import Options, StandIn
@@ -103,6 +104,13 @@ def _may_be_pooled(item: pytest.Item) -> bool:
 def _parameters(item: pytest.Item) -> list[object]:
     callspec = getattr(item, "callspec", None)
     return list(callspec.params.values()) if callspec else []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled() -> Iterator[None]:
+    """Make an application in a tenth of the time."""
+    with compiled_once():
+        yield
 
 
 @pytest.fixture(scope="session")
