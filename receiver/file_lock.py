@@ -39,6 +39,10 @@ class LockFile:
         self._kept: BinaryIO | None = None
         self._kept_by = 0  # the process that opened it: a fork shares the locks of open files
 
+    def __del__(self) -> None:
+        if self._kept:
+            self._kept.close()
+
     def take(self, path: str | Path, *, within: float, look_every: float) -> None:
         """Take the lock of the file at a path, as `open_locked` does, until `release`."""
         if self._kept and self._kept_by == os.getpid() and try_lock(self._kept):

@@ -22,6 +22,7 @@ from xdist.remote import Producer
 from receiver.app import create_app
 from receiver.config import Settings
 from receiver.ledger import claims
+from receiver.ledger.engine import sqlite
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import database
@@ -50,8 +51,24 @@ _MEMORY, _ENOUGH_BYTES = "/dev/shm", 2 * 2**30
 if os.path.isdir(_MEMORY) and shutil.disk_usage(_MEMORY).free > _ENOUGH_BYTES:
     tempfile.tempdir = os.environ["TMPDIR"] = _MEMORY
 
+_MADE_HERE = pytest.StashKey[str]()
+
 CALLBACK_TOKEN = "callback-token-of-the-tests"
 API_KEY = "api-key-of-the-tests"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each session a directory of its own: sessions that share one change its rights under each other."""
+    if config.option.basetemp is None:  # a worker has its part of the session's
+        config.option.basetemp = tempfile.mkdtemp(prefix="backstop-pytest-")
+        config.stash[_MADE_HERE] = config.option.basetemp
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remove that directory, unless a test failed and left files to look at."""
+    if exitstatus == 0 and _MADE_HERE in session.config.stash:
+        shutil.rmtree(session.config.stash[_MADE_HERE], ignore_errors=True)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -110,6 +127,14 @@ def _parameters(item: pytest.Item) -> list[object]:
 def compiled() -> Iterator[None]:
     """Make an application in a tenth of the time."""
     with compiled_once():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> Iterator[None]:
+    """Let the threads of a test wait for their turn to write to SQLite, however busy the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite, "_TURN_WITHIN_SECONDS", 120.0)
         yield
 
 
@@ -203,7 +228,7 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def ledger(database_url: str) -> Iterator[str]:
     """Binds this process to an empty ledger and yields its URL."""
     init_database(database_url)
     yield database_url

@@ -123,6 +123,15 @@ def test_it_follows_its_name_to_another_file(path, lock_file):
         take(other, within=0)
 
 
+def test_nothing_is_left_open_when_a_lock_file_is_no_longer_used(path):
+    lock_file = LockFile(partial(FileIO, mode="a+b"))
+    keep(lock_file, path)
+    kept = lock_file._kept
+    del lock_file
+    assert kept.closed
+    take(path, within=0).close()
+
+
 def test_a_fork_takes_turns_with_its_parent(path, lock_file):
     keep(lock_file, path)
 
