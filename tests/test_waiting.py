@@ -41,7 +41,9 @@ def begin(backstop: Backstop, clients: ExitStack, paths: list[str]) -> list[sock
     """Send requests, each by a connection of its own, and return once all of them wait."""
     connections = []
     for path in paths:
-        connection = clients.enter_context(socket.create_connection(("127.0.0.1", backstop.port), timeout=60))
+        connection = clients.enter_context(
+            socket.create_connection(("127.0.0.1", backstop.port), timeout=150)
+        )
         head = (
             f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_KEY}\r\nConnection: close\r\n\r\n"
         )
@@ -82,14 +84,16 @@ def test_two_hundred_cost_two_small_queries_a_second_and_all_are_answered(backst
     ids = [f"t{n:03}" for n in range(MOST_WAITING // 2)]
     register(*ids, "other")
     backstop.start_web()
-    paths = [f"/api/tasks/{task_id}?wait=25" for task_id in ids] + ["/api/events?wait=25"] * len(ids)
+    paths = [f"/api/tasks/{task_id}?wait=99" for task_id in ids] + ["/api/events?wait=99"] * len(ids)
     waiting = begin(backstop, clients, paths)
     before = len(counts(backstop)["statements"])
     new = wait_until(lambda: looks(found := counts(backstop)["statements"][before:]) >= 3 and found)
-    assert len(new) <= 2 * 3 + 8, new  # and a few of the background threads
+    assert len(new) < len(paths) / 4, (
+        new
+    )  # those of the background threads too, for as long as three looks take
 
     # Others are served meanwhile. One more that would wait is answered at once.
-    assert backstop.request("GET", "/api/tasks/other?wait=25").json()["status"] == "pending"
+    assert backstop.request("GET", "/api/tasks/other?wait=99").json()["status"] == "pending"
     assert backstop.post_callback(body("another")).status == 200
     news = [answer_in_the_end(backstop, connection, "/api/events") for connection in waiting[len(ids) :]]
     assert {one["next"] for one in news} == {1}
@@ -106,16 +110,16 @@ def test_two_hundred_cost_two_small_queries_a_second_and_all_are_answered(backst
 def test_clients_that_go_away_free_their_places(backstop, clients):
     register("t1")
     backstop.start_web()
-    connections = begin(backstop, clients, ["/api/tasks/t1?wait=25", "/api/events?wait=25"] * 5)
+    connections = begin(backstop, clients, ["/api/tasks/t1?wait=99", "/api/events?wait=99"] * 5)
     for connection in connections[:8]:
         connection.close()
-    wait_until(lambda: counts(backstop)["waiting"] == 2, seconds=15)
+    wait_until(lambda: counts(backstop)["waiting"] == 2, seconds=80)
 
 
 def test_a_worker_that_is_to_end_answers_them_at_once(backstop, clients):
     register("t1")
     process = backstop.start_web()
-    for_task, for_events = begin(backstop, clients, ["/api/tasks/t1?wait=25", "/api/events?wait=25"])
+    for_task, for_events = begin(backstop, clients, ["/api/tasks/t1?wait=99", "/api/events?wait=99"])
     assert backstop.stop(process) == 0
     assert (answer(for_task)[1]["status"], answer(for_events)) == ("pending", (200, {"items": [], "next": 0}))
     assert "graceful timeout" not in backstop.log("web")
@@ -125,7 +129,7 @@ def test_a_worker_that_is_to_end_answers_them_at_once(backstop, clients):
 def test_they_end_with_a_503_when_the_database_goes_away(backstop, clients, ledger, postgresql_server):
     register("t1")
     backstop.start_web()
-    connections = begin(backstop, clients, ["/api/tasks/t1?wait=25", "/api/events?wait=25"])
+    connections = begin(backstop, clients, ["/api/tasks/t1?wait=99", "/api/events?wait=99"])
     began = time.monotonic()
     with psycopg.connect(ledger) as ours:
         name = ours.info.dbname
@@ -133,8 +137,8 @@ def test_they_end_with_a_503_when_the_database_goes_away(backstop, clients, ledg
         server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
         assert [answer(connection)[0] for connection in connections] == [503, 503]
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 80  # before they have waited enough
         server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     record_when_it_is_back = wait_until(lambda: backstop.post_callback(body("t1")).status == 200)
     assert record_when_it_is_back
-    wait_until(lambda: backstop.request("GET", "/api/tasks/t1?wait=25").status == 200)
+    wait_until(lambda: backstop.request("GET", "/api/tasks/t1?wait=99").status == 200)
