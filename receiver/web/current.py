@@ -1,6 +1,6 @@
 """The settings of the application that serves the current request."""
 
-from flask import Flask, current_app, request
+from flask import Flask, current_app, g, request
 
 from receiver.config import Settings
 from receiver.ledger.paces import Paces
@@ -28,6 +28,16 @@ def paces_of(app: Flask) -> Paces:
 def address() -> str:
     """Return PUBLIC_URL, or the address in the request if that is not set. It has no trailing slash."""
     return current_settings().public_url or request.host_url.rstrip("/")
+
+
+def note_relayed() -> None:
+    """Note that the current request's answer is upstream's, whose headers stay as they are."""
+    g.is_relayed = True
+
+
+def is_relayed() -> bool:
+    """Tell whether the current request's answer is upstream's."""
+    return bool(g.get("is_relayed"))
 
 
 def stand_in() -> str | None:

@@ -39,8 +39,10 @@ _FOR_HEALTH = 20  # reserved for health checks: a platform restarts a machine th
 _FULL_WITHIN_SECONDS = 1.0
 _WITHOUT_TURNS, _TURN_SECONDS = 20, 0.005
 _LOG_EVERY_SECONDS = 60.0
+_FULL_BODY = b'{"error":{"code":"busy","message":"Too many requests are in progress."}}\n'
 _FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(_FULL_BODY), _FULL_BODY)
 )
 
 

@@ -1,13 +1,16 @@
-"""Answers of our own in upstream's form: its clients read nothing else."""
+"""Upstream's answers, passed on, and answers of our own in upstream's form: its clients read nothing else."""
 
 import logging
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from flask import Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from receiver.ledger.engine.errors import DATABASE_ERRORS
+from receiver.upstream.relay import Relayed
+from receiver.web.current import note_relayed
 from receiver.web.errors import database_down
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,15 @@ class Refused(HTTPException):
         self.retry_after = retry_after
 
 
+def passed_on(relayed: Relayed, body: bytes | Iterable[bytes]) -> Response:
+    """Return upstream's answer with its status and its headers, and none of ours."""
+    note_relayed()
+    response = Response(body, status=relayed.status)
+    response.headers.clear()
+    response.headers.extend(relayed.headers)
+    return response
+
+
 def use_trace_id(given: str) -> None:
     """Let the current request have the trace id that its submission has."""
     g.trace_id = given
@@ -74,7 +86,8 @@ def answer(problem: HTTPException) -> Response:
     status = problem.code or 500
     word = problem.word if isinstance(problem, Refused) else None
     response = error(status, problem.description or problem.name, word)
-    # Of the others, such as WWW-Authenticate, upstream's clients know nothing.
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="Backstop"'
     if (retry_after := getattr(problem, "retry_after", None)) is not None:
         response.headers["Retry-After"] = str(retry_after)
     return response

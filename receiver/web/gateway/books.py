@@ -63,7 +63,7 @@ def tell(submission: Submission) -> None:
 
 
 def untell(submission: Submission) -> None:
-    """Note that the caller has hung up before the answer: who repeats the submission gets its task."""
+    """Note that the caller has hung up before the answer: a repetition of the submission gets its task."""
     _try(submissions.note_untold, submission, utcnow())
 
 

@@ -11,6 +11,7 @@ from receiver.upstream.relay import NotRelayed, Relayed
 from receiver.upstream.results import parse_json
 from receiver.upstream.submitting import Fate, read_answer
 from receiver.web.gateway import books
+from receiver.web.gateway.answers import passed_on
 from receiver.web.lasting import current_lasting
 
 log = logging.getLogger(__name__)
@@ -21,9 +22,7 @@ _LONGEST_LINE = 2**20  # bytes; a longer one is passed on unread
 def relay_lines(relayed: Relayed, submission: Submission) -> Response:
     """Return upstream's lines as they come."""
     lines = _Lines(relayed, submission)
-    response = Response(stream_with_context(lines), status=relayed.status)
-    response.headers.clear()
-    response.headers.extend(relayed.headers)
+    response = passed_on(relayed, stream_with_context(lines))
     response.call_on_close(lines.close)
     return response
 

@@ -9,7 +9,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from receiver.config import Settings
 from receiver.upstream.relay import NotRelayed, Outgoing, Relay, Relayed
-from receiver.web.gateway.answers import Refused, trace_id
+from receiver.web.gateway.answers import Refused, passed_on, trace_id
 from receiver.web.stalls import stall_guard
 
 log = logging.getLogger(__name__)
@@ -66,9 +66,7 @@ def refused(problem: NotRelayed) -> Refused:
 
 def respond(relayed: Relayed) -> Response:
     """Return upstream's answer, streamed."""
-    response = Response(_chunks(relayed), status=relayed.status)
-    response.headers.clear()
-    response.headers.extend(relayed.headers)
+    response = passed_on(relayed, _chunks(relayed))
     response.call_on_close(relayed.close)
     return response
 

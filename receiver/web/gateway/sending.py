@@ -13,7 +13,7 @@ from receiver.upstream.results import Unreadable, parse_json
 from receiver.upstream.submitting import Fate, Order, Wants, read_answer, to_send
 from receiver.web.callback_urls import our_callback_url
 from receiver.web.gateway import books
-from receiver.web.gateway.answers import Refused
+from receiver.web.gateway.answers import Refused, passed_on
 from receiver.web.gateway.finder import current_finder
 from receiver.web.gateway.lines import relay_lines
 from receiver.web.gateway.orders import own_callback_url
@@ -90,9 +90,7 @@ def acknowledgement(submission: Submission, task_id: str) -> Response:
 def _settle(order: Order, submission: Submission, relayed: Relayed, content: bytes) -> Sent:
     plain = _plain(content, relayed)
     fate, task_id = read_answer(relayed.status, plain)
-    answer = Response(content, status=relayed.status)
-    answer.headers.clear()
-    answer.headers.extend(relayed.headers)
+    answer = passed_on(relayed, content)
     if fate is Fate.REFUSED:
         books.free(submission)
         return Sent(answer)

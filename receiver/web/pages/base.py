@@ -1,6 +1,6 @@
 """What all pages share: sign-in, the Content-Security-Policy, and template filters."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, Response, request
@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, Response, request
 from receiver.clock import to_iso
 from receiver.redact import mask_credentials
 from receiver.web import auth, formatting, response_view
-from receiver.web.current import address, current_settings, stand_in
+from receiver.web.current import address, current_settings, is_relayed, stand_in
 
 _NOT_FOR_BROWSERS = {"static", "callbacks.receive", "lookups.look_up"}
 _POLICY = (
@@ -46,6 +46,11 @@ def add_to_pages(app: Flask) -> None:
     app.after_request(_protect)
 
 
+def given(fields: Iterable[str]) -> dict[str, str]:
+    """Return those fields of the URL's query that are not empty. Forms send empty ones too."""
+    return {name: text for name in fields if (text := request.args.get(name, "").strip())}
+
+
 def with_query(path: str, query: Mapping[str, object]) -> str:
     """Return a path with a query. `url_for` takes no parameter of the name `endpoint`."""
     return f"{path}?{urlencode(query)}" if query else path
@@ -67,6 +72,8 @@ def _picture_sources() -> list[str]:
 
 def _protect(response: Response) -> Response:
     """Add headers that limit what a page may load, and forbid browsers to store answers."""
+    if is_relayed():
+        return response
     if response.mimetype == "text/html":
         sources = [f" {source}" for source in _picture_sources()]
         policy = _POLICY.format(pictures="".join(sources), media="".join(sources).strip() or "'none'")

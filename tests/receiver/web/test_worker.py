@@ -1,10 +1,12 @@
 """Which requests may take which share of a worker; what clients do to a real one is in test_processes.py."""
 
+import json
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from http.client import HTTPResponse
 from types import SimpleNamespace
 from unittest import mock
 
@@ -59,7 +61,10 @@ def test_callbacks_and_health_checks_are_served_when_others_have_taken_their_sha
 def test_others_are_turned_away_at_once_those_with_a_made_up_token_too(worker, connection, path):
     with pytest.raises(ConnectionResetError):
         worker.handle_request(None, SimpleNamespace(path=path), connection[0], None)
-    assert connection[1].recv(1000).startswith(b"HTTP/1.1 503 ")
+    answer = HTTPResponse(connection[1])
+    answer.begin()
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+    assert json.loads(answer.read())["error"]["code"] == "busy"
     assert worker.log.warning.call_count == 1
     assert worker._others == 3
 

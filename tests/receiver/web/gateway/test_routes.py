@@ -43,6 +43,15 @@ def test_it_relays_what_it_does_not_understand_as_it_is(gateway, upstream, token
     assert (answer.headers["x-trace-id"], answer.headers["Retry-After"]) == ("theirs", "3")
 
 
+def test_upstreams_headers_come_back_as_they_are_and_none_of_ours(gateway, upstream, auth):
+    upstream.answer = lambda _, connection: connection.send_bytes(
+        b"<p>", content_type="text/html", cache_control="max-age=60"
+    )
+    headers = gateway.get("/openai/models", headers=auth).headers
+    assert headers["Cache-Control"] == "max-age=60"
+    assert not {"Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options"} & set(headers.keys())
+
+
 @pytest.mark.parametrize("path", ["/openai/models", "/suno/persona/a%20b", "/shorturl", "/new/a/b/c?q=1"])
 def test_any_path_goes_to_upstream_which_answers_about_it(gateway, upstream, auth, path):
     upstream.answer = lambda _, connection: connection.send_json({"error": {"code": "no_api"}}, 404)
@@ -90,6 +99,7 @@ def test_a_stranger_gets_the_same_404_as_ever_outside_of_upstreams_services(gate
 def test_a_stranger_is_refused_in_upstreams_form_and_leaves_no_row(gateway, upstream, path, headers):
     answer = gateway.post(path, json={"prompt": "x"}, headers=headers)
     assert (answer.status_code, error_of(answer)) == (401, "invalid_token")
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
     assert upstream.received == []
     assert Task.select().count() == 0
 
