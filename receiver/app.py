@@ -10,7 +10,7 @@ from receiver.forward.sender import Sender
 from receiver.ledger.engine.db import init_database, is_bound_to_another
 from receiver.ledger.paces import Paces
 from receiver.web import auth, callbacks, errors, sign_in
-from receiver.web.api import deliveries, endpoints, events, forwards, openapi, submissions, tasks
+from receiver.web.api import deliveries, endpoints, events, forwards, openapi, registering, submissions, tasks
 from receiver.web.gateway.routes import add_gateway
 from receiver.web.guesses import Guesses
 from receiver.web.intake import Intake, intake_of
@@ -20,6 +20,7 @@ from receiver.web.pages import endpoints as endpoint_pages
 from receiver.web.pages import forwards as forward_pages
 from receiver.web.pages import runs as run_pages
 from receiver.web.pages import settings as settings_page
+from receiver.web.pages import task as task_page
 from receiver.web.pages import tasks as task_pages
 from receiver.web.request_ids import add_request_ids
 from receiver.web.trial import trial_sender
@@ -94,19 +95,9 @@ def _set_up_answers(app: Flask) -> None:
 
 def _add_routes(app: Flask) -> None:
     for module in (
-        *(
-            callbacks,
-            health,
-            metrics,
-            sign_in,
-            tasks,
-            deliveries,
-            events,
-            forwards,
-            endpoints,
-            submissions,
-            openapi,
-        ),
-        *(overview, task_pages, delivery_pages, run_pages, forward_pages, endpoint_pages, settings_page),
+        *(callbacks, health, metrics, sign_in),
+        *(registering, tasks, deliveries, events, forwards, endpoints, submissions, openapi),
+        *(overview, task_pages, task_page, delivery_pages, run_pages, forward_pages),
+        *(endpoint_pages, settings_page),
     ):
         app.register_blueprint(module.blueprint)

@@ -24,9 +24,8 @@ from receiver.native import SharedLock
 from receiver.spool.spool import Spool, replay_while_running
 from receiver.upstream.client import Upstream
 from receiver.web.absence import end_while_running
-from receiver.web.callbacks import record
 from receiver.web.current import paces_of
-from receiver.web.intake import intake_of
+from receiver.web.intake import intake_of, record
 from receiver.web.refused import Board, record_while_running
 from receiver.web.waiting import waiting_of
 

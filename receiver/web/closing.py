@@ -2,7 +2,7 @@
 
 A callback may be on its way through such a connection, and its sender does not repeat it. So before a server
 stops, the kernel drops new attempts to connect. The workers accept those that have connected, and only then
-close the socket. Who was dropped tries again by itself after a second, and reaches the next server.
+close the socket. The system of a dropped sender tries again after a second, and reaches the next server.
 """
 
 import contextlib

@@ -1,5 +1,6 @@
 """When a disk is nearly full: one rule for the overview, the alerts and `check`. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # A disk is nearly full below this share of it, within these bytes.
@@ -21,3 +22,12 @@ class Room:
         # Of a small disk a fifth is enough.
         at_least = min(_FREE_AT_LEAST, self.total * _FREE_ENOUGH_SHARE)
         return self.free < max(at_least, min(self.total * _FREE_SHARE, _FREE_ENOUGH))
+
+
+def tightest(rooms: Iterable[Room]) -> Room | None:
+    """Return the disk to warn of first: one that is nearly full, then the one with the least room.
+
+    None where there is none. A large disk may be nearly full with more bytes free than a small one has that
+    is not.
+    """
+    return min(rooms, key=lambda room: (not room.is_nearly_full, room.free), default=None)

@@ -1,4 +1,4 @@
-"""Tells what happens to callbacks now (kept, spooled or refused), and how many were refused."""
+"""Records callbacks, and tells what happens to them now: kept, spooled or refused, and how many."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from flask import Flask, current_app
 
 from receiver.config import Settings
-from receiver.ledger import refusals
+from receiver.ledger import refusals, store
 from receiver.ledger.admission import UnknownBudget
 from receiver.ledger.refusals import NOT_KEPT, Refused
+from receiver.ledger.timetable import Timetable
 from receiver.spool.spool import Spool
 from receiver.web.absence import Absence
 from receiver.web.refused import RefusedRequests
@@ -72,3 +73,21 @@ def kept_meanwhile() -> Kept:
     intake = current_intake()
     lost = intake.refused.unrecorded().get(NOT_KEPT)
     return Kept(spooled=intake.spooled, refused=lost.requests if lost else 0)
+
+
+def record(
+    callback: store.Callback,
+    received_at: datetime,
+    settings: Settings,
+    timetable: Timetable,
+    unknown: UnknownBudget | None,
+) -> store.Recorded:
+    """Record a callback in the ledger. It comes from the network or from the spool."""
+    return store.record(
+        callback,
+        received_at,
+        timetable=timetable,
+        confirm=settings.confirm_callbacks,
+        largest=settings.max_body_bytes,
+        unknown=unknown,
+    )

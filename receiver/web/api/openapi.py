@@ -8,12 +8,12 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from receiver.version import VERSION
-from receiver.web.api.operations import OPERATIONS, PATH_SCHEMAS, Operation
-from receiver.web.api.schemas import SCHEMAS, Schema, named
+from receiver.web.api.operation import ERROR, Operation
+from receiver.web.api.operations import OPERATIONS, PATH_SCHEMAS
+from receiver.web.api.schemas import ANY, SCHEMAS, Schema
 
 blueprint = Blueprint("openapi", __name__)
 
-_ERROR = named("Error")
 # What may come of a request before its view is asked.
 _ERRORS_OF: dict[str, dict[int, str]] = {
     "nobody": {},
@@ -25,6 +25,7 @@ _ERRORS_OF: dict[str, dict[int, str]] = {
         503: "The database cannot be used now: see Retry-After.",
     },
     "caller": {
+        400: "The path or the body cannot be relayed.",
         401: "No key, or a wrong one; in upstream's form.",
         403: "A key that may only read.",
         404: "Upstream knows no such path or task.",
@@ -35,10 +36,11 @@ _ERRORS_OF: dict[str, dict[int, str]] = {
         503: "The database or this deployment is busy: see Retry-After.",
     },
 }
+_ANY_ANSWER = {"*/*": {"schema": ANY}}
 _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "nobody": [],
     "token": [],
-    "key": [{"key": []}],
+    "key": [{"key": []}, {"password": []}],
     "caller": [{"key": []}, {"upstreamToken": []}],
 }
 
@@ -55,12 +57,13 @@ def description() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
-    bearer = {"type": "http", "scheme": "bearer"}
+    bearer, basic = ({"type": "http", "scheme": scheme} for scheme in ("bearer", "basic"))
+    schemes = {"key": bearer, "password": basic, "upstreamToken": bearer}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Backstop", "version": VERSION},
         "paths": paths,
-        "components": {"schemas": SCHEMAS, "securitySchemes": {"key": bearer, "upstreamToken": bearer}},
+        "components": {"schemas": SCHEMAS, "securitySchemes": schemes},
     }
 
 
@@ -87,9 +90,13 @@ def _parameter(name: str, place: str, schema: Schema) -> dict[str, Any]:
 
 
 def _answers(operation: Operation) -> dict[str, Any]:
-    before = {status: (text, _ERROR) for status, text in _ERRORS_OF[operation.access].items()}
+    before = {status: (text, ERROR) for status, text in _ERRORS_OF[operation.access].items()}
     answers = {}
     for status, (text, schema) in sorted({**before, **operation.answers}.items()):
         kind = operation.kind if status < 300 else "application/json"
         answers[str(status)] = {"description": text, "content": {kind: {"schema": schema}}}
+    if operation.access == "caller":
+        # Upstream's own errors have the same numbers, and any form.
+        answers = {status: answer | {"content": _ANY_ANSWER} for status, answer in answers.items()}
+        answers["default"] = {"description": "Upstream's answer, whatever it is.", "content": _ANY_ANSWER}
     return answers

@@ -43,6 +43,7 @@ def page(name: str, following: Schema) -> Schema:
     return record(items=listed(named(name)), next=following)
 
 
+_PROBLEM = record(code=TEXT, message=TEXT)
 _TOLD_OF_TASK: dict[str, Schema] = {
     "id": TEXT,
     "service": TEXT,
@@ -126,7 +127,7 @@ _NEW_TASK: Schema = {
 }
 
 SCHEMAS: dict[str, Schema] = {
-    "Error": record(error=record(code=TEXT, message=TEXT)),
+    "Error": record(error=_PROBLEM),
     "NewTask": _NEW_TASK,
     "Task": _TASK,
     "RegisteredTask": _TASK | {"required": [name for name in _TASK["required"] if name not in _LARGE]},
@@ -147,7 +148,7 @@ SCHEMAS: dict[str, Schema] = {
         progress=or_null(NUMBER),
         error=or_null(TEXT),
     ),
-    "Delivery": record(**_DELIVERY, task_id=or_null(TEXT), problem=or_null(record(code=TEXT, message=TEXT))),
+    "Delivery": record(**_DELIVERY, task_id=or_null(TEXT), problem=or_null(_PROBLEM)),
     "Event": record(
         id=COUNT,
         type=TEXT,
@@ -220,7 +221,14 @@ SCHEMAS: dict[str, Schema] = {
         paused_services=ANY,
         forwards=ANY,
         unclear=ANY,
-        troubles=listed(record(code=TEXT, message=TEXT)),
+        troubles=listed(_PROBLEM),
     ),
-    "Received": record(received=TRUTH),
+    "Received": {
+        "anyOf": [
+            record(received=TRUTH, task_id=TEXT, status={"enum": list(STATUSES)}),
+            record(backstop_probe=TEXT, signature=TEXT, version=TEXT),
+        ]
+    },
+    "Kept": record(received=TRUTH)
+    | {"properties": {"received": TRUTH, "spooled": TRUTH, "readable": TRUTH, "error": _PROBLEM}},
 }

@@ -1,8 +1,5 @@
 """The pages about deliveries: the list with its filters, one delivery verbatim, and its bytes."""
 
-from collections.abc import Mapping
-from urllib.parse import urlencode
-
 from flask import Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
@@ -22,7 +19,7 @@ from receiver.web.filters import (
 )
 from receiver.web.formatting import as_input
 from receiver.web.offload import offload
-from receiver.web.pages.base import page_blueprint
+from receiver.web.pages.base import given, page_blueprint, with_query
 from receiver.web.pages.callback_answers import answer_to, may_have_been_spooled
 
 blueprint = page_blueprint("delivery_pages")
@@ -34,8 +31,7 @@ _LARGEST_ID = 2**63 - 1
 @blueprint.get("/deliveries")
 def show_list() -> ResponseReturnValue:
     """Show the newest deliveries that match the URL's filter: 200. 400: a bad filter."""
-    # Forms send empty fields too: drop them.
-    query = {name: text for name in DELIVERY_FIELDS if (text := request.args.get(name, "").strip())}
+    query, path = given(DELIVERY_FIELDS), url_for("delivery_pages.show_list")
     wanted, before = read_delivery_filter(query), request.args.get("before")
     found = offload(list_deliveries, wanted, _MOST_DELIVERIES, read_delivery_cursor(before))
     return render_template(
@@ -44,7 +40,7 @@ def show_list() -> ResponseReturnValue:
         found=found,
         query=query,
         before=before,
-        older=found.next and _link(query | {"before": cursor(found.next)}),
+        older=found.next and with_query(path, query | {"before": cursor(found.next)}),
         since=as_input(wanted.since),
         until=as_input(wanted.until),
         verdicts=VERDICTS,
@@ -82,7 +78,3 @@ def _find_or_404(delivery_id: int) -> Delivery:
             "No such delivery: there was none with this number, or it is so old that it was deleted."
         )
     return delivery
-
-
-def _link(query: Mapping[str, str]) -> str:
-    return f"{url_for('delivery_pages.show_list')}?{urlencode(query)}"

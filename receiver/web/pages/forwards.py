@@ -16,7 +16,7 @@ from receiver.web.current import current_settings
 from receiver.web.formatting import as_input
 from receiver.web.offload import offload
 from receiver.web.pages import forward_view
-from receiver.web.pages.base import page_blueprint, with_query
+from receiver.web.pages.base import given, page_blueprint, with_query
 
 blueprint = page_blueprint("forward_pages")
 
@@ -29,7 +29,8 @@ def show_list() -> ResponseReturnValue:
 
     400: a bad filter.
     """
-    query, now, path = _query(), utcnow(), url_for("forward_pages.show_list")
+    query, now = given(filters.FORWARD_FIELDS), utcnow()
+    path = url_for("forward_pages.show_list")
     wanted, before = filters.read_forward_filter(query), request.args.get("before")
     found = offload(reading.list_forwards, wanted, _MOST_FORWARDS, filters.read_delivery_cursor(before))
     return render_template(
@@ -96,7 +97,7 @@ def resend_or_dismiss(forward_id: int) -> ResponseReturnValue:
 @blueprint.get("/forwards/resend")
 def ask_to_resend() -> ResponseReturnValue:
     """Show how many match the URL's filter, and a form that sends them again: 200. 400: a bad filter."""
-    query = _query()
+    query = given(filters.FORWARD_FIELDS)
     wanted = filters.read_forward_filter(query)
     return render_template(
         "resend.html",
@@ -113,7 +114,7 @@ def resend_all() -> ResponseReturnValue:
 
     400: a bad filter or rate, no filter, or one that holds too many.
     """
-    query = _query()
+    query = given(filters.FORWARD_FIELDS)
     forward_actions.order_or_400(filters.read_forward_filter(query), _rate())
     return redirect(url_for("forward_pages.show_list"), 303)
 
@@ -130,8 +131,3 @@ def _rate() -> float:
     with suppress(ValueError):  # what is no number is refused below
         rate = float(str(rate))
     return filters.read_rate(rate)
-
-
-def _query() -> dict[str, str]:
-    # Forms send empty fields too: drop them.
-    return {name: text for name in filters.FORWARD_FIELDS if (text := request.args.get(name, "").strip())}

@@ -54,7 +54,7 @@ class Facts:
     refused: Mapping[str, Refused] = field(default_factory=dict)  # in the last 24 hours, by kind
     forwards: ForwardFacts | None = None  # how the customer's app is told
     missing: Missing | None = None  # what share of callbacks never came
-    room: Room | None = None  # on the fullest disk that we write to
+    room: Room | None = None  # on the disk to warn of first, of those that we write to
     unclear: Unclear | None = None  # submissions whose answer was lost
 
     @property

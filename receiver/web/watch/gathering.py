@@ -1,14 +1,10 @@
 """Gathers the facts that the notices are made from: one source for the overview, /readyz and the alerts."""
 
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from receiver.config import Settings
-from receiver.database_url import sqlite_path
 from receiver.ledger.pauses import current_pause, paused_services
 from receiver.ledger.reading import disputes, queries, recoveries, tally
 from receiver.ledger.reading.endpoints import forward_facts
@@ -16,9 +12,9 @@ from receiver.ledger.reading.listing import TaskFilter, list_briefly
 from receiver.ledger.reading.standing import FAILING_AFTER_RUNS
 from receiver.ledger.reading.tally import Outcomes
 from receiver.ledger.unclear import unclear_facts
-from receiver.web.disk_room import Room
 from receiver.web.intake import REFUSED_TOLD_FOR, Intake
 from receiver.web.watch.facts import Facts, Missing
+from receiver.web.watch.rooms import tightest_room
 from receiver.web.writes import Writes
 
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
@@ -41,7 +37,7 @@ def facts_without_ledger(now: datetime, settings: Settings, intake: Intake, writ
         set_aside=intake.spool.set_aside(),
         writes=intake.corrected(writes, refused),
         refused=refused,
-        room=least_room(settings),
+        room=tightest_room(settings),
     )
 
 
@@ -103,24 +99,6 @@ def _with_reconciler(known: Facts) -> Facts:
 def last_day(week: Mapping[datetime, Outcomes], now: datetime) -> dict[datetime, Outcomes]:
     """Return the last day's hours. The first is whole, so the day may be a bit longer."""
     return {hour: one for hour, one in week.items() if hour + HOUR > now - DAY}
-
-
-def rooms(settings: Settings) -> list[Room]:
-    """Return the room on each disk that this process writes to, the spool's first."""
-    places = [settings.spool_dir.absolute()]
-    if settings.database_url.startswith("sqlite:"):
-        places.append(Path(sqlite_path(settings.database_url)).absolute().parent)
-    found: list[Room] = []
-    for place in places:
-        with suppress(OSError):  # the spool's directory is made when it is needed
-            usage = shutil.disk_usage(place if place.exists() else place.parent)
-            found.append(Room(str(place), usage.free, usage.total))
-    return found
-
-
-def least_room(settings: Settings) -> Room | None:
-    """Return the disk with the least room; None where none can be read."""
-    return min(rooms(settings), key=lambda room: room.free, default=None)
 
 
 def _missing(week: Mapping[datetime, Outcomes], now: datetime) -> Missing:

@@ -22,7 +22,8 @@ from receiver.web.intake import Intake, current_intake
 from receiver.web.offload import offload
 from receiver.web.watch import families
 from receiver.web.watch.facts import Facts
-from receiver.web.watch.gathering import facts_without_ledger, gather_facts, rooms
+from receiver.web.watch.gathering import facts_without_ledger, gather_facts
+from receiver.web.watch.rooms import rooms
 from receiver.web.watch.summary import summarise, summarise_without_ledger
 from receiver.web.watch.troubles import troubles
 from receiver.web.writes import Writes

@@ -7,7 +7,7 @@ from receiver.config import Settings
 from receiver.ledger import growth
 from receiver.web.disk_room import Room
 from receiver.web.intake import Intake
-from receiver.web.watch.gathering import rooms
+from receiver.web.watch.rooms import rooms
 
 _FAR = timedelta(days=3650)
 

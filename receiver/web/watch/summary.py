@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from receiver.clock import to_iso
 from receiver.ledger.models import Pause
 from receiver.ledger.reading.standing import FAILING_AFTER, FAILING_AFTER_RUNS
-from receiver.web.formatting import ago, ahead, counted, exact, lasted, shown, span
+from receiver.web.formatting import ahead, counted, exact, lasted, shown, span
 from receiver.web.watch import (
     callback_notices,
     disputes,
@@ -14,7 +14,7 @@ from receiver.web.watch import (
     submission_notices,
     unusual,
 )
-from receiver.web.watch.facts import Facts, ListLink, Summary
+from receiver.web.watch.facts import Facts, ListLink, Summary, since
 from receiver.web.watch.service_notices import probe_words
 from receiver.web.writes import REFUSED
 
@@ -72,14 +72,14 @@ def hindrance(facts: Facts) -> str | None:
     if facts.seen_in_future:
         return _in_future(facts)
     if facts.silent:
-        return f"the reconciler has not run {_since(facts.reconciler_seen_at, facts)}"
+        return f"the reconciler has not run {since(facts.reconciler_seen_at, facts.now)}"
     if facts.pause is None:
         return None
     if not facts.pause.account:
         return "upstream wants no look-ups for a while"
     of = f" of {facts.pause.service}" if facts.pause.service else ""
-    since, probe = _since(facts.pause.started_at, facts), probe_words(facts.pause, facts)
-    return f"upstream has refused look-ups{of} {since}; the next probe {probe}"
+    when, probe = since(facts.pause.started_at, facts.now), probe_words(facts.pause, facts)
+    return f"upstream has refused look-ups{of} {when}; the next probe {probe}"
 
 
 def _reconciler_away(facts: Facts) -> Summary | None:
@@ -93,7 +93,7 @@ def _reconciler_away(facts: Facts) -> Summary | None:
         text = f"{_in_future(facts)}. Check that it runs, and that the clocks of all machines are right."
         text += f"{_still_received(facts)} If it does not run, {_NO_LOOKUPS}"
     elif facts.silent:
-        text = f"the reconciler has not run {_since(facts.reconciler_seen_at, facts)}."
+        text = f"the reconciler has not run {since(facts.reconciler_seen_at, facts.now)}."
         text += f"{_still_received(facts)} Meanwhile {_NO_LOOKUPS}"
     else:
         return None
@@ -132,7 +132,7 @@ def _paused(facts: Facts) -> Summary | None:
     advice = (
         f"Fix the account or the token (ACEDATACLOUD_API_TOKEN); the next probe {probe_words(pause, facts)}."
     )
-    text = f"upstream has refused look-ups {_since(pause.started_at, facts)}: {why}. {advice}"
+    text = f"upstream has refused look-ups {since(pause.started_at, facts.now)}: {why}. {advice}"
     text = f"{text}{_still_received(facts)}{_waiting(facts)}"
     return Summary("trouble", "Trouble", text, listed=_waiting_links(facts), code="upstream_refuses")
 
@@ -160,13 +160,13 @@ def _failing(facts: Facts) -> Summary | None:
     is_old = not in_progress and facts.now - (run.finished_at or run.started_at) > lately
     if facts.now - failing[0].started_at < FAILING_AFTER or is_old:
         return None
-    since, why = _since(failing[0].started_at, facts), f"“{shown(run.error).rstrip('.')}”"
+    when, why = since(failing[0].started_at, facts.now), f"“{shown(run.error).rstrip('.')}”"
     advice = "Look-ups are retried by themselves. If this goes on, check whether Ace Data Cloud is up."
     if run.errors < run.calls:
-        text = f"most look-ups have failed {since}, the last with {why}. {advice}"
+        text = f"most look-ups have failed {when}, the last with {why}. {advice}"
         return Summary("attention", "Attention", text, code="upstream_failing")
     severity, label = ("trouble", "Trouble") if facts.pending else ("attention", "Attention")
-    text = f"look-ups have failed {since}, the last with {why}. {advice}{_still_received(facts)}"
+    text = f"look-ups have failed {when}, the last with {why}. {advice}{_still_received(facts)}"
     text = f"{text}{_waiting(facts)}"
     return Summary(severity, label, text, listed=_waiting_links(facts), code="upstream_failing")
 
@@ -257,10 +257,6 @@ def _missed(facts: Facts) -> str:
     if missed == 1:
         return f"1 callback never came; it was recovered{took}."
     return f"{missed:,} callbacks never came; all were recovered{', the slowest' if took else ''}{took}."
-
-
-def _since(moment: datetime, facts: Facts) -> str:
-    return f"since {exact(moment)} ({ago(moment, facts.now)})"
 
 
 def _waiting(facts: Facts) -> str:

@@ -14,7 +14,7 @@ from receiver.ledger.models import Delivery, Task, database
 from receiver.ledger.reading import queries
 from receiver.logs import RedactingFormatter
 from receiver.spool.spool import Spool
-from receiver.web.callbacks import record
+from receiver.web.intake import record
 from tests.conftest import CALLBACK_TOKEN
 from tests.factories import SAMPLES, TIMETABLE, body, progress_body, sample_lines
 from tests.properties import on_a_ledger
@@ -297,7 +297,7 @@ def test_headers_that_cannot_be_read_lose_no_body(client, monkeypatch):
     def fail(value):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("receiver.web.callbacks.mask_tokens", fail)
+    monkeypatch.setattr("receiver.web.callback_request.mask_tokens", fail)
     assert client.post(URL, data=body("t1")).status_code == 200
     assert (bytes(deliveries()[0].body), deliveries()[0].headers) == (body("t1"), "[]")
 

@@ -167,6 +167,17 @@ def test_every_answer_to_a_bad_body_is_as_described(client, auth, description, f
             assert check(description, method, path, response) < 500
 
 
+def test_every_answer_to_a_wrong_key_is_as_described(client, description, filled):
+    wrong = {"Authorization": "Bearer wrong"}
+    for _ in range(2):  # the second time the address has guessed too often
+        told = {
+            check(description, method, path, client.open(path.format(**filled), method=method, headers=wrong))
+            for method, path in ours(description)
+        }
+    assert told >= {200, 429}
+    assert 401 not in told
+
+
 def test_every_answer_without_a_key_or_about_nothing_is_as_described(client, auth, description, filled):
     nothing = {"task_id": "none", "token": "wrong", "ref": "r"} | dict.fromkeys(
         ("forward_id", "endpoint_id", "resending_id"), 999_999

@@ -2,7 +2,7 @@
 
 import pytest
 
-from receiver.web.disk_room import Room
+from receiver.web.disk_room import Room, tightest
 from receiver.web.watch.facts import Missing
 from receiver.web.watch.unusual import is_far_above_usual
 
@@ -37,3 +37,10 @@ def test_missing_callbacks(missing, is_far):
 )
 def test_a_disk(free, total, is_full):
     assert Room("/data", free, total).is_nearly_full == is_full
+
+
+def test_a_large_disk_that_is_nearly_full_is_told_before_a_small_one_with_less_room_that_is_not():
+    small, large = Room("/spool", GB // 4, GB), Room("/data", GB, 1000 * GB)
+    assert tightest([small, large]) == large
+    assert tightest([small]) == small
+    assert tightest([]) is None

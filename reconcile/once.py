@@ -1,0 +1,72 @@
+"""`--once`: one run for cron, which also tells the app what is due, prunes, and ends."""
+
+import contextlib
+import random
+import sys
+
+from receiver.clock import Clock, utcnow
+from receiver.config import Settings
+from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.engine.schema import SchemaBehind, require_schema
+from receiver.ledger.pauses import pauses_in_force
+from receiver.ledger.reading import queries
+from receiver.upstream.client import Upstream
+from reconcile.counts import Counts
+from reconcile.forward import Forwarder, sender_for
+from reconcile.heartbeat import Heartbeat
+from reconcile.jobs import mend_times, prune_by
+from reconcile.pacemaker import SteadyClock
+from reconcile.run import Reconciler
+from reconcile.single import caller_for, learned_paces, stop_on_signal
+
+# An app that hangs, or a backlog, must not keep the next run waiting.
+TELL_FOR_SECONDS = 60.0
+
+
+def run_once(settings: Settings, upstream: Upstream) -> int:
+    """Do one run, print what came of it, and return the exit code."""
+    clock, stop = Clock(), stop_on_signal()
+    caller = caller_for(settings, upstream, clock, settings.reconcile_concurrency)
+    try:
+        require_schema()
+        mend_times(clock.now())
+        paces = learned_paces(settings)
+        reconciler = Reconciler(settings, caller, paces, SteadyClock(clock), random.Random(), stop)
+        counts = reconciler.run(due_by=clock.now())
+        unanswered = _unanswered(counts)
+        forwarder = Forwarder(settings, sender_for(settings), clock, random.Random(), stop)
+        if reconciler.was_good:
+            _beat(settings, clock)
+        forwarder.run(TELL_FOR_SECONDS)
+        prune_by(settings, clock, stop)
+    except (*DATABASE_ERRORS, SchemaBehind) as problem:
+        print(f"No run: {describe(problem)}", file=sys.stderr)
+        return 1
+    print(counts)
+    if unanswered:
+        print(f"Nothing was asked: {unanswered}", file=sys.stderr)
+    return 1 if counts.error or unanswered else 0
+
+
+def _beat(settings: Settings, clock: Clock) -> None:
+    with contextlib.closing(sender_for(settings)) as sender:
+        heartbeat = Heartbeat(settings.heartbeat_url, sender, clock)
+        heartbeat.beat()
+        heartbeat.wait()
+
+
+def _unanswered(counts: Counts) -> str | None:
+    """Return why a run asked nothing although tasks wait for an answer; None when that is well."""
+    if counts.calls or counts.error:
+        return None
+    now = utcnow()
+    pause = next(iter(pauses_in_force(now)), None)
+    waiting = queries.earliest_waiting(failed_only=pause is None)
+    if waiting is None:
+        return None
+    if pause:
+        about = f" about {pause.service}" if pause.service else ""
+        return f"asking{about} is paused, and tasks wait for an answer: {pause.reason}"
+    due_in = max(((waiting.next_lookup_at or now) - now).total_seconds(), 0)
+    why = f"upstream's last answer was an error: {waiting.last_lookup_error}"
+    return f"tasks wait for an answer, the next is asked about in {due_in:.0f} s; {why}"
