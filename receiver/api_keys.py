@@ -16,7 +16,7 @@ _KEY = re.compile(rf"[\x21-\x7e]{{{_SHORTEST},}}")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key that guards the API, the pages and the gateway. `repr` shows its name only."""
+    """A key that guards the API, the pages and the gateway, and its caller's name. `repr` shows only that."""
 
     name: str
     key: str = field(repr=False)
@@ -28,12 +28,13 @@ class ApiKey:
 
 
 def parse_api_keys(text: str, example: str) -> tuple[ApiKey, ...]:
-    """Parse `key` or `name:key`, several with commas. Raises ValueError, which ends with the example."""
+    """Parse `key` or `name:key`, several with commas. Raises ValueError, which ends with the example.
+
+    Keys of one name are one caller, as while a key is changed for another.
+    """
     keys = tuple(_parse(part.strip(), example) for part in text.split(",") if part.strip())
     if not keys:
         raise ValueError(_wanted(example))
-    if len({key.name for key in keys}) < len(keys):
-        raise ValueError("must give each of several keys its own name, like web:KEY,batch:KEY")
     if len({key.key for key in keys}) < len(keys):
         raise ValueError("must name each key once")
     return keys

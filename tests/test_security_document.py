@@ -112,12 +112,16 @@ def test_it_tells_the_limits_of_guesses():
     assert f"or {ALTOGETHER} a minute altogether" in TEXT
 
 
-def test_pages_have_the_headers_that_it_tells_of(client, auth):
+def test_answers_have_the_headers_that_it_tells_of(client, auth):
+    told = re.findall(r"`(X-Content-Type-Options|Referrer-Policy|Cache-Control): ([a-z-]+)`", TEXT)
+    assert len(told) == 3
+    for path in ("/", "/nowhere", "/api/tasks", "/api/nothing", "/readyz", "/openapi.json"):
+        headers = client.get(path, headers=auth).headers
+        assert {(name, headers[name]) for name, _ in told} == set(told), path
+
+
+def test_pages_load_nothing_but_what_it_tells_of(client, auth):
     headers = client.get("/", headers=auth).headers
-    for name, value in re.findall(
-        r"`(X-Content-Type-Options|Referrer-Policy|Cache-Control): ([a-z-]+)`", TEXT
-    ):
-        assert headers[name] == value
     policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
     assert (policy["default-src"], policy["script-src"], policy["style-src"]) == (
         "'none'",

@@ -15,13 +15,18 @@ def test_several_have_names():
     assert (web.may_write, board.may_write) == (True, False)
 
 
+@pytest.mark.parametrize(("text", "name"), [(f"{A},{B}", "default"), (f"web:{A},web:{B}", "web")])
+def test_keys_of_one_caller_have_one_name(text, name):
+    keys = parse_api_keys(text, "")
+    assert keys == (ApiKey(name, A), ApiKey(name, B))
+    assert [find_key(keys, given) for given in (A, B)] == list(keys)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         *((text, "16 characters or more") for text in ("", ",", "short", "a b" * 9, f"we b:{A}", f":{A}")),
         *((text, "16 characters or more") for text in ("web:short", f"upstream-token:{A}")),
-        (f"{A},{B}", "its own name"),
-        (f"web:{A},web:{B}", "its own name"),
         (f"web:{A},batch:{A}", "each key once"),
     ],
 )

@@ -18,7 +18,7 @@ from receiver.ledger.refusals import NO_ROUTE, NOT_KEPT, SHORTENED, UNKNOWN_REFU
 from receiver.ledger.store import Callback
 from receiver.web import refused as refused_module
 from receiver.web import writes as writes_module
-from receiver.web.callbacks import record
+from receiver.web.intake import record
 from receiver.web.refused import Board, RefusedRequests
 from receiver.web.writes import Writes
 from tests.conftest import CALLBACK_TOKEN
@@ -151,8 +151,8 @@ class TestTokens:
         newest = client.get("/api/tasks/t1", headers=auth).json["deliveries"][0]
         assert newest["token"] == 2
         page = words(client.get("/", headers=auth).text)
-        assert "Token 2 of 3 is an older one. It was last used just now." in page
-        assert "Token 3 of 3 is an older one. No stored delivery used it" in page
+        assert "Callbacks with token 2 of 3 are taken too. It was last used just now." in page
+        assert "Callbacks with token 3 of 3 are taken too. No stored delivery used it" in page
 
 
 class TestNotKept:
