@@ -27,7 +27,8 @@ class TooManyGuesses(TooManyRequests):
     """A wrong key or token, after too many others."""
 
     description = (
-        "This key or token is wrong, and too many wrong ones came. The right one is answered at once."
+        "This API key or callback token is wrong, and too many wrong ones came. The right one is answered at"
+        " once."
     )
 
     def __init__(self) -> None:

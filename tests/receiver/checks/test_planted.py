@@ -25,6 +25,7 @@ from receiver.ledger.engine import db
 from receiver.ledger.models import Endpoint, ReconcileRun, database
 from receiver.ledger.store import Callback
 from receiver.spool.spool import Spool
+from receiver.web.guesses import TooManyGuesses
 from receiver.web.probe import answer_to
 from tests.conftest import API_KEY, CALLBACK_TOKEN
 from tests.processes import free_port
@@ -169,6 +170,12 @@ def another_app(world: World) -> None:
 def another_token(world: World) -> None:
     error = {"error": {"code": "not_found", "message": "The callback token in this URL is not ours."}}
     world.public.always = reply(404, json.dumps(error).encode())
+
+
+@planted("callback URL", "bad", "Restart the web process if CALLBACK_TOKEN was changed")
+def another_token_and_many_callbacks_with_it(world: World) -> None:
+    error = {"error": {"code": "too_many_requests", "message": TooManyGuesses.description}}
+    world.public.always = reply(429, json.dumps(error).encode())
 
 
 @planted("callback URL", "bad", "Let POST requests to /callbacks/ through")

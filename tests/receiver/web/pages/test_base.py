@@ -12,9 +12,10 @@ from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import Delivery, Task, database
 from receiver.web import intake
+from receiver.web.guesses import FROM_AN_ADDRESS
 from tests import factories
 from tests.conftest import API_KEY, CALLBACK_TOKEN
-from tests.html import SCRIPT, csrf_token, links, run_now, words
+from tests.html import SCRIPT, csrf_token, links, run_now, sign_in, words
 
 PAGES = ("/", "/?span=7d", "/tasks", "/tasks/t1", "/runs", "/runs/1", "/deliveries/1")
 
@@ -62,6 +63,18 @@ def test_pages_may_load_and_do_nothing_beyond_themselves(client, auth, path):
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["Cache-Control"] == "no-store"
+
+
+def test_a_visitor_who_guesses_or_may_only_read_is_told_what_to_do(make_client):
+    client = make_client(API_KEY=f"app:{API_KEY},watch:ro_key-of-the-tests")
+    told = [sign_in(client, "wrong") for _ in range(FROM_AN_ADDRESS + 1)][-1]
+    assert told.status_code == 429
+    assert "Wait a minute, then send the right key once." in words(told.text)
+    sign_in(client, "ro_key-of-the-tests")
+    token = csrf_token(client.get("/").text)
+    refused = client.post("/callback-url", data={"csrf_token": token})
+    assert refused.status_code == 403
+    assert "Sign out, and sign in with a key that may write" in words(refused.text)
 
 
 @pytest.mark.parametrize("thumbnails", [True, False])
