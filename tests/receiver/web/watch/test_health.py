@@ -1,3 +1,4 @@
+import re
 from datetime import timedelta
 
 import pytest
@@ -7,6 +8,15 @@ from receiver.ledger import pauses, runs
 from receiver.ledger.models import database
 from tests.factories import create_endpoint, create_forward, register
 from tests.html import words
+from tests.sources import ROOT
+
+
+def test_it_has_the_fields_that_the_documents_name(client):
+    report = client.get("/readyz").json
+    texts = [path.read_text() for path in (ROOT / "docs").rglob("*.md")]
+    named = {name for text in texts for name in re.findall(r"`([^`\s]+)` in\s+`/readyz`", text)}
+    assert named - set(report) == set()
+    assert "spooled" in named
 
 
 def test_it_is_healthy_without_a_database(client, tmp_path):
