@@ -7,20 +7,22 @@ import subprocess
 import pytest
 
 from tests.processes import API_KEY, CALLBACK_TOKEN, Backstop
+from tests.upstream import Options, StandIn
 
 SCHEMATHESIS = shutil.which("schemathesis")
 MISSING = "The API was NOT asked by Schemathesis: it is not in the PATH"
 # A wrong key gets 429 soon; some good requests are refused for what a schema cannot say; a task's id may be
 # `acknowledge`, so other methods are allowed there.
 NOT_CHECKED = "ignored_auth,positive_data_acceptance,allow_header_conformance"
-UPSTREAMS = r"^/\{service\}"
-# A callback is kept, whatever it is.
+# A callback is kept, whatever it is. What goes to upstream is upstream's to refuse.
 CONFIGURATION = f"""
 [parameters]
 "query.wait" = 0
 "path.token" = "{CALLBACK_TOKEN}"
+"path.service" = "midjourney"
+"path.operation" = "imagine"
 [[operations]]
-include-path-regex = "^/callbacks/"
+include-path-regex = '^/(callbacks/|\\{{service\\}})'
 [operations.checks.negative_data_rejection]
 enabled = false
 """
@@ -31,11 +33,14 @@ enabled = false
 def test_no_request_gets_an_error_of_ours_or_an_answer_that_is_not_described(ledger, tmp_path):
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     forwarding = {"FORWARD_URL": "http://127.0.0.1:9/hook", "FORWARD_SECRET": "whsec_" + "c2VjcmV0" * 4}
-    with Backstop(tmp_path, "http://127.0.0.1:9", DATABASE_URL=ledger, **forwarding) as backstop:
+    with (
+        StandIn(Options(work=(0.01, 0.02))) as upstream,
+        Backstop(tmp_path, upstream.url, DATABASE_URL=ledger, **forwarding) as backstop,
+    ):
         backstop.start_web()
         asked = ["run", f"{backstop.url}/openapi.json", "--header", f"Authorization: Bearer {API_KEY}"]
         asked += ["--phases", "coverage,fuzzing", "--max-examples", "5", "--seed", "1", "--no-color"]
-        asked += ["--exclude-path-regex", UPSTREAMS, "--exclude-checks", NOT_CHECKED]
+        asked += ["--exclude-checks", NOT_CHECKED]
         told = subprocess.run(
             [str(SCHEMATHESIS), *asked, "--request-timeout", "60"],
             cwd=tmp_path,

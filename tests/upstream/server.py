@@ -127,8 +127,12 @@ class Handler(BaseHTTPRequestHandler):
             self._send(self._api("POST", raw))
 
     def do_DELETE(self) -> None:
-        """Whatever the API answers."""
-        self._send(self._api("DELETE", b""))
+        """Whatever the API answers, also to PUT and PATCH."""
+        raw = self._read()
+        if raw is not None:
+            self._send(self._api(self.command, raw))
+
+    do_PUT = do_PATCH = do_DELETE
 
     def _api(self, method: str, raw: bytes) -> Answer | Stream:
         return self.stand_in.submissions.answer(
@@ -165,7 +169,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _read(self) -> bytes | None:
         """Return the body; None if it was refused, or if the caller went away in the middle."""
-        length = self.headers.get("Content-Length", "")
+        length = self.headers.get("Content-Length", "0" if self.command == "DELETE" else "")
         if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
             self.close_connection = True
             status = 413 if length.isdecimal() else 411
