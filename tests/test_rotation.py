@@ -100,7 +100,9 @@ def submit(machine: Backstop, key: str) -> tuple[int, str | None]:
 
 def delivered() -> int:
     with database.connection_context():
-        return Delivery.select().count()
+        count: int = Delivery.select().count()
+    database.obj.close_all()
+    return count
 
 
 def test_no_delivery_is_lost_and_nothing_is_paid_twice_while_both_are_changed(machines):
