@@ -39,7 +39,7 @@ def _many_missing(facts: Facts) -> Summary | None:
         return None
     before = ""
     if missing.settled_before:
-        before = f" Before it was {share(missing.missed_before, missing.settled_before)}."
+        before = f" Before, it was {share(missing.missed_before, missing.settled_before)}."
     text = (
         f"{share(missing.missed, missing.settled)} of the callbacks of the last hours never came.{before}"
         " Look-ups have recovered the results. Check that tasks are submitted with this deployment's callback"
