@@ -29,7 +29,7 @@ class Upstream:
         self.tokens: tuple[str, ...] = (OLD_TOKEN,)
         self.answers: list[int] = []
         self._machines = itertools.cycle(machines)
-        self._http = urllib3.PoolManager(retries=False, timeout=60)
+        self._http = urllib3.PoolManager(retries=False, timeout=60, headers={"Connection": "close"})
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._post_all)
 
@@ -78,7 +78,9 @@ def machines(tmp_path: Path) -> Iterator[list[Backstop]]:
             made[0].migrate()
             for machine in made:
                 machine.start_web()
+            init_database(made[0].database_url)
             yield made
+            database.obj.close_all()
 
 
 def restart(machines: list[Backstop], upstream: Upstream, **variables: str) -> None:
@@ -101,13 +103,11 @@ def submit(machine: Backstop, key: str) -> tuple[int, str | None]:
 def delivered() -> int:
     with database.connection_context():
         count: int = Delivery.select().count()
-    database.obj.close_all()
     return count
 
 
 def test_no_delivery_is_lost_and_nothing_is_paid_twice_while_both_are_changed(machines):
     first, second = machines
-    init_database(first.database_url)
     with Upstream(machines) as upstream:
         status, task_id = submit(first, OLD_KEY)
         assert (status, task_id) == (200, "task-0")

@@ -130,9 +130,9 @@ def _guessing(facts: Facts) -> Summary | None:
         return None
     text = (
         f"{_requests(guessed, facts)} with a wrong API key or callback token, too fast: they got 429."
-        " Right ones are always answered. If that is your own app, give it the right key. Else somebody is"
-        " guessing. That is hopeless if each key and token is long and random, like the output of"
-        " `openssl rand -hex 32`."
+        " Right ones are always answered. If that is your own app, give it the right key. Otherwise somebody"
+        " is guessing. That is hopeless if each key and token is long and random, like the output of"
+        " openssl rand -hex 32."
     )
     return Summary("attention", "Attention", text, code="keys_guessed")
 
@@ -145,7 +145,8 @@ def _unknown_refused(facts: Facts) -> Summary | None:
         f"{counted(refused.requests, 'callback was', 'callbacks were')} not kept, {_last(refused, facts)}."
         " Too many came for tasks that were neither registered nor found at upstream, or for one task."
         " Discovery finds your own tasks among them. If your app submits so many, register them, or raise"
-        " UNKNOWN_CALLBACKS_PER_MINUTE. Else somebody else knows your callback URL: change CALLBACK_TOKEN."
+        " UNKNOWN_CALLBACKS_PER_MINUTE. Otherwise somebody else knows your callback URL: change"
+        " CALLBACK_TOKEN."
     )
     return Summary("trouble", "Trouble", text, code="unknown_refused")
 
