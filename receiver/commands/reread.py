@@ -15,7 +15,7 @@ from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.rereading import Chosen, Reread, Rules
 from receiver.ledger.rereading import reread as read_again
 from receiver.web.current import current_settings, paces_of
-from receiver.web.filters import VERDICTS
+from receiver.web.filters import VERDICTS, read_delivery_filter
 
 
 @dataclass(slots=True)
@@ -67,7 +67,8 @@ def reread(
     total = _Total(dry_run)
     with errors_in_words():
         require_schema()
-        _read_until_stopped(Chosen(since, until or utcnow(), task, frozenset(verdicts)), total)
+        wanted = read_delivery_filter({} if task is None else {"task": task})
+        _read_until_stopped(Chosen(since, until or utcnow(), wanted.task, frozenset(verdicts)), total)
     click.echo(json.dumps(_as_json(total), indent=2) if as_json else _in_words(total))
     if not total.complete:
         raise SystemExit(1)

@@ -17,17 +17,14 @@ from receiver.upstream.services import SERVICES
 from receiver.web.filters import MOST_LISTED, SETTLERS, read_filter
 from receiver.web.formatting import heading
 
+_SERVICE = click.Choice(tuple(SERVICES))
+
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose tasks: the parameters of the API's list."""
     options = (
         click.option("--status", type=click.Choice(STATUSES), help="Those with this status."),
-        click.option(
-            "--service",
-            type=click.Choice(tuple(SERVICES)),
-            metavar="SERVICE",
-            help="Those of this service.",
-        ),
+        click.option("--service", type=_SERVICE, metavar="SERVICE", help="Those of this service."),
         click.option("--type", metavar="TYPE", help="Those of this type, such as imagine."),
         click.option("--key", metavar="NAME", help="Those submitted or registered with this key."),
         click.option("--settled-by", type=click.Choice(SETTLERS), help="Those that this witness settled."),

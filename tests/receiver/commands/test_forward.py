@@ -6,6 +6,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from peewee import fn
 from standardwebhooks import Webhook
 
 from receiver.app import create_app
@@ -14,6 +15,7 @@ from receiver.commands import resending as commands
 from receiver.ledger.models import Forward, Resending
 from reconcile.forward import Forwarder, sender_for
 from tests.factories import create_endpoint, create_forward
+from tests.processes import wait_until
 from tests.sink import Sink, reply
 
 NOW = utcnow().replace(microsecond=0)
@@ -143,6 +145,8 @@ class TestResend:
         assert lines[1].endswith(" of 5")
         assert len(sink.received) <= 5
         assert Forward.select().where(Forward.status == "resent").count() == 5
+        newest = Forward.select(fn.MAX(Forward.id)).scalar()
+        wait_until(lambda: "  HTTP 200 after " in run("show", str(newest)).stdout)
 
     def test_ctrl_c_stops_it_and_says_so(self, run, monkeypatch):
         for _ in range(3):
@@ -212,6 +216,8 @@ class TestShow:
         assert "HTTP 500" in told
         item = client.get(f"/api/forwards/{number}", headers=auth).json
         assert json.loads(run("show", str(number), "--json").stdout) == item
+        assert "next attempt" not in told
+        assert "\nnext attempt  2" in run("show", str(create_forward().id)).stdout
 
 
 @pytest.mark.parametrize("command", [(), ("test",), ("list",), ("resend",)])

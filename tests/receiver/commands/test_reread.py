@@ -71,6 +71,12 @@ def test_what_it_cannot_understand_it_names(run, arguments, complaint):
     assert complaint in result.output
 
 
+@pytest.mark.usefixtures("ledger")
+def test_an_id_that_is_no_text_is_told_in_words(run):
+    result = run("--since", "1d", "--task", "\udcff")
+    assert (result.exit_code, "bytes that are not UTF-8" in result.output) == (1, True)
+
+
 def test_a_database_without_its_schema_is_named_in_a_sentence(tmp_path):
     with Backstop(tmp_path, "http://127.0.0.1:9") as backstop:
         done = backstop.command("flask", "--app", "wsgi", "reread", "--since", "1d")
