@@ -47,7 +47,7 @@ def is_idle(world: "World", ledger: sqlite3.Connection, job: str) -> bool:
     if job == "unclear":
         return has_nothing_unclear(ledger)
     if job == "prune":
-        return has_nothing_old(ledger, now)
+        return has_nothing_old(ledger, now, world.pace.settings)
     if job == "mend":
         return has_nothing_ahead(ledger, now)
     due = ledger.execute("SELECT 1 FROM task WHERE next_lookup_at <= ? LIMIT 1", (str(now),))
@@ -60,5 +60,5 @@ def ours(world: "World") -> list[Work]:
 
 
 def _are_all_known(world: "World", ledger: sqlite3.Connection) -> bool:
-    known = {task_id for (task_id,) in ledger.execute("SELECT id FROM task")}
+    known = {task_id for (task_id,) in ledger.execute("SELECT id FROM task UNION SELECT id FROM gone")}
     return all(work.id in known or world.account.has_forgotten(work) for work in ours(world))

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from tests.simulation import books, told, truth
+from tests.simulation import books, pruned, told, truth
 from tests.simulation.failure import Failure
 
 if TYPE_CHECKING:
@@ -15,17 +15,20 @@ if TYPE_CHECKING:
 def failures(world: "World", ledger: sqlite3.Connection) -> list[Failure]:
     """Return all that is wrong after the calm."""
     tasks = {row["id"]: row for row in ledger.execute("SELECT * FROM task")}
+    gone = ledger.execute("SELECT * FROM gone").fetchall()
     changes = ledger.execute("SELECT * FROM change ORDER BY number").fetchall()
     return [
         *books.broken(ledger),
         *truth.outcomes(world, tasks, changes),
         *truth.still_open(tasks, world),
-        *truth.undiscovered(world, tasks),
+        *truth.undiscovered(world, {*tasks, *(task["id"] for task in gone)}),
         *truth.paid_twice(world),
         *truth.still_unclear(ledger),
-        *books.missing(world, tasks, ledger),
-        *books.events(world, ledger, changes),
-        *books.tally(ledger, tasks.values()),
+        *books.missing(world, tasks, {task["id"] for task in gone}, ledger),
+        *books.events(ledger, changes),
+        *books.reader(world, ledger),
+        *books.tally(ledger, [*tasks.values(), *gone]),
+        *pruned.failures(world, ledger, gone),
         *truth.given_up_too_early(world, ledger, changes),
         *told.failures(world, ledger),
         *_too_many_calls(world),

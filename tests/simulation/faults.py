@@ -56,7 +56,10 @@ TIMES = {
     "deploys": (3, 1, 20),
 }
 # Kinds that hold for a whole world.
-TRAITS = ("ignored_limits", "forgetful", "second_reconciler", "no_confirmation", "no_room_for_strangers")
+TRAITS = (
+    *("ignored_limits", "forgetful", "second_reconciler", "no_confirmation", "no_room_for_strangers"),
+    "short_retention",
+)
 KINDS = (*MOMENTS, *TIMES, *TRAITS)
 # What a kind needs to happen at all.
 NEEDS = {"torn": ("deaths", "database"), "full_disk": ("deaths", "database")}

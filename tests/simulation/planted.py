@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from peewee import SQL
 
-from receiver.ledger import dealing, discoveries, due_forwards, merge, record, store
+from receiver.ledger import dealing, discoveries, due_forwards, merge, old, record, store
 from receiver.ledger.evidence import Answer
 from receiver.ledger.models import database
 from receiver.spool import records, replay
@@ -176,7 +176,12 @@ def a_claim_that_ignores_the_order() -> AbstractContextManager[Any]:
     return patch.object(due_forwards, "_ENDED", ended)
 
 
+def a_pruning_that_counts_no_expired_tasks() -> AbstractContextManager[Any]:
+    return patch.object(old, "_count_expired", lambda ids: None)
+
+
 BUGS: tuple[Bug, ...] = (
+    a_pruning_that_counts_no_expired_tasks,
     a_forward_outside_the_transaction_of_its_place,
     a_claim_that_ignores_the_order,
     a_lease_that_a_stop_forgets,

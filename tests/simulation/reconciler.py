@@ -19,6 +19,20 @@ from tests.simulation.schedule import Pace, make_jobs
 from tests.simulation.told import ToldApp
 from tests.simulation.upstream import Account, Client
 
+_REST_SECONDS = 0.02
+
+
+class _Stop(threading.Event):
+    """Waits by the world's clock, for a time of its own: what pruning wants to rest depends on this machine."""
+
+    def __init__(self, clock: WorldClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._clock.wait(_REST_SECONDS)
+        return self.is_set()
+
 
 class ReconcilerProcess(Process):
     """The jobs run until it dies, or until it has been told to stop and each has ended."""
@@ -36,7 +50,7 @@ class ReconcilerProcess(Process):
     ) -> None:
         super().__init__(name, clock, on_death)
         self._is_idle = is_idle
-        self.stop = threading.Event()
+        self.stop = _Stop(clock)
         self._running: set[str] = set()
         self._due: dict[str, float] = {}  # monotonic
         jobs, steady = make_jobs(pace, self, Client(account, self), rng, self.stop, self._run_in, told)

@@ -22,7 +22,7 @@ from receiver.upstream.client import Upstream
 from reconcile.calls import Caller
 from reconcile.discover import Discoverer
 from reconcile.forward import AT_ONCE, Forwarder
-from reconcile.jobs import Job, forward_job, list_jobs, unclear_job
+from reconcile.jobs import PRUNE, Job, forward_job, list_jobs, unclear_job
 from reconcile.pacemaker import SteadyClock
 from reconcile.rate_limit import RateLimiter
 from reconcile.run import Reconciler
@@ -35,14 +35,19 @@ TOKEN = "callback-token-of-the-world"
 GRACE = timedelta(seconds=60)
 _FORWARD_EVERY = timedelta(seconds=20)  # more often would only take longer
 UNCLEAR = "SELECT trace_id FROM submission WHERE task_id IS NULL AND ended_at IS NULL"
+# A submission may be repeated for a shorter time: its key goes with its task.
+_SHORT_RETENTION, _SHORT_RETENTION_OF_TASKS = timedelta(minutes=20), timedelta(hours=2)
+_PRUNE_EVERY = timedelta(minutes=10)  # where the retention is short
 _DATED = (
-    ("tally", "hour"),
     ("delivery", "received_at"),
     ("lookup", "asked_at"),
     ("reconcile_run", "started_at"),
     ("pause", "ended_at"),
     ("refusal", "last_at"),
+    ("submission", "ended_at"),
+    ("forward", "ended_at"),
 )
+_ENDED_TASK = "status <> 'pending' AND COALESCE(settled_at, gave_up_at)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,8 @@ class Pace:
     settings: Settings
 
     @classmethod
-    def draw(cls, rng: random.Random, directory: Path, confirm: bool) -> "Pace":
-        """Draw settings for a ledger in a directory."""
+    def draw(cls, rng: random.Random, directory: Path, confirm: bool, prune: bool) -> "Pace":
+        """Draw settings for a ledger in a directory. With `prune` its rows are old after minutes."""
         drawn = {
             "RECONCILE_INTERVAL": rng.choice((120, 300, 900)),
             "RECONCILE_GRACE": GRACE.total_seconds(),
@@ -74,7 +79,10 @@ class Pace:
             "FORWARD_SECRET": SECRET,
             "FORWARD_WHEN": "confirmed" if confirm else "settled",
         }
-        return cls(Settings.from_env(fixed | {name: str(value) for name, value in drawn.items()}))
+        settings = Settings.from_env(fixed | {name: str(value) for name, value in drawn.items()})
+        if prune:
+            settings = replace(settings, retention=_SHORT_RETENTION, task_retention=_SHORT_RETENTION_OF_TASKS)
+        return cls(settings)
 
     @property
     def gives_up_after(self) -> timedelta:
@@ -124,10 +132,18 @@ def has_nothing_to_learn(ledger: sqlite3.Connection) -> bool:
     ).fetchone()
 
 
-def has_nothing_old(ledger: sqlite3.Connection, now: datetime) -> bool:
-    """Tell whether the job that deletes and joins old rows would find none: none is a day old."""
-    old = " UNION ALL ".join(f"SELECT 1 FROM {table} WHERE {time} < :old" for table, time in _DATED)
-    return not ledger.execute(f"{old} LIMIT 1", {"old": str(now - timedelta(days=1))}).fetchone()
+def has_nothing_old(ledger: sqlite3.Connection, now: datetime, settings: Settings) -> bool:
+    """Tell whether the job that deletes and joins old rows would find none."""
+    dated = [f"SELECT 1 FROM {table} WHERE {time} < :rows" for table, time in _DATED]
+    dated += ["SELECT 1 FROM tally WHERE hour < :hours", f"SELECT 1 FROM task WHERE {_ENDED_TASK} < :tasks"]
+    day = timedelta(days=1)
+    kept = {
+        "rows": min(settings.retention, day),
+        "hours": day,
+        "tasks": settings.task_retention or 1000 * day,
+    }
+    moments = {name: str(now - retention) for name, retention in kept.items()}
+    return not ledger.execute(f"{' UNION ALL '.join(dated)} LIMIT 1", moments).fetchone()
 
 
 def has_nothing_ahead(ledger: sqlite3.Connection, now: datetime) -> bool:
@@ -161,7 +177,10 @@ def make_jobs(
     forwarder = Forwarder(settings, told, clock, chance, stop, threads)
     forward = replace(forward_job(forwarder, run_in), every=_FORWARD_EVERY)
     unclear = unclear_job(UnclearSubmissions(lister, paces, settings.forward_when))
-    return [*list_jobs(settings, reconciler, [discoverer], paces, clock, run_in), forward, unclear], steady
+    jobs = list_jobs(settings, reconciler, [discoverer], paces, clock, run_in, stop=stop)
+    if settings.task_retention:
+        jobs = [replace(job, every=_PRUNE_EVERY) if job.name == PRUNE else job for job in jobs]
+    return [*jobs, forward, unclear], steady
 
 
 def has_nothing_unclear(ledger: sqlite3.Connection) -> bool:

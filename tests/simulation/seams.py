@@ -4,6 +4,7 @@
 - The group commits: a strand writes the group, since there is one thread.
 - The spool's write: it may be a process's last, also halfway, or find no room.
 - The pause with which one process leaves the spool's lock to others: there are none.
+- The length of a step of pruning: a chunk, however fast this machine is.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from receiver.ledger import record, submissions
+from receiver.ledger import pruning, record, submissions
 from receiver.ledger.engine import db
 from receiver.spool import files, spool
 from tests.simulation.clock import WorldClock
@@ -31,6 +32,7 @@ def seams(deaths: Deaths, faults: Faults, clock: WorldClock) -> Iterator[None]:
             (record, "_commits", None),  # each life of the web process makes its own
             (submissions, "_begin", CommitOfEachProcess(submissions._write_begun)),
             (submissions, "_accept", CommitOfEachProcess(submissions._write_accepted)),
+            (pruning, "STEP_SECONDS", 0.0),
             (spool, "GroupCommit", CommitInOneThread),
             (spool, "_GIVE_WAY_SECONDS", 0.0),
             (files, "_write", _write_or_die(deaths, faults, clock)),

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -79,18 +80,20 @@ def still_open(tasks: dict[str, sqlite3.Row], world: "World") -> list[Failure]:
     return wrong
 
 
-def undiscovered(world: "World", tasks: dict[str, sqlite3.Row]) -> list[Failure]:
+def undiscovered(world: "World", known: Collection[str]) -> list[Failure]:
     back = world.pace.gives_up_after.total_seconds() if has_wrong_clock(world) else world.faults.calm_at
     wrong = []
     for work in ours(world):
         is_old = world.faults.calm_at - work.begins > min(back, world.account.forgets_after - 3600)
-        if work.id not in tasks and not is_old:
+        if work.id not in known and not is_old:
             wrong.append(Failure("never heard of", work.id, f"submitted at {work.begins:.0f} s"))
     return wrong
 
 
 def paid_twice(world: "World") -> list[Failure]:
     """Return what upstream took more than once though the caller repeated it with the same key."""
+    if world.prunes and has_wrong_clock(world):
+        return []  # by a clock that is ahead a key is forgotten too early
     return [
         Failure("paid twice", task_ids[1], f"{key} is {len(task_ids)} tasks: {', '.join(task_ids)}")
         for key, task_ids in world.application.paid.items()
@@ -113,7 +116,7 @@ def given_up_too_early(
     # A clock that was behind may have dated a later pause back: those count that were known by then.
     pauses = [
         (row["at"], _moment(row["started_at"]), _moment(row["ended_at"]) if row["ended_at"] else datetime.max)
-        for row in ledger.execute("SELECT * FROM pause JOIN paused USING (id) ORDER BY started_at")
+        for row in ledger.execute("SELECT * FROM paused ORDER BY started_at")
     ]
     wrong = []
     for row in changes:

@@ -26,24 +26,41 @@ _SINKS = " OR ".join(
     f" {_RANK.format(f'NEW.{witness}_status')} < {_RANK.format(f'OLD.{witness}_status')}"
     for witness in ("callback", "lookup")
 )
+# Of a task that is deleted.
+_KEPT = (
+    *("id", "service", "status", "settled_by", "callback_status", "lookup_status", "doubted_at"),
+    *("acknowledged_at", "next_lookup_at", "settled_at", "gave_up_at"),
+)
+# How often the task has been deleted before: another life of it has begun.
+_LIFE = "(SELECT COUNT(*) FROM gone WHERE id = {})"
+_UNDEALT = "(SELECT COALESCE(MAX(event), 0) FROM reader WHERE name = 'forwards')"
 # Written by the database itself, in the transaction of the change.
 _WATCH = f"""
-CREATE TABLE change (number INTEGER PRIMARY KEY, at REAL, id TEXT,
+CREATE TABLE change (number INTEGER PRIMARY KEY, at REAL, id TEXT, life INTEGER,
   {", ".join(f"old_{name}, new_{name}" for name in _COLUMNS)});
 CREATE TABLE broken (at REAL, id TEXT, what TEXT);
-CREATE TABLE paused (at REAL, id INTEGER);
+CREATE TABLE paused (at REAL, id INTEGER, started_at TEXT, ended_at TEXT);
+CREATE TABLE gone (at REAL, {", ".join(_KEPT)}, forwards INTEGER, undealt INTEGER);
+CREATE TABLE gone_delivery (at REAL, uid TEXT, task_id TEXT, received_at TEXT);
+CREATE TABLE written AS SELECT *, 0 AS life FROM event;
 CREATE TRIGGER watch_pause AFTER INSERT ON pause BEGIN
-  INSERT INTO paused VALUES (world_now(), NEW.id);
+  INSERT INTO paused VALUES (world_now(), NEW.id, NEW.started_at, NEW.ended_at);
+END;
+CREATE TRIGGER watch_pause_end AFTER UPDATE OF ended_at ON pause BEGIN
+  UPDATE paused SET ended_at = NEW.ended_at WHERE id = NEW.id;
+END;
+CREATE TRIGGER watch_pause_delete AFTER DELETE ON pause BEGIN
+  UPDATE paused SET id = NULL WHERE id = OLD.id;
 END;
 CREATE TRIGGER watch_insert AFTER INSERT ON task BEGIN
-  INSERT INTO change (at, id, old_status, {", ".join(f"new_{name}" for name in _COLUMNS)})
-  VALUES (world_now(), NEW.id, 'pending', {", ".join(f"NEW.{name}" for name in _COLUMNS)});
+  INSERT INTO change (at, id, life, old_status, {", ".join(f"new_{name}" for name in _COLUMNS)})
+  VALUES (world_now(), NEW.id, {_LIFE.format("NEW.id")}, 'pending', {", ".join(f"NEW.{name}" for name in _COLUMNS)});
 END;
 CREATE TRIGGER watch_update AFTER UPDATE ON task
 WHEN ({", ".join(f"OLD.{name}" for name in _COLUMNS[:5])}) IS NOT ({", ".join(f"NEW.{name}" for name in _COLUMNS[:5])})
 BEGIN
-  INSERT INTO change (at, id, {", ".join(f"old_{name}, new_{name}" for name in _COLUMNS)})
-  VALUES (world_now(), NEW.id, {", ".join(f"OLD.{name}, NEW.{name}" for name in _COLUMNS)});
+  INSERT INTO change (at, id, life, {", ".join(f"old_{name}, new_{name}" for name in _COLUMNS)})
+  VALUES (world_now(), NEW.id, {_LIFE.format("NEW.id")}, {", ".join(f"OLD.{name}, NEW.{name}" for name in _COLUMNS)});
 END;
 CREATE TRIGGER watch_sink AFTER UPDATE ON task WHEN {_SINKS} BEGIN
   INSERT INTO broken VALUES (world_now(), NEW.id, 'a witness moves down');
@@ -53,13 +70,24 @@ WHEN OLD.status IN ('succeeded', 'failed') AND NEW.status NOT IN ('succeeded', '
   INSERT INTO broken VALUES (world_now(), NEW.id, 'a settled task is open again');
 END;
 CREATE TRIGGER watch_delete AFTER DELETE ON task BEGIN
-  INSERT INTO broken VALUES (world_now(), OLD.id, 'a task is deleted');
+  INSERT INTO gone VALUES (world_now(), {", ".join(f"OLD.{name}" for name in _KEPT)},
+    (SELECT COUNT(*) FROM forward WHERE task_id = OLD.id),
+    (SELECT COUNT(*) FROM event WHERE task_id = OLD.id AND id > {_UNDEALT}));
+END;
+CREATE TRIGGER watch_delivery_delete AFTER DELETE ON delivery BEGIN
+  INSERT INTO gone_delivery VALUES (world_now(), OLD.uid, OLD.task_id, OLD.received_at);
+END;
+CREATE TRIGGER watch_event AFTER INSERT ON event BEGIN
+  INSERT INTO written SELECT *, {_LIFE.format("NEW.task_id")} FROM event WHERE id = NEW.id;
 END;
 CREATE TRIGGER watch_event_update AFTER UPDATE ON event BEGIN
   INSERT INTO broken VALUES (world_now(), OLD.task_id, 'an event is changed');
 END;
-CREATE TRIGGER watch_event_delete AFTER DELETE ON event BEGIN
-  INSERT INTO broken VALUES (world_now(), OLD.task_id, 'an event is deleted');
+CREATE TRIGGER watch_event_delete AFTER DELETE ON event
+WHEN EXISTS (SELECT 1 FROM task WHERE id = OLD.task_id)
+  AND (SELECT life FROM written WHERE id = OLD.id) = {_LIFE.format("OLD.task_id")}
+BEGIN
+  INSERT INTO broken VALUES (world_now(), OLD.task_id, 'an event of a kept task is deleted');
 END;
 """
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from receiver.ledger.models import database
-from tests.simulation import checks
+from tests.simulation import checks, pruned
 from tests.simulation.application import Application
 from tests.simulation.calm import is_idle, is_over
 from tests.simulation.clock import Process, WorldClock, process_now
@@ -39,7 +39,8 @@ class World:
         self.account = Account(self.clock, self.faults, self.trace)
         self.told = ToldApp(self.clock, self.faults, self.trace)
         self.confirms = not self.faults.has("no_confirmation")
-        self.pace = Pace.draw(self.rng, directory, self.confirms)
+        self.prunes = self.faults.has("short_retention")
+        self.pace = Pace.draw(self.rng, directory, self.confirms, self.prunes)
         self.deaths = Deaths(seed, self.faults, self.trace)
         self.ledger = bind(directory, self.deaths, self.clock.monotonic)
         self.ledger.outage = self._outage
@@ -68,6 +69,8 @@ class World:
         )
         while self.clock.passed < limit and not is_over(self, self.beside):
             self.clock.run(_LOOK_EVERY_SECONDS)
+        if retention := self.pace.settings.task_retention:
+            self.clock.run(retention.total_seconds() + pruned.LATEST_SECONDS)
         self.is_over = True
         self._end_reconcilers()
         self.clock.run(60)
