@@ -74,17 +74,13 @@ def list_jobs(
     """
     interval = settings.reconcile_interval
     follower = ReturnsFollower(clock, is_discovered=bool(discoverers))
+    prune = partial(prune_by, settings, clock, stop or threading.Event())
     jobs = [
         Job(RECONCILE, partial(reconcile_due_tasks, reconciler, Outage(clock), run_in, heartbeat), interval),
         Job("learn", partial(learn_paces, paces, clock), LEARN_EVERY),
         Job("follow", partial(follow_returns, follower, run_in), FOLLOW_EVERY),
         Job("mend", lambda: mend_times(clock.now()), MEND_EVERY),
-        Job(
-            PRUNE,
-            partial(prune_by, settings, clock, stop or threading.Event()),
-            PRUNE_EVERY,
-            FIRST_PRUNE_AFTER,
-        ),
+        Job(PRUNE, prune, PRUNE_EVERY, FIRST_PRUNE_AFTER),
     ]
     if discoverers:
         discover = partial(discover_tasks, discoverers, run_in)
