@@ -1,10 +1,12 @@
 """Fixtures for all tests: a ledger on SQLite and on a real PostgreSQL, and the application on it."""
 
+import contextlib
 import itertools
 import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +54,7 @@ if os.path.isdir(_MEMORY) and shutil.disk_usage(_MEMORY).free > _ENOUGH_BYTES:
     tempfile.tempdir = os.environ["TMPDIR"] = _MEMORY
 
 _MADE_HERE = pytest.StashKey[str]()
+_DIRECTORY, _KEPT_SECONDS = "backstop-pytest-", 24 * 3600.0
 
 CALLBACK_TOKEN = "callback-token-of-the-tests"
 API_KEY = "api-key-of-the-tests"
@@ -60,7 +63,11 @@ API_KEY = "api-key-of-the-tests"
 def pytest_configure(config: pytest.Config) -> None:
     """Give each session a directory of its own: sessions that share one change its rights under each other."""
     if config.option.basetemp is None:  # a worker has its part of the session's
-        config.option.basetemp = tempfile.mkdtemp(prefix="backstop-pytest-")
+        for old in Path(tempfile.gettempdir()).glob(f"{_DIRECTORY}*"):
+            with contextlib.suppress(OSError):  # another session has just removed it
+                if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+                    shutil.rmtree(old, ignore_errors=True)
+        config.option.basetemp = tempfile.mkdtemp(prefix=_DIRECTORY)
         config.stash[_MADE_HERE] = config.option.basetemp
 
 
