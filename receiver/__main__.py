@@ -6,7 +6,9 @@ It brings the schema up to date, and runs the receiver and the reconciler as pro
 import logging
 import sys
 
-from receiver.config import Settings
+from gunicorn.config import Config
+
+from receiver.config import Settings, overridden
 from receiver.logs import configure_logging
 from receiver.sentry import start_sentry
 from receiver.supervisor import Program, Supervisor
@@ -20,11 +22,22 @@ _HEAD_START_SECONDS = 5.0
 
 def main(arguments: list[str]) -> int:
     """Run the service until a signal comes. Returns the exit code; raises SystemExit for bad settings."""
+    # Exits for --help and for a bad option, which would end the receiver again and again.
+    Config(usage="%(prog)s [gunicorn's options]", prog="python -m receiver").parser().parse_args(arguments)
     settings = Settings.from_env()
     configure_logging(settings.log_format)
     start_sentry(settings.sentry_dsn)
+    _tell_overridden()
     require_port(settings, arguments)
     return Supervisor(_programs(settings, arguments)).run()
+
+
+def _tell_overridden() -> None:
+    if names := overridden():
+        log.warning(
+            "The environment and .env differ in %s: the environment counts. Unset them there to use .env.",
+            ", ".join(names),
+        )
 
 
 def _programs(settings: Settings, arguments: list[str]) -> list[Program]:

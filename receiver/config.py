@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
@@ -138,6 +139,7 @@ class Settings:
         """Complain of settings that do not go together."""
         if self.reconcile_in_web and self.api_token is None:
             reader.complain_if("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")
+        reader.complain_if(self._wrong_upstream())
         reader.complain_if(self._wrong_retention())
         if self.forward_urls:
             self._check_forwarding(reader)
@@ -156,6 +158,15 @@ class Settings:
                 "FORWARD_WHEN=confirmed needs CONFIRM_CALLBACKS=true: no event would ever be sent;"
                 " FORWARD_WHEN=settled sends what nobody has confirmed"
             )
+
+    def _wrong_upstream(self) -> str | None:
+        """Return a problem if the address of upstream is our own: every look-up would ask ourselves."""
+        if self.public_url is None or urlsplit(self.api_base_url).netloc != urlsplit(self.public_url).netloc:
+            return None
+        return (
+            "ACEDATACLOUD_API_BASE_URL is this deployment's own address (PUBLIC_URL): unset it here;"
+            " only your app sets it so, to submit through the gateway"
+        )
 
     def _wrong_retention(self) -> str | None:
         if self.task_retention is None or self.task_retention >= self.retention:
@@ -253,3 +264,16 @@ def _dotenv() -> dict[str, str]:
         return {name: value or "" for name, value in dotenv_values(".env").items()}
     except UnicodeDecodeError:
         raise SettingsError("Backstop cannot start: .env is not UTF-8. Save it as UTF-8.") from None
+    except OSError as problem:
+        raise SettingsError(
+            f"Backstop cannot start: .env cannot be read ({problem.strerror}). Let this user read it."
+        ) from None
+
+
+def overridden() -> list[str]:
+    """Return the variables of .env that have another value in the environment, which counts."""
+    return [
+        name
+        for name, value in _dotenv().items()
+        if os.environ.get(name) and os.environ[name].strip() != value.strip()
+    ]

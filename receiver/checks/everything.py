@@ -10,6 +10,8 @@ from receiver.checks.database import check_database
 from receiver.checks.disk import check_disks
 from receiver.checks.finding import Finding, bad
 from receiver.checks.outside import check_callback_url
+from receiver.checks.overview import NAME as OVERVIEW
+from receiver.checks.overview import check_overview
 from receiver.checks.settings import check_settings
 from receiver.checks.telling import check_endpoints, check_reconciler
 from receiver.checks.upstream import check_upstream
@@ -29,6 +31,7 @@ def check_everything(app: Flask, settings: Settings, send: bool) -> Iterator[Fin
     if not any(finding.level == "bad" for finding in of_database):
         yield from _guarded("reconciler", lambda: check_reconciler(settings))
         yield from _guarded("endpoints", lambda: check_endpoints(app, settings, send))
+        yield from _guarded(OVERVIEW, check_overview)
 
 
 def _guarded(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:

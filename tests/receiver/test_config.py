@@ -6,7 +6,8 @@ import pytest
 from dotenv import dotenv_values
 
 from receiver.api_keys import ApiKey
-from receiver.config import Settings, SettingsError
+from receiver import config
+from receiver.config import Settings, SettingsError, overridden
 
 REQUIRED = {"CALLBACK_TOKEN": "callback-secret-1", "API_KEY": "api-key-that-is-secret"}
 ROOT = Path(__file__).parents[2]
@@ -192,6 +193,31 @@ def test_a_dotenv_file_that_is_no_utf_8_is_said(tmp_path, monkeypatch):
         Settings.from_env()
 
 
+def test_a_dotenv_file_that_cannot_be_read_is_said(monkeypatch):
+    def refuse(path: str):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(config, "dotenv_values", refuse)  # root may read any file
+    with pytest.raises(SettingsError, match=r"\.env cannot be read \("):
+        Settings.from_env()
+
+
+def test_it_names_the_variables_that_differ_from_the_dotenv_file_and_no_value(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("CALLBACK_TOKEN=new,old\nAPI_KEY=same \nPORT=8000\nPUBLIC_URL=\n")
+    for name, value in {"CALLBACK_TOKEN": "old", "API_KEY": "same", "PORT": "", "PUBLIC_URL": "x"}.items():
+        monkeypatch.setenv(name, value)
+    assert overridden() == ["CALLBACK_TOKEN", "PUBLIC_URL"]
+
+
+def test_it_refuses_to_take_itself_for_upstream():
+    ours = "https://backstop.example.com"
+    with pytest.raises(SettingsError, match="ACEDATACLOUD_API_BASE_URL is this deployment's own address"):
+        read(PUBLIC_URL=ours, ACEDATACLOUD_API_BASE_URL=f"{ours}/")
+    assert read(PUBLIC_URL=ours).api_base_url == "https://api.acedata.cloud"
+    assert read(ACEDATACLOUD_API_BASE_URL=ours).public_url is None
+
+
 def test_it_refuses_a_callback_token_that_could_be_guessed():
     with pytest.raises(SettingsError, match="CALLBACK_TOKEN must be 16 characters or more"):
         read(CALLBACK_TOKEN="long-enough-to-be-a-secret,short")
@@ -275,6 +301,13 @@ def test_nobody_is_told_unless_the_settings_say_so():
     assert (settings.forward_urls, settings.forward_secrets) == ((), ())
     assert (settings.forward_when, settings.forward_allow_private) == ("confirmed", False)
     read(CONFIRM_CALLBACKS="false")
+
+
+def test_addresses_to_tell_with_commas_between_them_are_refused():
+    for text in (f"{URL},https://b.example.com", f"{URL}, https://b.example.com"):
+        with pytest.raises(SettingsError, match="FORWARD_URL must separate its addresses by spaces"):
+            read(FORWARD_URL=text, FORWARD_SECRET=SECRET)
+    assert read(FORWARD_URL=f"{URL}?of=a,b", FORWARD_SECRET=SECRET).forward_urls == (f"{URL}?of=a,b",)
 
 
 def test_addresses_to_tell_are_separated_by_spaces():

@@ -56,6 +56,7 @@ class ForwardFacts:
     failed: int  # dead letters: nobody has sent them again or dismissed them
     oldest_failed_at: datetime | None
     held: list[Endpoint]  # the longest first, up to MOST_ENDPOINTS
+    failing: Endpoint | None  # of those in FORWARD_URL that are not held, the one that fails for longest
 
     @property
     def is_used(self) -> bool:
@@ -98,7 +99,15 @@ def forward_facts(now: datetime) -> ForwardFacts:
             failed=_count(failed),
             oldest_failed_at=_oldest(failed),
             held=list(held.order_by(Endpoint.held_at).limit(MOST_ENDPOINTS)),
+            failing=_failing(),
         )
+
+
+def _failing() -> Endpoint | None:
+    fails = (Endpoint.is_app, Endpoint.held_at.is_null(), Endpoint.retired_at.is_null())
+    failing = Endpoint.select().where(*fails, Endpoint.failing_since.is_null(False))
+    first: Endpoint | None = failing.order_by(Endpoint.failing_since).first()
+    return first
 
 
 def _undealt_since() -> datetime | None:

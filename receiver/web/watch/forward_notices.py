@@ -10,6 +10,7 @@ from receiver.web.watch.facts import Facts, ListLink, Summary, since
 
 # A single time-out is tried again after a minute, and the next failure after five.
 _LATE_AFTER = timedelta(minutes=10)
+_FAILING_AFTER = timedelta(minutes=2)  # by then a failed event was tried again twice
 _UNDEALT_AFTER = timedelta(minutes=1)  # it takes a second
 _MOST_NAMED = 3
 _WHY = {"gone": "has answered 410 Gone", "failing": "has failed for days"}
@@ -82,11 +83,11 @@ def _late(facts: Facts) -> Summary | None:
     app = facts.forwards
     if app is None or app.oldest_waiting_at is None or facts.reconciler_away or app.held:
         return None
-    late = facts.now - app.oldest_waiting_at
-    if late < _LATE_AFTER:
+    late, failing = facts.now - app.oldest_waiting_at, _fails(facts)
+    if late < _LATE_AFTER and not failing:
         return None
     text = (
-        f"{_events(app.waiting)} {_wait(app.waiting)} for your app, the oldest for {span(late)}."
+        f"{failing}{_events(app.waiting)} {_wait(app.waiting)} for your app, the oldest for {span(late)}."
         " Failed attempts are repeated by themselves for 8 days. See what your app answers."
     )
     return Summary(
@@ -96,6 +97,14 @@ def _late(facts: Facts) -> Summary | None:
         listed=_ENDPOINTS,
         code="forwards_late",
     )
+
+
+def _fails(facts: Facts) -> str:
+    """Return a sentence on the endpoint that fails for longest; "" if none does for long."""
+    one = facts.forwards.failing if facts.forwards else None
+    if one is None or one.failing_since is None or facts.now - one.failing_since < _FAILING_AFTER:
+        return ""
+    return f"{_named(one)} takes no events {since(one.failing_since, facts.now)} ({shown(one.failure, 60)}). "
 
 
 def _given_up(facts: Facts) -> Summary | None:

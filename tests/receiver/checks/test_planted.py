@@ -23,11 +23,13 @@ from receiver.clock import utcnow
 from receiver.ledger import refusals
 from receiver.ledger.engine import db
 from receiver.ledger.models import Endpoint, ReconcileRun, database
+from receiver.ledger.refusals import Refused
 from receiver.ledger.store import Callback
 from receiver.spool.spool import Spool
 from receiver.web.guesses import TooManyGuesses
 from receiver.web.probe import answer_to
 from tests.conftest import API_KEY, CALLBACK_TOKEN
+from tests.factories import create_forward
 from tests.processes import free_port
 from tests.sink import Sink, reply
 from tests.upstream import StandIn
@@ -98,7 +100,7 @@ def test_nothing_is_bad_where_all_is_right(check):
     told = {finding["check"] for finding in findings}
     of_ledger = {"database", "schema", "reconciler", "endpoints"}
     assert told - {"database file"} == of_ledger | {
-        *("settings", "spool", "disk", "upstream", "clock", "callback URL")
+        *("settings", "spool", "disk", "upstream", "clock", "callback URL", "overview")
     }
 
 
@@ -305,6 +307,16 @@ def endpoint_held(world: World) -> None:
         held_at=NOW,
         held_because="it answered 410 Gone",
     )
+
+
+@planted("overview", "warning", "Read on at the overview")
+def events_given_up(world: World) -> None:
+    create_forward(status="failed")
+
+
+@planted("overview", "warning", "Read on at the overview")
+def callbacks_lost(world: World) -> None:
+    refusals.add([Refused("not_kept", 3, utcnow(), utcnow())])
 
 
 @pytest.mark.parametrize("name", PLANTED)

@@ -353,7 +353,7 @@ class TestForwards:
             "oldest_waiting_at": None,
             "failed": 0,
         }
-        return ForwardFacts(**known | {"oldest_failed_at": None, "held": []} | fields)
+        return ForwardFacts(**known | {"oldest_failed_at": None, "held": [], "failing": None} | fields)
 
     def test_an_app_that_is_told_is_no_news(self):
         oldest = NOW - timedelta(minutes=9)
@@ -403,6 +403,20 @@ class TestForwards:
         severity, text = told(forwards=app)
         assert severity == "attention"
         assert "10,000 or more events wait for your app, the oldest for 12 min." in text
+
+    def test_an_endpoint_that_fails_for_minutes_needs_attention_though_nothing_waits_for_long(self):
+        failing = Endpoint(url="https://app.example/hook", failure="HTTP 500")
+        waiting = self.app(waiting=1, oldest_waiting_at=NOW - timedelta(minutes=1), failing=failing)
+        failing.failing_since = NOW - timedelta(minutes=1)
+        (fresh,) = summarise(facts(forwards=waiting))
+        assert fresh.severity == "well"
+        failing.failing_since = NOW - timedelta(minutes=2)
+        assert told(forwards=waiting) == (
+            "attention",
+            "Attention: https://app.example/hook takes no events since 2026-01-31 11:58:00 UTC (2 min ago)"
+            " (HTTP 500). 1 event waits for your app, the oldest for 1 min. Failed attempts are repeated by"
+            " themselves for 8 days. See what your app answers.",
+        )
 
     def test_while_no_reconciler_runs_its_notice_tells_what_waits_for_the_app(self):
         app = self.app(waiting=2, oldest_waiting_at=NOW - timedelta(hours=1))
