@@ -65,11 +65,11 @@ class Service:
 
 @pytest.fixture
 def start(tmp_path: Path, stand_in: StandIn) -> Iterator[Start]:
-    """Start the whole service in an empty directory: start(RECONCILE_GRACE=0)."""
+    """Start the whole service in an empty directory: start(RECONCILE_GRACE=0). It has one web process."""
     made: list[Backstop] = []
 
     def start(**variables: Any) -> Service:
-        made.append(Backstop(tmp_path, stand_in.url, **variables))
+        made.append(Backstop(tmp_path, stand_in.url, **{"WEB_CONCURRENCY": 1} | variables))
         return Service(made[-1])
 
     yield start
@@ -89,7 +89,7 @@ def submit(stand_in: StandIn) -> str:
 
 
 def test_one_command_migrates_receives_and_recovers(start: Start, stand_in: StandIn):
-    service = start()
+    service = start(WEB_CONCURRENCY=2)
     service.wait_until_up()
     assert service.backstop.post_callback(body("t1")).status == 200
     task = submit(stand_in)
@@ -110,10 +110,10 @@ def test_it_starts_again_what_is_killed_and_says_so(start: Start, name: str):
     os.kill(killed, signal.SIGKILL)
     service.wait_for(f"The {name} HAS ENDED: it was killed by SIGKILL. It starts again in 0.5 s")
     wait_until(lambda: service.pid_of(name) != killed, PATIENCE_SECONDS)
-    service.wait_until_up()
-    assert service.backstop.post_callback(body("t1")).status == 200
     psutil.wait_procs(workers, timeout=PATIENCE_SECONDS)
     assert not any(psutil.pid_exists(worker.pid) for worker in workers)
+    service.wait_until_up()  # not before: a worker that is about to end answers too
+    assert service.backstop.post_callback(body("t1")).status == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
