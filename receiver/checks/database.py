@@ -140,7 +140,8 @@ def _writes() -> Finding:
             NAME,
             f"it takes no writes: {describe(problem)}",
             "Let this user write: to the file and its directory, or to the tables of a server that is no"
-            " read-only replica. Until then callbacks wait in the spool.",
+            " read-only replica. Make room if the disk is full. Until then callbacks wait in the spool, if"
+            " that can be written to.",
         )
     return good(NAME, "it takes writes")
 

@@ -90,6 +90,7 @@ def _about_the_database(away: DatabaseDown) -> dict[str, Any]:
         "now": utcnow(),
         "kept": kept_meanwhile(),
         "lacks_schema": _lacks_schema(away.problem),
+        "reason": describe(away.problem),
         "refresh_seconds": RETRY_AFTER_SECONDS,
     }
 

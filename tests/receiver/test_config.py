@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from receiver.api_keys import ApiKey
 from receiver import config
+from receiver.api_keys import ApiKey
 from receiver.config import Settings, SettingsError, overridden
 
 REQUIRED = {"CALLBACK_TOKEN": "callback-secret-1", "API_KEY": "api-key-that-is-secret"}

@@ -216,6 +216,13 @@ def test_a_database_that_is_away_is_a_503_page_that_refreshes_itself(without_dat
     assert path in links(page.text)
 
 
+def test_who_is_signed_in_is_told_why_the_database_is_away(without_database):
+    sign_in(without_database, API_KEY)
+    page = words(without_database.get("/").text)
+    assert "The reason: " in page
+    assert "task" in page.partition("The reason: ")[2].partition("Check that")[0]
+
+
 def test_it_says_how_many_callbacks_wait_and_how_many_were_refused(without_database, auth, monkeypatch):
     for _ in range(3):
         answer = without_database.post(f"/callbacks/{CALLBACK_TOKEN}", data=factories.body("t1"))
