@@ -174,7 +174,6 @@ class TestCallbackOverASocket:
         assert len(kept) == 100
         assert backstop.log("web").count("Booting worker") == 2
 
-    @without_database
     @pytest.mark.parametrize(
         ("sent", "reads"),
         [
@@ -272,7 +271,6 @@ class TestCallbackOverASocket:
                 return
             time.sleep(0.1)
 
-    @without_database
     def test_nothing_under_callbacks_redirects(self, backstop):
         for path in ("", "/", "//", "//x", "/x/", "/../x", "/./", "/x//y"):
             status, _ = exchange(
@@ -283,7 +281,6 @@ class TestCallbackOverASocket:
             status, _ = exchange(backstop, head("Content-Length: 0", path=path))
             assert status in {404, 405}, path
 
-    @without_database
     def test_the_token_stays_out_of_the_log(self, make_backstop):
         backstop = make_backstop()
         backstop.start_web("--access-logfile", "-", "--log-level", "debug")
