@@ -177,7 +177,9 @@ def test_a_page_on_a_day_without_its_database_says_what_to_do(open_browser, back
         backstop.stop(process)
     backstop.start_web()
     assert page.goto("/").status == 503
-    expect(page.get_by_text("Check that the database runs and can be reached.")).to_be_visible()
+    expect(
+        page.get_by_text("Check that the database runs and can be reached, and that its disk has room.")
+    ).to_be_visible()
     assert complaints(page) == []
     open_browser.wrong.clear()
 

@@ -8,8 +8,7 @@ import pytest
 
 from receiver.clock import Clock
 from receiver.forward.sender import Sender
-from reconcile import __main__ as main
-from reconcile import jobs
+from reconcile import jobs, once
 from reconcile.counts import Counts
 from reconcile.heartbeat import EVERY_SECONDS, Heartbeat
 from tests.processes import wait_until
@@ -108,5 +107,5 @@ def test_without_an_address_nothing_happens(clock):
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_single_run_fetches_it_before_it_ends(sink, clock, make_settings):
-    main._beat(make_settings(HEARTBEAT_URL=f"{sink.url}/ping"), clock)
+    once._beat(make_settings(HEARTBEAT_URL=f"{sink.url}/ping"), clock)
     assert [one.line for one in sink.received] == ["GET /ping HTTP/1.1"]

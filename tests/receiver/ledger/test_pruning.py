@@ -334,9 +334,8 @@ class TestSteps:
             deleted[step.kind] += step.deleted
         assert deleted == {"deliveries": 25, "tasks": 45, "events": 45}
 
+    @pytest.mark.parametrize("database_url", ["postgresql", "pooler"], indirect=True)  # SQLite has one writer
     def test_what_another_transaction_holds_stays_and_delays_nothing_else(self, ledger):
-        if not on_postgresql():
-            pytest.skip("SQLite has one writer")
         settle("held", "free")
         with psycopg.connect(ledger) as other:
             other.execute("SELECT FROM delivery WHERE task_id = 'held' FOR UPDATE")
@@ -436,9 +435,8 @@ class TestPruneForwards:
         prune(now - timedelta(days=30))
         assert Forward.select().count() == 0
 
+    @pytest.mark.parametrize("database_url", ["postgresql", "pooler"], indirect=True)  # SQLite has one writer
     def test_one_that_is_just_being_sent_again_is_not_waited_for(self, ledger):
-        if not on_postgresql():
-            pytest.skip("SQLite has one writer")
         long_ago = utcnow() - timedelta(days=50)
         first = create_forward(status="failed", created_at=long_ago).id
         again = resend(first, long_ago)

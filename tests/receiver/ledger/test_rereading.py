@@ -16,7 +16,6 @@ from receiver.clock import utcnow
 from receiver.ledger import record as recording
 from receiver.ledger import rereading
 from receiver.ledger.admission import UnknownBudget
-from receiver.ledger.engine.db import on_postgresql
 from receiver.ledger.models import Delivery, Event, Task
 from receiver.ledger.rereading import Chosen, Reread, Rules
 from receiver.upstream import results
@@ -188,9 +187,8 @@ class TestMeanwhile:
         reread()
         assert Task.select().count() == 0
 
+    @pytest.mark.parametrize("database_url", ["postgresql", "pooler"], indirect=True)  # SQLite has one writer
     def test_a_task_that_a_delivery_no_longer_names_is_locked_in_its_turn(self, ledger):
-        if not on_postgresql():
-            pytest.skip("SQLite has one writer")
         register("a", "b")
         with older_version(lambda *_: results.read_callback(body("a"))):
             record(body("b"), utcnow() - HOUR)
