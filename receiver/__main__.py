@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
 def _tell_overridden() -> None:
     if names := overridden():
         log.warning(
-            "The environment and .env differ in %s: the environment counts. Unset them there to use .env.",
+            "The environment and .env differ in %s. The environment counts: unset them there to use .env.",
             ", ".join(names),
         )
 

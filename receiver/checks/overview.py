@@ -6,7 +6,7 @@ from receiver.checks.finding import Finding, bad, good, warning
 from receiver.web.watch.readiness import notices_of, read_state
 
 NAME = "overview"
-_REMEDY = "Read on at the overview: it links to what it means."
+_REMEDY = "Read on at the overview, which links to what is meant."
 # The other checks tell these, with more of the cause.
 _TOLD_BY_OTHERS = frozenset(
     {"database_down", "schema_behind", "spool_unusable", "spool_waiting", "deliveries_set_aside"}
@@ -21,8 +21,6 @@ def check_overview() -> Iterator[Finding]:
     for notice in found:
         finding = bad if notice.severity == "trouble" else warning
         said = notice.with_command
-        yield finding(
-            NAME, said[:1].upper() + said[1:], "Read on at the overview: it links to what it means."
-        )
+        yield finding(NAME, said[:1].upper() + said[1:], _REMEDY)
     if not found:
         yield good(NAME, "it tells of nothing that has gone wrong lately")

@@ -6,15 +6,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from receiver.commands.shared import (
-    MOMENT,
-    errors_in_words,
-    json_option,
-    line,
-    read_moment_text,
-    to_the_second,
-)
-from receiver.ledger.engine.schema import require_schema
+from receiver.commands.shared import MOMENT, json_option, line, read_moment_text, to_the_second, using_ledger
 from receiver.ledger.reading.deliveries import list_deliveries
 from receiver.web.api.details_json import listed_delivery_json
 from receiver.web.filters import VERDICTS, read_delivery_filter
@@ -38,8 +30,7 @@ def deliveries(limit: int, as_json: bool, **chosen: Any) -> None:
     """
     wanted = {name: text for name, text in chosen.items() if text is not None}
     before, is_any = None, False
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         chosen_ones = read_delivery_filter(wanted)
         while limit > 0:
             found = list_deliveries(chosen_ones, limit, before)

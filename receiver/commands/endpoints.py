@@ -8,8 +8,16 @@ from flask import Flask, current_app
 from flask.cli import with_appcontext
 
 from receiver.clock import utcnow
-from receiver.commands.shared import errors_in_words, json_option, line, paragraph, to_the_second
-from receiver.ledger.engine.schema import require_schema
+from receiver.commands.shared import (
+    errors_in_words,
+    json_option,
+    line,
+    paragraph,
+    tell,
+    tell_list,
+    to_the_second,
+    using_ledger,
+)
 from receiver.ledger.reading.endpoints import list_endpoints
 from receiver.redact import mask_credentials
 from receiver.web import forward_actions
@@ -27,16 +35,9 @@ def endpoints(as_json: bool) -> None:
     \b
     flask --app wsgi forward endpoints
     """
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         items = [endpoint_json(one) for one in list_endpoints(utcnow())]
-    if as_json:
-        click.echo(json.dumps(items, indent=2))
-        return
-    for item in items:
-        click.echo(_line(item))
-    if not items:
-        click.echo("No endpoints.", err=True)
+    tell_list(items, _line, "No endpoints.", as_json)
 
 
 def _line(item: dict[str, Any]) -> str:
@@ -54,10 +55,9 @@ def pause(endpoint: int, as_json: bool) -> None:
     \b
     flask --app wsgi forward pause 2
     """
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         item = endpoint_json(forward_actions.pause(endpoint))
-    click.echo(json.dumps(item, indent=2) if as_json else _line(item))
+    tell(item, _line(item), as_json)
 
 
 @click.command("resume")
@@ -70,10 +70,9 @@ def resume(endpoint: int, as_json: bool) -> None:
     \b
     flask --app wsgi forward resume 2
     """
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         item = endpoint_json(forward_actions.resume(endpoint))
-    click.echo(json.dumps(item, indent=2) if as_json else _line(item))
+    tell(item, _line(item), as_json)
 
 
 @click.command("test")

@@ -8,8 +8,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from receiver.commands.shared import errors_in_words, json_option, line, to_the_second
-from receiver.ledger.engine.schema import require_schema
+from receiver.commands.shared import json_option, line, to_the_second, using_ledger
 from receiver.ledger.models import Event, Task
 from receiver.ledger.reading.events import list_events, newest_event
 from receiver.web.api.events import event_item, require_known
@@ -40,8 +39,7 @@ def events(after: int | None, follow: bool, limit: int | None, as_json: bool) ->
     flask --app wsgi events --after 1200 --limit 20
     flask --app wsgi events --follow
     """
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         begin = after if after is not None else newest_event() if follow else 0
         require_known(begin)
         is_any = _tell(_events(begin, limit if limit or follow else 50, follow), as_json)

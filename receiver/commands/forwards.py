@@ -10,14 +10,15 @@ from flask.cli import with_appcontext
 from receiver.clock import utcnow
 from receiver.commands.shared import (
     MOMENT,
-    errors_in_words,
     json_option,
     line,
     paragraph,
     read_moment_text,
+    tell,
+    tell_list,
     to_the_second,
+    using_ledger,
 )
-from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.models import Forward
 from receiver.ledger.reading.forwards import STATES, ForwardFilter, attempts_of, list_forwards
 from receiver.web import forward_actions
@@ -57,16 +58,9 @@ def list_them(limit: int, as_json: bool, **chosen: str | None) -> None:
     \b
     flask --app wsgi forward list --status failed --since 1d
     """
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         items = [forward_json(one) for one in _first(wanted(chosen), limit)]
-    if as_json:
-        click.echo(json.dumps(items, indent=2))
-        return
-    for item in items:
-        click.echo(_line(item))
-    if not items:
-        click.echo("No forwards.", err=True)
+    tell_list(items, _line, "No forwards.", as_json)
 
 
 def _line(item: Mapping[str, Any]) -> str:
@@ -97,8 +91,7 @@ def show(number: int, as_json: bool) -> None:
     \b
     flask --app wsgi forward show 17
     """
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         found = forward_actions.find_forward_or_404(number)
         item = whole_forward_json(found, attempts_of(found.id), utcnow())
     if as_json:
@@ -136,7 +129,6 @@ def dismiss(number: int, as_json: bool) -> None:
     \b
     flask --app wsgi forward dismiss 17
     """
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         item = forward_json(forward_actions.dismiss_or_409(number))
-    click.echo(json.dumps(item, indent=2) if as_json else f"{number}: dismissed")
+    tell(item, f"{number}: dismissed", as_json)

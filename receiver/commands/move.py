@@ -13,9 +13,8 @@ import click
 from flask.cli import with_appcontext
 
 from receiver.clock import utcnow
-from receiver.commands.shared import Progress, errors_in_words, json_option
+from receiver.commands.shared import Progress, json_option, using_ledger
 from receiver.ledger.engine.db import init_database
-from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.moving.exporting import Moved, Tell, export_ledger
 from receiver.ledger.moving.importing import NotEmpty, import_ledger
 from receiver.ledger.moving.lines import BadFile
@@ -42,10 +41,8 @@ def export(file: str, as_json: bool) -> None:
     \b
     flask --app wsgi export backstop.jsonl.gz
     """
-    with errors_in_words():
-        require_schema()
-        with _new_file(file) as target:
-            moved = export_ledger(target, utcnow(), _tell())
+    with using_ledger(), _new_file(file) as target:
+        moved = export_ledger(target, utcnow(), _tell())
     click.echo(_told(moved, "exported", as_json), err=file == "-")
 
 
@@ -67,8 +64,7 @@ def import_(file: str, as_json: bool) -> None:
     """
     if direct := current_settings().direct_database_url:
         init_database(direct)
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         try:
             with _open(file) as source:
                 moved = import_ledger(source, _tell())

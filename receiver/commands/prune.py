@@ -13,8 +13,7 @@ import click
 from flask.cli import with_appcontext
 
 from receiver.clock import utcnow
-from receiver.commands.shared import Progress, errors_in_words, json_option
-from receiver.ledger.engine.schema import require_schema
+from receiver.commands.shared import Progress, json_option, using_ledger
 from receiver.ledger.old import Old
 from receiver.ledger.pruning import Step, count_old
 from receiver.ledger.pruning import prune as delete_old
@@ -46,8 +45,7 @@ def prune(days: int | None, dry_run: bool, as_json: bool) -> None:
     flask --app wsgi prune --older-than 7 --dry-run
     """
     stop, rows = threading.Event(), Counter[str]()
-    with errors_in_words(), _stopped_by_signals(stop):
-        require_schema()
+    with using_ledger(), _stopped_by_signals(stop):
         old = _old(days, utcnow())
         _add_up(rows, count_old(old) if dry_run else delete_old(old, stop), stop)
     complete = not stop.is_set()

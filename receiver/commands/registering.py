@@ -10,9 +10,8 @@ import click
 from flask.cli import with_appcontext
 
 from receiver.clock import utcnow
-from receiver.commands.shared import Progress, errors_in_words, json_option, line
+from receiver.commands.shared import Progress, json_option, line, using_ledger
 from receiver.ledger import store
-from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.registration import Registration
 from receiver.upstream.results import parse_json
 from receiver.upstream.services import SERVICES
@@ -52,8 +51,7 @@ def register(ids: tuple[str, ...], file: TextIO | None, as_json: bool, **given: 
         raise click.UsageError("Name the tasks, or a file with --file.")
     defaults = {name: value for name, value in given.items() if value is not None}
     told: dict[str, int] = {"registered": 0, "new": 0, "bad": 0}
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         _register_all(_items(ids, file), defaults, told)
     click.echo(json.dumps(told) if as_json else _in_words(told))
     if told["bad"]:

@@ -10,8 +10,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from receiver.clock import to_iso, utcnow
-from receiver.commands.shared import MOMENT, Progress, errors_in_words, json_option, read_moment
-from receiver.ledger.engine.schema import require_schema
+from receiver.commands.shared import MOMENT, Progress, json_option, read_moment, using_ledger
 from receiver.ledger.rereading import Chosen, Reread, Rules
 from receiver.ledger.rereading import reread as read_again
 from receiver.web.current import current_settings, paces_of
@@ -65,8 +64,7 @@ def reread(
     flask --app wsgi reread --since 7d --verdict unreadable --dry-run
     """
     total = _Total(dry_run)
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         wanted = read_delivery_filter({} if task is None else {"task": task})
         _read_until_stopped(Chosen(since, until or utcnow(), wanted.task, frozenset(verdicts)), total)
     click.echo(json.dumps(_as_json(total), indent=2) if as_json else _in_words(total))

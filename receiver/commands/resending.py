@@ -9,9 +9,8 @@ from flask.cli import with_appcontext
 
 from receiver.clock import utcnow
 from receiver.commands.forwards import filters, wanted
-from receiver.commands.shared import errors_in_words, json_option, line, to_the_second
+from receiver.commands.shared import json_option, line, tell, tell_list, to_the_second, using_ledger
 from receiver.ledger import resending
-from receiver.ledger.engine.schema import require_schema
 from receiver.ledger.models import Resending
 from receiver.ledger.reading.forwards import ForwardFilter
 from receiver.web import forward_actions
@@ -43,8 +42,7 @@ def resend(number: int | None, rate: float, as_json: bool, **chosen: str | None)
     """
     if number is not None and any(chosen.values()):
         raise click.UsageError("Name a forward, or choose some with options: not both.")
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         if number is None:
             _resend_all(wanted(chosen), rate, as_json)
         else:
@@ -53,7 +51,7 @@ def resend(number: int | None, rate: float, as_json: bool, **chosen: str | None)
 
 def _resend_one(number: int, as_json: bool) -> None:
     item = forward_json(forward_actions.resend_or_409(number))
-    click.echo(json.dumps(item, indent=2) if as_json else f"{item['id']}: due now, the reconciler sends it")
+    tell(item, f"{item['id']}: due now, the reconciler sends it", as_json)
 
 
 def _resend_all(chosen: ForwardFilter, rate: float, as_json: bool) -> None:
@@ -102,16 +100,9 @@ def resendings(as_json: bool) -> None:
     \b
     flask --app wsgi forward resendings
     """
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         items = [resending_json(one) for one in resending.newest()]
-    if as_json:
-        click.echo(json.dumps(items, indent=2))
-        return
-    for item in items:
-        click.echo(_line(item))
-    if not items:
-        click.echo("No resendings.", err=True)
+    tell_list(items, _line, "No resendings.", as_json)
 
 
 @click.command("stop")
@@ -124,10 +115,9 @@ def stop(number: int, as_json: bool) -> None:
     \b
     flask --app wsgi forward stop 3
     """
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         item = resending_json(forward_actions.stop_or_409(number))
-    click.echo(json.dumps(item, indent=2) if as_json else _line(item))
+    tell(item, _line(item), as_json)
 
 
 def _line(item: dict[str, Any]) -> str:

@@ -8,8 +8,7 @@ import click
 from flask.cli import with_appcontext
 
 from receiver.clock import to_iso, utcnow
-from receiver.commands.shared import errors_in_words, json_option, line
-from receiver.ledger.engine.schema import require_schema
+from receiver.commands.shared import json_option, line, using_ledger
 from receiver.ledger.models import ReconcileRun
 from receiver.ledger.reading.queries import list_runs
 from receiver.web.formatting import took
@@ -31,8 +30,7 @@ def runs(asked: bool, limit: int, as_json: bool) -> None:
     flask --app wsgi runs --asked --limit 10
     """
     now = utcnow()
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         found = list_runs(limit, asked=asked)
     for run in found:
         click.echo(json.dumps(_item(run)) if as_json else _line(run, now))

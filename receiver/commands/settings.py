@@ -8,8 +8,8 @@ import click
 from flask.cli import with_appcontext
 
 from receiver.clock import to_iso, utcnow
-from receiver.commands.shared import errors_in_words, json_option, safe
-from receiver.ledger.engine.schema import applied_migrations, require_schema
+from receiver.commands.shared import json_option, safe, using_ledger
+from receiver.ledger.engine.schema import applied_migrations
 from receiver.version import VERSION
 from receiver.web.current import current_settings
 from receiver.web.formatting import size
@@ -33,8 +33,7 @@ def settings(as_json: bool) -> None:
     if not as_json:
         for told in _of_settings(shown):
             click.echo(safe(told))
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         migrations = applied_migrations()
         sizes = sizes_of(utcnow(), current_settings(), current_intake())
     if as_json:

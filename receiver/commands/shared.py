@@ -1,22 +1,24 @@
 """What the commands share: options, errors in words, and lines for the terminal."""
 
+import json
 import shutil
 import sys
 import textwrap
 import time
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import accumulate
+from typing import Any
 
 import click
 from werkzeug.exceptions import HTTPException
 
 from receiver.clock import parse_since, to_iso, utcnow
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
-from receiver.ledger.engine.schema import SchemaBehind
+from receiver.ledger.engine.schema import SchemaBehind, require_schema
 
 MOMENT = "90m, 2h, 3d, or an ISO 8601 moment"
 
@@ -34,6 +36,32 @@ def errors_in_words() -> Iterator[None]:
         raise click.ClickException(str(problem.description)) from None
     except (*DATABASE_ERRORS, SchemaBehind) as problem:
         raise click.ClickException(f"The database cannot be used: {describe(problem)}") from None
+
+
+@contextmanager
+def using_ledger() -> Iterator[None]:
+    """Require the ledger's schema for the block, and turn its errors into words."""
+    with errors_in_words():
+        require_schema()
+        yield
+
+
+def tell(item: dict[str, Any], words: str, as_json: bool) -> None:
+    """Print an item of the API, as JSON or in words."""
+    click.echo(json.dumps(item, indent=2) if as_json else words)
+
+
+def tell_list(
+    items: Sequence[dict[str, Any]], line_of: Callable[[dict[str, Any]], str], none: str, as_json: bool
+) -> None:
+    """Print items of the API as JSON, or a line for each; `none` is said where there are none."""
+    if as_json:
+        click.echo(json.dumps(items, indent=2))
+        return
+    for item in items:
+        click.echo(line_of(item))
+    if not items:
+        click.echo(none, err=True)
 
 
 def read_moment(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:

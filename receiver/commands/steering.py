@@ -9,8 +9,7 @@ from flask.cli import with_appcontext
 from werkzeug.exceptions import HTTPException
 
 from receiver.clock import to_iso, utcnow
-from receiver.commands.shared import errors_in_words, json_option, line
-from receiver.ledger.engine.schema import require_schema
+from receiver.commands.shared import json_option, line, using_ledger
 from receiver.ledger.task_json import task_json
 from receiver.web.current import current_settings
 from receiver.web.formatting import exact
@@ -70,8 +69,7 @@ def _acknowledge(task_id: str) -> tuple[dict[str, Any], str]:
 def _each(ids: Sequence[str], act: Callable[[str], tuple[dict[str, Any], str]], as_json: bool) -> None:
     """Act on each task and tell what came of it, as JSON or in words. Exits with 1 if that failed for one."""
     failed = False
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         for task_id in ids:
             try:
                 item, words = act(task_id)

@@ -9,8 +9,7 @@ import click
 from flask.cli import with_appcontext
 
 from receiver.clock import utcnow
-from receiver.commands.shared import errors_in_words, json_option, paragraph, to_the_second
-from receiver.ledger.engine.schema import require_schema
+from receiver.commands.shared import json_option, paragraph, to_the_second, using_ledger
 from receiver.ledger.models import Task
 from receiver.ledger.task_json import task_json
 from receiver.web.api.details_json import details_json
@@ -34,8 +33,7 @@ def task(task_id: str, as_json: bool) -> None:
     \b
     flask --app wsgi task 7489df4c-ef03-4de0-b598-e9a590793434
     """
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         found = find_or_404(task_id)
         details = details_json(found)
     if as_json:

@@ -7,8 +7,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from receiver.commands.shared import MOMENT, errors_in_words, json_option, line, read_moment_text
-from receiver.ledger.engine.schema import require_schema
+from receiver.commands.shared import MOMENT, json_option, line, read_moment_text, using_ledger
 from receiver.ledger.models import Task
 from receiver.ledger.reading.listing import TaskFilter, list_tasks
 from receiver.ledger.task_json import task_json
@@ -58,8 +57,7 @@ def tasks(limit: int, all_: bool, as_json: bool, **chosen: Any) -> None:
     \b
     flask --app wsgi tasks --status pending --since 2h
     """
-    with errors_in_words():
-        require_schema()
+    with using_ledger():
         is_any = False
         for task in _chosen(_wanted(chosen), None if all_ else limit):
             click.echo(json.dumps(task_json(task)) if as_json else _line(task))

@@ -79,24 +79,18 @@ def _paused(facts: Facts) -> Summary | None:
 
 
 def _late(facts: Facts) -> Summary | None:
-    # While no reconciler runs, or an endpoint is held, another notice tells why events wait.
+    # While no reconciler runs, another notice tells why events wait.
     app = facts.forwards
-    if app is None or app.oldest_waiting_at is None or facts.reconciler_away or app.held:
+    if app is None or app.oldest_waiting_at is None or facts.reconciler_away:
         return None
     late, failing = facts.now - app.oldest_waiting_at, _fails(facts)
-    if late < _LATE_AFTER and not failing:
+    if not failing and (app.held or late < _LATE_AFTER):
         return None
-    text = (
-        f"{failing}{_events(app.waiting)} {_wait(app.waiting)} for your app, the oldest for {span(late)}."
-        " Failed attempts are repeated by themselves for 8 days. See what your app answers."
-    )
-    return Summary(
-        "attention",
-        "Attention",
-        text,
-        listed=_ENDPOINTS,
-        code="forwards_late",
-    )
+    waiting = f" {_events(app.waiting)} {_wait(app.waiting)} for your app, the oldest for {span(late)}."
+    # If an endpoint is held, its notice tells what waits.
+    text = f"{failing}{'' if app.held else waiting}".strip()
+    text += " Failed attempts are repeated by themselves for 8 days. See what your app answers."
+    return Summary("attention", "Attention", text, listed=_ENDPOINTS, code="forwards_late")
 
 
 def _fails(facts: Facts) -> str:
@@ -104,7 +98,9 @@ def _fails(facts: Facts) -> str:
     one = facts.forwards.failing if facts.forwards else None
     if one is None or one.failing_since is None or facts.now - one.failing_since < _FAILING_AFTER:
         return ""
-    return f"{_named(one)} takes no events {since(one.failing_since, facts.now)} ({shown(one.failure, 60)}). "
+    return (
+        f"{_named(one)} has taken no events {since(one.failing_since, facts.now)} ({shown(one.failure, 60)})."
+    )
 
 
 def _given_up(facts: Facts) -> Summary | None:

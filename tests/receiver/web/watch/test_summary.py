@@ -413,10 +413,20 @@ class TestForwards:
         failing.failing_since = NOW - timedelta(minutes=2)
         assert told(forwards=waiting) == (
             "attention",
-            "Attention: https://app.example/hook takes no events since 2026-01-31 11:58:00 UTC (2 min ago)"
+            "Attention: https://app.example/hook has taken no events since 2026-01-31 11:58:00 UTC (2 min ago)"
             " (HTTP 500). 1 event waits for your app, the oldest for 1 min. Failed attempts are repeated by"
             " themselves for 8 days. See what your app answers.",
         )
+
+    def test_an_endpoint_that_fails_is_told_also_while_another_is_held(self):
+        failing = Endpoint(
+            url="https://b.example", failure="HTTP 500", failing_since=NOW - timedelta(hours=1)
+        )
+        app = self.app(held=[self.HELD], waiting=7, oldest_waiting_at=self.HELD.held_at, failing=failing)
+        summaries = summarise(facts(forwards=app))
+        assert [one.severity for one in summaries] == ["trouble", "attention"]
+        assert "https://b.example has taken no events" in summaries[1].text
+        assert sum("7 events wait" in one.text for one in summaries) == 1
 
     def test_while_no_reconciler_runs_its_notice_tells_what_waits_for_the_app(self):
         app = self.app(waiting=2, oldest_waiting_at=NOW - timedelta(hours=1))
