@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from receiver import values
 from receiver.api_keys import ApiKey
 from receiver.database_url import sqlite_path
+from receiver.misspelt import misspelt
 from receiver.platforms import Platform, is_on_volume, platform_of
 
 _T = TypeVar("_T")
@@ -69,6 +70,8 @@ class Settings:
     sentry_dsn: str | None = field(repr=False)
     # Each variable with what was read, and whether it was set. It holds secrets: see `settings_shown`.
     given: Mapping[str, tuple[object, bool]] = field(repr=False, compare=False)
+    # Variables that are no settings, each with the setting that it resembles.
+    misspelt: Mapping[str, str] = field(repr=False, compare=False)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -98,7 +101,9 @@ class Settings:
             ),
             callback_tokens=reader.read("CALLBACK_TOKEN", values.callback_tokens, (), required=True),
             api_keys=reader.read("API_KEY", values.api_keys, (), required=True),
-            public_url=reader.read("PUBLIC_URL", values.http_url, platform.public_url if platform else None),
+            public_url=reader.read(
+                "PUBLIC_URL", values.public_url, platform.public_url if platform else None
+            ),
             reconcile_interval=reader.read("RECONCILE_INTERVAL", values.seconds, timedelta(seconds=1)),
             reconcile_grace=reader.read("RECONCILE_GRACE", values.seconds, timedelta(seconds=30)),
             reconcile_batch_size=reader.read("RECONCILE_BATCH_SIZE", values.whole(1, 200), 50),
@@ -133,6 +138,7 @@ class Settings:
             log_format=reader.read("LOG_FORMAT", values.log_format, "text"),
             sentry_dsn=reader.read("SENTRY_DSN", values.watch_url, None),
             given=reader.given,
+            misspelt=reader.misspelt,
         )
 
     def _check(self, reader: "_Reader", platform: Platform | None) -> None:
@@ -140,6 +146,7 @@ class Settings:
         if self.reconcile_in_web and self.api_token is None:
             reader.complain_if("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")
         reader.complain_if(self._wrong_upstream())
+        reader.complain_if(self._wrong_grace())
         reader.complain_if(self._wrong_retention())
         if self.forward_urls:
             self._check_forwarding(reader)
@@ -166,6 +173,17 @@ class Settings:
         return (
             "ACEDATACLOUD_API_BASE_URL is this deployment's own address (PUBLIC_URL): unset it here;"
             " only your app sets it so, to submit through the gateway"
+        )
+
+    def _wrong_grace(self) -> str | None:
+        if self.reconcile_grace <= self.reconcile_give_up_after:
+            return None
+        grace, give_up_after = (
+            f"{time.total_seconds():g}" for time in (self.reconcile_grace, self.reconcile_give_up_after)
+        )
+        return (
+            f"RECONCILE_GRACE is {grace} s, but RECONCILE_GIVE_UP_AFTER is {give_up_after} s: tasks would be"
+            " given up before anybody asks about them; lower the one (30 is the default) or raise the other"
         )
 
     def _wrong_retention(self) -> str | None:
@@ -209,6 +227,7 @@ class _Reader:
         self._environ = environ
         self._problems: list[str] = []
         self.given: dict[str, tuple[object, bool]] = {}
+        self.misspelt: dict[str, str] = {}
 
     def read(self, name: str, parse: Callable[[str], _T], default: _T, required: bool = False) -> _T:
         text = self._environ.get(name, "").strip()
@@ -233,8 +252,11 @@ class _Reader:
             self._problems.append(problem)
 
     def raise_for_problems(self) -> None:
+        """Raise SettingsError if there are problems. All settings have been read."""
+        self.misspelt |= misspelt(self._environ, self.given)
         if self._problems:
-            lines = "\n".join(f"  - {problem}" for problem in self._problems)
+            problems = [*self._problems, *told_misspelt(self.misspelt)]
+            lines = "\n".join(f"  - {problem}" for problem in problems)
             raise SettingsError(
                 f"Backstop cannot start. Please correct these settings:\n{lines}\n"
                 "Set them in the environment, or in a .env file here (.env.example lists them all)."
@@ -268,6 +290,11 @@ def _dotenv() -> dict[str, str]:
         raise SettingsError(
             f"Backstop cannot start: .env cannot be read ({problem.strerror}). Let this user read it."
         ) from None
+
+
+def told_misspelt(names: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each misspelt variable, without its value."""
+    return [f"{name} is no setting and is ignored; did you mean {near}?" for name, near in names.items()]
 
 
 def overridden() -> list[str]:

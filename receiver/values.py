@@ -69,9 +69,19 @@ def http_url(text: str) -> str:
         url.port  # noqa: B018 - reading it checks it
     except ValueError:
         raise ValueError(example) from None
-    if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment or url.username:
+    if url.scheme not in {"http", "https"} or not url.hostname or url.username or re.search(r"[\s?#]", text):
         raise ValueError(example)
     return text.rstrip("/")
+
+
+def public_url(text: str) -> str:
+    """Return this deployment's address, to which the paths of our routes are appended."""
+    url = http_url(text)
+    if "callbacks" in urlsplit(url).path.split("/"):
+        raise ValueError(
+            "must be the address before /callbacks/, like https://backstop.example.com: the rest is appended"
+        )
+    return url
 
 
 def api_keys(text: str) -> tuple[ApiKey, ...]:

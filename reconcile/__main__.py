@@ -9,7 +9,7 @@ import threading
 from datetime import datetime
 
 from receiver.clock import parse_since, utcnow
-from receiver.config import Settings
+from receiver.config import Settings, told_misspelt
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import SchemaBehind, require_schema
@@ -33,6 +33,8 @@ def main() -> int:
     upstream = Upstream.from_settings(settings)
     configure_logging(settings.log_format)
     start_sentry(settings.sentry_dsn)
+    for told in told_misspelt(settings.misspelt):
+        log.warning("%s", told)
     init_database(settings.database_url, connections=settings.connections_each)
     if arguments.discover:
         return discover_since(settings, upstream, arguments.discover)

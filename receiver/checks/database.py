@@ -10,7 +10,7 @@ from receiver.ledger import refusals
 from receiver.ledger.engine.db import init_database, on_postgresql
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.proxy import database
-from receiver.ledger.engine.schema import pending_migrations
+from receiver.ledger.engine.schema import missing_file, pending_migrations
 
 NAME, SCHEMA = "database", "schema"
 _OLDEST_POSTGRESQL = 14  # its support ends in November 2026
@@ -28,7 +28,15 @@ _CONNECTIONS = (
 
 
 def check_database(settings: Settings) -> Iterator[Finding]:
-    """Yield what is found. A database that does not answer ends it."""
+    """Yield what is found. A database that is not there or does not answer ends it."""
+    if file := missing_file():
+        yield bad(
+            NAME,
+            f"{file} is not there",
+            "If it should be, put it back, mount its disk, or correct DATABASE_URL. For a new deployment make"
+            " it: flask --app wsgi migrate",
+        )
+        return
     try:
         yield from _of_postgresql(settings) if on_postgresql() else _of_sqlite()
         pending = pending_migrations()

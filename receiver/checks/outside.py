@@ -13,7 +13,7 @@ from receiver.config import Settings
 from receiver.forward.addresses import is_public
 from receiver.redact import mask_tokens
 from receiver.version import VERSION
-from receiver.web.probe import make_probe, version_in
+from receiver.web.probe import PROBE_HEADER, make_probe, version_in
 
 NAME = "callback URL"
 # As upstream's sender calls itself: what stands in front may refuse it for that.
@@ -33,7 +33,7 @@ def check_callback_url(settings: Settings) -> list[Finding]:
             "POST",
             f"{settings.public_url}/callbacks/{token}",
             body=make_probe(token, nonce),
-            headers={"User-Agent": _USER_AGENT, "Content-Type": "application/json"},
+            headers={"User-Agent": _USER_AGENT, "Content-Type": "application/json", PROBE_HEADER: "1"},
             timeout=_WITHIN_SECONDS,
             retries=False,
             redirect=False,

@@ -8,18 +8,25 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from receiver.checks.finding import Finding, bad, good, warning
-from receiver.config import Settings
+from receiver.config import Settings, told_misspelt
 
 NAME = "settings"
 _OFFICIAL_API = "https://api.acedata.cloud"
 _FASTEST = 1.0  # calls a second that upstream advises
+_SLOWEST = 0.01
 _LONGEST_TASK = timedelta(minutes=10)
 _LARGE_CALLBACK = 65_536  # bytes
 
 
 def check_settings(settings: Settings) -> list[Finding]:
     """Return what is wrong with the settings, or that nothing is."""
-    found = [*_addresses(settings), *_secrets(settings), *_limits(settings)]
+    found = [
+        *_addresses(settings),
+        *_secrets(settings),
+        *_limits(settings),
+        *_too_long(settings),
+        *_misspelt(settings),
+    ]
     return found or [good(NAME, "they are complete and agree with each other")]
 
 
@@ -75,6 +82,12 @@ def _limits(settings: Settings) -> Iterator[Finding]:
             "RECONCILE_MAX_RATE allows more than one call a second: Ace Data Cloud refuses calls beyond that",
             "Set RECONCILE_MAX_RATE=1, or unset it.",
         )
+    if 0 < rate < _SLOWEST:
+        yield warning(
+            NAME,
+            "RECONCILE_MAX_RATE allows less than one call in 100 s: lost callbacks are found late",
+            "Set RECONCILE_MAX_RATE=1, or unset it.",
+        )
     if settings.reconcile_give_up_after < _LONGEST_TASK:
         yield warning(
             NAME,
@@ -94,6 +107,26 @@ def _limits(settings: Settings) -> Iterator[Finding]:
             " until a look-up brings them",
             "Unset MAX_BODY_BYTES.",
         )
+
+
+def _too_long(settings: Settings) -> Iterator[Finding]:
+    for name, time, longest, consequence in (
+        ("RECONCILE_INTERVAL", settings.reconcile_interval, 300, "lost callbacks are found late"),
+        ("RECONCILE_GRACE", settings.reconcile_grace, 3600, "lost callbacks are found late"),
+        (
+            "RECONCILE_LEASE",
+            settings.reconcile_lease,
+            3600,
+            "after a reconciler is killed, nobody asks about its tasks for so long",
+        ),
+    ):
+        if time > timedelta(seconds=longest):
+            yield warning(NAME, f"{name} is {time.total_seconds():g} s: {consequence}", f"Unset {name}.")
+
+
+def _misspelt(settings: Settings) -> Iterator[Finding]:
+    for told in told_misspelt(settings.misspelt):
+        yield warning(NAME, told, "Correct its name, or remove it.")
 
 
 def _is_safe(url: str) -> bool:

@@ -9,7 +9,7 @@ from flask.cli import with_appcontext
 from receiver.commands.shared import Progress, errors_in_words, json_option
 from receiver.database_url import sqlite_path
 from receiver.ledger.engine.backup import back_up
-from receiver.ledger.engine.schema import applied_migrations
+from receiver.ledger.engine.schema import applied_migrations, require_file
 from receiver.web.current import current_settings
 
 _ON_POSTGRESQL = (
@@ -36,7 +36,8 @@ def backup(file: str, as_json: bool) -> None:
     if not url.startswith("sqlite:"):
         raise click.ClickException(_ON_POSTGRESQL.format(file=file))
     with errors_in_words():
-        applied_migrations()  # is it there, and is it a database?
+        require_file()
+        applied_migrations()  # is it a database?
     progress = Progress()
     try:
         size = back_up(

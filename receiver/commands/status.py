@@ -7,7 +7,8 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from receiver.commands.shared import json_option, paragraph, to_the_second
+from receiver.commands.shared import errors_in_words, json_option, paragraph, to_the_second
+from receiver.ledger.engine.schema import require_file
 from receiver.web.formatting import counted
 from receiver.web.watch.facts import Facts, Summary
 from receiver.web.watch.readiness import State, notices_of, read_state, report_of
@@ -27,6 +28,8 @@ def status(as_json: bool) -> None:
     \b
     flask --app wsgi status
     """
+    with errors_in_words():
+        require_file()
     state = read_state()
     report = report_of(state, in_full=True)
     if as_json:

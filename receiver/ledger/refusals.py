@@ -16,7 +16,7 @@ NOT_KEPT = "not_kept"  # neither the database nor the spool could store it: this
 WRONG_TOKEN = "wrong_token"  # noqa: S105 - the name of a kind
 NO_ROUTE = "no_route"  # an unknown path under /callback, or a method that the route does not allow
 SHORTENED = "shortened"  # only the beginning of the body was stored, see `ledger.admission`
-GUESSED = "guessed"  # a wrong API key or callback token beyond the rate, see `web.guesses`
+GUESSED = "guessed"  # a wrong API key beyond the rate, see `web.guesses`
 UNKNOWN_REFUSED = "unknown_refused"  # beyond the limit for unknown tasks, see `ledger.admission`
 KINDS = (NOT_KEPT, WRONG_TOKEN, NO_ROUTE, SHORTENED, GUESSED, UNKNOWN_REFUSED)
 

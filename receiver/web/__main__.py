@@ -1,12 +1,16 @@
 """python -m receiver.web [gunicorn's options]: checks the settings and serves the receiver."""
 
+import logging
 import os
 import shlex
 import socket
 import sys
 from pathlib import Path
 
-from receiver.config import Settings
+from receiver.config import Settings, told_misspelt
+from receiver.logs import configure_logging
+
+log = logging.getLogger("receiver")
 
 _CONFIGURATION = Path(__file__).parents[2] / "gunicorn.conf.py"
 
@@ -14,6 +18,9 @@ _CONFIGURATION = Path(__file__).parents[2] / "gunicorn.conf.py"
 def main(arguments: list[str]) -> None:
     """Become gunicorn. Raises SystemExit where the settings do not allow that."""
     settings = Settings.from_env()
+    configure_logging(settings.log_format)
+    for told in told_misspelt(settings.misspelt):
+        log.warning("%s", told)
     require_port(settings, arguments)
     # By its path: the process may run in another directory, such as a container's volume.
     chosen = [] if _has_option(arguments, "-c", "--config") else ["--config", str(_CONFIGURATION)]

@@ -15,7 +15,7 @@ from receiver.config import Settings
 from receiver.upstream.services import service_of
 from receiver.web.current import current_settings
 from receiver.web.errors import MACHINE_PATHS, BadInput
-from receiver.web.guesses import note_wrong
+from receiver.web.guesses import note_wrong_key
 from receiver.web.stalls import stall_guard
 
 csrf = CSRFProtect()
@@ -163,7 +163,7 @@ def sign_in(key: str) -> bool:
     """
     ours = find_key(current_settings().api_keys, key)
     if ours is None:
-        note_wrong()
+        note_wrong_key()
         return False
     session.clear()  # drop anything set before sign-in (session fixation)
     session.permanent = True
@@ -198,7 +198,7 @@ def key_of_request() -> ApiKey | None:
     key = find_key(current_settings().api_keys, str(secret)) if secret else None
     if secret and key is None and not request.environ.get(_IS_NOTED):
         request.environ[_IS_NOTED] = True  # a request is one guess, however often we look at its key
-        note_wrong()
+        note_wrong_key()
     return key
 
 

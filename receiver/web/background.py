@@ -13,12 +13,14 @@ from typing import Protocol
 from flask import Flask
 from gevent import monkey
 
+from receiver.clock import utcnow
 from receiver.config import Settings
 from receiver.ledger.engine.checkpoints import checkpoint_while_running
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.proxy import database
 from receiver.ledger.engine.schema import SchemaBehind, require_schema
 from receiver.ledger.paces import read_while_running
+from receiver.ledger.refusals import try_a_write
 from receiver.ledger.store import Callback, Recorded
 from receiver.native import SharedLock
 from receiver.spool.spool import Spool, replay_while_running
@@ -63,7 +65,7 @@ class Background:
 
     def start(self, board: Board) -> None:
         """Start all threads. If the database is not ready, log the reason, which /readyz tells too."""
-        _log_readiness()
+        _log_readiness(Spool(self._settings.spool_dir))
         if self._settings.database_url.startswith("sqlite:"):
             database.obj._lock = SharedLock()  # slow reads run in native threads (offload.py)
             # A native thread with the native sleep: a greenlet would block all others during a checkpoint.
@@ -111,8 +113,15 @@ def shared_board(workers: int) -> Board:
     return _boards[0]
 
 
-def _log_readiness() -> None:
+def _log_readiness(spool: Spool) -> None:
+    """Log now what would otherwise show at the first callback, or at the first outage."""
     try:
         require_schema()
+        try_a_write(utcnow())
     except (*DATABASE_ERRORS, SchemaBehind) as problem:
         log.error("Callbacks go to the spool until this is fixed: %s", describe(problem))
+    try:
+        spool.try_a_write()
+    except OSError as problem:
+        lost = "While the database is down, callbacks are lost. Let this user write there."
+        log.error("SPOOL_DIR (%s) takes no writes: %s. " + lost, spool.directory.absolute(), problem.strerror)

@@ -15,8 +15,9 @@ from receiver.redact import MASK, mask_tokens
 from receiver.upstream.results import Unreadable
 from receiver.upstream.services import SERVICES
 from receiver.web.current import current_settings
-from receiver.web.guesses import note_wrong
+from receiver.web.guesses import note_wrong_token
 from receiver.web.intake import current_intake
+from receiver.web.probe import PROBE_HEADER
 from receiver.web.stalls import stall_guard
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,9 @@ def place_of(token: str) -> int:
     # Compare with every token: the time that it takes must not show which token matched.
     same = [is_same_secret(token, ours) for ours in current_settings().callback_tokens]
     if True not in same:
-        current_intake().refused.note(WRONG_TOKEN, request.remote_addr)
-        note_wrong()
+        if PROBE_HEADER not in request.headers:  # `check` itself says that its token is wrong
+            current_intake().refused.note(WRONG_TOKEN, request.remote_addr)
+        note_wrong_token()
         raise NotFound("The callback token in this URL is not ours.")
     return same.index(True)
 

@@ -71,9 +71,19 @@ def network_of(address: str) -> str:
     return str(ipaddress.IPv6Network((int(parsed), _IPV6_NETWORK_BITS), strict=False))
 
 
-def note_wrong() -> None:
-    """Count the request's key or token, which is wrong. Raises TooManyGuesses (429) beyond the rate."""
-    guesses: Guesses = current_app.extensions["backstop_guesses"]
-    if guesses.note(request.remote_addr):
+def note_wrong_key() -> None:
+    """Count the request's API key, which is wrong. Raises TooManyGuesses (429) beyond the rate."""
+    if _are_too_many():
         current_intake().refused.note(GUESSED, request.remote_addr)
         raise TooManyGuesses
+
+
+def note_wrong_token() -> None:
+    """Count the request's callback token, which is wrong. Raises TooManyGuesses (429) beyond the rate."""
+    if _are_too_many():  # each wrong token is noted already, whatever the rate
+        raise TooManyGuesses
+
+
+def _are_too_many() -> bool:
+    guesses: Guesses = current_app.extensions["backstop_guesses"]
+    return guesses.note(request.remote_addr)

@@ -11,6 +11,7 @@ import json
 from receiver.api_keys import is_same_secret
 from receiver.version import VERSION
 
+PROBE_HEADER = "Backstop-Probe"  # a probe with a wrong token is no callback that went astray
 _MARK = b'{"backstop_probe": "'
 _LARGEST = 256
 

@@ -34,7 +34,7 @@ _LOG_TEXTS = {
     refusals.NOT_KEPT: "callbacks could be stored neither in the database nor in the spool and are lost",
     refusals.WRONG_TOKEN: "requests had a callback token that is not ours",
     refusals.NO_ROUTE: "requests under /callback matched no route",
-    refusals.GUESSED: "requests with a wrong API key or callback token came too fast and got 429",
+    refusals.GUESSED: "requests with a wrong API key came too fast and got 429",
     refusals.UNKNOWN_REFUSED: "callbacks of unknown tasks, or of one task, came too fast and were not kept",
     refusals.SHORTENED: "large callbacks of unknown tasks, or of one task, were shortened to their beginning",
 }

@@ -223,6 +223,55 @@ def test_it_refuses_a_callback_token_that_could_be_guessed():
         read(CALLBACK_TOKEN="long-enough-to-be-a-secret,short")
 
 
+def test_a_misspelt_variable_is_named_and_its_value_is_not():
+    assert read(FORWARD_URLS="https://hidden.example").misspelt == {"FORWARD_URLS": "FORWARD_URL"}
+    with pytest.raises(SettingsError) as stopped:
+        Settings.from_env({"API_KEY": REQUIRED["API_KEY"], "CALBACK_TOKEN": "hidden-hidden-hidden"})
+    assert "- CALBACK_TOKEN is no setting and is ignored; did you mean CALLBACK_TOKEN?" in str(stopped.value)
+    assert "hidden" not in str(stopped.value)
+
+
+def test_a_misspelt_variable_is_found_in_the_environment_and_in_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PUBLIC_URI", "https://x.example")
+    (tmp_path / ".env").write_text("RECONCILE_GRACE_S=5\n")
+    assert Settings.from_env().misspelt == {
+        "PUBLIC_URI": "PUBLIC_URL",
+        "RECONCILE_GRACE_S": "RECONCILE_GRACE",
+    }
+
+
+def test_a_grace_beyond_the_time_to_give_up_is_refused():
+    with pytest.raises(
+        SettingsError, match="RECONCILE_GRACE is 86401 s, but RECONCILE_GIVE_UP_AFTER is 86400 s"
+    ):
+        read(RECONCILE_GRACE="86401")
+    assert read(RECONCILE_GRACE="86400").reconcile_grace == timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://x.example/?",
+        "https://x.example/?a=1",
+        "https://x.example/#",
+        "https://x.example/callbacks/hidden-token",
+        "https://x.example/sub/callbacks",
+        "https://x y.example",
+    ],
+)
+def test_an_address_to_which_no_path_can_be_appended_is_refused(url):
+    with pytest.raises(SettingsError, match="PUBLIC_URL must be") as stopped:
+        read(PUBLIC_URL=url)
+    assert "hidden" not in str(stopped.value)
+
+
+def test_this_deployment_may_be_below_a_path():
+    assert read(PUBLIC_URL="https://x.example/backstop/").public_url == "https://x.example/backstop"
+
+
 def test_it_refuses_a_key_that_could_be_guessed():
     assert read(API_KEY="k" * 16).api_keys == (ApiKey("default", "k" * 16),)
     with pytest.raises(SettingsError, match="API_KEY must be 16 characters or more"):

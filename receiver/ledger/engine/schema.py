@@ -66,8 +66,32 @@ def _pending() -> list[str]:
     return [migration.name for migration in _runner().status() if not migration.applied]
 
 
+def missing_file() -> Path | None:
+    """Return SQLite's file if there is none. A connection would make an empty one."""
+    if on_postgresql():
+        return None
+    file = Path(database.obj.database).absolute()
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return file
+    except OSError:  # it may be there: a connection tells more
+        pass
+    return None
+
+
+def require_file() -> None:
+    """Raise SchemaBehind when the database is a file that is not there."""
+    if file := missing_file():
+        raise SchemaBehind(
+            f"{file} is not there. If it should be, put it back or correct DATABASE_URL. Otherwise make it:"
+            " run `flask --app wsgi migrate`."
+        )
+
+
 def require_schema() -> None:
-    """Raise SchemaBehind when the database lacks migrations."""
+    """Raise SchemaBehind when the database lacks migrations, or is a file that is not there."""
+    require_file()
     if pending := pending_migrations():
         raise SchemaBehind(
             f"The database lacks {len(pending)} migration(s), the first is {pending[0]}:"

@@ -9,7 +9,7 @@ from receiver.web import errors
 from receiver.web.auth import bearer
 from receiver.web.current import current_settings
 from receiver.web.gateway.answers import Refused
-from receiver.web.guesses import note_wrong
+from receiver.web.guesses import note_wrong_key
 
 _ONLY_READS = "This API key may only read."
 
@@ -30,7 +30,7 @@ def require_caller() -> Response | None:
     caller = find_key(keys, given) if given is not None else None
     if caller is None:
         if given:
-            note_wrong()
+            note_wrong_key()
         said = "is wrong" if given else "is missing"
         raise Refused(401, f"The Bearer token {said}. Send an API key of this Backstop, or upstream's token.")
     if settings.api_token is None:

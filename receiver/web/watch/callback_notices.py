@@ -107,7 +107,8 @@ def _wrong_token(facts: Facts) -> Summary | None:
     text = (
         f"{_requests(wrong, facts)} with a callback token that is not ours."
         " If tasks were submitted with an older callback URL, add its token after the new one in"
-        " CALLBACK_TOKEN until they are done."
+        " CALLBACK_TOKEN until they are done. Otherwise somebody is guessing: that is hopeless if each token"
+        " is long and random, like the output of openssl rand -hex 32."
     )
     return Summary("attention", "Attention", text, code="wrong_token")
 
@@ -129,9 +130,9 @@ def _guessing(facts: Facts) -> Summary | None:
     if guessed is None:
         return None
     text = (
-        f"{_requests(guessed, facts)} with a wrong API key or callback token, too fast: they got 429."
+        f"{_requests(guessed, facts)} with a wrong API key, too fast: they got 429."
         " Right ones are always answered. If that is your own app, give it the right key. Otherwise somebody"
-        " is guessing. That is hopeless if each key and token is long and random, like the output of"
+        " is guessing. That is hopeless if each key is long and random, like the output of"
         " openssl rand -hex 32."
     )
     return Summary("attention", "Attention", text, code="keys_guessed")

@@ -42,7 +42,7 @@ _KINDS = (
     Kind("submissions_unclear", "Submissions are unclear", _LATER),
     Kind("missing_share_high", "Far more callbacks are missing than usual", _LATER),
     Kind("wrong_token", "Callbacks come with a wrong token", None),
-    Kind("keys_guessed", "Somebody guesses API keys or callback tokens", None),
+    Kind("keys_guessed", "Somebody guesses API keys", None),
     Kind("no_route", "Callbacks come to a wrong path", None),
     Kind("unknown_refused", "Callbacks of unknown tasks are not kept", _SOON),
     Kind("callbacks_shortened", "Large callbacks are shortened", None),

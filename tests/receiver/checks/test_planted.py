@@ -148,6 +148,31 @@ def gives_up_too_soon(world: World) -> None:
     world.set(RECONCILE_GIVE_UP_AFTER="60")
 
 
+@planted("settings", "warning", "Correct its name")
+def misspelt_variable(world: World) -> None:
+    world.set(FORWARD_URLS=f"https://{API_KEY}.example")
+
+
+@planted("settings", "warning", "Unset RECONCILE_INTERVAL")
+def looks_seldom(world: World) -> None:
+    world.set(RECONCILE_INTERVAL="301")
+
+
+@planted("settings", "warning", "Unset RECONCILE_GRACE")
+def begins_late(world: World) -> None:
+    world.set(RECONCILE_GRACE="3601")
+
+
+@planted("settings", "warning", "Unset RECONCILE_LEASE")
+def leases_for_long(world: World) -> None:
+    world.set(RECONCILE_LEASE="3601")
+
+
+@planted("settings", "warning", "Set RECONCILE_MAX_RATE=1")
+def asks_seldom(world: World) -> None:
+    world.set(RECONCILE_MAX_RATE="0.001")
+
+
 @planted("settings", "warning", "Unset CONFIRM_CALLBACKS")
 def believes_forgeries(world: World) -> None:
     world.set(CONFIRM_CALLBACKS="false", FORWARD_WHEN="settled")
@@ -254,6 +279,11 @@ def no_database(world: World) -> None:
     world.set(DATABASE_URL=f"postgresql://nobody@127.0.0.1:{free_port()}/none")
 
 
+@planted("database", "bad", "put it back")
+def deleted_file(world: World) -> None:
+    world.set(DATABASE_URL=f"sqlite:///{world.directory}/deleted.db")
+
+
 @planted("database", "bad", "Let this user write")
 def read_only_database(world: World) -> None:
     def refuse(now: object) -> None:
@@ -329,6 +359,18 @@ def test_it_names_what_is_planted_with_its_remedy(name: str, world: World, check
     assert remedy in told[0]["remedy"]
     assert code == (1 if level == "bad" else 0)
     assert not {CALLBACK_TOKEN, API_KEY} & set(json.dumps(findings).replace("/", " ").split())
+
+
+@pytest.mark.parametrize("command", ["check", "status", "tasks", "backup copy.db"])
+def test_a_command_makes_no_database_where_the_file_is_not_there(
+    command, tmp_path, make_settings, monkeypatch
+):
+    monkeypatch.setattr(db, "_bound_to", None)
+    settings = make_settings(DATABASE_URL=f"sqlite:///{tmp_path}/deleted.db", ACEDATACLOUD_API_TOKEN="")
+    told = create_app(settings).test_cli_runner().invoke(args=command.split())
+    assert told.exit_code == 1
+    assert f"{tmp_path}/deleted.db is not there" in told.output
+    assert not list(tmp_path.glob("deleted.db*"))
 
 
 def test_there_are_twenty_and_more():

@@ -40,7 +40,8 @@ def test_it_fails_while_the_schema_is_behind(run):
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_it_fails_while_the_database_is_away_and_says_so(run, tmp_path):
-    database.obj.init(str(tmp_path / "nowhere" / "x"))
+    (tmp_path / "x").write_bytes(b"no database" * 100)
+    database.obj.init(str(tmp_path / "x"))
     result = run("status")
     assert (result.exit_code, "[database_down]" in result.stdout) == (1, True)
     assert json.loads(run("status", "--json").stdout)["database"] == "unreachable"

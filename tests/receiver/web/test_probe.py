@@ -4,7 +4,8 @@ import pytest
 
 from receiver.ledger.models import Delivery, Refusal
 from receiver.version import VERSION
-from receiver.web.probe import answer_to, make_probe, version_in
+from receiver.web.guesses import FROM_AN_ADDRESS
+from receiver.web.probe import PROBE_HEADER, answer_to, make_probe, version_in
 from tests.conftest import CALLBACK_TOKEN
 
 TOKEN = "a-callback-token-like-ours"
@@ -46,6 +47,19 @@ def test_the_receiver_answers_a_probe_and_records_nothing(client, path):
     answer = client.post(f"/callbacks/{CALLBACK_TOKEN}{path}", data=make_probe(CALLBACK_TOKEN, "n1"))
     assert (answer.status_code, version_in(answer.json, CALLBACK_TOKEN, "n1")) == (200, VERSION)
     assert (Delivery.select().count(), Refusal.select().count()) == (0, 0)
+
+
+def test_a_probe_with_another_token_is_no_callback_that_went_astray(client):
+    def refused() -> dict:
+        return client.get("/readyz").json["refused"]
+
+    wrong = {"path": f"/callbacks/{TOKEN}", "data": make_probe(TOKEN, "n1")}
+    assert client.post(**wrong, headers={PROBE_HEADER: "1"}).status_code == 404
+    assert refused() == {}
+    told = [client.post(**wrong, headers={PROBE_HEADER: "1"}).status_code for _ in range(FROM_AN_ADDRESS)]
+    assert told[-1] == 429  # the header lets nobody guess
+    client.post(**wrong)
+    assert list(refused()) == ["wrong_token"]
 
 
 def test_a_probe_with_a_wrong_signature_is_a_delivery_like_any_other(client):
