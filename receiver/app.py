@@ -1,5 +1,8 @@
 """Builds the Flask application from the settings. This starts no thread and opens no connection."""
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import BaseConverter
@@ -37,6 +40,12 @@ def _watcher(app: Flask, settings: Settings) -> Watcher:
     return Watcher(settings, intake_of(app), Sender(allow_private_urls=True, connections=1))
 
 
+class _App(Flask):
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `func`. None of our functions is asynchronous, and to look costs each request."""
+        return func
+
+
 class _Text(BaseConverter):
     """Matches any text, including slashes: other systems choose the refs and the task ids."""
 
@@ -58,7 +67,7 @@ def create_app(settings: Settings) -> Flask:
         connections=settings.connections_each,
         for_callbacks=1,
     )
-    app = Flask(__name__, template_folder="web/pages/templates", static_folder="web/pages/static")
+    app = _App(__name__, template_folder="web/pages/templates", static_folder="web/pages/static")
     _add_extensions(app, settings)
     _set_up_answers(app)
     _add_routes(app)

@@ -8,7 +8,9 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
@@ -23,6 +25,25 @@ _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 # The id of the request that is served, for all lines that are logged meanwhile.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A message that is several lines, each with a text and the fields that it has in JSON.
+
+    To log a record for each of them would take several times as long.
+    """
+
+    lines: Sequence[tuple[str, Mapping[str, object]]]
+
+    def __str__(self) -> str:
+        return "\n".join(_in_one_line(text) for text, _ in self.lines)
+
+
+def log_lines(log: logging.Logger, lines: Sequence[tuple[str, Mapping[str, object]]]) -> None:
+    """Log several lines at once, each a text and the fields that it has in JSON."""
+    if lines:
+        log.info(Lines(lines))
 
 
 class RedactingFormatter(logging.Formatter):
@@ -42,8 +63,11 @@ class RedactingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
-        if hasattr(record, "task"):  # others choose the ids, which may hold a line break
-            line = line.replace("\r", "\\r").replace("\n", "\\n")
+        if isinstance(record.msg, Lines):
+            before, _, after = line.partition(record.message)
+            line = "\n".join(f"{before}{message}{after}" for message in record.message.split("\n"))
+        elif hasattr(record, "task"):
+            line = _in_one_line(line)
         return _masked(line)
 
 
@@ -51,18 +75,25 @@ class JsonFormatter(logging.Formatter):
     """Prints a record as one line of JSON, with callback tokens masked."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": _masked(record.getMessage()),
-        }
-        found = {name: getattr(record, name, None) for name in _FIELDS}
-        found["request"] = found["request"] or request_id.get()
-        line |= {name: value for name, value in found.items() if value is not None}
+        if isinstance(record.msg, Lines):
+            return "\n".join(json.dumps(self._line(record, *line)) for line in record.msg.lines)
+        line = self._line(record, record.getMessage(), record.__dict__)
         if record.exc_info:
             line["exception"] = _masked(self.formatException(record.exc_info))
         return json.dumps(line)
+
+    def _line(
+        self, record: logging.LogRecord, message: str, fields: Mapping[str, object]
+    ) -> dict[str, object]:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _masked(message),
+        }
+        found = {name: fields.get(name) for name in _FIELDS}
+        found["request"] = found["request"] or request_id.get()
+        return line | {name: value for name, value in found.items() if value is not None}
 
 
 def formatter(log_format: Literal["text", "json"], line: str = _TEXT) -> logging.Formatter:
@@ -71,7 +102,7 @@ def formatter(log_format: Literal["text", "json"], line: str = _TEXT) -> logging
 
 
 class _LineHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to standard error, which writes each of them at once. A callback logs one.
+    """Writes lines to standard error, which writes each of them at once.
 
     Its lock is the system's own, as gevent's takes several times as long. No other greenlet can run while it
     is held.
@@ -87,8 +118,8 @@ class _LineHandler(logging.StreamHandler[TextIO]):
 
 def configure_logging(log_format: Literal["text", "json"] = "text", level: int = logging.INFO) -> None:
     """Send this process's log, from a level on, to standard error."""
-    # A callback logs a line. These details are never printed, and finding them takes half of its time. The
-    # process stays, as gunicorn prints it.
+    # These details are never printed, and finding them takes half of a line's time. The process stays, as
+    # gunicorn prints it.
     logging.logThreads = logging.logMultiprocessing = False
     logging._srcfile = None  # no caller, as Python's logging HOWTO says
     handler = _LineHandler(sys.stderr)
@@ -97,6 +128,11 @@ def configure_logging(log_format: Literal["text", "json"] = "text", level: int =
     # They log every start, end and delay of a job or a migration. Our own log has the outcome.
     for name in ("apscheduler", "peewee.migrations"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _in_one_line(text: str) -> str:
+    # Others choose the ids, which may hold a line break.
+    return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _masked(text: str) -> str:

@@ -50,6 +50,8 @@ def test_grep_for_an_id_tells_a_tasks_story_in_json(tmp_path):
                 next(line for line in lines if line["message"].endswith("registered."))["request"]
                 == "registering-1"
             )
+            came = next(line for line in lines if "a callback came" in line["message"])
+            assert came["request"], came
             assert any("run" in line for line in lines)
             assert len(lines) < 12
             web = backstop.log("web")

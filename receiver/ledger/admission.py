@@ -53,6 +53,7 @@ class Entry:
     said: CallbackRow | None = None
     problem: Unreadable | None = None
     unknown: UnknownBudget | None = None
+    request: str | None = None  # the id of the request that brought it, for the log
 
     @property
     def is_refused(self) -> bool:

@@ -20,6 +20,7 @@ from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.models import Counter, Event, Task, database
 from receiver.ledger.outbox import CONFIRMED, DISPUTED, events_after
 from receiver.ledger.readers import go_on, place_of
+from receiver.logs import log_lines
 
 log = logging.getLogger(__name__)
 
@@ -108,21 +109,21 @@ def _add(sums: _Sums) -> None:
 
 
 def _log(events: Iterable[Event]) -> None:
-    for event in events:
-        by = f", by {event.settled_by}" if event.settled_by else ""
-        told = (event.task_id, event.type.removeprefix("task."), by, event.id)
-        log.info("Task %s: %s%s (event %d).", *told, extra={"task": event.task_id, "event": event.id})
+    log_lines(log, [(_words(event), {"task": event.task_id, "event": event.id}) for event in events])
+
+
+def _words(event: Event) -> str:
+    by = f", by {event.settled_by}" if event.settled_by else ""
+    return f"Task {event.task_id}: {event.type.removeprefix('task.')}{by} (event {event.id})."
 
 
 def _told_by(events: Iterable[Event]) -> _Sums:
     events = [event for event in events if event.type != DISPUTED]
     ids = {event.task_id for event in events}
     columns = (Task.id, Task.service, Task.registered_at, Task.submitted_at, Task.finished_at)
+    query: Any = Task.select(*columns, Task.settled_at, Task.settled_by).where(Task.id.in_(ids))
     with database.connection_context():
-        tasks = {
-            task.id: task
-            for task in Task.select(*columns, Task.settled_at, Task.settled_by).where(Task.id.in_(ids))
-        }
+        tasks = {task.id: task for task in query.namedtuples()}
     sums: _Sums = defaultdict(float)
     for event in events:
         if (task := tasks.get(event.task_id)) is not None:

@@ -5,6 +5,7 @@ See "The life of a delivery" in docs/design.md.
 
 import hashlib
 import json
+import logging
 import random
 import time
 from collections import Counter
@@ -25,7 +26,10 @@ from receiver.ledger.kinds import CALLBACK, CallbackRow
 from receiver.ledger.merge import merge
 from receiver.ledger.models import Delivery, database
 from receiver.ledger.timetable import Timetable
+from receiver.logs import log_lines, request_id
 from receiver.upstream.results import LARGEST, Unreadable, read_callback
+
+log = logging.getLogger(__name__)
 
 # Longer than any healthy commit. The sender can wait so long, but waiting requests pile up.
 COMMIT_WITHIN_SECONDS = 10.0
@@ -84,7 +88,7 @@ def record(
     """
     try:
         task_id, delivery, said, problem = rows_of(callback, now, timetable, confirm, largest)
-        return _commits.commit(Entry(task_id, delivery, said, problem, unknown))
+        return _commits.commit(Entry(task_id, delivery, said, problem, unknown, request_id.get()))
     except IntegrityError:
         with database.connection_context():
             if not Delivery.select().where(Delivery.uid == callback.uid).exists():
@@ -117,12 +121,29 @@ def _write(entries: Sequence[Entry]) -> list[Recorded]:
         admission.undo()  # a group that fails is tried again, one by one
         raise
     admission.settle(passing)
+    _log(kept, statuses)
     return [
         Recorded(None, None, entry.problem)
         if entry.is_refused
         else Recorded(entry.task_id, statuses.get(entry.task_id or ""), entry.problem)
         for entry in kept
     ]
+
+
+def _log(entries: Sequence[Entry], statuses: Mapping[str, str]) -> None:
+    """Log a line for each callback of a task, all at once: one by one they would slow callbacks."""
+    told = [entry for entry in entries if entry.task_id is not None and not entry.is_refused]
+    words = "Task {}: a callback came, the task is {}."
+    log_lines(
+        log,
+        [
+            (
+                words.format(entry.task_id, statuses[entry.task_id or ""]),
+                {"task": entry.task_id, "request": entry.request},
+            )
+            for entry in told
+        ],
+    )
 
 
 def _write_admitted(entries: Sequence[Entry]) -> tuple[dict[str, str], Collection[str]]:

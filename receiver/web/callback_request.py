@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from flask import request
@@ -14,7 +15,6 @@ from receiver.ledger.store import Callback
 from receiver.redact import MASK, mask_tokens
 from receiver.upstream.results import Unreadable
 from receiver.upstream.services import SERVICES
-from receiver.web.current import current_settings
 from receiver.web.guesses import note_wrong_token
 from receiver.web.intake import current_intake
 from receiver.web.probe import PROBE_HEADER
@@ -31,13 +31,13 @@ _LARGEST_SIZE = 2**31 - 1  # the column's limit; a Content-Length may claim any 
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
-def place_of(token: str) -> int:
+def place_of(token: str, callback_tokens: Sequence[str]) -> int:
     """Return a callback token's place in CALLBACK_TOKEN, from 0.
 
     404: it is not ours. 429: it is not, after many wrong ones.
     """
     # Compare with every token: the time that it takes must not show which token matched.
-    same = [is_same_secret(token, ours) for ours in current_settings().callback_tokens]
+    same = [is_same_secret(token, ours) for ours in callback_tokens]
     if True not in same:
         if PROBE_HEADER not in request.headers:  # `check` itself says that its token is wrong
             current_intake().refused.note(WRONG_TOKEN, request.remote_addr)

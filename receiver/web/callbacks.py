@@ -39,7 +39,8 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
     too many came of unknown tasks; or a wrong token, after many of them. 503: lost, as neither the database
     nor the spool could store it.
     """
-    settings, place = current_settings(), place_of(token)
+    settings = current_settings()
+    place = place_of(token, settings.callback_tokens)
     callback, now = read_callback(settings.max_body_bytes, ref, place), utcnow()
     if probed := answer_to(callback.body, token):
         return jsonify(probed)
@@ -47,18 +48,11 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
         recorded = record(callback, now, settings, current_timetable(), current_intake().unknown)
     except Exception as problem:  # noqa: BLE001 - after any error: there is no other copy of this callback
         return _spool(callback, now, problem)
-    _log(recorded)
     if recorded.problem and recorded.problem.code in {SHORTENED, UNKNOWN_REFUSED}:
         current_intake().refused.note(recorded.problem.code, callback.remote_addr)
     if recorded.task_id is not None and recorded.status in FINAL:
         current_waiting().hurry(recorded.task_id)
     return _answer(recorded)
-
-
-def _log(recorded: store.Recorded) -> None:
-    if recorded.task_id is not None:
-        told = (recorded.task_id, recorded.status)
-        log.info("Task %s: a callback came, the task is %s.", *told, extra={"task": recorded.task_id})
 
 
 def _spool(callback: store.Callback, received_at: datetime, problem: Exception) -> ResponseReturnValue:

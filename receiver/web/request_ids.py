@@ -16,5 +16,5 @@ def add_request_ids(app: Flask) -> None:
 
 
 def _begin() -> None:
-    given = request.headers.get("X-Request-Id", "")
-    request_id.set(given if _GOOD.fullmatch(given) else os.urandom(8).hex())
+    given = request.environ.get("HTTP_X_REQUEST_ID", "")
+    request_id.set(given if given and _GOOD.fullmatch(given) else os.urandom(8).hex())

@@ -14,6 +14,7 @@ import math
 import os
 import socket
 import time
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
@@ -25,6 +26,7 @@ from receiver.config import Settings
 from receiver.web.background import Background, StartScheduler
 from receiver.web.closing import until_all_are_accepted
 from receiver.web.connections import Connections
+from receiver.web.joined import JoinedSends, joined
 from receiver.web.lasting import lasting_of
 from receiver.web.refused import Board
 
@@ -77,6 +79,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """Serve a connection until it ends."""
+        client = joined(client)
         with self._connections.open(client):
             super().handle(listener, client, addr)
 
@@ -156,7 +159,8 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def _answer(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
         try:
-            super().handle_request(listener_name, req, sock, addr)
+            with sock.answering() if isinstance(sock, JoinedSends) else nullcontext():
+                super().handle_request(listener_name, req, sock, addr)
         except TimeoutError:  # of the socket, or TCP_USER_TIMEOUT
             raise _client_gone() from None
 

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 from gunicorn.glogging import Logger
 
-from receiver.logs import JsonFormatter, RedactingFormatter, request_id
+from receiver.logs import JsonFormatter, Lines, RedactingFormatter, log_lines, request_id
 from receiver.sentry import scrub, start_sentry
 from receiver.web.server_log import RedactingLogger
 from tests.processes import REPOSITORY
@@ -87,6 +87,38 @@ def test_json_has_the_traceback_in_the_same_line():
 def test_an_id_with_a_line_break_forges_no_line():
     printed = RedactingFormatter().format(made("Task %s: registered.", "t1\n2026 INFO forged", task="t1"))
     assert printed == r"Task t1\n2026 INFO forged: registered."
+
+
+class TestLines:
+    LINES = Lines(
+        [
+            ("Task t1: POST /callbacks/s3cret/x", {"task": "t1", "request": "r1"}),
+            ("Task t2\n2026 INFO forged: 100%s", {"task": "t2\n2026 INFO forged", "event": 7}),
+        ]
+    )
+
+    def test_each_is_a_whole_line_of_text_that_forges_none(self):
+        printed = RedactingFormatter("%(levelname)s %(name)s: %(message)s").format(made(self.LINES))
+        assert printed.split("\n") == [
+            "INFO receiver.x: Task t1: POST /callbacks/***/x",
+            r"INFO receiver.x: Task t2\n2026 INFO forged: 100%s",
+        ]
+
+    def test_each_is_an_object_with_its_own_ids(self):
+        first, second = map(json.loads, JsonFormatter().format(made(self.LINES)).split("\n"))
+        assert (first["task"], first["request"], first["message"]) == (
+            "t1",
+            "r1",
+            "Task t1: POST /callbacks/***/x",
+        )
+        assert (second["event"], "request" in second, second["level"]) == (7, False, "INFO")
+
+    def test_without_any_nothing_is_logged(self, caplog):
+        caplog.set_level(logging.INFO)
+        log_lines(logging.getLogger("receiver.x"), [])
+        assert caplog.records == []
+        log_lines(logging.getLogger("receiver.x"), self.LINES.lines[:1])
+        assert caplog.messages == ["Task t1: POST /callbacks/s3cret/x"]
 
 
 def test_a_line_of_a_request_has_its_id():

@@ -1,6 +1,7 @@
 """What callbacks of tasks that nobody else names may store."""
 
 import json
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
@@ -13,6 +14,7 @@ from receiver.ledger.admission import BURST_MINUTES, KEPT_OF_LARGE, MOST_OF_KNOW
 from receiver.ledger.budget import Budget
 from receiver.ledger.models import Delivery, Task
 from receiver.ledger.record import Recorded
+from receiver.logs import request_id
 from tests import factories
 from tests.factories import body, finished_item, item, look_up, progress_body, register
 
@@ -55,6 +57,19 @@ def test_beyond_the_budget_large_bodies_are_kept_by_their_beginning():
     ] * 7
     assert kept_bytes()[2:5] == [len(body("forged-2", prompt=PROMPT)), KEPT_OF_LARGE, KEPT_OF_LARGE]
     assert Task.select().where(Task.callback_response.is_null()).count() == 7
+
+
+def test_each_callback_of_a_task_is_a_line_of_the_log(caplog):
+    caplog.set_level(logging.INFO, "receiver.ledger.record")
+    token = request_id.set("r1")
+    try:
+        record(body("t1"))
+    finally:
+        request_id.reset(token)
+    record(b"nonsense")
+    record(progress_body("t2"), unknown=limited(rows=0))
+    (line,) = [line for record in caplog.records for line in record.msg.lines]
+    assert line == ("Task t1: a callback came, the task is succeeded.", {"task": "t1", "request": "r1"})
 
 
 class TestSpent:
