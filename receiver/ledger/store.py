@@ -33,6 +33,7 @@ from receiver.ledger.record import Callback, Recorded, record
 from receiver.ledger.registration import Registration
 from receiver.ledger.telling import When
 from receiver.ledger.timetable import Timetable
+from receiver.logs import log_lines
 from receiver.upstream.results import FINAL, Result
 
 log = logging.getLogger(__name__)
@@ -107,8 +108,7 @@ def register_within(
     # After the last task is locked. A dealer, for whose turn this waits, locks none.
     for some in _parts(sorted(late)):
         dealing.deal_to_late_urls(some, now, forward_when)
-    for one in registrations:
-        log.info("Task %s: registered.", one.id, extra={"task": one.id})
+    log_lines(log, [(f"Task {one.id}: registered.", {"task": one.id}) for one in registrations])
     return created
 
 
@@ -128,8 +128,7 @@ def adopt(discovered: Sequence[Discovered], now: datetime, *, timetable: Timetab
             adopted += new
             lookups = [_lookup(task_id, Answer(best[task_id].result), None, now, now) for task_id in new]
             _insert_lookups.execute(lookups)
-    for task_id in adopted:
-        log.info("Task %s: found in upstream's list.", task_id, extra={"task": task_id})
+    log_lines(log, [(f"Task {one}: found in upstream's list.", {"task": one}) for one in adopted])
     return len(adopted)
 
 
