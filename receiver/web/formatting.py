@@ -112,9 +112,9 @@ def shown(text: object, limit: int = 300) -> str:
     return whole if len(whole) <= limit else f"{whole[:limit]}…"
 
 
-def heading(task: Task) -> str:
-    """Return a task's title: its prompt, else its ref, else its id."""
-    return shown(task.prompt or task.ref or task.id)
+def heading(task: Task, limit: int = 300) -> str:
+    """Return a task's title: its prompt, else its ref, else its id. It is cut at `limit`."""
+    return shown(task.prompt or task.ref or task.id, limit)
 
 
 def trust(task: Task, knows_none: bool = False) -> str:

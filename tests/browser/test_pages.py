@@ -239,6 +239,7 @@ class TestTasks:
     def test_the_fields_of_a_filter_line_up(self, open_browser, viewport, path):
         page = open_browser(viewport=viewport)
         page.goto(path)
+        page.locator(".folded").evaluate("each => { each.open = true; }")
         fields = page.locator(".filter input, .filter select, .filter button").all()
         boxes = [field.bounding_box() for field in fields]
         assert {round(box["height"]) for box in boxes} == {40}
@@ -246,6 +247,23 @@ class TestTasks:
         assert len(lefts) <= (2 if viewport == PHONE else 5)
         labels = [label.bounding_box()["y"] for label in page.locator(".filter label").all()]
         assert len({round(y) for y in labels}) <= len({round(box["y"]) for box in boxes})
+
+    @pytest.mark.parametrize("path", ["/tasks", "/deliveries", "/forwards"])
+    def test_a_phone_folds_most_fields_of_a_filter_and_a_desktop_none(self, open_browser, path):
+        desktop = open_browser()
+        desktop.goto(path)
+        expect(desktop.get_by_label("until (UTC)")).to_be_visible()
+        expect(desktop.locator(".folded summary")).to_be_hidden()
+        phone = open_browser(viewport=PHONE)
+        phone.goto(f"{path}?since=2026-01-31T12:00")
+        assert phone.locator(".filter").bounding_box()["height"] < PHONE["height"] / 3
+        expect(phone.get_by_label("until (UTC)")).to_be_hidden()
+        expect(phone.locator(".folded summary")).to_have_text("More filters 1 set")
+        phone.locator(".folded summary").click()
+        phone.get_by_label("until (UTC)").fill("2026-02-01T12:00")
+        phone.get_by_role("button", name="Show", exact=True).click()
+        phone.wait_for_url(re.compile(r"until=2026-02-01"))
+        assert "since=2026-01-31" in phone.url
 
     def test_it_tells_how_many_match_where_that_is_cheap(self, open_browser):
         page = open_browser()

@@ -210,6 +210,16 @@ def test_it_shows_all_of_a_task(get):
     }
 
 
+def test_a_long_prompt_is_a_short_heading_and_stands_below_as_a_whole(get):
+    prompt = "a lighthouse at dusk, " * 60
+    factories.register("t1", now=utcnow() - timedelta(minutes=5), grace=timedelta(0))
+    factories.look_up([factories.finished_item("t1", request={"prompt": prompt})])
+    page = get("/tasks/t1")
+    assert len(html.unescape(re.search(r"<h1[^>]*><bdi>(.*?)</bdi></h1>", page)[1])) <= 121
+    shown = re.search(r'<bdi id="prompt"[^>]*>(.*?)</bdi>', page)[1]
+    assert html.unescape(shown).strip() == prompt.strip()
+
+
 def test_a_video_can_be_played_and_is_not_loaded_before(get):
     video = {"video_url": "https://x/1.mp4", "video_urls": ["https://x/2.mp4"]}
     factories.record(factories.body("t1", **video), confirm=True)
