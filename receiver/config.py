@@ -1,11 +1,11 @@
 """The settings. They are read once from the environment, checked together, and then frozen."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -13,20 +13,12 @@ from dotenv import dotenv_values
 from receiver import values
 from receiver.api_keys import ApiKey
 from receiver.database_url import sqlite_path
-from receiver.misspelt import misspelt
 from receiver.platforms import Platform, is_on_volume, platform_of
-
-_T = TypeVar("_T")
+from receiver.settings_reader import Reader
+from receiver.settings_reader import SettingsError as SettingsError
 
 _FEWEST_CONNECTIONS = 2  # of a process: one for callbacks and one for everything else
 _SPARE_CONNECTIONS = 1  # for `migrate` and for an operator's own session
-
-
-class SettingsError(SystemExit):
-    """The settings are unusable. The message lists every problem and no secret.
-
-    It is a SystemExit, so that the process exits with the message and without a traceback.
-    """
 
 
 @dataclass(frozen=True)
@@ -82,14 +74,14 @@ class Settings:
         if environ is None:
             # An empty variable counts as unset: a shell may have sourced .env before it was filled in.
             environ = {**_dotenv(), **{name: value for name, value in os.environ.items() if value}}
-        reader, platform = _Reader(environ), platform_of(environ)
+        reader, platform = Reader(environ), platform_of(environ)
         settings = cls._read(reader, platform)
         settings._check(reader, platform)
         reader.raise_for_problems()
         return settings
 
     @classmethod
-    def _read(cls, reader: "_Reader", platform: Platform | None) -> "Settings":
+    def _read(cls, reader: Reader, platform: Platform | None) -> "Settings":
         """Read each setting: its variable, its parser, its default."""
         return cls(
             database_url=reader.read("DATABASE_URL", values.database_url, "sqlite:///backstop.db"),
@@ -136,12 +128,12 @@ class Settings:
             heartbeat_url=reader.read("HEARTBEAT_URL", values.watch_url, None),
             alert_url=reader.read("ALERT_URL", values.alert_url, None),
             log_format=reader.read("LOG_FORMAT", values.log_format, "text"),
-            sentry_dsn=reader.read("SENTRY_DSN", values.watch_url, None),
+            sentry_dsn=reader.read("SENTRY_DSN", values.sentry_dsn, None),
             given=reader.given,
             misspelt=reader.misspelt,
         )
 
-    def _check(self, reader: "_Reader", platform: Platform | None) -> None:
+    def _check(self, reader: Reader, platform: Platform | None) -> None:
         """Complain of settings that do not go together."""
         if self.reconcile_in_web and self.api_token is None:
             reader.complain_if("ACEDATACLOUD_API_TOKEN is missing; RECONCILE_IN_WEB=true needs it")
@@ -156,7 +148,7 @@ class Settings:
                 reader.complain_if(_ephemeral(self.database_url, platform))
             reader.complain_if(self._wrong_connections())
 
-    def _check_forwarding(self, reader: "_Reader") -> None:
+    def _check_forwarding(self, reader: Reader) -> None:
         if not self.forward_secrets and not reader.has_refused("FORWARD_SECRET"):
             how = f"make one with: {values.TO_MAKE_ONE_TO_SIGN}"
             reader.complain_if(f"FORWARD_SECRET is missing; FORWARD_URL needs it; {how}")
@@ -220,49 +212,6 @@ class Settings:
         )
 
 
-class _Reader:
-    """Reads variables one by one and collects the problems."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self._problems: list[str] = []
-        self.given: dict[str, tuple[object, bool]] = {}
-        self.misspelt: dict[str, str] = {}
-
-    def read(self, name: str, parse: Callable[[str], _T], default: _T, required: bool = False) -> _T:
-        text = self._environ.get(name, "").strip()
-        self.given[name] = (default, False)
-        if not text:  # platforms' forms set blank variables to ""
-            if required:
-                self._problems.append(f"{name} is missing; make one with: {values.TO_MAKE_ONE}")
-            return default
-        try:
-            value = parse(text)
-            self.given[name] = (value, True)
-            return value
-        except ValueError as problem:
-            self._problems.append(f"{name} {problem}")
-            return default
-
-    def has_refused(self, name: str) -> bool:
-        return any(problem.startswith(f"{name} ") for problem in self._problems)
-
-    def complain_if(self, problem: str | None) -> None:
-        if problem:
-            self._problems.append(problem)
-
-    def raise_for_problems(self) -> None:
-        """Raise SettingsError if there are problems. All settings have been read."""
-        self.misspelt |= misspelt(self._environ, self.given)
-        if self._problems:
-            problems = [*self._problems, *told_misspelt(self.misspelt)]
-            lines = "\n".join(f"  - {problem}" for problem in problems)
-            raise SettingsError(
-                f"Backstop cannot start. Please correct these settings:\n{lines}\n"
-                "Set them in the environment, or in a .env file here (.env.example lists them all)."
-            )
-
-
 def _ephemeral(database_url: str, platform: Platform) -> str | None:
     """Return a problem if DATABASE_URL is a SQLite file on a disk that the platform discards."""
     if not database_url.startswith("sqlite:"):
@@ -290,11 +239,6 @@ def _dotenv() -> dict[str, str]:
         raise SettingsError(
             f"Backstop cannot start: .env cannot be read ({problem.strerror}). Let this user read it."
         ) from None
-
-
-def told_misspelt(names: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each misspelt variable, without its value."""
-    return [f"{name} is no setting and is ignored; did you mean {near}?" for name, near in names.items()]
 
 
 def overridden() -> list[str]:

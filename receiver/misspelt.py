@@ -18,6 +18,11 @@ def misspelt(environ: Mapping[str, str], known: Collection[str]) -> dict[str, st
     return {name: near for name, near in nearest.items() if near}
 
 
+def in_words(names: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each misspelt variable, without its value."""
+    return [f"{name} is no setting and is ignored; did you mean {near}?" for name, near in names.items()]
+
+
 def _nearest(name: str, known: Collection[str]) -> str | None:
     alike = _ALIKE_AS_IT_BEGINS_LIKE_OURS if name.startswith(_OUR_BEGINNINGS) else _ALIKE
     return next(iter(difflib.get_close_matches(name, known, 1, alike)), None)

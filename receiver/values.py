@@ -213,6 +213,15 @@ def watch_url(text: str) -> str:
     return text
 
 
+def sentry_dsn(text: str) -> str:
+    """Return the address of a Sentry project, with its key."""
+    example = "must be the DSN of a Sentry project, like https://your-key@o1.ingest.sentry.io/2"
+    _normal_url(text, example)
+    if not urlsplit(text).username or not urlsplit(text).path.strip("/"):
+        raise ValueError(example)
+    return text
+
+
 def alert_url(text: str) -> str:
     """Return an address to post alerts to, with or without the prefix that names their form."""
     example = (

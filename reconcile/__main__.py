@@ -9,11 +9,12 @@ import threading
 from datetime import datetime
 
 from receiver.clock import parse_since, utcnow
-from receiver.config import Settings, told_misspelt
+from receiver.config import Settings
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import SchemaBehind, require_schema
 from receiver.logs import configure_logging
+from receiver.misspelt import in_words
 from receiver.sentry import start_sentry
 from receiver.upstream.client import Upstream
 from reconcile.discover_since import discover_since
@@ -33,7 +34,7 @@ def main() -> int:
     upstream = Upstream.from_settings(settings)
     configure_logging(settings.log_format)
     start_sentry(settings.sentry_dsn)
-    for told in told_misspelt(settings.misspelt):
+    for told in in_words(settings.misspelt):
         log.warning("%s", told)
     init_database(settings.database_url, connections=settings.connections_each)
     if arguments.discover:

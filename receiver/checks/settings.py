@@ -8,7 +8,8 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from receiver.checks.finding import Finding, bad, good, warning
-from receiver.config import Settings, told_misspelt
+from receiver.config import Settings
+from receiver.misspelt import in_words
 
 NAME = "settings"
 _OFFICIAL_API = "https://api.acedata.cloud"
@@ -125,7 +126,7 @@ def _too_long(settings: Settings) -> Iterator[Finding]:
 
 
 def _misspelt(settings: Settings) -> Iterator[Finding]:
-    for told in told_misspelt(settings.misspelt):
+    for told in in_words(settings.misspelt):
         yield warning(NAME, told, "Correct its name, or remove it.")
 
 

@@ -18,6 +18,7 @@ from receiver.upstream.services import SERVICES
 from receiver.web.api.registrations import MOST_TASKS, read_registration
 from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import BadInput
+from receiver.web.formatting import shown
 
 _NO_ID = re.compile(r'^[\["]|\s')  # a list or a text in JSON, or several words
 # Files from Windows begin with a mark; bytes that are no text are told by line.
@@ -55,7 +56,7 @@ def register(ids: tuple[str, ...], file: TextIO | None, as_json: bool, **given: 
         _register_all(_items(ids, file), defaults, told)
     click.echo(json.dumps(told) if as_json else _in_words(told))
     if told["bad"]:
-        click.echo(f"{told['bad']:,} left out, as told above.", err=True)
+        click.echo(f"{told['bad']:,} not registered, for the reasons above.", err=True)
         raise SystemExit(1)
 
 
@@ -113,7 +114,9 @@ def _read(text: str, defaults: dict[str, str], where: str) -> Any:
     try:
         return defaults | dict(parse_json(text))
     except (ValueError, TypeError):
-        raise BadInput(f"{where}This is neither an id nor a JSON object.") from None
+        raise BadInput(
+            f"{where}“{shown(text, 60)}” is neither an id, which has no spaces, nor a JSON object."
+        ) from None
 
 
 def _leave_out(problem: str, told: dict[str, int]) -> None:

@@ -21,6 +21,11 @@ _LOOK_EVERY_SECONDS = 0.5
 _IS_SLOW_AFTER_SECONDS = 15.0
 _NOBODY_SENDS = "Nothing was sent for a while. Does the reconciler run? It sends again what was ordered."
 
+_REST = (
+    "The other {rest} did not need it any more: their event was sent again with one of these, or they were"
+    " delivered, dismissed or deleted meanwhile, or FORWARD_URL no longer names their endpoint."
+)
+
 
 @click.command("resend")
 @click.argument("number", required=False, type=click.IntRange(1))
@@ -68,8 +73,11 @@ def _resend_all(chosen: ForwardFilter, rate: float, as_json: bool) -> None:
 
 
 def _end(ended: Resending) -> str:
-    stopped = "Stopped: " if ended.stopped_at is not None else ""
-    return f"{stopped}{ended.done} of {ended.total} sent again."
+    told = f"{ended.done:,} of {ended.total:,} sent again."
+    if ended.stopped_at is not None:
+        return f"Stopped: {told}"
+    rest = ended.total - ended.done
+    return f"{told} {_REST.format(rest=f'{rest:,}')}" if rest > 0 else told
 
 
 def _await_end(ordered: Resending) -> Resending:

@@ -28,11 +28,11 @@ _SET_ELSEWHERE = (
     "   It goes into .env. To restart: sudo systemctl restart backstop, or docker compose up --detach,"
     " or Ctrl-C and make run."
 )
-_WAIT = "Wait until no task is open that was submitted with the old URL."
+_WAIT = "Wait until no task that was submitted with the old URL is open."
 _DROP = (
-    "Drop the old token: set CALLBACK_TOKEN={new} and restart. What comes with an old token then is refused,"
-    " and look-ups recover those tasks. If the old token has leaked, do so as soon as you submit with the new"
-    " URL."
+    "Drop the old token: set CALLBACK_TOKEN={new} and restart. From then on callbacks with the old token are"
+    " refused, and look-ups recover their tasks. If the old token has leaked, do this as soon as your app"
+    " submits with the new URL."
 )
 
 
@@ -84,10 +84,11 @@ def _steps(settings: Settings, new: str, value: str) -> list[str]:
     setting = (_SET_ON[platform.name] if platform else _SET_ELSEWHERE).format(value=value)
     base = settings.public_url or "https://<your address>"
     return [
-        f"Set this where your settings are, and restart. Callbacks with the new and with the old token are"
-        f" taken then:\n   {setting}",
-        f"Submit with the new callback URL. The gateway does so by itself:\n   {base}/callbacks/{new}",
-        f"{_WAIT} The overview tells how many tasks are open and when an older token was last used.",
+        f"Put the new token before the old one where your settings are, and restart. Backstop then accepts"
+        f" callbacks with either:\n   {setting}",
+        f"Let your app submit with the new callback URL. If it submits through the gateway, there is nothing"
+        f" to do:\n   {base}/callbacks/{new}",
+        f"{_WAIT} The overview tells how many tasks are open, and when an older token was last used.",
         _DROP.format(new=new),
     ]
 
@@ -102,7 +103,10 @@ def _use_in_words(use: _Use | None) -> list[str]:
         for place, used_at in enumerate(use.used_at, start=1)
     ]
     if len(use.used_at) > 1:
-        lines.append("Before its rotation an older token was token 1: what came then counts as that.")
+        lines.append(
+            "The numbers are places in CALLBACK_TOKEN when a callback came. A token that is now 2 was 1"
+            " before its rotation."
+        )
     since = f", the oldest since {exact(use.oldest_open_at)}" if use.oldest_open_at else ""
     return [*lines, f"Open tasks: {use.open_tasks:,}{since}.", ""]
 

@@ -7,8 +7,9 @@ import socket
 import sys
 from pathlib import Path
 
-from receiver.config import Settings, told_misspelt
+from receiver.config import Settings
 from receiver.logs import configure_logging
+from receiver.misspelt import in_words
 
 log = logging.getLogger("receiver")
 
@@ -19,7 +20,7 @@ def main(arguments: list[str]) -> None:
     """Become gunicorn. Raises SystemExit where the settings do not allow that."""
     settings = Settings.from_env()
     configure_logging(settings.log_format)
-    for told in told_misspelt(settings.misspelt):
+    for told in in_words(settings.misspelt):
         log.warning("%s", told)
     require_port(settings, arguments)
     # By its path: the process may run in another directory, such as a container's volume.

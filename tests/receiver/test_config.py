@@ -223,6 +223,32 @@ def test_it_refuses_a_callback_token_that_could_be_guessed():
         read(CALLBACK_TOKEN="long-enough-to-be-a-secret,short")
 
 
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_a_value_in_quotes_is_refused_as_docker_would_pass_them_on(quote):
+    for name in ("CALLBACK_TOKEN", "API_KEY", "ACEDATACLOUD_API_TOKEN", "PORT"):
+        with pytest.raises(SettingsError, match=f"{name} is in quotes, which count as part") as stopped:
+            read(**{name: f"{quote}hidden-hidden-hidden{quote}"})
+        assert "hidden" not in str(stopped.value)
+
+
+def test_quotes_in_the_file_do_no_harm(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in REQUIRED:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in REQUIRED.items()))
+    assert Settings.from_env().callback_tokens == (REQUIRED["CALLBACK_TOKEN"],)
+
+
+@pytest.mark.parametrize("dsn", ["https://o1.ingest.sentry.io/2", "https://key@o1.ingest.sentry.io/", "key"])
+def test_what_is_no_dsn_of_sentry_is_told_what_one_is_like(dsn):
+    with pytest.raises(
+        SettingsError, match="SENTRY_DSN must be the DSN of a Sentry project, like https://your-key@"
+    ):
+        read(SENTRY_DSN=dsn)
+    good = "https://abc@o1.ingest.sentry.io/2"
+    assert read(SENTRY_DSN=good).sentry_dsn == good
+
+
 def test_a_misspelt_variable_is_named_and_its_value_is_not():
     assert read(FORWARD_URLS="https://hidden.example").misspelt == {"FORWARD_URLS": "FORWARD_URL"}
     with pytest.raises(SettingsError) as stopped:

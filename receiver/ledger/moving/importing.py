@@ -47,9 +47,7 @@ def import_ledger(file: BinaryIO, tell: Tell) -> Moved:
 
 
 def _header(first: dict[str, Any]) -> dict[str, Any]:
-    header: dict[str, Any] | None = first.get("backstop")
-    if header is None:
-        raise BadFile("The file is no export of Backstop: its line 1 does not say so.")
+    header: dict[str, Any] = first["backstop"]
     schema = applied_migrations()[-1]
     if header["schema"] != schema:
         raise BadFile(

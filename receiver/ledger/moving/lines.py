@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
+_BEGINNING = b'{"backstop":'  # of the first line, which tells the version and the schema
 _CRC = b',"crc":'
+_COMPRESSED = b"\x1f\x8b"  # gzip
 END = "end"
 
 
@@ -60,6 +62,8 @@ def read(file: BinaryIO) -> Iterator[dict[str, Any]]:
             rows[content["table"]] += 1
         digest.update(line)
         yield content
+    if not number:
+        raise BadFile("The file is no export of Backstop: it is empty.")
     if not is_ended:
         raise BadFile(f"The file was cut: its last line is missing after line {number}.")
 
@@ -68,6 +72,8 @@ def _checked(file: BinaryIO) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Yield each line and its content, once its own checksum is right."""
     crc = 0
     for number, line in enumerate(_lines(file), 1):
+        if number == 1 and not line.startswith(_BEGINNING):
+            raise BadFile(_no_export(line))
         if not line.endswith(b"}\n"):
             raise BadFile(f"The file was cut: it ends within line {number}.")
         text, _, told = line[:-2].rpartition(_CRC)
@@ -82,9 +88,15 @@ def _require_same(told: object, counted: object, number: int) -> None:
         raise BadFile(f"The counts or the SHA-256 in line {number}, the last one, are not those of the file.")
 
 
+def _no_export(line: bytes) -> str:
+    if line.startswith(_COMPRESSED):
+        return "The file is compressed: give it a name that ends in .gz."
+    return "The file is no export of Backstop, or its line 1 was changed: it does not begin as one does."
+
+
 def _changed(number: int) -> str:
     if number == 1:
-        return "The file is no export of Backstop, or its line 1 was changed."
+        return "Line 1 is not as it was exported: it was changed."
     return (
         f"Line {number} is not as it was exported: it was changed or added, or lines before it are missing."
     )
@@ -97,5 +109,9 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
             number += 1
             yield line
     except (EOFError, gzip.BadGzipFile, zlib.error):
-        where = f"after line {number}"
-        raise BadFile(f"The compressed file was cut or changed {where}, or is not compressed.") from None
+        if number:
+            raise BadFile(f"The compressed file was cut or changed after line {number}.") from None
+        raise BadFile(
+            "The file is no export of Backstop, or was cut or changed within its line 1: its name ends in"
+            " .gz, and it cannot be decompressed."
+        ) from None

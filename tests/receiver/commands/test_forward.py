@@ -148,6 +148,15 @@ class TestResend:
         newest = Forward.select(fn.MAX(Forward.id)).scalar()
         wait_until(lambda: "  HTTP 200 after " in run("show", str(newest)).stdout)
 
+    @pytest.mark.usefixtures("forwarding")
+    def test_it_says_why_some_were_not_sent_again(self, run):
+        first = create_forward(status="failed", task_id="t1", created_at=NOW)
+        gone = create_endpoint("https://gone.example/hook", retired_at=NOW)
+        create_forward(status="failed", endpoint=gone, task_id="t2", created_at=NOW)
+        assert first.endpoint.retired_at is None
+        result = run("resend", "--status", "failed", "--rate", "50")
+        assert result.stdout.startswith("1 of 2 sent again. The other 1 did not need it any more: ")
+
     def test_ctrl_c_stops_it_and_says_so(self, run, monkeypatch):
         for _ in range(3):
             create_forward(status="failed")

@@ -93,6 +93,29 @@ def test_what_cannot_be_done_is_said_with_what_to_do(runner, new_ledger, tmp_pat
     assert "run `flask --app wsgi migrate`" in complaint("import", str(file))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("tasks.csv", b"id,status\nt1,succeeded", "is no export of Backstop"),
+        ("tasks.jsonl", b'{"id": "t1"}\n', "is no export of Backstop"),
+        ("one-line.json", b'{"id": "t1"}', "is no export of Backstop"),
+        ("empty.jsonl", b"", "is no export of Backstop: it is empty"),
+        ("another.db", b"SQLite format 3\0" * 300, "is no export of Backstop"),
+        (
+            "text.jsonl.gz",
+            b"id,status\n",
+            "is no export of Backstop, or was cut or changed within its line 1",
+        ),
+        ("packed.jsonl", gzip.compress(b"x"), "is compressed: give it a name that ends in .gz"),
+    ],
+)
+def test_a_file_that_is_no_export_is_called_so(runner, tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    told = runner.invoke(args=["import", str(tmp_path / name)])
+    assert (told.exit_code, f"The file {said}" in told.output) == (1, True), told.output
+    assert "Nothing was imported." in told.output
+
+
 @pytest.mark.usefixtures("ledger")
 def test_a_backup_of_postgresql_is_for_its_own_tool(runner, ledger, tmp_path):
     told = runner.invoke(args=["backup", str(tmp_path / "copy")])

@@ -32,10 +32,21 @@ def test_a_bad_line_is_named_and_left_out(run):
     result = run("register", "--file", "-", text="\n".join(lines))
     assert result.exit_code == 1
     assert result.stdout == "2 registered: 2 new, 0 known before.\n"
-    for said in ("line 2: The id must be", "line 3: This is neither", "line 4: Unknown field", "line 5: "):
+    for said in (
+        "line 2: The id must be",
+        "line 3: “{” is neither an id",
+        "line 4: Unknown field",
+        "line 5: ",
+    ):
         assert said in result.stderr
-    assert "4 left out" in result.stderr
+    assert "4 not registered" in result.stderr
     assert {one.id for one in Task.select()} == {"t1", "t3", "t9"}
+
+
+def test_an_argument_that_is_no_id_is_named(run):
+    result = run("register", "bad id", "t1")
+    assert (result.exit_code, result.stdout) == (1, "1 registered: 1 new, 0 known before.\n")
+    assert "“bad id” is neither an id, which has no spaces, nor a JSON object." in result.stderr
 
 
 def test_what_is_no_text_and_what_is_no_id_is_named_and_left_out(run, tmp_path):

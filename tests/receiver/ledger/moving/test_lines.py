@@ -39,8 +39,9 @@ def test_what_was_written_is_read():
 @pytest.mark.parametrize(
     ("file", "complaint"),
     [
-        (b"", "cut: its last line is missing after line 0"),
-        (b"hello\n", "cut: it ends within line 1"),
+        (b"", "The file is no export of Backstop: it is empty"),
+        (b"hello\n", "The file is no export of Backstop"),
+        (LINES[0][:-5], "cut: it ends within line 1"),
         (b'{"id": 1}\n', "The file is no export of Backstop, or its line 1 was changed"),
         (b"".join(LINES[:-1]), "cut: its last line is missing after line 4"),
         (FILE[:-5], "cut: it ends within line 5"),
@@ -55,9 +56,16 @@ def test_what_is_wrong_is_named_with_its_line(file, complaint):
         contents(file)
 
 
-@pytest.mark.parametrize("damaged", [gzip.compress(FILE)[:-9], b"\x1f\x8b" + b"x" * 50, FILE])
-def test_what_is_wrong_with_a_compressed_file_is_named(damaged):
-    with pytest.raises(BadFile, match="compressed file was cut or changed after line"):
+@pytest.mark.parametrize(
+    ("damaged", "complaint"),
+    [
+        (gzip.compress(FILE)[:-9], "compressed file was cut or changed after line"),
+        (b"\x1f\x8b" + b"x" * 50, "no export of Backstop, or was cut or changed within its line 1"),
+        (FILE, "no export of Backstop, .* it cannot be decompressed"),
+    ],
+)
+def test_what_is_wrong_with_a_compressed_file_is_named(damaged, complaint):
+    with pytest.raises(BadFile, match=complaint):
         list(read(gzip.GzipFile(fileobj=io.BytesIO(damaged))))
 
 
