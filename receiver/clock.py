@@ -5,10 +5,13 @@ import time
 from collections.abc import Collection
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 # The clocks of two machines differ by less than this. A past event further in the future has a wrong time.
 SKEW = timedelta(minutes=1)
+# A clock that differs from upstream's by more than this is wrong.
+WRONG_BEYOND = timedelta(minutes=5)
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _OLDEST = datetime(2000, 1, 1)
 _FIRST, _LAST = 0, 4102444800  # 1970 to 2100; a number outside is not a task's time
@@ -59,6 +62,14 @@ def from_iso(text: str) -> datetime:
 def to_iso(moment: datetime | None) -> str | None:
     """Return a datetime as ISO 8601 text in UTC, such as 2026-01-31T12:00:00.250000Z."""
     return None if moment is None else moment.isoformat() + "Z"
+
+
+def from_http_date(text: str | None) -> datetime | None:
+    """Return the header Date of an answer as a datetime; None for anything else."""
+    try:
+        return from_iso(parsedate_to_datetime(text or "").isoformat())
+    except (ValueError, OverflowError):
+        return None
 
 
 def parse_since(text: str, now: datetime) -> datetime:

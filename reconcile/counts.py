@@ -19,6 +19,7 @@ class Counts:
     calls: int = 0
     errors: int = 0
     error: str | None = None
+    clock_ahead: int | None = None  # seconds: of our clock before upstream's
 
     @property
     def unanswered(self) -> int:

@@ -31,7 +31,7 @@ def make(schema: str) -> dict[str, int]:
         Runner(database.obj, directory=str(_MIGRATIONS)).up(schema)
         for table, rows in _rows(now - timedelta(hours=1)).items():
             for row in rows:
-                _insert(table, row)
+                insert(table, row)
         return {
             table: database.execute_sql(f'SELECT COUNT(*) FROM "{table}"').fetchone()[0]
             for table in ("task", "delivery", "lookup", "reconcile_run")
@@ -78,7 +78,7 @@ def _rows(then: datetime) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _insert(table: str, known: Mapping[str, Any]) -> None:
+def insert(table: str, known: Mapping[str, Any]) -> None:
     """Insert a row of the columns that the table has by now; what is required and unknown is 0 or empty."""
     columns = database.get_columns(table)
     row = {

@@ -2,20 +2,18 @@
 
 import secrets
 from collections.abc import Iterator
-from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 
 import urllib3
 
 from receiver.checks.finding import Finding, bad, good, warning
-from receiver.clock import SKEW, from_iso, utcnow
+from receiver.clock import SKEW, WRONG_BEYOND, from_http_date, utcnow
 from receiver.config import Settings
 from receiver.upstream.client import Upstream
 from receiver.upstream.errors import ErrorScope, UpstreamError
 from receiver.upstream.services import DEFAULT
 
 NAME, CLOCK = "upstream", "clock"
-_FAR = timedelta(minutes=5)
 
 
 def check_upstream(settings: Settings) -> Iterator[Finding]:
@@ -60,7 +58,7 @@ def _clock(base_url: str) -> Iterator[Finding]:
     off = utcnow() - theirs
     said = f"it differs from upstream's by {abs(off.total_seconds()):.0f} s"
     remedy = "Set this machine's clock, and keep it right with NTP (systemd-timesyncd or chrony)."
-    if abs(off) > _FAR:
+    if abs(off) > WRONG_BEYOND:
         yield bad(CLOCK, f"{said}: look-ups and retries come at wrong times", remedy)
     elif abs(off) > SKEW:
         yield warning(CLOCK, said, remedy)
@@ -72,6 +70,6 @@ def _date_of(base_url: str) -> datetime | None:
     """Return the time by a server's clock, from the header of any answer; None if there is none."""
     try:
         answer = urllib3.request("HEAD", base_url, timeout=10, retries=False, redirect=False)
-        return from_iso(parsedate_to_datetime(answer.headers["Date"]).isoformat())
-    except (urllib3.exceptions.HTTPError, KeyError, ValueError):
+    except urllib3.exceptions.HTTPError:
         return None
+    return from_http_date(answer.headers.get("Date"))

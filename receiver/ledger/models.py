@@ -72,7 +72,7 @@ class Delivery(Row):
     size = IntegerField()  # bytes received
     digest = BlobField()  # SHA-256 of the body, of a shortened one as it came
     token = SmallIntegerField(null=True)  # which of CALLBACK_TOKEN it came with, by position from 0
-    service = TextField(null=True)  # the one that its URL named
+    service = TextField(null=True)  # the one that its URL named, also an unknown one
     reread_at = DateTimeField(null=True)  # when it was last read again; see `ledger.rereading`
     # How it was read when it came, if it is read differently now: strict JSON {verdict, problem, task_id}.
     first_reading = TextField(null=True)
@@ -155,6 +155,7 @@ class ReconcileRun(Row):
     calls = IntegerField(default=0)
     errors = IntegerField(default=0)
     error = TextField(null=True)  # the last one's message
+    clock_ahead = IntegerField(null=True)  # seconds: of the reconciler's clock before upstream's
 
     class Meta:
         table_name = "reconcile_run"

@@ -28,6 +28,7 @@ from receiver.ledger.models import Delivery, database
 from receiver.ledger.timetable import Timetable
 from receiver.logs import log_lines, request_id
 from receiver.upstream.results import LARGEST, Unreadable, read_callback
+from receiver.upstream.services import SERVICES
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Callback:
     headers: Sequence[tuple[str, str]] = ()
     cut: Unreadable | None = None
     token: int | None = None  # which of the configured tokens it came with, by position
-    service: str | None = None  # the one that its URL names
+    service: str | None = None  # the one that its URL names, also one that is unknown
     uid: str = field(default_factory=_new_uid)
 
 
@@ -106,7 +107,8 @@ def rows_of(
         result = read_callback(callback.body, callback.headers, largest)
     except Unreadable as problem:
         return None, _delivery(callback, now, "unreadable", problem=problem), None, problem
-    said = evidence.of_callback(result, callback.ref, now, timetable, confirm, callback.service)
+    service = callback.service if callback.service in SERVICES else None  # an unknown one is only kept
+    said = evidence.of_callback(result, callback.ref, now, timetable, confirm, service)
     return result.task_id, _delivery(callback, now, result.status, task_id=result.task_id), said, None
 
 

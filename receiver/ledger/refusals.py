@@ -18,7 +18,8 @@ NO_ROUTE = "no_route"  # an unknown path under /callback, or a method that the r
 SHORTENED = "shortened"  # only the beginning of the body was stored, see `ledger.admission`
 GUESSED = "guessed"  # a wrong API key beyond the rate, see `web.guesses`
 UNKNOWN_REFUSED = "unknown_refused"  # beyond the limit for unknown tasks, see `ledger.admission`
-KINDS = (NOT_KEPT, WRONG_TOKEN, NO_ROUTE, SHORTENED, GUESSED, UNKNOWN_REFUSED)
+UNKNOWN_SERVICE = "unknown_service"  # kept, but its URL names a service that is not known
+KINDS = (NOT_KEPT, WRONG_TOKEN, NO_ROUTE, SHORTENED, GUESSED, UNKNOWN_REFUSED, UNKNOWN_SERVICE)
 
 
 @dataclass(frozen=True, slots=True)

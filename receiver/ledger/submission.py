@@ -50,3 +50,6 @@ Submission.add_index(
 Submission.add_index(
     Submission.index(Submission.api_key, Submission.digest, name="submission_lost", where=LOST)
 )
+Submission.add_index(
+    Submission.index(Submission.task_id, name="submission_task", where=Submission.task_id.is_null(False))
+)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import urllib3
@@ -15,6 +15,7 @@ from receiver.clock import to_unix
 from receiver.config import Settings, SettingsError
 from receiver.redact import MASK, mask_tokens
 from receiver.retry_after import parse_retry_after
+from receiver.upstream.date import Comparison
 from receiver.upstream.errors import ErrorScope as ErrorScope
 from receiver.upstream.errors import UpstreamError as UpstreamError
 from receiver.upstream.errors import meaning_of
@@ -58,6 +59,12 @@ class Upstream:
         self._pool = urllib3.PoolManager(maxsize=connections, retries=False)
         self._connections = connections
         self._threads = self._new_threads()
+        self._clocks = Comparison()
+
+    @property
+    def clock_ahead(self) -> timedelta | None:
+        """How far this machine's clock is ahead of upstream's; None before the first answer."""
+        return self._clocks.ahead
 
     def _new_threads(self) -> ThreadPoolExecutor:
         # More than there are connections: an exchange lives until the server lets go, even if nobody waits.
@@ -183,6 +190,7 @@ class Upstream:
             redirect=False,  # the token goes to no other address
             preload_content=False,
         )
+        self._clocks.note(response.headers.get("Date"))
         _read(response, answer, deadline)
         return response
 

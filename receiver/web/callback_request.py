@@ -10,7 +10,7 @@ from werkzeug.exceptions import NotFound
 
 from receiver.api_keys import is_same_secret
 from receiver.ledger.admission import KEPT_OF_LARGE
-from receiver.ledger.refusals import WRONG_TOKEN
+from receiver.ledger.refusals import UNKNOWN_SERVICE, WRONG_TOKEN
 from receiver.ledger.store import Callback
 from receiver.redact import MASK, mask_tokens
 from receiver.upstream.results import Unreadable
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 # see a broken connection instead of the answer.
 _READ_OVER_LIMIT = 8
 _MOST_OF_HEADERS = 16384  # characters; the server takes up to 100 headers of 8 kB each
+_LONGEST_SERVICE = 60  # characters
 _CHUNK = 65536
 _LARGEST_SIZE = 2**31 - 1  # the column's limit; a Content-Length may claim any number
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
@@ -70,9 +71,11 @@ def read_callback(limit: int, ref: str | None, token: int) -> Callback:
 
 
 def _service() -> str | None:
-    """Return the service that the URL names. An unknown name must lose no callback: one is assumed."""
-    name = request.args.get("service")
-    return name if name in SERVICES else None
+    """Return the service that the URL names. One that is not known is noted, and loses no callback."""
+    name = mask_tokens(request.args.get("service", ""))[:_LONGEST_SERVICE].replace("\0", "\ufffd")
+    if name and name not in SERVICES:
+        current_intake().refused.note(UNKNOWN_SERVICE, request.remote_addr, f"?service={name}")
+    return name or None
 
 
 def _read_body(limit: int) -> tuple[bytes, int, Unreadable | None]:

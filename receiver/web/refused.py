@@ -36,6 +36,7 @@ _LOG_TEXTS = {
     refusals.NO_ROUTE: "requests under /callback matched no route",
     refusals.GUESSED: "requests with a wrong API key came too fast and got 429",
     refusals.UNKNOWN_REFUSED: "callbacks of unknown tasks, or of one task, came too fast and were not kept",
+    refusals.UNKNOWN_SERVICE: "callbacks were kept whose URL names a service that is not known",
     refusals.SHORTENED: "large callbacks of unknown tasks, or of one task, were shortened to their beginning",
 }
 

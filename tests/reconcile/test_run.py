@@ -16,6 +16,7 @@ from receiver.ledger.models import Lookup, Pause, ReconcileRun, Task
 from receiver.ledger.reading import listing, queries
 from receiver.upstream import client as upstream_module
 from receiver.upstream import services
+from receiver.upstream.date import Comparison
 from reconcile import asking
 from reconcile import run as run_module
 from tests.callers import make_reconciler
@@ -45,6 +46,22 @@ def reconciler(ledger, make_settings, stand_in, stop, clock):
 
 def statuses() -> dict[str, str]:
     return {task.id: task.status for task in Task.select()}
+
+
+def test_a_clock_that_differs_from_upstreams_is_kept_with_the_run_and_logged_once(
+    stand_in, reconciler, clock, caplog
+):
+    register("t1", grace=NOW_DUE)
+    upstream = reconciler._caller.upstream
+    upstream._clocks = Comparison(now=lambda: utcnow() + timedelta(days=2))
+    for _ in range(3):
+        reconciler.run(due_by=clock.now())
+    told = [run.clock_ahead for run in ReconcileRun.select()]
+    assert all(abs(seconds - 2 * 24 * 3600) < 60 for seconds in told), told
+    assert caplog.text.count("This machine's clock is wrong") == 1
+    upstream._clocks._now = utcnow
+    reconciler.run(due_by=clock.now())
+    assert abs(ReconcileRun.select().order_by(ReconcileRun.id.desc()).get().clock_ahead) < 60
 
 
 def test_it_settles_what_is_due_and_counts(stand_in, reconciler):

@@ -32,6 +32,8 @@ HERE = "https://backstop.example.com"
 class FakeUpstream:
     """Upstream under the same clock: each task ends at its moment."""
 
+    clock_ahead = None
+
     def __init__(self, clock, **ends_at):
         self.clock, self.ends_at = clock, ends_at
         self.looked_up, self.listed = [], 0

@@ -191,6 +191,7 @@ class Handler(BaseHTTPRequestHandler):
         body = answer.body if answer.fate == "whole" else answer.body[: len(answer.body) // 2]
         headers = _with_length(answer.headers, len(answer.body))
         self.send_response_only(answer.status)
+        self.send_header("Date", self.date_time_string())
         for name, value in headers.items():
             self.send_header(name, value)
         if answer.fate == "cut" or headers.get("Content-Length") != str(len(answer.body)):
@@ -200,6 +201,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send_parts(self, stream: Stream) -> None:
         self.send_response_only(stream.status)
+        self.send_header("Date", self.date_time_string())
         for name, value in {**stream.headers, "Transfer-Encoding": "chunked"}.items():
             self.send_header(name, value)
         self.end_headers()

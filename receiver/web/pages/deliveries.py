@@ -8,6 +8,7 @@ from receiver.clock import utcnow
 from receiver.ledger.models import Delivery
 from receiver.ledger.reading import queries
 from receiver.ledger.reading.deliveries import list_deliveries
+from receiver.upstream.services import SERVICES
 from receiver.web import response_view
 from receiver.web.current import current_settings
 from receiver.web.filters import (
@@ -58,6 +59,7 @@ def show_delivery(delivery_id: int) -> ResponseReturnValue:
         delivery=delivery,
         came=response_view.verbatim(delivery, current_settings().callback_tokens),
         answer=answer,
+        unknown_service=delivery.service is not None and delivery.service not in SERVICES,
         perhaps_spooled=may_have_been_spooled(answer),
     )
 

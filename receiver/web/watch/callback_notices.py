@@ -6,6 +6,7 @@ from receiver.ledger.refusals import (
     NOT_KEPT,
     SHORTENED,
     UNKNOWN_REFUSED,
+    UNKNOWN_SERVICE,
     WRONG_TOKEN,
     Refused,
 )
@@ -17,7 +18,7 @@ _RECOVERED = "Look-ups still find the results of tasks that were registered or d
 
 
 def notices(facts: Facts) -> list[Summary | None]:
-    """Return the notices about storing callbacks, the worst first. None stands for no problem."""
+    """Return the notices about storing callbacks. None stands for no problem."""
     return [
         _writes_failing(facts),
         _lost_callbacks(facts),
@@ -28,6 +29,7 @@ def notices(facts: Facts) -> list[Summary | None]:
         _no_route(facts),
         _guessing(facts),
         _shortened(facts),
+        _unknown_service(facts),
     ]
 
 
@@ -163,6 +165,19 @@ def _shortened(facts: Facts) -> Summary | None:
         " else knows your callback URL: change CALLBACK_TOKEN."
     )
     return Summary("attention", "Attention", text, code="callbacks_shortened")
+
+
+def _unknown_service(facts: Facts) -> Summary | None:
+    named = facts.refused.get(UNKNOWN_SERVICE)
+    if named is None:
+        return None
+    last = f" (the last as “{shown(named.reason, 80)}”)" if named.reason else ""
+    text = (
+        f"{counted(named.requests, 'callback', 'callbacks')} came to a URL that names a service which"
+        f" Backstop does not know{last}, {_last(named, facts)}. They were kept, as if it named none."
+        " Correct it in the callback URL that your app submits."
+    )
+    return Summary("attention", "Attention", text, code="unknown_service")
 
 
 def _requests(refused: Refused, facts: Facts) -> str:

@@ -48,6 +48,7 @@ class Facts:
     reconciler_seen_at: datetime | None = None  # when a reconciler last wrote anything
     pause: Pause | None = None  # look-ups are paused
     paused_services: Sequence[Pause] = ()  # those of single services are paused
+    clock_ahead: timedelta | None = None  # the reconciler's clock before upstream's; None if that is unknown
     spooled: int | None = 0  # deliveries that wait for the database; None if the spool is unusable
     set_aside: int = 0  # deliveries that the database refuses
     writes: Writes = field(default_factory=Writes)  # whether callbacks can be stored now

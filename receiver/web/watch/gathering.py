@@ -1,10 +1,11 @@
 """Gathers the facts that the notices are made from: one source for the overview, /readyz and the alerts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from receiver.config import Settings
+from receiver.ledger.models import ReconcileRun
 from receiver.ledger.pauses import current_pause, paused_services
 from receiver.ledger.reading import disputes, queries, recoveries, tally
 from receiver.ledger.reading.endpoints import forward_facts
@@ -18,6 +19,8 @@ from receiver.web.watch.rooms import tightest_room
 from receiver.web.writes import Writes
 
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
+# The newest one may be in progress, and several reconcilers may run.
+_RUNS_WITH_CLOCK = 4
 _LATELY = timedelta(hours=3)  # of which the share of missing callbacks is compared with that of the week
 
 
@@ -84,7 +87,7 @@ def _with_tasks(known: Facts, week: Mapping[datetime, Outcomes], pending: int) -
 
 
 def _with_reconciler(known: Facts) -> Facts:
-    runs, asking_runs = queries.list_runs(1), queries.list_runs(1, asked=True)
+    runs, asking_runs = queries.list_runs(_RUNS_WITH_CLOCK), queries.list_runs(1, asked=True)
     return replace(
         known,
         last_run=runs[0] if runs else None,
@@ -93,7 +96,14 @@ def _with_reconciler(known: Facts) -> Facts:
         reconciler_seen_at=queries.reconciler_seen_at(known.now),
         pause=current_pause(known.now),
         paused_services=paused_services(known.now),
+        clock_ahead=_clock_ahead(runs),
     )
+
+
+def _clock_ahead(runs: Sequence[ReconcileRun]) -> timedelta | None:
+    """Return how far a reconciler's clock is ahead of upstream's, of several that which differs most."""
+    seconds = [run.clock_ahead for run in runs if run.clock_ahead is not None]
+    return timedelta(seconds=max(seconds, key=abs)) if seconds else None
 
 
 def last_day(week: Mapping[datetime, Outcomes], now: datetime) -> dict[datetime, Outcomes]:

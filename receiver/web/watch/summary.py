@@ -16,6 +16,7 @@ from receiver.web.watch import (
 )
 from receiver.web.watch.facts import Facts, ListLink, Summary, since
 from receiver.web.watch.service_notices import probe_words
+from receiver.web.watch.troubles import in_order
 from receiver.web.writes import REFUSED
 
 START_RECONCILER = "python -m reconcile"
@@ -39,13 +40,12 @@ def summarise(facts: Facts) -> list[Summary]:
         *forward_notices.notices(facts),
         *unusual.notices(facts),
     )
-    told = sorted((one for one in problems if one), key=lambda one: one.severity != "trouble")
-    return told or [_nothing_yet(facts) or _at_work(facts) or _well(facts)]
+    return in_order(problems) or [_nothing_yet(facts) or _at_work(facts) or _well(facts)]
 
 
 def summarise_without_ledger(facts: Facts) -> list[Summary]:
     """Return the notices on what is known while the ledger cannot be read."""
-    return [one for one in (*callback_notices.notices(facts), *unusual.notices(facts)) if one]
+    return in_order((*callback_notices.notices(facts), *unusual.notices(facts)))
 
 
 def next_run(facts: Facts) -> str:

@@ -1,6 +1,6 @@
 """What can be wrong, by the code that monitors match: its title, and when ALERT_URL hears of it. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,6 +20,8 @@ class Kind:
     alert_after: timedelta | None
 
 
+# In the order in which people are told: what costs most comes first. That is results that are lost,
+# then what keeps results from being found, then what keeps your app from being told, then the rest.
 # A stranger can cause a wrong token or path. Nobody is woken for that.
 _KINDS = (
     Kind("callbacks_refused", "Callbacks are refused and lost", _AT_ONCE),
@@ -29,30 +31,33 @@ _KINDS = (
     Kind("deliveries_set_aside", "The database refuses the content of deliveries", _SOON),
     Kind("spool_unusable", "The spool does not work", _SOON),
     Kind("spool_waiting", "Deliveries have waited in the spool for long", _LATER),
-    Kind("disk_nearly_full", "A disk is nearly full", _SOON),
+    Kind("unknown_refused", "Callbacks of unknown tasks are not kept", _SOON),
+    Kind("wrong_token", "Callbacks come with a wrong token", None),
+    Kind("no_route", "Callbacks come to a wrong path", None),
+    Kind("callbacks_shortened", "Large callbacks are shortened", None),
+    Kind("unknown_service", "Callback URLs name an unknown service", None),
     Kind("reconciler_never_ran", "The reconciler has never run", _LATER),
     Kind("reconciler_silent", "The reconciler is silent", _SOON),
+    Kind("clock_wrong", "The clock is wrong", _SOON),
     Kind("upstream_refuses", "Upstream refuses look-ups", _AT_ONCE),
     Kind("service_paused", "Upstream refuses look-ups of a service", _AT_ONCE),
     Kind("upstream_failing", "Look-ups fail", _LATER),
-    Kind("upstream_throttles", "Upstream wants no look-ups for a while", None),
     Kind("upstream_knows_none", "Upstream knows none of the tasks", _LATER),
-    Kind("tasks_given_up", "Tasks were given up", None),
-    Kind("disputes", "Results are disputed", _SOON),
-    Kind("submissions_unclear", "Submissions are unclear", _LATER),
+    Kind("upstream_throttles", "Upstream wants no look-ups for a while", None),
     Kind("missing_share_high", "Far more callbacks are missing than usual", _LATER),
-    Kind("wrong_token", "Callbacks come with a wrong token", None),
-    Kind("keys_guessed", "Somebody guesses API keys", None),
-    Kind("no_route", "Callbacks come to a wrong path", None),
-    Kind("unknown_refused", "Callbacks of unknown tasks are not kept", _SOON),
-    Kind("callbacks_shortened", "Large callbacks are shortened", None),
+    Kind("submissions_unclear", "Submissions are unclear", _LATER),
     Kind("app_untold", "Your app is told nothing", _SOON),
     Kind("endpoint_held", "An endpoint is held", _AT_ONCE),
-    Kind("endpoint_paused", "An endpoint is paused by a person", None),
-    Kind("forwards_late", "Your app does not take its events", _SOON),
     Kind("forwards_given_up", "Events were given up", _SOON),
+    Kind("forwards_late", "Your app does not take its events", _SOON),
+    Kind("endpoint_paused", "An endpoint is paused by a person", None),
+    Kind("disk_nearly_full", "A disk is nearly full", _SOON),
+    Kind("tasks_given_up", "Tasks were given up", None),
+    Kind("disputes", "Results are disputed", _SOON),
+    Kind("keys_guessed", "Somebody guesses API keys", None),
 )
 KINDS = {kind.code: kind for kind in _KINDS}
+_PLACES = {code: place for place, code in enumerate(KINDS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,12 @@ SCHEMA_BEHIND = Trouble(
     "schema_behind",
     "The database lacks migrations, and callbacks wait in the spool. Run `flask --app wsgi migrate`.",
 )
+
+
+def in_order(notices: Iterable[Summary | None]) -> list[Summary]:
+    """Return the notices, the worst first: troubles, then what asks for attention, each by what it costs."""
+    told = [one for one in notices if one]
+    return sorted(told, key=lambda one: (one.severity != "trouble", _PLACES[one.code]))
 
 
 def troubles(summaries: Sequence[Summary]) -> list[Trouble]:

@@ -1,6 +1,9 @@
-"""The notices about what is far from usual: callbacks that never come, and a disk without room. Pure."""
+"""The notices about what is far from usual: a wrong clock, callbacks that never come, a full disk. Pure."""
 
-from receiver.web.formatting import share, size
+from datetime import timedelta
+
+from receiver.clock import WRONG_BEYOND
+from receiver.web.formatting import share, size, span
 from receiver.web.watch.facts import Facts, Missing, Summary
 
 # The share of missing callbacks is far above its usual when all of these hold.
@@ -11,7 +14,7 @@ _ABOVE_USUAL = 0.1
 
 def notices(facts: Facts) -> tuple[Summary | None, ...]:
     """Return what is far from usual. None stands for no problem."""
-    return _disk_nearly_full(facts), _many_missing(facts)
+    return _clock_wrong(facts), _disk_nearly_full(facts), _many_missing(facts)
 
 
 def is_far_above_usual(missing: Missing) -> bool:
@@ -20,6 +23,18 @@ def is_far_above_usual(missing: Missing) -> bool:
         return False
     usual = missing.missed_before / missing.settled_before if missing.settled_before else 0.0
     return missing.missed / missing.settled > max(usual * _TIMES_USUAL, usual + _ABOVE_USUAL)
+
+
+def _clock_wrong(facts: Facts) -> Summary | None:
+    ahead = facts.clock_ahead
+    if ahead is None or abs(ahead) <= WRONG_BEYOND:
+        return None
+    words = "ahead of" if ahead > timedelta(0) else "behind"
+    text = (
+        f"the reconciler's clock is {span(abs(ahead))} {words} upstream's: look-ups and retries come at wrong"
+        " times. Set the clock of its machine, and keep it right with NTP (systemd-timesyncd or chrony)."
+    )
+    return Summary("trouble", "Trouble", text, code="clock_wrong")
 
 
 def _disk_nearly_full(facts: Facts) -> Summary | None:

@@ -3,12 +3,13 @@
 from datetime import datetime, timedelta
 
 import pytest
+from peewee import chunked
 
 from receiver.ledger import submissions
-from receiver.ledger.engine.db import on_postgresql
-from receiver.ledger.models import database
+from receiver.ledger.engine.db import on_postgresql, writing
+from receiver.ledger.models import Submission, database
 from receiver.ledger.submissions import IN_FLIGHT_FOR, Asked, State
-from receiver.ledger.unclear import give_to_submissions
+from receiver.ledger.unclear import give_to_submissions, known_as_submitted
 from tests.factories import TIMETABLE
 
 pytestmark = pytest.mark.usefixtures("ledger")
@@ -110,3 +111,23 @@ def test_lost_ones_are_found_by_indexes_however_many_submissions_are_kept():
         plan = str(database.execute_sql(f"{explain} {sql}", values).fetchall())
     assert "submission_open" in plan
     assert "submission_lost" in plan
+
+
+def test_the_submission_that_made_a_task_is_found_by_an_index(monkeypatch):
+    made = lose("trace")
+    submissions.note_task(made.submission, "t1", NOW)
+    values = {**made.submission.__data__, "digest": b"another"}
+    rows = [{**values, "id": number, "task_id": f"other-{number}"} for number in range(1000, 4000)]
+    with writing():
+        for some in chunked(rows, 500):
+            Submission.insert_many(some).execute()
+        database.execute_sql("ANALYZE submission")
+    statements, execute = [], database.obj.execute_sql
+    with monkeypatch.context() as patch:
+        patch.setattr(database.obj, "execute_sql", lambda *asked: statements.append(asked) or execute(*asked))
+        assert known_as_submitted(["t1", "t2", "other-1500"]) == {"t1", "other-1500"}
+    ((sql, parameters),) = [asked for asked in statements if asked[0].startswith("SELECT")]
+    explain = "EXPLAIN" if on_postgresql() else "EXPLAIN QUERY PLAN"
+    with database.connection_context():
+        plan = str(database.execute_sql(f"{explain} {sql}", parameters).fetchall())
+    assert "submission_task" in plan, plan

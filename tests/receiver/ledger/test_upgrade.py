@@ -12,6 +12,7 @@ from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import Delivery, Event, LearnedPace, Lookup, ReconcileRun, Task, database
 from receiver.ledger.paces import learn
 from receiver.ledger.reading import tally
+from receiver.ledger.unclear import known_as_submitted
 from tests import old_ledgers
 from tests.factories import body, finished_item, look_up, record, register
 
@@ -35,6 +36,23 @@ def test_a_ledger_from_before_is_learned_from_by_its_events(empty_url):
     assert kinds == {("midjourney", "imagine", ""), ("midjourney", "", "")}
     outcomes = tally.count_outcomes()
     assert (outcomes.tasks, outcomes.succeeded, outcomes.by_callback) == (3, 3, 3)
+    database.obj.close_all()
+
+
+def test_runs_and_submissions_from_before_0025_stay_as_they_are(empty_url):
+    init_database(empty_url)
+    with database.connection_context():
+        Runner(database.obj, directory=str(schema._MIGRATIONS)).up("0024_rereading")
+        old_ledgers.insert("reconcile_run", {"reconciler": "old:1", "started_at": NOW})
+        sent = {"sent_at": NOW, "leased_until": NOW, "digest": b"d", "trace_id": "t"}
+        whose = {"api_key": "default", "service": "midjourney", "type": "imagine"}
+        old_ledgers.insert("submission", {**whose, **sent, "task_id": "t1"})
+        old_ledgers.insert("submission", {**whose, **sent, "task_id": None})
+    assert migrate() == ["0025_clock_and_submitted"]
+    assert [(run.reconciler, run.clock_ahead) for run in ReconcileRun.select()] == [("old:1", None)]
+    assert known_as_submitted(["t1", "t2"]) == {"t1"}
+    with database.connection_context():  # as a process of the version before still does
+        old_ledgers.insert("reconcile_run", {"reconciler": "old:2", "started_at": NOW})
     database.obj.close_all()
 
 

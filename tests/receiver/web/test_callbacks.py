@@ -17,6 +17,7 @@ from receiver.spool.spool import Spool
 from receiver.web.intake import record
 from tests.conftest import CALLBACK_TOKEN
 from tests.factories import SAMPLES, TIMETABLE, body, progress_body, sample_lines
+from tests.html import words
 from tests.properties import on_a_ledger
 
 URL = f"/callbacks/{CALLBACK_TOKEN}"
@@ -43,6 +44,24 @@ def test_its_url_may_name_the_service(client, query, service):
     task = Task.get()
     assert (task.service, task.service_is_assumed) == (service or "midjourney", service is None)
     assert task.ref == "order-7"
+
+
+def test_a_service_that_is_not_known_loses_no_callback_and_is_told(client, auth):
+    assert client.post(f"{URL}?service=sunno%00", data=body("t1")).json["status"] == "succeeded"
+    (delivery,) = deliveries()
+    page = words(client.get(f"/deliveries/{delivery.id}", headers=auth).text)
+    assert "Its URL names the service sunno\ufffd, which is not known." in page
+    told = {one["code"]: one["message"] for one in client.get("/readyz", headers=auth).json["troubles"]}
+    assert "“?service=sunno\ufffd”" in told["unknown_service"]
+    client.post(f"{URL}?service=https://x{URL}", data=body("t2"))
+    assert CALLBACK_TOKEN not in (deliveries()[-1].service or "") + client.get("/", headers=auth).text
+
+
+def test_a_service_that_is_known_stands_on_its_deliverys_page(client, auth):
+    client.post(f"{URL}?service=suno", data=body("t1"))
+    page = words(client.get(f"/deliveries/{deliveries()[0].id}", headers=auth).text)
+    assert "for the service suno" in page
+    assert "not known" not in page
 
 
 def test_a_spooled_one_keeps_the_service(client, monkeypatch):

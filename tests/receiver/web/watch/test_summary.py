@@ -4,9 +4,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from receiver.ledger import refusals
 from receiver.ledger.models import Endpoint, Pause, ReconcileRun, Submission
 from receiver.ledger.reading.endpoints import ForwardFacts, Share
 from receiver.ledger.reading.tally import Outcomes
+from receiver.ledger.refusals import Refused
 from receiver.ledger.unclear import Unclear
 from receiver.web.formatting import exact, span
 from receiver.web.watch.summary import START_RECONCILER, Facts, hindrance, next_run, summarise
@@ -153,6 +155,20 @@ def test_the_worst_comes_first_and_nothing_is_left_out():
     runs = failing(600, 300, 5)
     told = summarise(facts(spooled=3, failing_runs=runs, last_asking_run=runs[-1], pending=1))
     assert [summary.severity for summary in told] == ["trouble", "attention"]
+
+
+def test_notices_of_one_severity_stand_in_the_order_of_what_they_cost():
+    refused = {kind: Refused(kind, 1, NOW, NOW) for kind in refusals.KINDS}
+    told = summarise(
+        facts(
+            refused=refused, spooled=3, disputed=1, given_up=1, clock_ahead=timedelta(days=2), pause=ACCOUNT
+        )
+    )
+    assert [one.code for one in told] == [
+        *("unknown_refused", "clock_wrong", "upstream_refuses"),
+        *("callbacks_lost", "spool_waiting", "wrong_token", "no_route", "callbacks_shortened"),
+        *("unknown_service", "tasks_given_up", "disputes", "keys_guessed"),
+    ]
 
 
 def test_a_spool_that_is_not_empty_asks_for_attention():

@@ -1,11 +1,14 @@
 """The rules on what is far from usual."""
 
+from datetime import datetime, timedelta
+
 import pytest
 
 from receiver.web.disk_room import Room, tightest
-from receiver.web.watch.facts import Missing
-from receiver.web.watch.unusual import is_far_above_usual
+from receiver.web.watch.facts import Facts, Missing
+from receiver.web.watch.unusual import is_far_above_usual, notices
 
+NOW = datetime(2026, 1, 31, 12)
 GB = 2**30
 
 
@@ -44,3 +47,18 @@ def test_a_large_disk_that_is_nearly_full_is_told_before_a_small_one_with_less_r
     assert tightest([small, large]) == large
     assert tightest([small]) == small
     assert tightest([]) is None
+
+
+@pytest.mark.parametrize(
+    ("ahead", "said"),
+    [
+        (None, None),
+        (timedelta(minutes=5), None),
+        (timedelta(minutes=-5), None),
+        (timedelta(days=3), "the reconciler's clock is 3 days ahead of upstream's"),
+        (timedelta(minutes=-6), "the reconciler's clock is 6 min behind upstream's"),
+    ],
+)
+def test_a_clock_that_is_minutes_off_is_told(ahead, said):
+    told = [one for one in notices(Facts(now=NOW, interval=timedelta(0), clock_ahead=ahead)) if one]
+    assert [one.text.partition(":")[0] for one in told] == [*filter(None, [said])]

@@ -1,0 +1,32 @@
+"""Compares this machine's clock with upstream's, by the header Date of its answers."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from receiver.clock import from_http_date, utcnow
+
+
+class Comparison:
+    """Remembers the newest answer's Date. Threads may share it."""
+
+    def __init__(
+        self, now: Callable[[], datetime] = utcnow, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._now = now
+        self._monotonic = monotonic
+        self._seen: tuple[datetime, float] | None = None
+
+    def note(self, date: str | None) -> None:
+        """Note an answer's Date when it has come. One that is missing or unreadable tells nothing."""
+        if theirs := from_http_date(date):
+            self._seen = theirs, self._monotonic()
+
+    @property
+    def ahead(self) -> timedelta | None:
+        """How far our clock is ahead of upstream's now; negative if it is behind, None before any answer."""
+        if self._seen is None:
+            return None
+        theirs, seen_at = self._seen
+        # Once somebody has set the clock, this tells so at once, and not at the next answer.
+        return self._now() - (theirs + timedelta(seconds=self._monotonic() - seen_at))
