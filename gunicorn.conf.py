@@ -16,7 +16,7 @@ from receiver.config import Settings
 from receiver.web.background import shared_board
 from receiver.web.closing import admit_no_more_at_stop
 from receiver.web.worker import BoundedWorker, end_silent_readers
-from reconcile.schedule import start_scheduler
+from reconcile.start import start_scheduler
 
 # Fail fast: bad settings must stop the master, which would only restart a worker that exits at its start.
 _settings = Settings.from_env()

@@ -28,7 +28,7 @@ from receiver.ledger.patience import Patience
 from receiver.ledger.reading import queries
 from receiver.upstream.results import read_item
 from receiver.web.filters import cursor
-from reconcile.jobs import prune_old_rows
+from reconcile.upkeep import prune_old_rows
 
 _BATCH_SIZE = 50
 _LEASE = timedelta(minutes=2)

@@ -19,8 +19,8 @@ from receiver.sentry import start_sentry
 from receiver.upstream.client import Upstream
 from reconcile.discover_since import discover_since
 from reconcile.once import run_once
-from reconcile.schedule import start_scheduler
 from reconcile.single import SIGNALS
+from reconcile.start import start_scheduler
 
 log = logging.getLogger("reconcile")
 

@@ -5,25 +5,23 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from receiver.ledger import pauses, runs, store
-from receiver.ledger.answers import match_answers
 from receiver.ledger.evidence import Answer
 from receiver.ledger.patience import Patience
-from receiver.ledger.reading import tally
 from receiver.upstream.client import ErrorScope, UpstreamError
 from receiver.upstream.results import FINAL, PENDING
-from receiver.upstream.services import SERVICES, next_service
-from reconcile.calls import Asked, Caller
+from receiver.upstream.services import SERVICES
+from reconcile.answers import answers_of
+from reconcile.calls import STOP_WITHIN, Asked, Caller
 from reconcile.counts import Counts
 from reconcile.poison import Suspicion
 from reconcile.turns import Turns
 
 log = logging.getLogger(__name__)
 
-STOP_WITHIN = timedelta(seconds=10)
 # After an error with an unknown code. It may pass or not.
 PAUSE_AFTER_UNKNOWN = timedelta(minutes=1)
 # After one of these errors a smaller call may get through.
@@ -179,33 +177,37 @@ class Asking:
             call.cancel()
 
     def _apply(self, claimed: store.Claim, asked: Asked) -> None:
-        error, now = asked.error, self._clock.now()
         self.counts.calls += asked.calls
-        is_about_all = error is not None and self._suspicions[claimed.service].is_about_all(claimed, error)
-        if error and self._is_moot(claimed, error):
+        if asked.error is None:
+            self._join(claimed, asked, self._clock.now())
+        else:
+            self._apply_error(claimed, asked, asked.error, self._clock.now())
+
+    def _apply_error(self, claimed: store.Claim, asked: Asked, error: UpstreamError, now: datetime) -> None:
+        is_about_all = self._suspicions[claimed.service].is_about_all(claimed, error)
+        if self._is_moot(claimed, error):
             store.release(claimed, now)
             return
-        if error and error.scope in _HALVED and len(claimed.tasks) > 1 and not is_about_all:
+        if error.scope in _HALVED and len(claimed.tasks) > 1 and not is_about_all:
             # Halve until the id that spoils the call, or whose task is too large, is alone in its call. Then
             # the error is about that id.
             self._turns.put(*claimed.halves())
             return
-        if error:
-            self.counts.errors += 1
-            self.counts.error = str(error)
-        if error and error.stops_all:
-            store.release(claimed, now)
-            self._halted = True
-            is_of_account = error.scope is ErrorScope.ACCOUNT
-            pauses.stop_asking(str(error), now, account=is_of_account, retry_after=error.retry_after)
-        elif error and error.scope is ErrorScope.SERVICE:
-            store.release(claimed, now)
-            pauses.stop_asking(str(error), now, account=True, service=claimed.service)
+        self.counts.errors += 1
+        self.counts.error = str(error)
+        if error.stops_service:
+            self._pause(claimed, error, now)
+            return
+        self._join(claimed, asked, now)
+        if is_about_all:
+            self._note_refusal_of_all(claimed.service, error, now)
+
+    def _pause(self, claimed: store.Claim, error: UpstreamError, now: datetime) -> None:
+        store.release(claimed, now)
+        self._halted = self._halted or error.stops_all
+        pauses.stop_after(error, claimed.service, now)
+        if not error.stops_all:
             self._leave_out(claimed.service, now)
-        else:
-            self._join(claimed, asked, now)
-            if error and is_about_all:
-                self._note_refusal_of_all(claimed.service, error, now)
 
     def _note_refusal_of_all(self, service: str, error: UpstreamError, now: datetime) -> None:
         log.error(
@@ -232,7 +234,7 @@ class Asking:
             self._left_out -= probed
             if pauses.resume_after_probe(sorted(probed), now):
                 self._turns.exhausted = False
-        answers = self._answers(claimed, asked)
+        answers = answers_of(claimed, asked, self._suspicions[claimed.service])
         self._log(answers)
         verdicts = [answer.verdict for answer in answers.values()]
         self.counts.asked += len(answers)
@@ -248,19 +250,3 @@ class Asking:
             if answer.verdict in FINAL:
                 told, fields = (task_id, answer.verdict, self._id), {"task": task_id, "run": self._id}
                 log.info("Task %s: upstream says %s (run %d).", *told, extra=fields)
-
-    def _answers(self, claimed: store.Claim, asked: Asked) -> dict[str, Answer]:
-        ids = claimed.ids
-        if asked.error is None:
-            return self._with_next_service(claimed, match_answers(ids, asked.items))
-        refused = len(ids) == 1 and self._suspicions[claimed.service].is_about_id(asked.error)
-        return {task_id: Answer(error=str(asked.error), refused=refused) for task_id in ids}
-
-    def _with_next_service(self, claimed: store.Claim, answers: dict[str, Answer]) -> dict[str, Answer]:
-        """Let absent tasks whose service is only assumed be looked for in the next service in use."""
-        assumed = {task.id for task in claimed.tasks if task.service_is_assumed}
-        absent = [task_id for task_id in assumed if answers[task_id].verdict == "absent"]
-        if not absent:
-            return answers
-        elsewhere = next_service(claimed.service, tally.services_in_use())
-        return answers | {task_id: replace(answers[task_id], elsewhere=elsewhere) for task_id in absent}

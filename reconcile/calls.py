@@ -1,11 +1,11 @@
-"""Calls to upstream: how they are made, and what an answer says about each task."""
+"""Calls to upstream, in threads: a look-up of a batch, and a page of the account's list."""
 
 import logging
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,8 @@ from receiver.upstream.services import Lookups, Service
 from reconcile.rate_limit import RateLimiter
 
 log = logging.getLogger(__name__)
+
+STOP_WITHIN = timedelta(seconds=10)  # a stop awaits the calls in flight for so long
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,12 @@
 """Which tasks in upstream's list are ours: those whose callback URL points at this deployment. Pure."""
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from receiver.ledger.evidence import Discovered
+from receiver.upstream.results import Unreadable, read_item
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -13,6 +18,21 @@ class Deployment:
         parts = urlsplit(public_url)
         self._address = _address(parts)
         self._prefix = unquote(parts.path).rstrip("/") + "/callbacks/"
+
+    def ours_in(self, page: Iterable[Any], service: str, since: datetime) -> list[Discovered]:
+        """Return the tasks of ours on a page of a service's list that were not submitted before a moment."""
+        return [one for item in page if (one := self._read(item, service, since))]
+
+    def _read(self, item: Any, service: str, since: datetime) -> Discovered | None:
+        ref = self.ref_in(item)
+        if ref is None:
+            return None
+        try:
+            result = read_item(item)  # it masks the token that the callback URL holds
+        except Unreadable:
+            return None
+        is_older = result.submitted_at is not None and result.submitted_at < since
+        return None if is_older else Discovered(result, service, ref)
 
     def ref_in(self, item: Any) -> str | None:
         """Return the ref in the callback URL of one of our tasks, "" where it has none; None: not our task.

@@ -5,21 +5,18 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from receiver.config import Settings, SettingsError
 from receiver.ledger import discoveries, pauses, store
-from receiver.ledger.evidence import Discovered
 from receiver.ledger.models import Pause
 from receiver.ledger.paces import Paces
 from receiver.upstream.client import ErrorScope, UpstreamError
-from receiver.upstream.results import Unreadable, read_item
 from receiver.upstream.services import Service
-from receiver.upstream.verdicts import read_moment
-from reconcile.asking import STOP_WITHIN
-from reconcile.calls import Caller
+from reconcile.calls import STOP_WITHIN, Caller
 from reconcile.deployment import Deployment
+from reconcile.window import Window
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +26,6 @@ PAGES_PER_RUN = 20
 # have moved the others up. Less than PAGES_PER_RUN: otherwise a discovery would make no progress if upstream
 # gives one task a page.
 _STEP_BACK = 10
-_SECOND = timedelta(seconds=1)
-# Upstream's clock may be ahead of ours by less than this. A time further ahead is wrong.
-_CREDIBLE = timedelta(days=1)
 
 
 @dataclass(slots=True)
@@ -58,48 +52,6 @@ class Found:
         line = f"{self.seen} seen, {self.ours} ours, {self.adopted} adopted"
         line += "; stopped before the end" if self.stopped else ""
         return f"{line}; last error: {self.error}" if self.error else line
-
-
-@dataclass(slots=True)
-class _Window:
-    """The part of upstream's list that a discovery reads: tasks submitted from `since` to `end`.
-
-    The end is the newest task of the first page whose time is not in the future. A task with a wrong time
-    must not become the end: discovery would see nothing until that time. The end then stays where it is, so
-    that tasks submitted meanwhile do not shift the pages behind the offset.
-    """
-
-    since: datetime
-    end: datetime | None = None
-    listed: int = 0
-    # If our clock is slow, all new tasks seem to be from the future. They are read all the same.
-    newest: datetime | None = None
-    listed_after_end: int = 0
-
-    @property
-    def until(self) -> datetime | None:
-        """Return the latest time to list, None before the first page. Upstream may round it down."""
-        last = self.newest or self.end
-        return last + _SECOND if last else None
-
-    @property
-    def offset(self) -> int:
-        return self.listed + self.listed_after_end
-
-    def advance(self, page: list[Any], now: datetime) -> list[datetime]:
-        """Go past a page. Return when its tasks were submitted, newest first, as far as upstream tells."""
-        moments = (read_moment(item.get("created_at")) for item in page if isinstance(item, dict))
-        submitted = sorted((moment for moment in moments if moment), reverse=True)
-        if self.end is None and page:
-            self.end = next((moment for moment in submitted if moment <= now), now)
-            self.newest = next((moment for moment in submitted if now < moment < now + _CREDIBLE), None)
-        # Counted apart: a later run that continues this window does not list the tasks after its end.
-        after_end = 0
-        if self.end and self.newest:
-            after_end = sum(moment > self.end + _SECOND for moment in submitted)
-        self.listed += len(page) - after_end
-        self.listed_after_end += after_end
-        return submitted
 
 
 class Discoverer:
@@ -129,7 +81,7 @@ class Discoverer:
         if turn is None:
             return found
         found.is_whole = turn.window_end is None
-        window = _Window(turn.covered_to, turn.window_end, max(turn.listed - _STEP_BACK, 0))
+        window = Window(turn.covered_to, turn.window_end, max(turn.listed - _STEP_BACK, 0))
         try:
             for end in self._walk(window, found):
                 goes_on = discoveries.note_progress(turn, end, window.listed, self._clock.now())
@@ -144,11 +96,11 @@ class Discoverer:
     def run_since(self, since: datetime, on_page: Callable[[Found], None]) -> Found:
         """Read everything submitted since a moment. This does not change where `run` continues."""
         found = Found()
-        for _ in self._walk(_Window(since), found):
+        for _ in self._walk(Window(since), found):
             on_page(found)
         return found
 
-    def _walk(self, window: _Window, found: Found) -> Iterator[datetime]:
+    def _walk(self, window: Window, found: Found) -> Iterator[datetime]:
         """Adopt page after page; yield the window's end after each that is not the last."""
         before: list[Any] = []
         while (page := self._ask(window, found)) is not None:
@@ -166,7 +118,7 @@ class Discoverer:
             assert window.end is not None  # there was a page
             yield window.end
 
-    def _ask(self, window: _Window, found: Found) -> list[Any] | None:
+    def _ask(self, window: Window, found: Found) -> list[Any] | None:
         """Return the next page, or None if none can be had now: `found` says why."""
         while not self._stop.is_set() and not self._limiter.take():
             self._clock.wait(self._limiter.seconds_left())
@@ -198,7 +150,7 @@ class Discoverer:
             # A pause of all and one of this service may have been in force.
             pauses.resume_after_probe([pause.service, self._service.name], self._clock.now())
 
-    def _call(self, window: _Window) -> list[Any]:
+    def _call(self, window: Window) -> list[Any]:
         call = self._caller.list_recent(
             self._service,
             since=window.since,
@@ -215,10 +167,10 @@ class Discoverer:
                 raise UpstreamError("no answer before the stop", permanent=False)
         return call.result()
 
-    def _adopt(self, page: list[Any], window: _Window, found: Found) -> list[datetime]:
+    def _adopt(self, page: list[Any], window: Window, found: Found) -> list[datetime]:
         now = self._clock.now()
         submitted = window.advance(page, now)
-        ours = [one for item in page if (one := self._read(item, window.since))]
+        ours = self._deployment.ours_in(page, self._service.name, window.since)
         found.pages += 1
         found.seen += len(page)
         found.ours += len({one.result.task_id for one in ours})
@@ -228,27 +180,11 @@ class Discoverer:
             found.adopted += store.adopt(ours, now, timetable=self._paces.timetable)
         return submitted
 
-    def _read(self, item: Any, since: datetime) -> Discovered | None:
-        ref = self._deployment.ref_in(item)
-        if ref is None:
-            return None
-        try:
-            result = read_item(item)  # it masks the token that the callback URL holds
-        except Unreadable:
-            return None
-        is_older = result.submitted_at is not None and result.submitted_at < since
-        return None if is_older else Discovered(result, self._service.name, ref)
-
     def _note_error(self, error: UpstreamError, found: Found) -> None:
         found.error = str(error)
-        if error.stops_all:
-            is_of_account = error.scope is ErrorScope.ACCOUNT
-            pauses.stop_asking(
-                str(error), self._clock.now(), account=is_of_account, retry_after=error.retry_after
-            )
-        elif error.scope is ErrorScope.SERVICE:
-            found.paused_itself = True
-            pauses.stop_asking(str(error), self._clock.now(), account=True, service=self._service.name)
+        if error.stops_service:
+            found.paused_itself = not error.stops_all
+            pauses.stop_after(error, self._service.name, self._clock.now())
         else:
             log.warning("Discovery goes on later: %s", error)
 

@@ -4,33 +4,27 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from receiver.clock import Clock
 from receiver.config import Settings
-from receiver.ledger import counters, mending, returns
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
-from receiver.ledger.mending_forwards import mend_forwards
-from receiver.ledger.old import Old
-from receiver.ledger.paces import Paces, learn
-from receiver.ledger.pruning import prune_all
-from receiver.ledger.reading import tally
-from reconcile.discover import Discoverer, Found
+from receiver.ledger.paces import Paces
+from reconcile.discover import Discoverer
+from reconcile.discovering import discover_all
 from reconcile.forward import Forwarder
 from reconcile.heartbeat import Heartbeat
 from reconcile.outage import Outage
 from reconcile.returns import ReturnsFollower
 from reconcile.run import Reconciler
 from reconcile.unclear import UnclearSubmissions
+from reconcile.upkeep import learn_paces, mend_times, prune_by
 
 log = logging.getLogger(__name__)
 
 PRUNE_EVERY = timedelta(hours=1)
 FIRST_PRUNE_AFTER = timedelta(minutes=1)
-TOTALS_BY_HOUR_FOR = timedelta(days=8)
-TOTALS_BY_LENGTH_FOR = timedelta(days=2)
-TOTALS_BY_SHARD_FOR = timedelta(hours=2)
 DISCOVER_EVERY = timedelta(minutes=10)
 FIRST_DISCOVERY_AFTER = timedelta(seconds=5)
 # When upstream's list holds more than one discovery may ask for.
@@ -120,15 +114,6 @@ def forward_events(forwarder: Forwarder, run_in: Callable[[str, timedelta], None
         run_in(FORWARD, AGAIN_AFTER)
 
 
-def learn_paces(paces: Paces, clock: Clock) -> None:
-    """Learn from new results how long tasks take."""
-    try:
-        learn(clock.now())
-        paces.read()
-    except DATABASE_ERRORS as problem:
-        log.error("The database cannot be used, learning later: %s", describe(problem))
-
-
 def follow_returns(follower: ReturnsFollower, run_in: Callable[[str, timedelta], None]) -> None:
     """When the receiver has come back, look at once for what it may have missed."""
     try:
@@ -137,20 +122,6 @@ def follow_returns(follower: ReturnsFollower, run_in: Callable[[str, timedelta],
             run_in(DISCOVERY, timedelta(0))
     except DATABASE_ERRORS as problem:
         log.error("The database cannot be used, looking for returns later: %s", describe(problem))
-
-
-def mend_times(now: datetime) -> None:
-    """Undo what a reconciler did whose clock was ahead."""
-    try:
-        mended = mending.mend_after_future(now)
-        late = mend_forwards(now)
-    except DATABASE_ERRORS as problem:
-        log.error("The database cannot be used, wrong times are mended later: %s", describe(problem))
-        return
-    if mended:
-        log.warning("A reconciler ran while its clock was ahead. %d tasks are asked about again.", mended)
-    if late:
-        log.warning("A process told the app while its clock was ahead. %d forwards are due again.", late)
 
 
 def reconcile_due_tasks(
@@ -178,42 +149,11 @@ def reconcile_due_tasks(
 
 
 def discover_tasks(discoverers: Iterable[Discoverer], run_in: Callable[[str, timedelta], None]) -> None:
-    """Adopt our tasks from upstream's lists. If pages are left, the next discovery starts soon.
-
-    A return of the receiver is followed although a service is paused: its list is read once it may be.
-    """
-    came: list[Found] = []
+    """Adopt our tasks from upstream's lists. If pages are left, the next discovery starts soon."""
     try:
-        returned = returns.count_returns()
-        for discoverer in discoverers:
-            came.append(found := discoverer.run())
-            if found.adopted:
-                log.info("Discovery: %s", found)
-        if all(found.paused_itself or (found.is_whole and found.finished) for found in came):
-            returns.note_followed(returned)
+        has_more = discover_all(discoverers)
     except DATABASE_ERRORS as problem:
         log.error("The database cannot be used, discovering tasks later: %s", describe(problem))
         return
-    if any(found.has_more for found in came):
+    if has_more:
         run_in(DISCOVERY, DISCOVER_ON_AFTER)
-
-
-def prune_by(settings: Settings, clock: Clock, stop: threading.Event) -> None:
-    """Delete what is older than the settings say."""
-    now = clock.now()
-    tasks = None if settings.task_retention is None else now - settings.task_retention
-    prune_old_rows(Old(now - settings.retention, tasks), now, stop)
-
-
-def prune_old_rows(old: Old, now: datetime, stop: threading.Event) -> None:
-    """Delete what is old until `stop` is set, and join old totals."""
-    try:
-        deleted = prune_all(old, stop)
-        tally.fold(now - TOTALS_BY_HOUR_FOR, now - TOTALS_BY_LENGTH_FOR, now - TOTALS_BY_SHARD_FOR)
-        counters.fold()
-    except DATABASE_ERRORS as problem:
-        log.error("The database cannot be used, pruning later: %s", describe(problem))
-        return
-    if deleted.total():
-        kinds = ", ".join(f"{number} {kind}" for kind, number in deleted.items() if number)
-        log.info("Pruned %s.", kinds)

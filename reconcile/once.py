@@ -3,21 +3,21 @@
 import contextlib
 import random
 import sys
+import threading
+from functools import partial
 
 from receiver.clock import Clock, utcnow
 from receiver.config import Settings
-from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
-from receiver.ledger.engine.schema import SchemaBehind, require_schema
 from receiver.ledger.pauses import pauses_in_force
 from receiver.ledger.reading import queries
 from receiver.upstream.client import Upstream
 from reconcile.counts import Counts
 from reconcile.forward import Forwarder, sender_for
 from reconcile.heartbeat import Heartbeat
-from reconcile.jobs import mend_times, prune_by
 from reconcile.pacemaker import SteadyClock
 from reconcile.run import Reconciler
-from reconcile.single import caller_for, learned_paces, stop_on_signal
+from reconcile.single import caller_for, exit_code_of, learned_paces, stop_on_signal
+from reconcile.upkeep import mend_times, prune_by
 
 # An app that hangs, or a backlog, must not keep the next run waiting.
 TELL_FOR_SECONDS = 60.0
@@ -25,23 +25,22 @@ TELL_FOR_SECONDS = 60.0
 
 def run_once(settings: Settings, upstream: Upstream) -> int:
     """Do one run, print what came of it, and return the exit code."""
-    clock, stop = Clock(), stop_on_signal()
+    return exit_code_of(partial(_run, settings, upstream, stop_on_signal()), "run")
+
+
+def _run(settings: Settings, upstream: Upstream, stop: threading.Event) -> int:
+    clock = Clock()
     caller = caller_for(settings, upstream, clock, settings.reconcile_concurrency)
-    try:
-        require_schema()
-        mend_times(clock.now())
-        paces = learned_paces(settings)
-        reconciler = Reconciler(settings, caller, paces, SteadyClock(clock), random.Random(), stop)
-        counts = reconciler.run(due_by=clock.now())
-        unanswered = _unanswered(counts)
-        forwarder = Forwarder(settings, sender_for(settings), clock, random.Random(), stop)
-        if reconciler.was_good:
-            _beat(settings, clock)
-        forwarder.run(TELL_FOR_SECONDS)
-        prune_by(settings, clock, stop)
-    except (*DATABASE_ERRORS, SchemaBehind) as problem:
-        print(f"No run: {describe(problem)}", file=sys.stderr)
-        return 1
+    mend_times(clock.now())
+    paces = learned_paces(settings)
+    reconciler = Reconciler(settings, caller, paces, SteadyClock(clock), random.Random(), stop)
+    counts = reconciler.run(due_by=clock.now())
+    unanswered = _unanswered(counts)
+    forwarder = Forwarder(settings, sender_for(settings), clock, random.Random(), stop)
+    if reconciler.was_good:
+        _beat(settings, clock)
+    forwarder.run(TELL_FOR_SECONDS)
+    prune_by(settings, clock, stop)
     print(counts)
     if unanswered:
         print(f"Nothing was asked: {unanswered}", file=sys.stderr)
@@ -56,7 +55,7 @@ def _beat(settings: Settings, clock: Clock) -> None:
 
 
 def _unanswered(counts: Counts) -> str | None:
-    """Return why a run asked nothing although tasks wait for an answer; None when that is well."""
+    """Return why a run asked nothing although tasks wait for an answer; None if nothing is wrong."""
     if counts.calls or counts.error:
         return None
     now = utcnow()

@@ -35,7 +35,7 @@ def test_the_demo_imports_nothing_beyond_what_it_installs():
     assert {"pytest", "playwright", "psutil"} <= others
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({sorted(others)!r}))\n"
-        "import receiver.app, reconcile.schedule, tests.demo, tests.upstream.__main__"
+        "import receiver.app, reconcile.start, tests.demo, tests.upstream.__main__"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
 

@@ -17,10 +17,10 @@ from tests.sources import ROOT, SOURCES, imports_of
 from tests.workers import ONE_WORKER_EACH
 
 
-def test_the_ledger_knows_upstreams_results_and_nothing_else_of_it():
+def test_the_ledger_knows_upstreams_results_and_errors_and_nothing_else_of_it():
     for path in (ROOT / "receiver" / "ledger").rglob("*.py"):
         known = {name for name in imports_of(path) if name.startswith("receiver.upstream")}
-        assert known <= {"receiver.upstream.results", "receiver.upstream.services"}, path
+        assert known <= {f"receiver.upstream.{name}" for name in ("results", "errors", "services")}, path
 
 
 def test_nothing_but_tests_imports_tests():
@@ -48,7 +48,7 @@ def test_pure_rules_load_no_database(module: str):
 
 def test_importing_the_application_starts_nothing():
     code = (
-        "import threading, receiver.app, reconcile.schedule\n"
+        "import threading, receiver.app, reconcile.start\n"
         "from receiver.config import Settings\n"
         "receiver.app.create_app(Settings.from_env({'CALLBACK_TOKEN': 'a' * 16, 'API_KEY': 'b' * 16, 'DATABASE_URL': 'sqlite:////nowhere/x',"
         " 'RECONCILE_IN_WEB': 'true', 'ACEDATACLOUD_API_TOKEN': 'c'}))\n"

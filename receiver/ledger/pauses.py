@@ -17,6 +17,7 @@ from receiver.ledger.engine.db import writing
 from receiver.ledger.engine.statements import Query
 from receiver.ledger.models import Pause, database
 from receiver.ledger.patience import Paused
+from receiver.upstream.errors import ErrorScope, UpstreamError
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,15 @@ def may_ask(now: datetime) -> bool:
 def _is_probe_due(pause: Pause, now: datetime) -> bool:
     probe_at = pause.next_probe_at
     return probe_at is not None and not now < probe_at <= now + LONGEST_PROBE + SKEW
+
+
+def stop_after(error: UpstreamError, service: str, now: datetime) -> None:
+    """Open the circuit breaker if the error of a call about a service stops all calls, or those about it."""
+    if error.stops_all:
+        is_of_account = error.scope is ErrorScope.ACCOUNT
+        stop_asking(str(error), now, account=is_of_account, retry_after=error.retry_after)
+    elif error.stops_service:
+        stop_asking(str(error), now, account=True, service=service)
 
 
 def stop_asking(

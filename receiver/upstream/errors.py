@@ -46,6 +46,11 @@ class UpstreamError(Exception):
         """Whether all calls must wait, those about other services too."""
         return self.throttled or self.scope is ErrorScope.ACCOUNT
 
+    @property
+    def stops_service(self) -> bool:
+        """Whether calls about this service must wait, or all calls."""
+        return self.stops_all or self.scope is ErrorScope.SERVICE
+
 
 @dataclass(frozen=True, slots=True)
 class Meaning:

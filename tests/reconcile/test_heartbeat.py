@@ -88,6 +88,8 @@ def test_one_that_hangs_delays_no_run_and_is_not_asked_twice(sink, clock, heartb
     clock.seconds += 2 * EVERY_SECONDS
     run(Run(True), heartbeat)
     assert len(sink.received) == 1
+    sink.stopping.set()
+    heartbeat.wait()  # otherwise it would log in the next test
 
 
 def test_a_failure_is_logged_without_the_address(sink, heartbeat, caplog):

@@ -1,5 +1,6 @@
 """Bugs, planted one at a time: they show what the checks of a world are worth."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
@@ -10,11 +11,12 @@ from unittest.mock import patch
 from peewee import SQL
 
 from receiver.ledger import dealing, discoveries, due_forwards, merge, old, record, store
+from receiver.ledger.engine.statements import Query, Statement
 from receiver.ledger.evidence import Answer
 from receiver.ledger.models import database
 from receiver.spool import records, replay
 from receiver.upstream.results import Unreadable, read_item
-from reconcile import asking, rate_limit
+from reconcile import answers, rate_limit
 from tests.simulation import receiver, watched
 from tests.simulation.clock import process_now
 from tests.simulation.failure import UNEXPECTED
@@ -26,7 +28,7 @@ _EVENT = "task_id, sequence, type, status, settled_by, confirmed, happened_at"
 
 def find(bug: Bug, seeds: Sequence[int]) -> Outcome | None:
     """Return the first world among the seeds that fails with the bug; None if none does."""
-    with bug(), _statements_built_anew():
+    with bug(), statements_built_anew():
         for seed in seeds:
             outcome = run(seed)
             if outcome.failures:
@@ -131,7 +133,7 @@ def answers_matched_by_their_order() -> AbstractContextManager[Any]:
         read += [Answer(error="none")] * len(ids)
         return dict(zip(sorted(ids), read, strict=False))
 
-    return patch.object(asking, "match_answers", match)
+    return patch.object(answers, "match_answers", match)
 
 
 def a_discovery_that_forgets_its_errors() -> AbstractContextManager[Any]:
@@ -201,11 +203,12 @@ BUGS: tuple[Bug, ...] = (
 
 
 @contextmanager
-def _statements_built_anew() -> Iterator[None]:
+def statements_built_anew() -> Iterator[None]:
     """Let statements that are built once be built with the bug, and again without it."""
-    built = (record._merge_said, record._insert_deliveries, store._merge_answers, store._insert_lookups)
+    # By type() alone: isinstance would look behind the proxies of Flask.
+    statements = [one for one in gc.get_objects() if type(one) in (Query, Statement)]
     with ExitStack() as stack:
-        for statement in built:
+        for statement in statements:
             stack.enter_context(patch.object(statement, "_built", {}))
         yield
 

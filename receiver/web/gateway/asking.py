@@ -143,11 +143,7 @@ class Asker:
 
     def _note(self, claimed: store.Claim, error: UpstreamError) -> None:
         now = utcnow()
-        if error.stops_all:
-            is_of_account = error.scope is ErrorScope.ACCOUNT
-            pauses.stop_asking(str(error), now, account=is_of_account, retry_after=error.retry_after)
-        elif error.scope is ErrorScope.SERVICE:
-            pauses.stop_asking(str(error), now, account=True, service=claimed.service)
+        pauses.stop_after(error, claimed.service, now)
         if error.stops_all or error.scope is not ErrorScope.CALL:
             store.release(claimed, now)  # the reconciler finds out which id spoils the call
         else:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from peewee import OperationalError
 
-from reconcile import jobs, schedule
+from reconcile import jobs, start
 from reconcile.counts import Counts
 from reconcile.discover import PAGES_PER_RUN, Found
 from tests.processes import wait_until
@@ -68,7 +68,7 @@ def test_a_database_that_is_away_is_one_line(ledger, caplog, run_in):
 
 @pytest.mark.parametrize(("public_url", "is_there"), [("", False), ("https://b.example", True)])
 def test_nothing_is_discovered_without_the_public_url(ledger, make_settings, public_url, is_there):
-    scheduler = schedule.start_scheduler(make_settings(PUBLIC_URL=public_url), None, stopped())
+    scheduler = start.start_scheduler(make_settings(PUBLIC_URL=public_url), None, stopped())
     names = {job.id for job in scheduler.get_jobs()}
     scheduler.shutdown()
     assert names - {"discovery"} == {"reconcile", "forward", "learn", "follow", "unclear", "mend", "prune"}
@@ -91,10 +91,10 @@ def test_the_first_run_begins_at_once_and_runs_never_overlap(ledger, make_settin
             running.release()
             return Counts()
 
-    monkeypatch.setattr(schedule, "Reconciler", SlowReconciler)
+    monkeypatch.setattr(start, "Reconciler", SlowReconciler)
     settings = make_settings(RECONCILE_INTERVAL=0.05)
     began = time.monotonic()
-    scheduler = schedule.start_scheduler(settings, None, threading.Event())
+    scheduler = start.start_scheduler(settings, None, threading.Event())
     try:
         wait_until(lambda: len(runs) >= 4)
     finally:
@@ -104,13 +104,13 @@ def test_the_first_run_begins_at_once_and_runs_never_overlap(ledger, make_settin
 
 
 def test_a_job_that_the_scheduler_no_longer_has_is_not_run_earlier(ledger, make_settings):
-    scheduler = schedule.start_scheduler(make_settings(), None, stopped())
+    scheduler = start.start_scheduler(make_settings(), None, stopped())
     scheduler.run_in("discovery", timedelta(0))
     scheduler.shutdown()
 
 
 def test_no_job_is_skipped_for_being_late_and_none_runs_twice_at_once(ledger, make_settings):
-    scheduler = schedule.start_scheduler(make_settings(PUBLIC_URL="https://b.example"), None, stopped())
+    scheduler = start.start_scheduler(make_settings(PUBLIC_URL="https://b.example"), None, stopped())
     scheduled = scheduler.get_jobs()
     scheduler.shutdown()
     assert len(scheduled) == 8
@@ -119,7 +119,7 @@ def test_no_job_is_skipped_for_being_late_and_none_runs_twice_at_once(ledger, ma
 
 
 def test_a_job_that_missed_half_a_century_runs_once(ledger, make_settings):
-    scheduler = schedule.start_scheduler(make_settings(), None, stopped())
+    scheduler = start.start_scheduler(make_settings(), None, stopped())
     scheduled = scheduler.get_jobs()
     scheduler.shutdown()
     due_at = datetime(1970, 1, 1, tzinfo=UTC)
@@ -129,7 +129,7 @@ def test_a_job_that_missed_half_a_century_runs_once(ledger, make_settings):
 
 
 def test_a_clock_that_was_set_makes_all_due_and_pruning_wait(ledger, make_settings):
-    scheduler = schedule.start_scheduler(make_settings(PUBLIC_URL="https://b.example"), None, stopped())
+    scheduler = start.start_scheduler(make_settings(PUBLIC_URL="https://b.example"), None, stopped())
     try:
         scheduler.pause()
         for job in scheduler.get_jobs():
