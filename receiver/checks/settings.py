@@ -21,19 +21,13 @@ _LARGE_CALLBACK = 65_536  # bytes
 
 def check_settings(settings: Settings) -> list[Finding]:
     """Return what is wrong with the settings, or that nothing is."""
-    found = [
-        *_addresses(settings),
-        *_secrets(settings),
-        *_limits(settings),
-        *_too_long(settings),
-        *_misspelt(settings),
-    ]
+    checks = (_addresses, _endpoints, _secrets, _limits, _callbacks, _too_long, _misspelt)
+    found = [finding for check in checks for finding in check(settings)]
     return found or [good(NAME, "they are complete and agree with each other")]
 
 
 def _addresses(settings: Settings) -> Iterator[Finding]:
-    public = settings.public_url
-    if public is None:
+    if settings.public_url is None:
         yield warning(
             NAME,
             "PUBLIC_URL is missing: tasks that nobody registers are not discovered, and the callback URL is"
@@ -46,6 +40,10 @@ def _addresses(settings: Settings) -> Iterator[Finding]:
             "ACEDATACLOUD_API_BASE_URL begins with http://: the token travels unencrypted",
             f"Set ACEDATACLOUD_API_BASE_URL to {_OFFICIAL_API}, or unset it.",
         )
+
+
+def _endpoints(settings: Settings) -> Iterator[Finding]:
+    public = settings.public_url
     if public and any(url.startswith(f"{public}/callbacks/") for url in settings.forward_urls):
         yield bad(
             NAME,
@@ -95,6 +93,9 @@ def _limits(settings: Settings) -> Iterator[Finding]:
             "RECONCILE_GIVE_UP_AFTER is shorter than a task may take: tasks expire that still run",
             "Set RECONCILE_GIVE_UP_AFTER=86400, or unset it.",
         )
+
+
+def _callbacks(settings: Settings) -> Iterator[Finding]:
     if not settings.confirm_callbacks:
         yield warning(
             NAME,

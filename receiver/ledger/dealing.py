@@ -95,26 +95,30 @@ def _rows(
     type_ = told_as(event, when)
     if type_ is None:
         return []
-    said: dict[str, Any] = {
+    said, goes_to_url = _said_by(event, type_), bool(task.callback_url) and type_ in _RESULTS
+    try:
+        to_app = body_for_app(event, task, when) if apps else b""
+        to_url = body_in_upstreams_form(task, when) if goes_to_url else None
+    except Exception:
+        # One event must not keep all later ones from being told. It becomes a dead letter, which people see.
+        log.exception("The body of event %d of task %s cannot be made.", event.id, event.task_id)
+        to_app = dump(event_json(event, None)).encode()
+        to_url = to_app if goes_to_url else None
+        said |= {"status": GIVEN_UP, "next_attempt_at": None, "ended_at": now, "cause": _NO_BODY}
+    rows = [_row(said, app, None, to_app, now) for app in apps]
+    if to_url is not None:
+        rows.append(_to_callback_url(task, said, to_url, now))
+    return rows
+
+
+def _said_by(event: Event, type_: str) -> dict[str, Any]:
+    return {
         "event": event.id,
         "task_id": event.task_id,
         "sequence": event.sequence,
         "type": type_,
         "happened_at": event.happened_at,
     }
-    try:
-        to_app = body_for_app(event, task, when) if apps else b""
-        to_url = body_in_upstreams_form(task, when) if task.callback_url and type_ in _RESULTS else None
-    except Exception:
-        # One event must not keep all later ones from being told. It becomes a dead letter, which people see.
-        log.exception("The body of event %d of task %s cannot be made.", event.id, event.task_id)
-        to_app = dump(event_json(event, None)).encode()
-        to_url = to_app if task.callback_url and type_ in _RESULTS else None
-        said |= {"status": GIVEN_UP, "next_attempt_at": None, "ended_at": now, "cause": _NO_BODY}
-    rows = [_row(said, app, None, to_app, now) for app in apps]
-    if to_url is not None:
-        rows.append(_to_callback_url(task, said, to_url, now))
-    return rows
 
 
 def _to_callback_url(task: Task, said: Mapping[str, Any], body: bytes, now: datetime) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The pages about the reconciler's runs: the list, and one run with its look-ups."""
 
 import re
+from datetime import datetime
 
 from flask import render_template, request
 from flask.typing import ResponseReturnValue
@@ -34,19 +35,14 @@ def list_runs() -> ResponseReturnValue:
     if asked not in (None, "true"):
         raise BadInput("asked must be true, or left out.")
     runs = queries.list_runs(_MOST_RUNS + 1, before, asked=asked is not None)
-    now, newest = utcnow(), queries.list_runs(1)
+    now = utcnow()
     in_progress = [run for run in runs[:_MOST_RUNS] if run.is_in_progress(now)]
-    facts = Facts(
-        now=now,
-        interval=current_settings().reconcile_interval,
-        last_run=newest[0] if newest else None,
-        reconciler_seen_at=queries.reconciler_seen_at(now),
-    )
+    facts = _facts(now)
     return render_template(
         "runs.html",
         now=now,
         next_run=next_run(facts),
-        silent=facts.silent or not newest,
+        silent=facts.silent or facts.last_run is None,
         runs=runs[:_MOST_RUNS],
         in_progress=in_progress,
         still_due=queries.count_due(now, _MOST_DUE) if in_progress else 0,
@@ -82,6 +78,17 @@ def show_run(run_id: int) -> ResponseReturnValue:
         tasks=tasks,
         before=before,
         older=lookups[_MOST_LOOKUPS - 1].id if len(lookups) > _MOST_LOOKUPS else None,
+    )
+
+
+def _facts(now: datetime) -> Facts:
+    """Return what tells when the next run is due, and whether the reconciler is silent."""
+    newest = queries.list_runs(1)
+    return Facts(
+        now=now,
+        interval=current_settings().reconcile_interval,
+        last_run=newest[0] if newest else None,
+        reconciler_seen_at=queries.reconciler_seen_at(now),
     )
 
 
