@@ -4,9 +4,12 @@ import logging
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from receiver.clock import utcnow
+from receiver.ledger import due_forwards
 from tests.simulation import __main__ as command
 from tests.simulation import planted
 from tests.simulation.deaths import shape
@@ -58,6 +61,17 @@ def test_it_finds_a_planted_bug(bug):
     assert found is not None
     assert found.trace
     assert not run(found.seed).failures
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_planted_bug_is_in_statements_that_were_built_before(ledger):
+    def ended() -> list[Any]:
+        return due_forwards._backlog._text({"endpoint": 1, "now": utcnow(), "limit": 1})._values
+
+    before = ended()
+    with planted.a_claim_that_ignores_the_order(), planted.statements_built_anew():
+        assert len(ended()) == len(before) + 1
+    assert ended() == before
 
 
 def test_a_failure_names_its_seed_and_tells_what_happened(monkeypatch, capsys):

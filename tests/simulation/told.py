@@ -1,4 +1,7 @@
-"""The customer's app that is told of events: up, down, slow or flapping until the calm, and then well."""
+"""The customer's app that is told of events: up, down, slow or flapping until the calm, and then well.
+
+In some worlds its handler of one type of event fails until the calm. Later events of a task must wait for it.
+"""
 
 import json
 import sqlite3
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 URL = "https://app.example.com/hooks"
 _WRONG_CLOCKS = {"clock_ahead", "clock_behind"}
+_OFTEN_FIRST = ("task.failed", "task.disputed", "task.expired")  # another event of the task may follow
 SECRET = "whsec_" + "c2VjcmV0" * 4
 
 
@@ -34,6 +38,7 @@ class ToldApp:
         self._fails, self._hangs = self._rng.choice((0, 0.1, 0.5)), self._rng.choice((0, 0, 0.2))
         starts = [self._rng.uniform(0, faults.calm_at) for _ in range(self._rng.randint(0, 3))]
         self._down = [(start, start + 10 * 700 ** self._rng.random()) for start in starts]
+        self._unhandled = self._rng.choice((None, None, *_OFTEN_FIRST))
 
     def send(self, request: Request) -> Outcome:
         task_id = json.loads(request.body)["data"]["task"]["id"]
@@ -52,7 +57,10 @@ class ToldApp:
             return self._outcome(None, "network", began)
         if not is_calm and self._rng.random() < self._fails:
             return self._outcome(500, "refused", began)
-        data = json.loads(request.body)["data"]
+        body = json.loads(request.body)
+        if not is_calm and body["type"] == self._unhandled:
+            return self._outcome(500, "refused", began)
+        data = body["data"]
         self.told[data["task"]["id"]].append(data)
         self._trace.note(f"told {data['sequence']}: {data['task']['status']}", data["task"]["id"])
         if not is_calm and self._rng.random() < self._hangs:

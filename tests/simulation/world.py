@@ -67,15 +67,19 @@ class World:
         self.beside.execute(
             "UPDATE forward SET next_attempt_at = created_at WHERE status = 'pending' AND leased_until IS NULL"
         )
-        while self.clock.passed < limit and not is_over(self, self.beside):
-            self.clock.run(_LOOK_EVERY_SECONDS)
+        self._run_until_over(limit)
         if retention := self.pace.settings.task_retention:
             self.clock.run(retention.total_seconds() + pruned.LATEST_SECONDS)
+            self._run_until_over(limit)  # a discovery may have found a task again that was deleted
         self.is_over = True
         self._end_reconcilers()
         self.clock.run(60)
         self.application.read_events()
         self.clock.run(60)
+
+    def _run_until_over(self, limit: float) -> None:
+        while self.clock.passed < limit and not is_over(self, self.beside):
+            self.clock.run(_LOOK_EVERY_SECONDS)
 
     def end(self) -> None:
         """End all processes, so that no strand outlives its world."""
