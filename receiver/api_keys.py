@@ -30,7 +30,7 @@ class ApiKey:
 def parse_api_keys(text: str, example: str) -> tuple[ApiKey, ...]:
     """Parse `key` or `name:key`, several with commas. Raises ValueError, which ends with the example.
 
-    Keys of one name are one caller, as while a key is changed for another.
+    Keys with the same name are one caller. Both work while one is being replaced.
     """
     keys = tuple(_parse(part.strip(), example) for part in text.split(",") if part.strip())
     if not keys:

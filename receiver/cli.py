@@ -22,7 +22,7 @@ from receiver.commands.steering import acknowledge, ask
 from receiver.commands.task import task
 from receiver.commands.tasks import tasks
 
-# By what people want, in the order of the overview.
+# By purpose, in the order in which --help lists them.
 _GROUPS: dict[str, tuple[click.Command, ...]] = {
     "Begin": (migrate, callback_url, next_steps),
     "Watch": (status, check),
@@ -33,10 +33,10 @@ _GROUPS: dict[str, tuple[click.Command, ...]] = {
 
 
 class _Commands(AppGroup):
-    """Our commands. Flask's --help has one list for all commands; ours stand in groups below it."""
+    """Our commands. Flask's --help would list them all together. Ours come in groups below it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names for completion. For --help leave them to the epilog, which comes after this."""
+        """Return the names for completion, and none for --help: there the epilog lists them."""
         if ctx.resilient_parsing:
             return super().list_commands(ctx)
         ctx.command.epilog = _overview(ctx)

@@ -242,7 +242,7 @@ def _dotenv() -> dict[str, str]:
 
 
 def overridden() -> list[str]:
-    """Return the variables of .env that have another value in the environment, which counts."""
+    """Return the variables of .env that the environment overrides with another value."""
     return [
         name
         for name, value in _dotenv().items()

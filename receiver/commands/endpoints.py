@@ -1,4 +1,4 @@
-"""flask --app wsgi forward endpoints | pause | resume | test: where your app is told, by hand."""
+"""flask --app wsgi forward endpoints | pause | resume | test: the endpoints, by hand."""
 
 import json
 from typing import Any

@@ -31,9 +31,9 @@ _MODE = 0o600
 def export(file: str, as_json: bool) -> None:
     """Write the whole ledger to FILE as JSON Lines.
 
-    Without FILE it goes to standard output. A name that ends in .gz is compressed. The file is the ledger at
-    the moment at which it begins: callbacks may come meanwhile. `import` reads it, into SQLite or PostgreSQL,
-    and notices when it was cut or changed.
+    Without FILE it goes to standard output. A file whose name ends in .gz is compressed. It holds the ledger
+    as it was when the export began: callbacks may come meanwhile. `import` reads it into SQLite or
+    PostgreSQL, and notices if it was cut or changed.
 
     It holds prompts, results, the bodies of callbacks and the callback URLs of your apps. Keep it as safe as
     the database. It holds no API key, no token and no secret of the settings.
@@ -53,9 +53,9 @@ def export(file: str, as_json: bool) -> None:
 def import_(file: str, as_json: bool) -> None:
     """Fill an empty ledger with an export.
 
-    FILE is one that `export` has written, or - for standard input. First make the database's schema with
-    `migrate`, by the version of Backstop that has exported. All of FILE is imported, or nothing. Stop the
-    reconciler before. A web process may run: callbacks that come meanwhile wait in its spool.
+    FILE was written by `export`, or is - for standard input. First run `migrate` with the version of Backstop
+    that wrote it, and stop the reconciler. All of FILE is imported, or nothing. A web process may run:
+    callbacks that come meanwhile wait in its spool.
     DIRECT_DATABASE_URL is used if that is set.
 
     \b

@@ -39,7 +39,7 @@ def prune(days: int | None, dry_run: bool, as_json: bool) -> None:
     Deliveries, look-ups, runs, and forwards that were delivered or dismissed go after RETENTION_DAYS. Settled
     and expired tasks go after TASK_RETENTION_DAYS, if that is set. Callbacks are answered meanwhile.
 
-    Ctrl-C stops it: what was deleted stays so, and the command goes on when it is run again.
+    Ctrl-C stops it. What was deleted stays deleted, and the next run continues from there.
 
     \b
     flask --app wsgi prune --older-than 7 --dry-run

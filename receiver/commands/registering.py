@@ -21,7 +21,7 @@ from receiver.web.errors import BadInput
 from receiver.web.formatting import shown
 
 _NO_ID = re.compile(r'^[\["]|\s')  # a list or a text in JSON, or several words
-# Files from Windows begin with a mark; bytes that are no text are told by line.
+# Files from Windows may begin with a byte order mark. A line that is not UTF-8 is reported by its number.
 _FILE = click.File(encoding="utf-8-sig", errors="surrogateescape")
 
 
@@ -41,8 +41,8 @@ _FILE = click.File(encoding="utf-8-sig", errors="surrogateescape")
 def register(ids: tuple[str, ...], file: TextIO | None, as_json: bool, **given: str | None) -> None:
     """Register submitted tasks, to recover lost callbacks.
 
-    A line of a file is an id, or a JSON object with the fields of POST /api/tasks. A bad line is told and
-    left out; then the exit code is 1. To register a task again is harmless.
+    A line of a file is an id, or a JSON object with the fields of POST /api/tasks. A bad line is
+    reported and left out, and the exit code is 1. Registering a task again is harmless.
 
     \b
     flask --app wsgi register 5f1c... 9a0e... --type imagine

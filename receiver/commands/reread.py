@@ -1,4 +1,4 @@
-"""flask --app wsgi reread: stored deliveries are read again, after a parser was mended."""
+"""flask --app wsgi reread: reads stored deliveries again, after a parser was mended."""
 
 import json
 from collections import Counter
@@ -19,7 +19,7 @@ from receiver.web.filters import VERDICTS, read_delivery_filter
 
 @dataclass(slots=True)
 class _Total:
-    """What has come of all portions. `reached` is None while nothing was looked at."""
+    """The sum of all portions. `reached` is None while nothing was looked at."""
 
     dry_run: bool
     complete: bool = False
@@ -56,9 +56,9 @@ def reread(
     """Read stored deliveries again, after a parser was mended.
 
     Their bytes go through the same door as when they came. A delivery that was unreadable and names a task
-    now settles it, and your app is told. When a delivery came, its bytes, and how it was read at first stay.
+    now settles it, and your app is told. A delivery keeps its time, its bytes and its first reading.
 
-    Ctrl-C stops it: what has been read again stays so, and --since with the moment that is printed goes on.
+    Ctrl-C stops it. What has been read again stays so. To continue, give --since the moment that is printed.
 
     \b
     flask --app wsgi reread --since 7d --verdict unreadable --dry-run

@@ -38,8 +38,8 @@ _REST = (
 def resend(number: int | None, rate: float, as_json: bool, **chosen: str | None) -> None:
     """Send one forward again, or all that the options choose.
 
-    The reconciler sends them. A forward that is named by its number is due at once. Else the command waits
-    until all are sent. Ctrl-C stops that: what has been sent again stays so.
+    The reconciler sends them. A forward that is named by its number is due at once. Otherwise the
+    command waits until all are sent. Ctrl-C stops the resending. What has been sent again stays so.
 
     \b
     flask --app wsgi forward resend 17

@@ -54,7 +54,7 @@ def tell(item: dict[str, Any], words: str, as_json: bool) -> None:
 def tell_list(
     items: Sequence[dict[str, Any]], line_of: Callable[[dict[str, Any]], str], none: str, as_json: bool
 ) -> None:
-    """Print items of the API as JSON, or a line for each; `none` is said where there are none."""
+    """Print items of the API as JSON, or a line for each; without items print `none`."""
     if as_json:
         click.echo(json.dumps(items, indent=2))
         return
@@ -80,18 +80,18 @@ def read_moment_text(context: click.Context, parameter: click.Parameter, text: s
 
 
 def to_the_second(moment: str) -> str:
-    """Return a moment of the API's JSON as lists in the terminal show it: 2026-01-31 12:00:00, in UTC."""
+    """Return a moment of the API's JSON in the form of the terminal's lists: 2026-01-31 12:00:00, in UTC."""
     return f"{moment[:10]} {moment[11:19]}"
 
 
 def line(text: str) -> str:
-    """Return a line of a list for the terminal: as wide as that is, and safe. In a file it is not cut."""
+    """Return a line of a list, made safe. On a terminal it is cut to the width."""
     told = safe(text)
     return fit(told, shutil.get_terminal_size().columns) if sys.stdout.isatty() else told
 
 
 def paragraph(text: str, indent: int = 0) -> str:
-    """Return a text safe, and on a terminal in lines that fit; `indent` is that of all but the first line."""
+    """Return a text, made safe. On a terminal it is wrapped; all lines except the first get the `indent`."""
     told = safe(text)
     if not sys.stdout.isatty():
         return told
@@ -102,7 +102,7 @@ def paragraph(text: str, indent: int = 0) -> str:
 
 
 def fit(text: str, columns: int) -> str:
-    """Return as much of a printable text as so many columns of a terminal hold; "…" tells that it was cut."""
+    """Cut a printable text to so many columns of a terminal. "…" marks the cut."""
     ends = list(accumulate(map(_columns, text)))
     if not ends or ends[-1] <= columns:
         return text
@@ -110,26 +110,26 @@ def fit(text: str, columns: int) -> str:
 
 
 def _columns(sign: str) -> int:
-    if unicodedata.category(sign) in {"Mn", "Me"}:  # stands on the sign before
+    if unicodedata.category(sign) in {"Mn", "Me"}:  # combines with the sign before it
         return 0
     return 2 if unicodedata.east_asian_width(sign) in {"W", "F"} else 1
 
 
 def safe(text: str) -> str:
-    """Return a text without what could steer the terminal: others choose prompts, ids and answers."""
+    """Escape what could steer the terminal: strangers write prompts, ids and answers."""
     return "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text
     )
 
 
 class Progress:
-    """Tells on standard error how far a long command is, every two seconds."""
+    """Reports on standard error every two seconds how far a long command is."""
 
     def __init__(self) -> None:
         self._told_at = time.monotonic()
 
     def tell(self, text: str) -> None:
-        """Tell it unless something was told a moment ago."""
+        """Print the text, unless another one was printed a moment ago."""
         if time.monotonic() - self._told_at > _TELL_EVERY_SECONDS:
             self._told_at = time.monotonic()
             click.echo(text, err=True)

@@ -1,4 +1,4 @@
-"""flask --app wsgi ask and acknowledge: have upstream asked about tasks, and put disputes aside."""
+"""flask --app wsgi ask and acknowledge: makes tasks due at once, and puts disputes aside."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from receiver.web.watch.hindrances import hindrance_of
 @json_option
 @with_appcontext
 def ask(ids: tuple[str, ...], as_json: bool) -> None:
-    """Have upstream asked about tasks at once.
+    """Ask upstream about tasks at once.
 
     The reconciler's next run does it, and `task ID` shows what came of it. If no reconciler can ask now, this
     says why, and the tasks stay due. With --json each line is as POST /api/tasks/ID/reconcile answers.
@@ -48,7 +48,7 @@ def _ask(task_id: str) -> tuple[dict[str, Any], str]:
 @json_option
 @with_appcontext
 def acknowledge(ids: tuple[str, ...], as_json: bool) -> None:
-    """Acknowledge the disputes of tasks. The overview then counts them no longer.
+    """Acknowledge the disputes of tasks. The overview then no longer counts them.
 
     With --json each line is a task, as GET /api/tasks shows it.
 

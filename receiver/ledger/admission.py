@@ -1,6 +1,6 @@
 """Limits what callbacks of unknown tasks may store: rows, and the bytes of large ones.
 
-A task is unknown that neither a caller nor upstream has named. Anyone with the callback URL can make up ids.
+A task is unknown if neither a caller nor upstream has named it. Anyone with the callback URL can make up ids.
 The first callbacks of a known task always pass; beyond MOST_OF_KNOWN they count as those of unknown tasks.
 See "The callback URL" in docs/security.md.
 """
@@ -24,7 +24,7 @@ MOST_OF_KNOWN = 200
 PASSES = SQL(f"({NAMED.sql} AND delivery_count <= {MOST_OF_KNOWN})")
 # Of a body that is not kept whole: enough to see what it was.
 KEPT_OF_LARGE = 4096
-# Rows may come in a burst that is as large as what comes in so long.
+# A burst may have as many rows as are allowed in this time.
 BURST_MINUTES = 10
 
 
@@ -93,7 +93,7 @@ class Entry:
 class Admission:
     """What the entries of a group are charged.
 
-    Each is charged a row before anybody looks whether it passes, and `settle` gives that back if it does.
+    Each is charged a row before it is known whether it passes. `settle` gives that back if it does.
     So nothing is asked of the database while the budget lasts.
     """
 

@@ -145,7 +145,7 @@ def _shares(service: str, limit: int, doubtful: bool, soon_too: bool) -> list[tu
 def _way_and_service(
     kinds: Iterable[str], probe: str | None, when: dict[str, datetime], besides: Collection[str]
 ) -> tuple[_Ways, str | None]:
-    """Return what pauses count, and the service: that of the task of these kinds that is longest due."""
+    """Return which pauses count, and the service of the task that has been due for longest, or None."""
     if probe:
         return _Ways.PROBING, probe
     others = {f"besides_{number}": name for number, name in enumerate(sorted(besides))}

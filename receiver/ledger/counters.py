@@ -25,7 +25,7 @@ from receiver.logs import log_lines
 log = logging.getLogger(__name__)
 
 READER = "counters"  # of our place in the outbox
-# While a portion is counted, a web process does nothing else. So it is small, and callbacks go on after it.
+# A web process does nothing else while it counts a portion. So portions are small, with rests between them.
 _AT_ONCE = 100
 _REST = 4  # times as long as a portion took
 # Upper bounds of the histograms' buckets in seconds, inclusive. The last bucket has none.

@@ -37,8 +37,8 @@ LEASE = timedelta(minutes=1)  # far above the time of an attempt, and of a chain
 # long gets a single one, so that those that hang leave room for others.
 PER_HOST = 8
 _LONG_FAILING = timedelta(minutes=1)
-# Of so many chains at an endpoint one is of the newest that was never tried: a backlog does not delay what
-# happens now, also where places become free one by one.
+# One chain in so many takes the newest forwards that were never tried. So a backlog does not delay what
+# happens now, even where places become free one by one.
 _FRESH_TURN = 4
 _ENDED = (DELIVERED, GIVEN_UP, RESENT, DISMISSED)
 _EVER = datetime(9999, 12, 31)

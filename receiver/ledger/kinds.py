@@ -137,8 +137,8 @@ class Kind:
     """How rows of one kind join what is known.
 
     `witness` is whose testimony they hold, and `facts` are what they may tell, each with its source.
-    Of several values of a column in `smallest` the smallest counts: of times the earliest. `schedule` is
-    whose rule times the next look-up.
+    For a column in `smallest` the smallest value counts, and so the earliest time. `schedule` names the
+    witness whose rule times the next look-up.
     `searches`: its rows tell in which service to look next for a task whose service is assumed.
     `rereads`: its rows are new readings of bytes. They replace what the same bytes have said before.
     """

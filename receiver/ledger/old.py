@@ -46,14 +46,14 @@ _IS_UNACKNOWLEDGED = SQL(f"COALESCE({UNACKNOWLEDGED.sql}, FALSE)")
 
 @dataclass(frozen=True, slots=True)
 class Old:
-    """Since when rows are kept, and tasks that have ended; `tasks` None keeps all of them."""
+    """The moments before which rows and ended tasks are old. With `tasks` None all tasks are kept."""
 
     rows: datetime
     tasks: datetime | None = None
 
 
 class Portion(NamedTuple):
-    """Ids of some old rows, maybe none, and where to look on; None at the end."""
+    """The ids of some old rows, maybe none, and the place to continue from; None at the end."""
 
     ids: list[Any]
     place: Any
@@ -66,7 +66,7 @@ class Kind(Protocol):
     def name(self) -> str: ...
 
     def find(self, old: Old, place: Any) -> Portion:
-        """Return the next old rows after a place, None at first. In the caller's connection."""
+        """Return the next old rows after a place, which is None at first. Uses the caller's connection."""
 
     def delete(self, old: Old, ids: Sequence[Any]) -> int:
         """Delete those of the rows that may still go, in the caller's transaction. Return how many.
@@ -76,7 +76,7 @@ class Kind(Protocol):
 
 
 def kinds_of(old: Old) -> Sequence[Kind]:
-    """Return the kinds in the order in which they can go: what hangs on a task before the task."""
+    """Return the kinds in the order in which they can go: what depends on a task before the task."""
     return _DATED if old.tasks is None else (*_DATED, *_WITH_TASKS)
 
 
@@ -99,7 +99,7 @@ class _Dated:
 
 @dataclass(frozen=True, slots=True)
 class _Pauses(_Dated):
-    """Pauses that add nothing any more to the time for which an open task is waited for."""
+    """Pauses that no longer prolong the wait for any open task."""
 
     def find(self, old: Old, place: Any) -> Portion:
         oldest = Task.select(fn.MIN(Task.created_at)).where(Task.status == PENDING).scalar()
@@ -130,7 +130,7 @@ class _Forwards:
 
 @dataclass(frozen=True, slots=True)
 class _Tasks:
-    """Tasks of one status that have ended, on which nothing hangs any more that is kept or has to be told."""
+    """Ended tasks of one status, without rows that are kept and without events that are still to be told."""
 
     status: str
     name: str = "tasks"
@@ -156,7 +156,7 @@ class _Tasks:
         return int(Task.delete().where(Task.id.in_(removable)).execute())
 
     def _removable(self, ids: Sequence[str], old: Old, kept_since: datetime) -> list[str]:
-        """Return those of the tasks that may go. What hangs on a task and came since a moment keeps it."""
+        """Return those of the tasks that may go. A task stays if a row about it came since `kept_since`."""
         # First: what is dealt with meanwhile has a forward, which the query sees.
         unread = _unread(ids)
         is_going = Forward.status.in_([DELIVERED, DISMISSED]) & (Forward.ended_at < kept_since)

@@ -1,8 +1,8 @@
 """Reads stored deliveries again, after a parser was mended: their bytes go through the same door as at first.
 
-What they say joins what is known, as when they came. So neither the order matters nor how often they are
-read, and a reading that was stopped can begin anew anywhere. What a witness has said once stays said: a
-delivery that is read as less than before takes nothing back.
+What they say joins what is known, as when they came. So their order does not matter, they may be read any
+number of times, and a reading that was stopped can begin again anywhere. What a witness has said stays said:
+a delivery that now says less than before takes nothing back.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ _TOLD = (
 class Chosen:
     """Which deliveries to read again: those that came from `since` to before `until`, oldest first.
 
-    Without `verdicts` it is those with any.
+    Without `verdicts` those of every verdict.
     """
 
     since: datetime
@@ -113,7 +113,7 @@ def reread(chosen: Chosen, rules: Rules, *, keep: bool = True) -> Iterator[Rerea
 
 
 def _portions(chosen: Chosen) -> Iterator[tuple[datetime, list[int]]]:
-    """Yield the ids of deliveries to read in one transaction, and how far it then is. There may be none."""
+    """Yield the moment that is reached and the ids to read in one transaction, of which there may be none."""
     place = (chosen.since, 0)
     while places := _places(chosen, place):
         ids, size = [], 0
@@ -129,7 +129,7 @@ def _portions(chosen: Chosen) -> Iterator[tuple[datetime, list[int]]]:
 
 
 def _places(chosen: Chosen, after: tuple[datetime, int]) -> list[Any]:
-    """Return the next deliveries' times, ids, verdicts and lengths, of some that are not chosen too."""
+    """Return the next deliveries' times, ids, verdicts and lengths. Some of them may not be chosen."""
     received_at, number = after
     behind = (Delivery.received_at > received_at) | (Delivery.id > number)
     query = (
@@ -183,7 +183,7 @@ def _read(delivery: Delivery, rules: Rules, now: datetime) -> _Read:
         uid=delivery.uid or "",
     )
     task_id, row, said, _ = rows_of(callback, now, rules.timetable, rules.confirm, rules.largest)
-    # One that names no task any more stays with the task that it was of.
+    # A delivery that no longer names a task stays with its former one.
     reading = Reading(row["verdict"], row["problem"], task_id or delivery.task_id)  # type: ignore[attr-defined]
     return _Read(reading, said and evidence.of_rereading(said, delivery.received_at))
 

@@ -246,7 +246,7 @@ def _registration(submission: Submission, task_id: str) -> Registration:
 
 
 def _build_lost(*, now: Any, since: Any) -> Any:
-    # However long ago: upstream has not shown that it never had the open ones.
+    # Open ones count however old they are: upstream has not shown that it never had them.
     is_lost = Submission.unclear_at.is_null(False) | (Submission.leased_until <= now)
     is_found = Submission.task_id.is_null(False) & (Submission.unclear_at > since)
     # Any bound, and no order: otherwise SQLite reads all submissions, and not those in the index.

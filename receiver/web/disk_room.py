@@ -27,7 +27,7 @@ class Room:
 def tightest(rooms: Iterable[Room]) -> Room | None:
     """Return the disk to warn of first: one that is nearly full, then the one with the least room.
 
-    None where there is none. A large disk may be nearly full with more bytes free than a small one has that
+    None if there is no disk. A large disk that is nearly full may have more bytes free than a small one that
     is not.
     """
     return min(rooms, key=lambda room: (not room.is_nearly_full, room.free), default=None)

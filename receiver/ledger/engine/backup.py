@@ -16,8 +16,8 @@ _PAGES_AT_ONCE = 256
 def back_up(path: str, target: str, tell: Callable[[int, int], None]) -> int:
     """Copy the database file to `target`, as it is now, and sync that. Return its size in bytes.
 
-    `tell` is told how many pages are copied, and of how many. Raises FileExistsError when there is such a
-    file, and OSError or sqlite3.Error when it cannot be read or written. Then no `target` is there.
+    Calls `tell` with the number of pages copied and of all pages. Raises FileExistsError if `target` exists,
+    and OSError or sqlite3.Error if a file cannot be read or written. Then no `target` is left.
     """
     if os.path.exists(target):
         raise FileExistsError(target)

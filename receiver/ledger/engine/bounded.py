@@ -70,8 +70,8 @@ class BoundedAdapter(Psycopg3Adapter):
 def _wait(gen: Any, socket: int, seconds: float | None) -> Any:
     """Run one of psycopg's wait generators. Raises _WaitTimeout.
 
-    Other greenlets run only while nothing can be read or written. psycopg's own way gives way to them before
-    each statement that it sends, which on a busy process takes longer than the server's answer.
+    Other greenlets run only while nothing can be read or written. psycopg's own functions yield to them
+    before each statement. In a busy process that takes longer than the server's answer.
     """
     until = math.inf if seconds is None else time.monotonic() + seconds
     try:

@@ -19,8 +19,8 @@ from receiver.ledger.engine.bounded import BoundedAdapter, BoundedConnection, wa
 
 _REFUSE_AFTER_FAILURE_SECONDS = 2.0
 _PING_WITHIN_SECONDS = 3.0
-# A ping is a round trip, for which all who want a connection wait. A server that has ended the session since
-# its last use shows without one.
+# A ping is a round trip, and all who want a connection wait for it. Without one we still notice a session
+# that the server has ended.
 _PING_AFTER_SECONDS = 1.0
 # A demoted server becomes read-only and keeps its connections open. A server that shuts down says so. In both
 # cases a new primary may answer under the same name or behind the same pooler.
@@ -126,7 +126,7 @@ class _DurablePostgresql(PostgresqlDatabase):
     def pipelined_transaction(self) -> Iterator[None]:
         """Open a transaction whose statements are sent together, up to one whose result is read.
 
-        Behind a pooler it begins before: several statements begin it, which a pipeline does not take.
+        Behind a pooler it begins before the pipeline: several statements begin it, which no pipeline takes.
         """
         connection: BoundedConnection = self.connection()  # type: ignore[no-untyped-call]
         with __exception_wrapper__, ExitStack() as stack:

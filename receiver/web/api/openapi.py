@@ -14,7 +14,7 @@ from receiver.web.api.schemas import ANY, SCHEMAS, Schema
 
 blueprint = Blueprint("openapi", __name__)
 
-# What may come of a request before its view is asked.
+# The errors that a request may meet before its view runs.
 _ERRORS_OF: dict[str, dict[int, str]] = {
     "nobody": {},
     "token": {},

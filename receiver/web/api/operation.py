@@ -1,4 +1,4 @@
-"""How openapi.json is told of a route, and what many routes share. Plain data."""
+"""How a route is described for openapi.json, and what many routes share. Plain data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Operation:
     access: Access = "key"
     query: Mapping[str, Schema] = field(default_factory=dict)
     body: Schema | None = None
-    kind: str = "application/json"  # of the good answers
+    kind: str = "application/json"  # the type of good answers
 
 
 ERROR = named("Error")

@@ -108,7 +108,7 @@ OPERATIONS = (
         "tasks.ask_now",
         "post",
         "/api/tasks/{task_id}/reconcile",
-        "Have upstream asked about a task at once.",
+        "Ask upstream about a task at once.",
         {202: ("The next run asks.", record(id=TEXT, next_lookup_at=MOMENT)), 404: no("task")},
     ),
     Operation(

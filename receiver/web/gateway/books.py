@@ -35,9 +35,9 @@ def lose(submission: Submission) -> None:
 
 
 def accept(submission: Submission, task_id: str) -> None:
-    """Register the task of a submission, of which the caller hears now unless it has hung up.
+    """Register the task of a submission. The caller hears of it now, unless it has hung up.
 
-    When the database fails the caller hears of it all the same: the submission's row leads to the task.
+    If the database fails, the caller still hears of it: the submission's row leads to the task.
     """
     settings, is_told = current_settings(), not _caller_is_gone()
     try:
@@ -80,7 +80,7 @@ def settle(told: Any, task_id: str) -> bool:
 
 
 def _caller_is_gone() -> bool:
-    # Before the answer. Afterwards nobody can tell a caller that has read it from one that has not.
+    # Asked before the answer: afterwards nobody can tell whether the caller has read it.
     connection = request.environ.get("gunicorn.socket")  # None with another server
     return connection is not None and is_gone(connection)
 

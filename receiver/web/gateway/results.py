@@ -41,7 +41,7 @@ def wait_for_result(submission: Submission, task_id: str) -> Response:
 
 
 def _to_caller(submission: Submission, answer: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield an answer. Where the caller hangs up before its end, who repeats the submission gets its task."""
+    """Yield an answer. If the caller hangs up before its end, a repeated submission gets its task."""
     try:
         yield from answer
     except GeneratorExit:
