@@ -75,6 +75,15 @@ def test_the_receiver_never_imports_the_reconciler():
             assert not {name for name in ours(path) if name.startswith("reconcile")}, path
 
 
+def test_each_word_in_italics_is_in_the_glossary():
+    text, glossary = DESIGN.split("## Glossary")
+    words = set(re.findall(r"^\| ([^|(]+?) [|(]", glossary, re.MULTILINE))
+    used = {word.lower() for word in re.findall(r"(?<![*\w])\*([\w -]+)\*(?!\*)", text)} - {"italics"}
+    assert {
+        word for word in used if not {word, word.removesuffix("s"), word.removesuffix("es")} & words
+    } == set()
+
+
 def test_each_rule_of_the_design_is_linked_from_a_module():
     parts = set(re.findall(r"^## (.+)$", DESIGN, re.MULTILINE))
     links = {
