@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from receiver import values
 from receiver.api_keys import ApiKey
 from receiver.database_url import sqlite_path
-from receiver.platforms import Platform, is_on_volume, platform_of
+from receiver.platforms import Platform, is_on_volume, platform_of, read_mounts
 from receiver.settings_reader import Reader
 from receiver.settings_reader import SettingsError as SettingsError
 
@@ -216,18 +216,13 @@ def _ephemeral(database_url: str, platform: Platform) -> str | None:
     """Return a problem if DATABASE_URL is a SQLite file on a disk that the platform discards."""
     if not database_url.startswith("sqlite:"):
         return None
-    if platform.has_volumes and is_on_volume(sqlite_path(database_url), _mounts()):
+    if platform.has_volumes and is_on_volume(sqlite_path(database_url), read_mounts()):
         return None
     return (
         f"DATABASE_URL is a SQLite file on a disk that {platform.name} discards at each restart and deploy:"
         f" every callback would be lost. Run: {platform.remedy}."
         " For a trial without lasting data set ALLOW_EPHEMERAL_DATABASE=true"
     )
-
-
-def _mounts() -> str:
-    path = Path("/proc/mounts")
-    return path.read_text() if path.exists() else ""
 
 
 def _dotenv() -> dict[str, str]:

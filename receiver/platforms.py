@@ -1,8 +1,9 @@
-"""Recognises Heroku, Render and Fly by their environment variables."""
+"""Recognises Heroku, Render and Fly by their environment variables, and which files last there."""
 
 import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 # Characters that `/proc/mounts` escapes because they would break its columns.
 _ESCAPES = {r"\040": " ", r"\011": "\t", r"\012": "\n", r"\134": "\\"}
@@ -38,6 +39,12 @@ def platform_of(environ: Mapping[str, str]) -> Platform | None:
         remedy = "fly mpg create, then fly mpg attach <its id>"
         return Platform("Fly", 2, _https(f"{app}.fly.dev"), remedy, has_volumes=True)
     return None
+
+
+def read_mounts() -> str:
+    """Return /proc/mounts; "" on a system without it."""
+    path = Path("/proc/mounts")
+    return path.read_text() if path.exists() else ""
 
 
 def is_on_volume(path: str, mounts: str) -> bool:

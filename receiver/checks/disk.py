@@ -8,7 +8,7 @@ from pathlib import Path
 from receiver.checks.finding import Finding, bad, good, warning
 from receiver.config import Settings
 from receiver.database_url import sqlite_path
-from receiver.platforms import OF_MEMORY, Platform, mount_of, platform_of
+from receiver.platforms import OF_MEMORY, Platform, mount_of, platform_of, read_mounts
 from receiver.spool.spool import Spool
 from receiver.web.disk_room import Room
 
@@ -28,12 +28,6 @@ def check_disks(settings: Settings) -> Iterator[Finding]:
         yield _sqlite(file, mounts, platform)
         places.append((FILE, file.parent))
     yield from _room(places)
-
-
-def read_mounts() -> str:
-    """Return /proc/mounts; "" on systems without it."""
-    path = Path("/proc/mounts")
-    return path.read_text() if path.exists() else ""
 
 
 def why_lost(path: Path, mounts: str, platform: Platform | None) -> str | None:

@@ -343,7 +343,7 @@ def test_a_lasting_database_is_taken_on_a_platform(platform):
 
 
 def test_a_file_may_last_on_a_volume_where_there_are_any(monkeypatch):
-    monkeypatch.setattr("receiver.config._mounts", lambda: "/dev/vdc /data ext4 rw 0 0\n")
+    monkeypatch.setattr("receiver.config.read_mounts", lambda: "/dev/vdc /data ext4 rw 0 0\n")
     read(FLY_APP_NAME="x", DATABASE_URL="sqlite:////data/backstop.db")
     for variables in ({"FLY_APP_NAME": "x"}, {"DYNO": "web.1"}):
         with pytest.raises(SettingsError):
