@@ -24,7 +24,7 @@ ATTEMPT_WITHIN_SECONDS = 15.0  # all of it: the name, the connection, TLS, the r
 CONNECT_WITHIN_SECONDS = 5.0
 LARGEST_ANSWER = 1024  # bytes of its body that are read
 
-# What tells that the server closed a connection, at the latest while we sent.
+# The errors of a connection that the server has closed, before or while we sent.
 _CLOSED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
@@ -85,7 +85,7 @@ class Sender:
                 return
             except _CLOSED:
                 # The server closed it in the same moment, probably before it read anything. If it did read
-                # the request, it gets it twice, and knows it by its webhook-id.
+                # the request, it gets it twice, and recognises it by its webhook-id.
                 if wire.has_heard:
                     raise
         self._converse(server, self._open(target, may_be_private, deadline), message, answer)

@@ -49,7 +49,7 @@ def configure(urls: Sequence[str], now: datetime) -> None:
 
 
 def _bring_back(endpoint: Endpoint, now: datetime) -> None:
-    """End an endpoint's retirement. Whether it works is not known, and what waited has lost no time."""
+    """End an endpoint's retirement. Whether it works is unknown. The retired time counts for no forward."""
     retired_for = (endpoint.held_at or now) - (endpoint.retired_at or now)
     Endpoint.update(
         retired_at=None,
@@ -175,7 +175,7 @@ def _resume(endpoint: Endpoint, now: datetime) -> None:
 
 
 def _make_due(endpoint: Endpoint, now: datetime) -> None:
-    """Make due what waits for an endpoint, instead of when its turn would come after so many failures.
+    """Make due now what waits for an endpoint, however long the wait after so many failures would be.
 
     The oldest goes first, whether it was tried before or not. There may be so many that one statement would
     take longer than PostgreSQL lets it.
@@ -195,7 +195,7 @@ def locked(query: Any) -> list[Endpoint]:
 
 
 def locking(query: Any) -> Any:
-    """Return a query so that it locks its endpoints in id order: two writers cannot deadlock.
+    """Let a query lock its endpoints in id order, so that two writers cannot deadlock.
 
     On SQLite there is one writer.
     """

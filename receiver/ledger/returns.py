@@ -43,10 +43,10 @@ def note_followed(times: int) -> None:
 
 
 def ask_early(now: datetime, most: int) -> int:
-    """Make those open tasks due at once that would be due soonest, `most` at most. Return how many.
+    """Make up to `most` open tasks due now: those that would be due soonest. Return how many.
 
-    By the timetable they are the likeliest to have finished. Of those that were asked about a moment ago
-    nothing new is to be expected.
+    By the timetable they are the likeliest to have finished. Those that were asked about a moment ago are
+    left out: they have nothing new.
     """
     soonest = (
         Task.select(Task.id)

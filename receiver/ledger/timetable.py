@@ -1,7 +1,7 @@
 """When an open task is asked about, by how long tasks of its kind take: pure.
 
-A call to upstream asks about many tasks, and one look-up more costs nothing. But calls are limited, so that a
-task is asked about when it has become likely enough that it is finished.
+A call to upstream asks about many tasks, and one look-up more costs nothing. But calls are limited. So a task
+is asked about once it is likely enough to have finished.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from receiver.ledger.pace import Pace, TaskKind
 SOONEST = timedelta(seconds=8)
 APART = timedelta(seconds=15)
 LONGEST_WAIT = timedelta(hours=1)
-# Ask when it is so likely that the task has finished since the last look-up, given that it had not then.
+# Ask when a task that had not finished at the last look-up has finished with this probability.
 _CHANCE = 0.15
-# A pace is known by so many results. Beyond an age that only so few results have reached nothing is known.
+# A pace is known from so many results. Beyond an age that fewer than so few have reached, nothing is known.
 _ENOUGH_RESULTS, _FEW_RESULTS = 20, 5
-# Where nothing is known each look-up comes so much later than the one before, as a share of the task's age.
+# Where nothing is known, the next wait is such a share of the task's age.
 _LATER, _LATER_BEYOND = 0.25, 0.15
 # A progress below this says nothing of the end.
 _TELLING = 1.0
@@ -67,7 +67,7 @@ def _likely_age(pace: Pace, age: timedelta) -> timedelta:
 
 
 def _corrected(next_age: timedelta, age: timedelta, end: timedelta, is_known: bool) -> timedelta:
-    """Return when to ask next after a progress that lets expect the result at the age `end`."""
+    """Return the age at which to ask next, if the progress suggests a result at the age `end`."""
     if not is_known or end < next_age:
         return end
     # The task is slower than most: come back half-way. Progress is not even.

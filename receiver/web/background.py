@@ -1,5 +1,7 @@
 """The background threads of a web worker: spool replay, refusal counts, checkpoints, the scheduler.
 
+This is the composition root of what a worker runs beside its requests, so it imports much.
+
 See "Processes" in docs/design.md.
 """
 

@@ -1,7 +1,7 @@
 """Looks for submissions whose answer is lost: in the ledger each second, at upstream every few seconds.
 
-One thread each looks for all of them, and only while there are any: an upstream that hangs must not keep a
-callback from being found.
+Each look has a thread of its own, which ends when nothing is lost any more. So an upstream that hangs does
+not keep a callback from being found.
 """
 
 import logging
