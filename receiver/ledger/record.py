@@ -134,18 +134,12 @@ def _write(entries: Sequence[Entry]) -> list[Recorded]:
 
 def _log(entries: Sequence[Entry], statuses: Mapping[str, str]) -> None:
     """Log a line for each callback of a task, all at once: one by one they would slow callbacks."""
-    told = [entry for entry in entries if entry.task_id is not None and not entry.is_refused]
-    words = "Task {}: a callback came, the task is {}."
-    log_lines(
-        log,
-        [
-            (
-                words.format(entry.task_id, statuses[entry.task_id or ""]),
-                {"task": entry.task_id, "request": entry.request},
-            )
-            for entry in told
-        ],
-    )
+    lines = []
+    for entry in entries:
+        if entry.task_id is not None and not entry.is_refused:
+            words = f"Task {entry.task_id}: a callback came, the task is {statuses[entry.task_id]}."
+            lines.append((words, {"task": entry.task_id, "request": entry.request}))
+    log_lines(log, lines)
 
 
 def _write_admitted(entries: Sequence[Entry]) -> tuple[dict[str, str], Collection[str]]:
