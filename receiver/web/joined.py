@@ -39,6 +39,13 @@ class JoinedSends(gevent.socket.socket):  # type: ignore[misc]  # gevent has no 
         if sent < len(data):
             super().sendall(memoryview(data)[sent:], flags)
 
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send some of the data, after what is kept back. Files are sent by this. Raises OSError."""
+        if self._first:
+            first, self._first = self._first, None
+            super().sendall(first)
+        return int(super().send(data, flags))
+
 
 def joined(client: socket.socket) -> socket.socket:
     """Return a plain connection as one that joins what it sends; one with TLS as it is."""

@@ -65,6 +65,25 @@ def test_beside_answers_nothing_is_kept_back(ends):
     assert waiting(theirs) == HEAD
 
 
+def test_a_file_comes_after_the_head(ends, tmp_path):
+    ours, theirs = ends
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 10_000)
+    with ours.answering(), path.open("rb") as file:
+        ours.sendall(HEAD)
+        ours.sendfile(file)
+    assert waiting(theirs) == HEAD + b"x" * 10_000
+
+
+def test_what_is_sent_before_the_head_goes_at_once(ends):
+    ours, theirs = ends
+    with ours.answering():
+        assert ours.send(b"HTTP/1.1 100 Continue\r\n\r\n") == 25
+        assert waiting(theirs) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        ours.sendall(HEAD)
+        assert waiting(theirs) == b""
+
+
 def test_a_large_body_arrives_whole_though_its_client_reads_slowly(ends):
     ours, theirs = ends
     body = bytes(range(256)) * 40_000
