@@ -14,7 +14,7 @@ from typing import Any
 
 from receiver.ledger import store
 from receiver.ledger.engine.db import writing
-from receiver.ledger.engine.group_commit import GroupCommit
+from receiver.ledger.engine.group_commit import MOST_TOGETHER, GroupCommit
 from receiver.ledger.engine.statements import Query, Row, Statement
 from receiver.ledger.registration import Registration
 from receiver.ledger.submission import LOST, OPEN, Submission
@@ -28,7 +28,7 @@ UNCLEAR_FOR = timedelta(minutes=10)
 # Longer than a caller waits while a lost submission is looked for.
 _LOOKED_FOR_FOR = timedelta(seconds=30)
 _WITHIN_SECONDS = 10.0
-_MOST_LOST = 1000
+_MOST_LOST = 1000  # of the same contents
 
 
 class State(Enum):
@@ -147,7 +147,7 @@ def end(submissions: Collection[Submission], now: datetime) -> int:
 
 def _write_begun(entries: Sequence[tuple[Asked, datetime]]) -> list[Begun]:
     with writing(pipelined=True):
-        lost = _list_lost([now for _, now in entries])
+        lost = _list_lost(entries)
         begun = [_known(asked, now, lost) for asked, now in entries]
         new = [entry for entry, known in zip(entries, begun, strict=True) if known is None]
         # Those without a key conflict with none, so they are written together.
@@ -182,10 +182,19 @@ def _row(asked: Asked, now: datetime) -> dict[str, Any]:
     }
 
 
-def _list_lost(moments: Collection[datetime]) -> list[Submission]:
-    """Return the submissions without a key whose answer was lost, and of whose task nobody was told."""
-    now = max(moments)
-    lost = _lost.objects(Submission, now=now, since=now - UNCLEAR_FOR)
+def _list_lost(entries: Sequence[tuple[Asked, datetime]]) -> list[Submission]:
+    """Return the submissions without a key whose answer was lost, and of whose task nobody was told.
+
+    Only those whose content one of the entries has: after an outage there may be very many.
+    """
+    digests = [asked.digest for asked, _ in entries if asked.repeat_key is None]
+    if not digests:
+        return []
+    now = max(now for _, now in entries)
+    # The query takes as many as a group can have: fill up with the first.
+    filled = digests + digests[:1] * (MOST_TOGETHER - len(digests))
+    named = {f"digest_{place}": digest for place, digest in enumerate(filled)}
+    lost = _lost.objects(Submission, now=now, since=now - UNCLEAR_FOR, **named)
     return sorted(lost, key=lambda one: one.id)
 
 
@@ -245,13 +254,15 @@ def _registration(submission: Submission, task_id: str) -> Registration:
     )
 
 
-def _build_lost(*, now: Any, since: Any) -> Any:
+def _build_lost(*, now: Any, since: Any, **digests: Any) -> Any:
     # Open ones count however old they are: upstream has not shown that it never had them.
     is_lost = Submission.unclear_at.is_null(False) | (Submission.leased_until <= now)
     is_found = Submission.task_id.is_null(False) & (Submission.unclear_at > since)
     # Any bound, and no order: otherwise SQLite reads all submissions, and not those in the index.
-    open_ones = _without_key(OPEN, Submission.sent_at > datetime.min, is_lost)
-    return open_ones.union_all(_without_key(LOST, Submission.api_key > "", is_found)).limit(_MOST_LOST)
+    asked_for = Submission.digest.in_(list(digests.values()))
+    open_ones = _without_key(OPEN, Submission.sent_at > datetime.min, is_lost, asked_for)
+    found = _without_key(LOST, Submission.api_key > "", is_found, asked_for)
+    return open_ones.union_all(found).limit(_MOST_LOST)
 
 
 def _without_key(*conditions: Any) -> Any:

@@ -7,6 +7,7 @@ from peewee import chunked
 
 from receiver.ledger import submissions
 from receiver.ledger.engine.db import on_postgresql, writing
+from receiver.ledger.engine.group_commit import MOST_TOGETHER
 from receiver.ledger.models import Submission, database
 from receiver.ledger.submissions import IN_FLIGHT_FOR, Asked, State
 from receiver.ledger.unclear import give_to_submissions, known_as_submitted
@@ -102,8 +103,30 @@ def test_no_task_is_given_to_two_submissions_of_one_trace_id():
     assert give_to_submissions(open_ones, {"same": ["t1", "t2", "t3"]}) == both
 
 
+def test_after_an_outage_each_of_very_many_lost_ones_is_found():
+    asked = [Asked("web", "midjourney", "imagine", f"lost-{n}", b"content %d" % n) for n in range(1_500)]
+    rows = [submissions._row(one, NOW) | {"unclear_at": NOW, "leased_until": NOW} for one in asked]
+    with writing():
+        for some in chunked(rows, 100):
+            Submission.insert_many(some).execute()
+    for number in (0, 700, 1_499):
+        again = begin(f"again-{number}", NOW + MINUTE, b"content %d" % number)
+        assert (again.state, again.submission.trace_id) == (State.UNCLEAR, f"lost-{number}")
+
+
+def test_of_a_group_each_is_compared_with_what_it_repeats():
+    lose("first", NOW)
+    asked = [Asked("web", "midjourney", "imagine", f"g{n}", b"content %d" % n) for n in range(MOST_TOGETHER)]
+    asked[40] = Asked("web", "midjourney", "imagine", "again", b"a fox")
+    asked[7] = Asked("web", "midjourney", "imagine", "keyed", b"a fox", repeat_key="key:1")
+    begun = submissions._write_begun([(one, NOW + MINUTE) for one in asked])
+    states = [one.state for one in begun]
+    assert [place for place, state in enumerate(states) if state is not State.NEW] == [40]
+    assert begun[40].submission.trace_id == "first"
+
+
 def test_lost_ones_are_found_by_indexes_however_many_submissions_are_kept():
-    sql, values = submissions._build_lost(now=NOW, since=NOW - MINUTE).sql()
+    sql, values = submissions._build_lost(now=NOW, since=NOW - MINUTE, digest=b"a fox").sql()
     with database.atomic():
         if on_postgresql():  # in an empty table it would not care
             database.execute_sql("SET LOCAL enable_seqscan = off")
