@@ -16,9 +16,9 @@ from receiver.ledger.telling import When
 from receiver.ledger.unclear import (
     give_to_submissions,
     is_sent_in_future,
-    list_unclear,
     mend_sent_in_future,
     tasks_by_trace,
+    unclear_by_service,
 )
 from receiver.upstream.client import UpstreamError
 from receiver.upstream.services import SERVICES, Service
@@ -44,16 +44,13 @@ class UnclearSubmissions:
     def look(self) -> None:
         """Look for all of them once. After 10 minutes without a trace one has ended."""
         now = self._caller.clock.now()
-        unclear = list_unclear(now)
-        if not unclear:
-            return
-        if any(is_sent_in_future(one, now) for one in unclear):
-            mend_sent_in_future(now)
-        missing = self._accept(unclear, tasks_by_trace(unclear))
-        for name in sorted({one.service for one in missing} & SERVICES.keys()):
-            of_service = [one for one in missing if one.service == name]
-            for some in chunked(of_service, MOST_TRACES):
-                self._look_at_upstream(SERVICES[name], some)
+        for name, unclear in unclear_by_service(now).items():
+            if any(is_sent_in_future(one, now) for one in unclear):
+                mend_sent_in_future(now)
+            missing = self._accept(unclear, tasks_by_trace(unclear))
+            if name in SERVICES:
+                for some in chunked(missing, MOST_TRACES):
+                    self._look_at_upstream(SERVICES[name], some)
 
     def _look_at_upstream(self, service: Service, missing: Sequence[Submission]) -> None:
         # What ends now is decided before upstream is asked, as its question differs.

@@ -26,11 +26,23 @@ class Unclear:
     oldest: Sequence[Submission]
 
 
-def list_unclear(now: datetime, limit: int = _MOST_LOOKED_FOR) -> list[Submission]:
+def list_unclear(now: datetime, limit: int) -> list[Submission]:
     """Return open submissions that are no longer in flight, oldest first."""
     query = Submission.select().where(OPEN, _is_not_in_flight(now)).order_by(Submission.sent_at)
     with database.connection_context():
         return list(query.limit(limit))
+
+
+def unclear_by_service(now: datetime) -> dict[str, list[Submission]]:
+    """Return the oldest open submissions of each service that are no longer in flight.
+
+    By service: those of one that is away must not hide those of another.
+    """
+    unclear = Submission.select().where(OPEN, _is_not_in_flight(now))
+    services: Any = unclear.select(Submission.service).distinct().tuples()
+    oldest = unclear.order_by(Submission.sent_at).limit(_MOST_LOOKED_FOR)
+    with database.connection_context():
+        return {service: list(oldest.where(Submission.service == service)) for (service,) in sorted(services)}
 
 
 def unclear_facts(now: datetime) -> Unclear:

@@ -130,6 +130,19 @@ def test_an_upstream_that_cannot_be_asked_shows_nothing(unclear, submit, clock, 
     assert unclear_facts(clock.now()).count == 1
 
 
+def test_many_of_a_service_that_is_paused_hide_none_of_another(unclear, submit, clock, upstream, monkeypatch):
+    monkeypatch.setattr("receiver.ledger.unclear._MOST_LOOKED_FOR", 2)
+    for number in range(3):
+        submit(f"suno-{number}", service="suno")
+    pauses.stop_asking("disabled", clock.now(), account=True, service="suno")
+    clock.ahead += MINUTE
+    submit("own")
+    upstream.answer = lambda _, connection: connection.send_json({"items": [finished_item(trace_id="own")]})
+    unclear.look()
+    assert task().trace_id == "own"
+    assert unclear_facts(clock.now()).count == 3
+
+
 def test_what_upstream_cannot_be_asked_about_waits_a_day_for_its_callback(unclear, submit, clock, upstream):
     submit("own", service=SINGLE)
     clock.ahead += 60 * MINUTE
