@@ -14,7 +14,6 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
 
-from receiver.clock import WRONG_BEYOND
 from receiver.config import Settings
 from receiver.ledger import mending, pauses, runs, store
 from receiver.ledger.engine.errors import describe
@@ -26,6 +25,7 @@ from reconcile.counts import Counts
 from reconcile.fairness import Fairness
 from reconcile.pacemaker import SteadyClock
 from reconcile.rate_limit import SEE_STOP_WITHIN_SECONDS
+from reconcile.wrong_clock import WrongClock
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ RUN_FOR_SECONDS = 60.0
 # A due task waits until others are due too, so that one call asks about all of them. It waits for this share
 # of the grace at most. Results to be confirmed do not wait, and take along what is due.
 _COMPANY_GRACES = 1 / 6
-_MOST_AHEAD = 2**31 - 1  # seconds: the column holds no more
 NOTE_IDLE_EVERY = timedelta(seconds=15)
 
 
@@ -54,6 +53,7 @@ class Reconciler:
         self._caller = caller
         self._clock = caller.clock
         self._steady = steady
+        self._wrong_clock = WrongClock(caller.upstream)
         self._stop = stop
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self.has_more = False  # the last run ended although more was due
@@ -63,7 +63,6 @@ class Reconciler:
         self._company_within = settings.reconcile_grace * _COMPANY_GRACES
         self._noted_at = -math.inf  # monotonic: when a run last left a row
         self._silent: set[str] = set()  # the services whose last call got no answer
-        self._clock_is_wrong = False
         self._in_vain = False  # the last run could claim nothing of what was due
 
     def run(self, due_by: datetime | None = None) -> Counts:
@@ -93,22 +92,10 @@ class Reconciler:
             raise
         finally:
             self.has_more = run.was_cut_short
-            self._note_clock(run.counts)
+            self._wrong_clock.note(run.counts)
             runs.close_run(run_id, self._clock.now(), asdict(run.counts))
         self.was_good = run.counts.error is None
         return run.counts
-
-    def _note_clock(self, counts: Counts) -> None:
-        ahead = self._caller.upstream.clock_ahead
-        if ahead is None:
-            return
-        counts.clock_ahead = max(min(int(ahead.total_seconds()), _MOST_AHEAD), -_MOST_AHEAD)
-        was_wrong, self._clock_is_wrong = self._clock_is_wrong, abs(ahead) > WRONG_BEYOND
-        if self._clock_is_wrong and not was_wrong:
-            text = (
-                "This machine's clock is wrong: it differs from upstream's by %d s. Keep it right with NTP."
-            )
-            log.error(text, counts.clock_ahead)
 
     def _is_worth_a_run(self, now: datetime) -> bool:
         idle_for = self._clock.monotonic() - self._noted_at

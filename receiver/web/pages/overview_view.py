@@ -13,7 +13,8 @@ from receiver.ledger.reading.listing import TaskFilter, list_briefly
 from receiver.ledger.reading.tally import Outcomes
 from receiver.web.intake import Intake
 from receiver.web.pages import plots
-from receiver.web.watch.gathering import DAY, WEEK, facts_of, last_day
+from receiver.web.watch.gathering import facts_of
+from receiver.web.watch.task_facts import DAY, WEEK, last_day
 from receiver.web.writes import Writes
 
 MOST_RECOVERED = 500
