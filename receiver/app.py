@@ -13,7 +13,17 @@ from receiver.forward.sender import Sender
 from receiver.ledger.engine.db import init_database, is_bound_to_another
 from receiver.ledger.paces import Paces
 from receiver.web import auth, callbacks, errors, sign_in
-from receiver.web.api import deliveries, endpoints, events, forwards, openapi, registering, submissions, tasks
+from receiver.web.api import (
+    deliveries,
+    endpoints,
+    events,
+    forwards,
+    openapi,
+    registering,
+    submissions,
+    tasks,
+)
+from receiver.web.api import upstream as upstream_api
 from receiver.web.gateway.routes import add_gateway
 from receiver.web.guesses import Guesses
 from receiver.web.intake import Intake, intake_of
@@ -25,6 +35,7 @@ from receiver.web.pages import runs as run_pages
 from receiver.web.pages import settings as settings_page
 from receiver.web.pages import task as task_page
 from receiver.web.pages import tasks as task_pages
+from receiver.web.pages import upstream as upstream_pages
 from receiver.web.request_ids import add_request_ids
 from receiver.web.trial import trial_sender
 from receiver.web.waiting import Waiting
@@ -105,8 +116,8 @@ def _set_up_answers(app: Flask) -> None:
 def _add_routes(app: Flask) -> None:
     for module in (
         *(callbacks, health, metrics, sign_in),
-        *(registering, tasks, deliveries, events, forwards, endpoints, submissions, openapi),
+        *(registering, tasks, deliveries, events, forwards, endpoints, submissions, openapi, upstream_api),
         *(overview, task_pages, task_page, delivery_pages, run_pages, forward_pages),
-        *(endpoint_pages, settings_page),
+        *(endpoint_pages, settings_page, upstream_pages),
     ):
         app.register_blueprint(module.blueprint)

@@ -21,13 +21,14 @@ from receiver.commands.status import status
 from receiver.commands.steering import acknowledge, ask
 from receiver.commands.task import task
 from receiver.commands.tasks import tasks
+from receiver.commands.upstream import discover, probe
 
 # By purpose, in the order in which --help lists them.
 _GROUPS: dict[str, tuple[click.Command, ...]] = {
     "Begin": (migrate, callback_url, next_steps),
     "Watch": (status, check),
     "Look": (tasks, task, deliveries, events, runs, settings),
-    "Act": (register, ask, acknowledge, forward),
+    "Act": (register, ask, acknowledge, forward, probe, discover),
     "Keep": (prune, backup, export, import_, reread, rotate_token),
 }
 

@@ -38,7 +38,10 @@ class ReturnsFollower:
         if returned != self._asked_for:
             asked = returns.ask_early(self._clock.now(), MOST_TASKS)
             self._asked_for = returned
-            log.info("The receiver was away: %d tasks without a result are asked about at once.", asked)
+            log.info(
+                "The receiver was away, or a person wants it: %d open tasks are asked about at once.",
+                asked,
+            )
         if not self._is_discovered:
             returns.note_followed(returned)
         return True

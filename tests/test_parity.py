@@ -40,6 +40,8 @@ OFFERS = (
     Offer("see one task", ("GET /tasks/<>",), ("GET /api/tasks/<>",), ("task",)),
     Offer("register tasks", (), ("POST /api/tasks",), ("register",), "a program submits, and so registers"),
     Offer("ask now", ("POST /tasks/<>",), ("POST /api/tasks/<>/reconcile",), ("ask",)),
+    Offer("probe while upstream is paused", ("POST /upstream",), ("POST /api/upstream/probe",), ("probe",)),
+    Offer("discover now", ("POST /upstream",), ("POST /api/upstream/discover",), ("discover",)),
     Offer("acknowledge", ("POST /tasks/<>",), ("POST /api/tasks/<>/acknowledge",), ("acknowledge",)),
     Offer(
         "acknowledge all that a filter holds",

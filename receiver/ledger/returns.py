@@ -14,7 +14,7 @@ _ONLY = 1  # the id of the only row
 
 
 def note_return() -> None:
-    """Count a return of the receiver."""
+    """Count a return of the receiver, or a person's wish that what was missed is looked for now."""
     once_more = {ReceiverReturn.times: ReceiverReturn.times + 1}
     with writing():
         ReceiverReturn.insert(id=_ONLY, times=1, followed=0).on_conflict(

@@ -138,9 +138,18 @@ def require_visitor() -> None:
     key = None if session.get(_SIGNED_IN) else key_of_request()
     if not session.get(_SIGNED_IN) and key is None:
         raise SignInNeeded
-    may_only_read = session.get(_MAY_ONLY_READ) if key is None else not key.may_write
-    if may_only_read and request.method not in _SAFE_METHODS:
+    if request.method not in _SAFE_METHODS and not _may_change(key):
         raise Forbidden(_ONLY_READS)
+
+
+def may_change() -> bool:
+    """Tell whether the visitor may change something. A page offers no button to one who may only read."""
+    return _may_change(None if session.get(_SIGNED_IN) else key_of_request())
+
+
+def _may_change(key: ApiKey | None) -> bool:
+    """Tell whether a visitor with a key may change something, or one with a session."""
+    return not session.get(_MAY_ONLY_READ) if key is None else key.may_write
 
 
 def require_form_of_ours() -> None:

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from receiver.clock import to_unix
-from receiver.ledger import pauses, store
-from receiver.ledger.models import Delivery, Discovery, Lookup, ReconcileRun, Task
+from receiver.ledger import pauses, returns, store
+from receiver.ledger.models import Delivery, Discovery, Lookup, Pause, ReconcileRun, Task
 from receiver.ledger.paces import Paces
 from receiver.ledger.registration import Registration
 from receiver.upstream import services
@@ -150,6 +150,21 @@ def test_a_pause_leaves_no_row_a_second_while_tasks_wait(make_world):
     assert 39 <= ReconcileRun.select().count() <= 41
     world.live(timedelta(seconds=3))
     assert len(world.upstream.looked_up) == 1  # at once when it is over
+
+
+def test_an_order_to_probe_ends_a_pause_within_seconds_although_no_task_is_due(make_world):
+    world = make_world(interval=1)
+    world.live(HOUR / 6)
+    paused_at, listed = world.clock.now(), world.upstream.listed
+    pauses.pause_account("no balance", paused_at)
+    Pause.update(next_probe_at=paused_at + timedelta(minutes=14)).execute()
+    world.live(timedelta(minutes=2))
+    assert (pauses.may_ask(world.clock.now()), world.upstream.listed) == (False, listed)
+    pauses.probe_at_once(world.clock.now())
+    returns.note_return()
+    world.live(timedelta(seconds=15))
+    assert pauses.current_pause(world.clock.now()) is None
+    assert world.upstream.listed > listed
 
 
 def test_what_nobody_here_can_ask_about_leaves_no_row_a_second(make_world):

@@ -41,6 +41,7 @@ _NEW: Schema = {
         record(tasks={"type": "array", "items": named("NewTask"), "maxItems": MOST_TASKS}),
     ]
 }
+_ORDERED = ("The reconciler does it within a minute.", record(ordered_at=MOMENT))
 _READINESS = named("Readiness")
 # Of the gateway's own. Beside them, whatever upstream answers.
 _UPSTREAMS = {
@@ -143,6 +144,20 @@ OPERATIONS = (
         query={"verdict": {"enum": list(VERDICTS)}, "task": TEXT, **SPAN, **PAGING},
     ),
     *FORWARD_OPERATIONS,
+    Operation(
+        "upstream.probe",
+        "post",
+        "/api/upstream/probe",
+        "Find out at once whether the pause is over in which upstream refuses look-ups.",
+        {202: _ORDERED, 409: conflict("Nothing is paused, or only until a time that upstream has named.")},
+    ),
+    Operation(
+        "upstream.discover",
+        "post",
+        "/api/upstream/discover",
+        "Look for your tasks in upstream's lists at once.",
+        {202: _ORDERED, 409: conflict("PUBLIC_URL is missing.")},
+    ),
     Operation(
         "submissions.show_unclear",
         "get",

@@ -42,6 +42,7 @@ def add_to_pages(app: Flask) -> None:
         app.add_template_filter(each)
     app.add_template_filter(lambda task: response_view.thumbnail_of(task, stand_in()), "thumbnail_of")
     app.add_template_filter(zip, "zip")
+    app.add_template_global(auth.may_change)  # imported macros see globals alone
     app.context_processor(_for_templates)
     app.after_request(_protect)
 

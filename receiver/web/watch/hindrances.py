@@ -1,4 +1,4 @@
-"""Why the reconciler cannot ask about a task now."""
+"""Why the reconciler cannot ask now, about a task or at all."""
 
 from datetime import datetime, timedelta
 
@@ -7,6 +7,11 @@ from receiver.ledger.pauses import current_pause
 from receiver.ledger.reading import queries
 from receiver.web.watch.facts import Facts
 from receiver.web.watch.summary import hindrance
+
+
+def absence_now(now: datetime, interval: timedelta) -> str | None:
+    """Return why no reconciler, which runs so often, is at work; None if one is."""
+    return hindrance(Facts(now=now, interval=interval, reconciler_seen_at=queries.reconciler_seen_at(now)))
 
 
 def hindrance_of(task: Task, now: datetime, interval: timedelta) -> str | None:

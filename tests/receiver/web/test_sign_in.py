@@ -1,10 +1,14 @@
 """Signing in and out, and what a session allows."""
 
+import re
+
 import pytest
 
+from receiver.clock import utcnow
+from receiver.ledger import pauses
 from tests import factories
 from tests.conftest import API_KEY, CALLBACK_TOKEN
-from tests.html import csrf_token, sign_in, words
+from tests.html import csrf_token, run_now, sign_in, words
 
 
 def test_signing_in_opens_the_pages_and_signing_out_closes_them(client):
@@ -165,6 +169,39 @@ def test_a_session_of_a_key_that_may_only_read_changes_nothing_and_learns_no_sec
     answer = with_keys.post("/callback-url", data=form)
     assert answer.status_code == status
     assert (CALLBACK_TOKEN in answer.text) == (status == 200)
+
+
+PAGES = (
+    *("/", "/tasks?disputed=true", "/tasks/disputed", "/deliveries", "/runs", "/settings"),
+    *("/forwards", "/forwards?status=failed", "/forwards/1", "/forwards/resend?status=failed"),
+)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_one_who_may_only_read_sees_no_button_that_would_be_refused(make_client, path):
+    client = make_client(
+        API_KEY=f"web:{API_KEY},board:{READER}",
+        PUBLIC_URL="https://backstop.example",
+        FORWARD_URL="https://app.example/hook",
+        FORWARD_SECRET="whsec_" + "c2VjcmV0" * 4,
+    )
+    factories.record(factories.body("disputed"), confirm=True)
+    factories.look_up([factories.failed_item("disputed")])
+    factories.create_forward(status="failed", task_id="disputed")
+    pauses.pause_account("no balance", utcnow())
+    run_now()
+
+    def offered(key: str) -> list[str]:
+        client.delete_cookie("backstop")
+        sign_in(client, key)
+        page = client.get(path)
+        assert page.status_code == 200
+        assert ("This key may only read" in page.text) == (key == READER)
+        forms = re.findall(r'action="([^"]*)" method="post"', page.text)
+        return [*forms, *re.findall(r'href="(/forwards/resend[^"]*)"', page.text)]
+
+    assert offered(READER) == ["/sign-out"]
+    assert (offered(API_KEY) == ["/sign-out"]) == (path in ("/deliveries", "/runs", "/settings"))
 
 
 def test_another_set_of_keys_ends_all_sessions(make_client):
