@@ -69,6 +69,14 @@ def test_tools_import_each_other_only_and_rooms_import_nothing_outside_but_tools
             assert ours(path) <= OUTSIDE["tools"], path
 
 
+def test_a_module_that_assembles_nothing_imports_few_others():
+    assembling = OUTSIDE["assembly"] | {"receiver.web.background", "reconcile.start"}
+    numbers = {name_of(path): len(ours(path)) for path in SOURCES}
+    assert {name: number for name, number in numbers.items() if number > 15} == {
+        name: numbers[name] for name in assembling if numbers[name] > 15
+    }
+
+
 def test_the_receiver_never_imports_the_reconciler():
     for path in SOURCES:
         if name_of(path).startswith("receiver"):

@@ -7,19 +7,17 @@ See "Leases" in docs/design.md.
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from peewee import SQL
-
-from receiver.ledger import dealing, evidence, giving_up, registration
+from receiver.ledger import evidence, giving_up
 from receiver.ledger.claims import Claim, claim, claim_these, is_anything_due, locked, release
-from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.engine.statements import Row, Statement
+from receiver.ledger.engine.db import writing
+from receiver.ledger.engine.statements import Statement, parts
 from receiver.ledger.evidence import Answer, Discovered
-from receiver.ledger.kinds import IN_HAND, LOOKUP, REGISTRATION, InHandRow, LookupRow, RegistrationRow
+from receiver.ledger.kinds import IN_HAND, LOOKUP, InHandRow, LookupRow
 from receiver.ledger.merge import insert_new, merge
 from receiver.ledger.models import (
     UNACKNOWLEDGED,
@@ -30,14 +28,12 @@ from receiver.ledger.models import (
 from receiver.ledger.patience import Patience
 from receiver.ledger.pauses import pauses_since
 from receiver.ledger.record import Callback, Recorded, record
-from receiver.ledger.registration import Registration
-from receiver.ledger.telling import When
+from receiver.ledger.registering import OtherService, register, register_within
 from receiver.ledger.timetable import Timetable
 from receiver.logs import log_lines
 from receiver.upstream.results import FINAL, Result
 
 log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 __all__ = [
     "Callback",
@@ -58,59 +54,6 @@ __all__ = [
     "settle",
 ]
 
-_ROWS_AT_ONCE = 500  # SQLite takes 32,766 parameters in a statement
-
-
-class OtherService(ValueError):
-    """A task is registered under one service, and known under another."""
-
-    def __init__(self, task_id: str, service: str) -> None:
-        super().__init__(f"Task {task_id!r} belongs to the service {service}.")
-
-
-def register(
-    registrations: Sequence[Registration],
-    now: datetime,
-    *,
-    timetable: Timetable,
-    forward_when: When = "confirmed",
-) -> int:
-    """Register submitted tasks and return how many are new.
-
-    Registering a task again adds what was missing. Of two different values the smaller one counts. Raises
-    OtherService if one of the tasks is known under another service. Then none is registered. A result that
-    is known already is forwarded to the callback URL that a registration brings.
-    """
-    ids = {one.id for one in registrations}
-    with writing():
-        # On PostgreSQL the upsert itself tells which tasks are new. A second pass over the ids could deadlock
-        # with a writer that inserts one of them. The `xmax` of a known row is the lock that ON CONFLICT took;
-        # that of a new row is 0. SQLite has one writer, so we can count before.
-        known = 0 if on_postgresql() else int(Task.select().where(Task.id.in_(ids)).count())
-        new = register_within(registrations, now, timetable=timetable, forward_when=forward_when)
-        return new if on_postgresql() else len(ids) - known
-
-
-def register_within(
-    registrations: Sequence[Registration], now: datetime, *, timetable: Timetable, forward_when: When
-) -> int:
-    """Register submitted tasks within a transaction of the caller's. On PostgreSQL return how many are new.
-
-    Raises OtherService.
-    """
-    created, finished = 0, set()
-    for rows in _parts(registration.of_registrations(registrations, now, timetable)):
-        written = _merge_registered.returning(rows)
-        _require_services(rows, {task_id: service for task_id, service, *_ in written})
-        finished |= {task_id for task_id, _, status, _ in written if status in FINAL}
-        created += sum(bool(new) for *_, new in written)
-    late = finished & {one.id for one in registrations if one.callback_url is not None}
-    # After the last task is locked. A dealer, for whose turn this waits, locks none.
-    for some in _parts(sorted(late)):
-        dealing.deal_to_late_urls(some, now, forward_when)
-    log_lines(log, [(f"Task {one.id}: registered.", {"task": one.id}) for one in registrations])
-    return created
-
 
 def adopt(discovered: Sequence[Discovered], now: datetime, *, timetable: Timetable) -> int:
     """Add the tasks from upstream's list that we have not heard of, and return how many these are.
@@ -122,7 +65,7 @@ def adopt(discovered: Sequence[Discovered], now: datetime, *, timetable: Timetab
         best[one.result.task_id] = one
     adopted: list[str] = []
     with writing():
-        for some in _parts(sorted(best)):
+        for some in parts(sorted(best)):
             rows = [evidence.of_discovered(best[task_id], now, timetable) for task_id in some]
             new = [task_id for (task_id,) in _insert_new.returning(rows)]
             adopted += new
@@ -213,23 +156,6 @@ def acknowledge(task_ids: Collection[str], now: datetime) -> int:
         return int(Task.update(acknowledged_at=now).where(Task.id.in_(locked(seen))).execute())
 
 
-def _parts(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    # peewee's `chunked` pads the last part to its full size first, which costs more than to write one row.
-    for at in range(0, len(rows), _ROWS_AT_ONCE):
-        yield rows[at : at + _ROWS_AT_ONCE]
-
-
-def _build_merge_registered(rows: Sequence[Row]) -> Any:
-    is_new = SQL("xmax = 0" if on_postgresql() else "NULL")
-    return merge(REGISTRATION, rows).returning(Task.id, Task.service, Task.status, is_new)
-
-
-def _require_services(rows: Sequence[RegistrationRow], known: Mapping[str, str]) -> None:
-    for row in rows:
-        if row["service"] != known[row["id"]]:
-            raise OtherService(row["id"], known[row["id"]])
-
-
 def _is_news(task: Task, answer: Answer) -> bool:
     """Tell whether an answer says something that the task's last look-up did not say."""
     if answer.result is None or answer.error != task.last_lookup_error:
@@ -254,7 +180,6 @@ def _lookup(
 
 # A final result ends all waiting, so none of these times is used.
 _ASKED_NO_MORE = Patience(lambda *_: timedelta(0), timedelta(0), timedelta(0))
-_merge_registered = Statement(_build_merge_registered)
 _insert_new = Statement(lambda rows: insert_new(rows).returning(Task.id))
 _merge_answers = Statement(partial(merge, LOOKUP))
 _insert_lookups = Statement(Lookup.insert_many)

@@ -8,19 +8,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from peewee import Model, Value
 
 from receiver.ledger.engine.db import execute_built, number_placeholders
 from receiver.ledger.engine.proxy import database
 
+_T = TypeVar("_T")
 Row = Mapping[str, Any]  # columns and their values, as the database's driver takes them
 
 # How many rows one statement writes. Each number of rows needs a text of its own, which peewee must build and
 # PostgreSQL must prepare. Powers of two keep that to seven texts, and a batch of up to 64 rows takes at most
 # six statements. A batch is split and not padded, as a padding row would be written too.
 _SIZES = (64, 32, 16, 8, 4, 2, 1)
+_ROWS_AT_ONCE = 500  # SQLite takes 32,766 parameters in a statement
+
+
+def parts(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Yield rows in parts of as many as one statement of any kind can take."""
+    # peewee's `chunked` pads the last part to its full size first, which costs more than to write one row.
+    for at in range(0, len(rows), _ROWS_AT_ONCE):
+        yield rows[at : at + _ROWS_AT_ONCE]
 
 
 class Statement:
