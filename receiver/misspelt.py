@@ -3,10 +3,10 @@
 import difflib
 from collections.abc import Collection, Mapping
 
-# How much of two names must be the same, from 0 to 1. Other programs have variables too: APP_KEY is 0.86
-# like API_KEY, and no mistake.
+# How alike two names must be, from 0 to 1. Other programs have variables too: APP_KEY and API_KEY are alike
+# to 0.86, and that is no mistake.
 _ALIKE = 0.88
-# Only ours begin so. What begins so and is none of ours is a mistake, like RECONCILE_GRACE_SECONDS.
+# Only our settings begin so. Any other variable that does is a mistake, like RECONCILE_GRACE_SECONDS.
 _OUR_BEGINNINGS = ("RECONCILE_", "FORWARD_")
 _ALIKE_AS_IT_BEGINS_LIKE_OURS = 0.6
 

@@ -185,7 +185,7 @@ def _row(asked: Asked, now: datetime) -> dict[str, Any]:
 def _list_lost(entries: Sequence[tuple[Asked, datetime]]) -> list[Submission]:
     """Return the submissions without a key whose answer was lost, and of whose task nobody was told.
 
-    Only those whose content one of the entries has: after an outage there may be very many.
+    Only those with the content of one of the entries: after an outage there may be very many.
     """
     digests = [asked.digest for asked, _ in entries if asked.repeat_key is None]
     if not digests:

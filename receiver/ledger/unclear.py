@@ -36,7 +36,7 @@ def list_unclear(now: datetime, limit: int) -> list[Submission]:
 def unclear_by_service(now: datetime) -> dict[str, list[Submission]]:
     """Return the oldest open submissions of each service that are no longer in flight.
 
-    By service: those of one that is away must not hide those of another.
+    They are read by service, so that those of a service that is away do not hide the others.
     """
     unclear = Submission.select().where(OPEN, _is_not_in_flight(now))
     services: Any = unclear.select(Submission.service).distinct().tuples()

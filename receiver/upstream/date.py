@@ -28,5 +28,5 @@ class Comparison:
         if self._seen is None:
             return None
         theirs, seen_at = self._seen
-        # Once somebody has set the clock, this tells so at once, and not at the next answer.
+        # Once somebody has set the clock, this shows it at once, before the next answer.
         return self._now() - (theirs + timedelta(seconds=self._monotonic() - seen_at))

@@ -67,7 +67,7 @@ def _pending() -> list[str]:
 
 
 def missing_file() -> Path | None:
-    """Return SQLite's file if there is none. A connection would make an empty one."""
+    """Return the path of SQLite's file if it is missing. A connection would make an empty one."""
     if on_postgresql():
         return None
     file = Path(database.obj.database).absolute()

@@ -30,6 +30,6 @@ def with_reconciler(known: Facts) -> Facts:
 
 
 def _clock_ahead(runs: Sequence[ReconcileRun]) -> timedelta | None:
-    """Return how far a reconciler's clock is ahead of upstream's, of several that which differs most."""
+    """Return how far a reconciler's clock is ahead of upstream's: of several, the largest difference."""
     seconds = [run.clock_ahead for run in runs if run.clock_ahead is not None]
     return timedelta(seconds=max(seconds, key=abs)) if seconds else None

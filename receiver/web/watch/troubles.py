@@ -20,8 +20,8 @@ class Kind:
     alert_after: timedelta | None
 
 
-# In the order in which people are told: what costs most comes first. That is results that are lost,
-# then what keeps results from being found, then what keeps your app from being told, then the rest.
+# In the order in which people are told, by what they cost. First come lost results, then what keeps results
+# from being found, then what keeps your app from being told, then the rest.
 # A stranger can cause a wrong token or path. Nobody is woken for that.
 _KINDS = (
     Kind("callbacks_refused", "Callbacks are refused and lost", _AT_ONCE),
