@@ -1,6 +1,7 @@
 """Checks the database: whether it answers and takes writes, its version, connections and schema."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from receiver.checks.finding import Finding, bad, good, warning
@@ -30,12 +31,7 @@ _CONNECTIONS = (
 def check_database(settings: Settings) -> Iterator[Finding]:
     """Yield what is found. A database that is not there or does not answer ends it."""
     if file := missing_file():
-        yield bad(
-            NAME,
-            f"{file} is not there",
-            "If it should be, put it back, mount its disk, or correct DATABASE_URL. For a new deployment make"
-            " it: flask --app wsgi migrate",
-        )
+        yield _missing(file)
         return
     try:
         yield from _of_postgresql(settings) if on_postgresql() else _of_sqlite()
@@ -56,6 +52,15 @@ def check_database(settings: Settings) -> Iterator[Finding]:
         return
     yield good(SCHEMA, "it is up to date")
     yield _writes()
+
+
+def _missing(file: Path) -> Finding:
+    return bad(
+        NAME,
+        f"{file} is not there",
+        "If it should be, put it back, mount its disk, or correct DATABASE_URL. For a new deployment make"
+        " it: flask --app wsgi migrate",
+    )
 
 
 def _of_sqlite() -> Iterator[Finding]:

@@ -19,12 +19,7 @@ from receiver.ledger.engine.statements import Statement, parts
 from receiver.ledger.evidence import Answer, Discovered
 from receiver.ledger.kinds import IN_HAND, LOOKUP, InHandRow, LookupRow
 from receiver.ledger.merge import insert_new, merge
-from receiver.ledger.models import (
-    UNACKNOWLEDGED,
-    Lookup,
-    Task,
-    database,
-)
+from receiver.ledger.models import UNACKNOWLEDGED, Lookup, Task, database
 from receiver.ledger.patience import Patience
 from receiver.ledger.pauses import pauses_since
 from receiver.ledger.record import Callback, Recorded, record
@@ -92,11 +87,8 @@ def apply(
     # In id order, like every writer that locks several rows. Otherwise two of them could deadlock.
     tasks = sorted(claimed.tasks, key=lambda task: task.id)
     said = [evidence.of_lookup(task, answers[task.id], now, patience, pauses) for task in tasks]
-    lookups = [
-        _lookup(task.id, answers[task.id], run_id, asked_at, now)
-        for task in tasks
-        if _is_news(task, answers[task.id])
-    ]
+    news = [task.id for task in tasks if _is_news(task, answers[task.id])]
+    lookups = [_lookup(task_id, answers[task_id], run_id, asked_at, now) for task_id in news]
     said, in_hand = _with_results_in_hand(said, now)
     ours = Task.select(Task.id, Task.status).where(Task.id.in_(claimed.ids))
     with writing():
@@ -106,8 +98,7 @@ def apply(
             merge(IN_HAND, in_hand).execute()
         _merge_answers.execute(said)
         _insert_lookups.execute(lookups)
-        settled = ours.where(Task.settled_by == "lookup")
-        return sum(before.get(task.id) != task.status for task in settled)
+        return sum(before.get(task.id) != task.status for task in ours.where(Task.settled_by == "lookup"))
 
 
 def settle(result: Result, now: datetime) -> None:
