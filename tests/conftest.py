@@ -33,6 +33,7 @@ from tests import workers
 from tests.compiled import compiled_once
 from tests.pgbouncer import PgBouncer, pgbouncer
 from tests.powercut.recorder import MISSING, find_compiler
+from tests.preloaded import preloading
 from tests.upstream import Options, StandIn
 
 # The same examples each time, so that a failure is seen again: `--hypothesis-profile thorough` draws others.
@@ -134,6 +135,13 @@ def _parameters(item: pytest.Item) -> list[object]:
 def compiled() -> Iterator[None]:
     """Make an application in a tenth of the time."""
     with compiled_once():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def preloaded_programs() -> Iterator[None]:
+    """Start the programs of deployments, and upstream's clients, in a fraction of the time."""
+    with preloading():
         yield
 
 

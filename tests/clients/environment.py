@@ -2,11 +2,12 @@
 
 import json
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import preloaded
+from tests.preloaded import Preloaded
 from tests.processes import REPOSITORY
 
 VENV = REPOSITORY / ".venv-clients"
@@ -41,22 +42,37 @@ def variables(base_url: str, token: str) -> dict[str, str]:
     }
 
 
+# What the clients import and somebody else has written: the vendor's own modules read the environment as they are imported.
+_LIBRARIES = (
+    "click",
+    "dotenv",
+    "httpx",
+    "loguru",
+    "mcp.server.fastmcp",
+    "pydantic_settings",
+    "rich.table",
+    "rich.pretty",
+)
+
+
+def programs() -> Preloaded:
+    """Return what starts Python programs of the clients' environment."""
+    python = str(VENV / "bin" / "python")
+    found = preloaded.find(python, _LIBRARIES, variables("", ""))
+    assert found is not None
+    return found
+
+
 def run(base_url: str, token: str, directory: Path, command: str, *arguments: str) -> Finished:
-    """Run a command of the vendor's to its end."""
-    done = subprocess.run(
-        [str(VENV / "bin" / command), *arguments],
-        cwd=directory,  # they read a .env there
-        env=variables(base_url, token),
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
+    """Run a command of the vendor's to its end, in a directory where it reads a .env."""
+    script = str(VENV / "bin" / command)
+    done = programs().run([script, *arguments], directory, variables(base_url, token), seconds=90)
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
 def call_sdk(base_url: str, token: str, directory: Path, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
     """Make calls of the SDK, one after the other; return what each returned or raised."""
-    arguments = json.dumps({"base_url": base_url, "token": token, "calls": calls})
-    command = [str(VENV / "bin" / "python"), str(SDK_CALLS), arguments]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=90, check=True)
+    asked = json.dumps({"base_url": base_url, "token": token, "calls": calls})
+    done = programs().run([str(SDK_CALLS), asked], directory, variables(base_url, token), seconds=90)
+    assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout))

@@ -1,12 +1,12 @@
 """Speaks with the vendor's MCP server over its standard input and output."""
 
 import json
-import subprocess
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.clients.environment import VENV, variables
+from tests.clients.environment import VENV, programs, variables
 
 PROTOCOL = "2025-06-18"
 
@@ -16,15 +16,12 @@ class McpSession:
 
     def __init__(self, base_url: str, token: str, directory: Path) -> None:
         self._log = (directory / "mcp.log").open("wb")
-        self._process = subprocess.Popen(
-            [str(VENV / "bin" / "mcp-midjourney")],
-            cwd=directory,
-            env=variables(base_url, token),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
+        (theirs, ours), (answers, answer) = os.pipe(), os.pipe()
+        self._input, self._output = open(ours, "w"), open(answers)  # noqa: SIM115
+        with open(theirs, "rb") as stdin, open(answer, "wb") as stdout:
+            script = [str(VENV / "bin" / "mcp-midjourney")]
+            files = (stdin, stdout, self._log)
+            self._process = programs().start(script, directory, variables(base_url, token), files)
         self._number = 0
 
     def __enter__(self) -> "McpSession":
@@ -37,8 +34,9 @@ class McpSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        self._process.communicate()
-        self._log.close()
+        self._process.wait()
+        for file in (self._input, self._output, self._log):
+            file.close()
 
     def tools(self) -> list[str]:
         """Return the names of the server's tools."""
@@ -53,14 +51,12 @@ class McpSession:
         self._number += 1
         self._write({"jsonrpc": "2.0", "id": self._number, "method": method, "params": parameters})
         while True:
-            assert self._process.stdout is not None
-            line = self._process.stdout.readline()
+            line = self._output.readline()
             assert line, f"the server ended, see {self._log.name}"
             message = json.loads(line)
             if message.get("id") == self._number:
                 return message["result"]
 
     def _write(self, message: Any) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message) + "\n")
-        self._process.stdin.flush()
+        self._input.write(json.dumps(message) + "\n")
+        self._input.flush()
