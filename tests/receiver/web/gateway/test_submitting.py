@@ -32,16 +32,18 @@ def quick(monkeypatch):
 @pytest.fixture
 def imagine(gateway, upstream, auth):
     """Submits: imagine({"prompt": "a fox"}, Idempotency_Key="k")."""
-    gateway.application.extensions["backstop_finder"] = finder.Finder(
-        gateway.application.extensions["backstop_finder"]._upstream, look_every=0.02
-    )
+    usual = finder.finder_of(gateway.application)
+    looking = finder.Finder(usual._upstream, look_every=0.02)
+    gateway.application.extensions["backstop_finder"] = looking
     upstream.answer = lambda request, connection: connection.send_json(TASK)
 
     def ask(asked=ASYNC, path="/midjourney/imagine", **headers):
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return gateway.application.test_client().post(path, json=asked, headers=auth | named)
 
-    return ask
+    yield ask
+    # A thread that still looks would open a connection after the ledger's are closed.
+    wait_until(lambda: not any(way.is_looking for way in looking._ways.values()))
 
 
 def submitted(upstream):
