@@ -109,6 +109,12 @@ def test_any_permutation_with_any_repetition_leaves_the_same_task(data: st.DataO
     assert outcome(shuffled) == outcome(some)
 
 
+@pytest.mark.parametrize("numbers", [(0, 3, 6), (3, 4, 5), (5, 6, 2), (7, 8, 9), (7, 10, 11), (8, 14, 15)])
+def test_every_order_of_three_of_a_kind(numbers: tuple[int, ...]):
+    outcomes = [outcome([STEPS[n] for n in order]) for order in itertools.permutations(numbers)]
+    assert all(one == outcomes[0] for one in outcomes)
+
+
 def test_every_order_of_a_callback_and_look_ups_that_contradict_each_other():
     some = [STEPS[n] for n in (0, 3, 5, 8, 12)]
     outcomes = [outcome(list(order)) for order in itertools.permutations(some)]
