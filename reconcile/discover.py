@@ -81,7 +81,8 @@ class Discoverer:
         if turn is None:
             return found
         found.is_whole = turn.window_end is None
-        window = Window(turn.covered_to, turn.window_end, max(turn.listed - _STEP_BACK, 0))
+        since = max(turn.covered_to, self._deleted_until(now))
+        window = Window(since, turn.window_end, max(turn.listed - _STEP_BACK, 0))
         try:
             for end in self._walk(window, found):
                 goes_on = discoveries.note_progress(turn, end, window.listed, self._clock.now())
@@ -92,6 +93,11 @@ class Discoverer:
         finally:
             discoveries.release(turn)
         return found
+
+    def _deleted_until(self, now: datetime) -> datetime:
+        """Return until when settled tasks have been deleted: to find one again would tell the app again."""
+        retention = self._settings.task_retention
+        return datetime.min if retention is None else now - retention
 
     def run_since(self, since: datetime, on_page: Callable[[Found], None]) -> Found:
         """Read everything submitted since a moment. This does not change where `run` continues."""

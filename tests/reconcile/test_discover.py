@@ -294,6 +294,19 @@ def test_the_first_ever_looks_back_as_long_as_a_task_is_waited_for(stand_in, mak
     assert ids() == ["within"]
 
 
+def test_what_was_deleted_for_its_age_is_not_found_again(stand_in, make_discoverer, clock):
+    discoverer = make_discoverer(TASK_RETENTION_DAYS=30)
+    stand_in.add_record(ours())
+    discoverer.run()
+    assert ids() == ["t1"]
+    clock.ahead += timedelta(days=31)  # in which nothing new has come
+    for model in (Lookup, Task):
+        model.delete().execute()
+    discoverer.run()
+    assert ids() == []
+    assert make_discoverer().run().adopted == 1
+
+
 def test_odd_items_are_passed_over(stand_in, discoverer):
     good = ours()
     items = [
