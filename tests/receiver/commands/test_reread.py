@@ -5,6 +5,7 @@ import signal
 from datetime import timedelta
 
 import pytest
+from peewee import chunked
 
 from receiver.app import create_app
 from receiver.clock import from_iso, utcnow
@@ -89,22 +90,28 @@ def test_stopped_it_says_from_where_to_go_on(tmp_path):
         backstop.migrate()
         init_database(backstop.database_url)
         received(body("t0"))
+        count = 8_000  # so many that it cannot end before the signal
         with database.connection_context(), database.atomic():
             first = Delivery.get().__data__
-            for number in range(1, 5000):
-                new = {"id": number + 1, "uid": str(number), "body": body(f"t{number}")}
-                moment = first["received_at"] + number * timedelta(milliseconds=1)
-                Delivery.insert(first | new | {"size": len(new["body"]), "received_at": moment}).execute()
+            later = [
+                first
+                | {"id": number + 1, "uid": str(number), "body": body(f"t{number}")}
+                | {"size": len(body(f"t{number}"))}
+                | {"received_at": first["received_at"] + number * timedelta(milliseconds=1)}
+                for number in range(1, count)
+            ]
+            for some in chunked(later, 500):
+                Delivery.insert_many(some).execute()
         process = backstop.start("reread", "-m", "flask", "--app", "wsgi", "reread", "--since", "1d")
         wait_until(lambda: Task.select().count() > 0)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 1
         done = Task.select().count()
-        assert 0 < done < 5000
+        assert 0 < done < count
         (moment,) = [line.split()[-1] for line in backstop.log("reread").splitlines() if "Go on" in line]
         again = backstop.command("flask", "--app", "wsgi", "reread", "--since", moment, "--json")
         told = json.loads(again.stdout)
         assert told["complete"]
-        assert Task.select().count() == 5000
-        assert told["read"] <= 5000 - done + 32
+        assert Task.select().count() == count
+        assert told["read"] <= count - done + 32
         database.obj.close_all()
