@@ -2,7 +2,8 @@
 
 import shutil
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+# The shell draws the same pages, without the windows of a whole browser: a third of the CPU time.
+_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 # Containers run it as root. By default it calls Google's servers.
@@ -10,7 +11,7 @@ OPTIONS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--no-first-run"),
 ]
-MISSING = "no Chromium is installed (on Debian: apt-get install chromium)"
+MISSING = "no Chromium is installed (on Debian: apt-get install chromium-headless-shell)"
 
 
 def find() -> str | None:

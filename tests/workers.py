@@ -25,8 +25,8 @@ _SPREAD_OVER = 0.9
 
 
 def count() -> int:
-    """Return how many there are: half of the tests' time is spent waiting."""
-    return 2 * (os.cpu_count() or 1)
+    """Return how many there are: two thirds of the tests' time is spent waiting."""
+    return 3 * (os.cpu_count() or 1)
 
 
 def mix(deployments: Sequence[pytest.Item], others: Sequence[pytest.Item]) -> list[pytest.Item]:
