@@ -4,6 +4,7 @@ See "The life of a submission" in docs/design.md.
 """
 
 import logging
+import threading
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -36,15 +37,18 @@ _WITHOUT_LOOKUPS_FOR = timedelta(days=1)
 class UnclearSubmissions:
     """Looks for unclear submissions: by trace id in the ledger, then at upstream. Not for two threads."""
 
-    def __init__(self, caller: Caller, paces: Paces, forward_when: When) -> None:
+    def __init__(self, caller: Caller, paces: Paces, forward_when: When, stop: threading.Event) -> None:
         self._caller = caller
         self._paces = paces
         self._forward_when = forward_when
+        self._stop = stop
 
     def look(self) -> None:
-        """Look for all of them once. After 10 minutes without a trace one has ended."""
+        """Look for all of them once, or until a stop. After 10 minutes without a trace one has ended."""
         now = self._caller.clock.now()
         for name, unclear in unclear_by_service(now).items():
+            if self._stop.is_set():
+                return
             if any(is_sent_in_future(one, now) for one in unclear):
                 mend_sent_in_future(now)
             missing = self._accept(unclear, tasks_by_trace(unclear))
@@ -58,7 +62,7 @@ class UnclearSubmissions:
         if not can_find(service):
             self._end(missing, now - _WITHOUT_LOOKUPS_FOR)
             return
-        if pauses.current_pause(now, service.name) or not self._caller.limiter.take():
+        if self._stop.is_set() or pauses.current_pause(now, service.name) or not self._caller.limiter.take():
             return
         ends = now - submissions.UNCLEAR_FOR
         # Of several with one trace id the oldest comes last here, and counts.

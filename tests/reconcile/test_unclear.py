@@ -35,9 +35,9 @@ def upstream():
 
 
 @pytest.fixture
-def unclear(ledger, upstream, clock):
+def unclear(ledger, upstream, clock, stop):
     caller = Caller(Upstream(upstream.url, "token", 1), call_threads(1), RateLimiter(0, clock), clock)
-    return UnclearSubmissions(caller, Paces(GRACE), "settled")
+    return UnclearSubmissions(caller, Paces(GRACE), "settled", stop)
 
 
 @pytest.fixture
@@ -158,3 +158,17 @@ def test_one_whose_process_died_in_flight_becomes_unclear(unclear, ledger, clock
     assert unclear_facts(clock.now()).count == 0
     clock.ahead += submissions.IN_FLIGHT_FOR
     assert unclear_facts(clock.now()).count == 1
+
+
+def test_after_a_stop_nothing_more_is_asked(unclear, submit, upstream, stop, clock):
+    def answer(request, connection):
+        if request.json["action"] != "retrieve_batch" or "trace_ids" not in request.json:
+            stop.set()
+        connection.send_json({"items": [], "count": 0})
+
+    upstream.answer = answer
+    submit("own")
+    submit("other", service="suno")
+    unclear.look()
+    assert len({request.target for request in upstream.received}) == 1
+    assert unclear_facts(clock.now()).count == 2
