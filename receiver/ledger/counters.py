@@ -17,8 +17,8 @@ from typing import Any
 from peewee import fn
 
 from receiver.ledger.engine.db import on_postgresql, writing
-from receiver.ledger.models import Counter, Event, Task, database
-from receiver.ledger.outbox import CONFIRMED, DISPUTED, events_after
+from receiver.ledger.models import Counter, database
+from receiver.ledger.outbox import CONFIRMED, DISPUTED, Told, told_after
 from receiver.ledger.readers import go_on, place_of
 from receiver.logs import log_lines
 
@@ -69,10 +69,10 @@ def count() -> int:
         time.sleep(_REST * (time.monotonic() - began))
 
 
-def _count_portion() -> list[Event]:
+def _count_portion() -> list[Told]:
     """Count the next events and return them; none if another process has counted them meanwhile."""
     after = place_of(READER)
-    events = events_after(after, _AT_ONCE)
+    events = told_after(after, _AT_ONCE)
     if not events:
         return []
     sums = _told_by(events)
@@ -108,41 +108,35 @@ def _add(sums: _Sums) -> None:
         ).execute()
 
 
-def _log(events: Iterable[Event]) -> None:
+def _log(events: Iterable[Told]) -> None:
     log_lines(log, [(_words(event), {"task": event.task_id, "event": event.id}) for event in events])
 
 
-def _words(event: Event) -> str:
+def _words(event: Told) -> str:
     by = f", by {event.settled_by}" if event.settled_by else ""
     return f"Task {event.task_id}: {event.type.removeprefix('task.')}{by} (event {event.id})."
 
 
-def _told_by(events: Iterable[Event]) -> _Sums:
-    events = [event for event in events if event.type != DISPUTED]
-    ids = {event.task_id for event in events}
-    columns = (Task.id, Task.service, Task.registered_at, Task.submitted_at, Task.finished_at)
-    query: Any = Task.select(*columns, Task.settled_at, Task.settled_by).where(Task.id.in_(ids))
-    with database.connection_context():
-        tasks = {task.id: task for task in query.namedtuples()}
+def _told_by(events: Iterable[Told]) -> _Sums:
     sums: _Sums = defaultdict(float)
     for event in events:
-        if (task := tasks.get(event.task_id)) is not None:
-            _count_event(event, task, sums)
+        if event.type != DISPUTED and event.service is not None:
+            _count_event(event, sums)
     return sums
 
 
-def _count_event(event: Event, task: Task, sums: _Sums) -> None:
+def _count_event(event: Told, sums: _Sums) -> None:
     by = event.settled_by or ""
     if event.type != CONFIRMED:
-        sums[RESULTS, f"{task.service}/{event.status}/{by}"] += 1
-    if task.settled_at is None or task.settled_by != by:
+        sums[RESULTS, f"{event.service}/{event.status}/{by}"] += 1
+    if event.settled_at is None or event.task_settled_by != by:
         return
-    began_at = task.submitted_at or task.registered_at  # else nobody knows when it began
+    began_at = event.submitted_at or event.registered_at  # else nobody knows when it began
     if began_at is not None and event.type != CONFIRMED and event.sequence == 1:
-        _observe(DURATION, by, began_at, task.settled_at, sums)
+        _observe(DURATION, by, began_at, event.settled_at, sums)
     # Only upstream says when it finished a task: of what a callback settled, with the confirmation.
-    if task.finished_at is not None and (event.type == CONFIRMED) == (by == "callback"):
-        _observe(LATENESS, by, task.finished_at, task.settled_at, sums)
+    if event.finished_at is not None and (event.type == CONFIRMED) == (by == "callback"):
+        _observe(LATENESS, by, event.finished_at, event.settled_at, sums)
 
 
 def _observe(name: str, by: str, start: datetime, end: datetime, sums: _Sums) -> None:

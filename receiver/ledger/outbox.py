@@ -19,10 +19,14 @@ A reader must ask the primary: a replica has its own locks.
 """
 
 import time
+from datetime import datetime
+from typing import NamedTuple
+
+from peewee import JOIN
 
 from receiver.ledger.engine.db import on_postgresql
-from receiver.ledger.engine.statements import Query
-from receiver.ledger.models import Event, database
+from receiver.ledger.engine.statements import Query, as_moment
+from receiver.ledger.models import Event, Task, database
 
 DISPUTED = "task.disputed"
 # Upstream says the same as the callback that settled the task. It has the number of the event that it
@@ -33,9 +37,43 @@ CONFIRMED = "task.confirmed"
 _WRITERS_WITHIN_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.005
 _ANY = 2**63 - 1
+
+
+class Told(NamedTuple):
+    """An event, and what is known now of its task; None where that is deleted."""
+
+    id: int
+    task_id: str
+    type: str
+    status: str
+    settled_by: str | None
+    sequence: int
+    service: str | None
+    registered_at: datetime | None
+    submitted_at: datetime | None
+    finished_at: datetime | None
+    settled_at: datetime | None
+    task_settled_by: str | None
+
+
 _events = Query(
     lambda cursor, newest, limit: (
         Event.select().where(Event.id > cursor, Event.id <= newest).order_by(Event.id).limit(limit)
+    )
+)
+
+
+_told = Query(
+    lambda cursor, newest, limit: (
+        Event.select(
+            *(Event.id, Event.task_id, Event.type, Event.status, Event.settled_by, Event.sequence),
+            *(Task.service, Task.registered_at, Task.submitted_at, Task.finished_at),
+            *(Task.settled_at, Task.settled_by),
+        )
+        .join(Task, JOIN.LEFT_OUTER, on=(Task.id == Event.task_id))
+        .where(Event.id > cursor, Event.id <= newest)
+        .order_by(Event.id)
+        .limit(limit)
     )
 )
 
@@ -49,6 +87,14 @@ def events_after(cursor: int, limit: int) -> list[Event]:
     with database.connection_context():
         newest = _complete_up_to(cursor) if on_postgresql() else _ANY
         return _events.objects(Event, cursor=cursor, newest=newest, limit=limit)
+
+
+def told_after(cursor: int, limit: int) -> list[Told]:
+    """Return what `events_after` would, with their tasks. It takes a fraction of the time."""
+    with database.connection_context():
+        newest = _complete_up_to(cursor) if on_postgresql() else _ANY
+        rows = _told.rows(cursor=cursor, newest=newest, limit=limit)
+    return [Told._make([*row[:7], *map(as_moment, row[7:11]), row[11]]) for row in rows]
 
 
 def _complete_up_to(cursor: int) -> int:

@@ -6,7 +6,7 @@ Only the values in its rows change from one execution to the next.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -84,9 +84,14 @@ class Query:
         text = self._text(values)
         return list(model.raw(text.sql, *text.fill([values])))
 
+    def rows(self, **values: Any) -> list[Any]:
+        """Execute it with these values, and return the rows as the driver gives them."""
+        found: list[Any] = self._execute(values).fetchall()
+        return found
+
     def scalar(self, **values: Any) -> Any:
         """Execute it with these values. Return the first row's first column, or None if there is no row."""
-        row = next(iter(self._execute(values).fetchall()), None)
+        row = next(iter(self.rows(**values)), None)
         return row[0] if row else None
 
     def execute(self, **values: Any) -> int:
@@ -104,6 +109,12 @@ class Query:
         if text is None:
             text = self._built[key] = _Text(lambda rows: self._build(**rows[0]), [values])
         return text
+
+
+def as_moment(value: Any) -> datetime | None:
+    """Return a moment in a row of `Query.rows`. SQLite gives texts."""
+    moment: datetime | None = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment
 
 
 class _Text:
