@@ -68,11 +68,18 @@ class UnclearSubmissions:
         # Of several with one trace id the oldest comes last here, and counts.
         sent_at = {one.trace_id: _not_before(one, ends) for one in reversed(missing)}
         try:
-            found = find_traces(self._caller.upstream, service, sent_at)
+            found = find_traces(self._caller.upstream, service, sent_at, self._await_place)
         except UpstreamError as problem:
             log.warning("Upstream cannot be asked about unclear submissions, asking later: %s", problem)
             return
         self._end(self._accept(missing, give_to_submissions(missing, found)), ends)
+
+    def _await_place(self) -> None:
+        """Wait for the next place in the rate of calls. Raises UpstreamError if a stop comes before it."""
+        while not self._caller.limiter.take():
+            if self._stop.is_set():
+                raise UpstreamError("no call after a stop", permanent=False)
+            self._caller.clock.wait(self._caller.limiter.seconds_left())
 
     def _accept(self, unclear: Sequence[Submission], found: dict[int, str]) -> list[Submission]:
         """Register the tasks that were found, and return the submissions without one."""

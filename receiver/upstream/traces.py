@@ -1,6 +1,6 @@
 """Finds tasks at upstream by the trace ids of their submissions: by look-up, then in the service's list."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,19 +19,23 @@ def can_find(service: Service) -> bool:
 
 
 def find_traces(
-    upstream: Upstream, service: Service, sent_at: Mapping[str, datetime]
+    upstream: Upstream,
+    service: Service,
+    sent_at: Mapping[str, datetime],
+    before_list: Callable[[], None] = lambda: None,
 ) -> dict[str, list[str]]:
     """Return the ids of the tasks that were submitted with trace ids, MOST_TRACES at most, by trace id.
 
-    `sent_at` tells when each was submitted: an older task with the same trace id is another. Raises
-    UpstreamError. What is not found then, upstream does not know now. Only services that are asked in
-    batches can be asked so.
+    `sent_at` tells when each was submitted: an older task with the same trace id is another. `before_list`
+    is called before a second call, which asks for the list. Raises UpstreamError. What is not found then,
+    upstream does not know now. Only services that are asked in batches can be asked so.
     """
     if not can_find(service) or not sent_at:
         return {}
     found = _matching(upstream.retrieve_by_trace(service, list(sent_at)), sent_at)
     if found.keys() == sent_at.keys():
         return found
+    before_list()
     since = min(sent_at.values()) - _SKEW
     listed = upstream.list_recent(service, since=since, until=None, limit=_MOST_LISTED, offset=0)
     return _matching(listed, sent_at) | found

@@ -15,7 +15,7 @@ from receiver.upstream.client import Upstream
 from reconcile.calls import Caller, call_threads
 from reconcile.rate_limit import RateLimiter
 from reconcile.unclear import UnclearSubmissions
-from tests.clocks import SetClock
+from tests.clocks import SetClock, VirtualClock
 from tests.factories import GRACE, body, finished_item, record, task
 from tests.scripted import Scripted
 
@@ -141,6 +141,45 @@ def test_many_of_a_service_that_is_paused_hide_none_of_another(unclear, submit, 
     unclear.look()
     assert task().trace_id == "own"
     assert unclear_facts(clock.now()).count == 3
+
+
+@pytest.fixture
+def paced(ledger, upstream, stop):
+    """Makes one call a second under a virtual clock, with a submission whose answer is lost long ago."""
+    clock = VirtualClock()
+    asked = Asked("web", services.DEFAULT.name, "imagine", "own", b"own", "k", "https://app/hook")
+    submissions.note_unclear(submissions.begin(asked, clock.now()).submission, clock.now())
+    clock.ahead += 60 * MINUTE
+    caller = Caller(Upstream(upstream.url, "token", 1), call_threads(1), RateLimiter(1, clock), clock)
+    return UnclearSubmissions(caller, Paces(GRACE), "settled", stop), clock
+
+
+def test_each_call_takes_a_place_of_its_own_in_the_rate(paced, upstream):
+    unclear, clock = paced
+    moments = []
+
+    def answer(_, connection):
+        moments.append(clock.monotonic())
+        connection.send_json({"items": [], "count": 0})
+
+    upstream.answer = answer
+    unclear.look()
+    first, second = moments
+    assert second - first >= 1
+    assert unclear_facts(clock.now()).count == 0
+
+
+def test_a_stop_between_two_calls_ends_no_submission(paced, upstream, stop):
+    unclear, clock = paced
+
+    def answer(_, connection):
+        stop.set()
+        connection.send_json({"items": [], "count": 0})
+
+    upstream.answer = answer
+    unclear.look()
+    assert len(upstream.received) == 1
+    assert unclear_facts(clock.now()).count == 1
 
 
 def test_what_upstream_cannot_be_asked_about_waits_a_day_for_its_callback(unclear, submit, clock, upstream):
