@@ -455,7 +455,7 @@ def test_a_schema_that_is_behind_is_said_and_nothing_fails_in_odd_ways(tmp_path,
         report = backstop.request("GET", "/readyz")
         assert (report.status, report.json()["database"], report.json()["schema"]) == (503, "ok", "behind")
         assert backstop.post_callback(body("t1")).json() == {"received": True, "spooled": True}
-        assert "Callbacks go to the spool until this is fixed: The database lacks" in backstop.log("web")
+        wait_until(lambda: "Callbacks go to the spool until this is fixed: The" in backstop.log("web"))
         assert backstop.request("GET", "/").status == 503
         once = backstop.reconcile_once()
         assert (once.returncode, once.stderr.count("\n")) == (1, 1)

@@ -144,6 +144,7 @@ def test_pictures_stand_side_by_side_and_the_full_size_one_is_a_link(open_result
 def test_the_list_can_be_filtered_by_service(open_results):
     page = open_results(viewport=PHONE)
     page.goto("/tasks")
+    page.locator(".folded summary").click()
     page.get_by_label("Service").select_option("suno")
     page.get_by_role("button", name="Show").click()
     page.wait_for_url("**service=suno**")

@@ -105,7 +105,9 @@ class TestLines:
         ]
 
     def test_each_is_an_object_with_its_own_ids(self):
+        token = request_id.set(None)  # a request of another test may have left one
         first, second = map(json.loads, JsonFormatter().format(made(self.LINES)).split("\n"))
+        request_id.reset(token)
         assert (first["task"], first["request"], first["message"]) == (
             "t1",
             "r1",
