@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
 import urllib3
 
 from tests import preloaded
@@ -180,6 +181,14 @@ class Backstop:
         """Stop a process and return its exit code."""
         self._send(process, number)
         return self._wait(process)
+
+    def kill_web(self, process: Process) -> None:
+        """Kill a web process and its workers, without a chance to say anything."""
+        master = psutil.Process(process.pid)
+        for each in (master, *master.children()):
+            with contextlib.suppress(psutil.NoSuchProcess):  # a worker that saw its master end
+                each.kill()
+        self._wait(process)
 
     def _send(self, process: Process, number: int) -> None:
         if process.poll() is None:

@@ -2,14 +2,12 @@
 
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.factories import body
@@ -53,9 +51,8 @@ def test_what_litestream_has_replicated_survives_the_machine(tmp_path):
             before, had = set(incoming.acknowledged), newest(tmp_path)
             # The second transfer from now on began after the first had ended.
             wait_until(lambda: newest(tmp_path) >= had + 2)
-            workers = [child.pid for child in psutil.Process(web.pid).children()]
-            for pid in (litestream.pid, web.pid, *workers):
-                os.kill(pid, signal.SIGKILL)
+            litestream.kill()
+            backstop.kill_web(web)
     for file in tmp_path.glob("backstop.db*"):
         file.unlink()
     with Backstop(tmp_path, "http://127.0.0.1:9") as backstop:

@@ -68,13 +68,7 @@ def worker_ids(master: int) -> list[int]:
 
 
 def kill(backstop) -> None:
-    """Kill the web process and its workers, without a chance to say anything."""
-    (master,) = backstop.processes
-    workers = worker_ids(master.pid)
-    backstop.stop(master, signal.SIGKILL)
-    for pid in workers:
-        os.kill(pid, signal.SIGKILL)
-    backstop.processes.clear()
+    backstop.kill_web(backstop.processes.pop())
     wait_until(lambda: not backstop._is_up())
 
 
@@ -113,7 +107,8 @@ def test_every_page_that_refreshes_itself_tells_when_the_web_process_is_dead_and
     for page, title in zip(pages, titles, strict=True):
         in_time(page, is_well(page, title))
         assert not is_loaded_anew(page)
-    assert background(overview, "h1.summary") == GREEN
+    # While the other pages were waited for, this one asked again. By its fast clock an answer can be late once more.
+    in_time(overview, lambda: background(overview, "h1.summary") == GREEN)
     forgive(open_browser, "ERR_")
 
 

@@ -126,7 +126,7 @@ def test_connections_that_died_with_the_server_are_replaced(ledger):
     if on_postgresql():
         with psycopg.connect(ledger, autocommit=True) as connection:
             connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
     record(b'{"task_id": "t2"}')

@@ -185,7 +185,7 @@ def test_a_connection_that_the_server_has_just_ended_is_not_used_again(ledger):
         connection = database.connection()
         pid = connection.info.backend_pid
     with psycopg.connect(ledger, autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        other.execute("SELECT pg_terminate_backend(%s, 60000)", (pid,))
     wait_until(connection.has_news)
     register("t1")
     assert connection.closed
