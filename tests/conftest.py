@@ -29,6 +29,8 @@ from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import database
 from receiver.upstream.services import SERVICES, Service
+from receiver.web import writes
+from receiver.web.watch import readiness
 from tests import workers
 from tests.compiled import compiled_once
 from tests.pgbouncer import PgBouncer, pgbouncer
@@ -147,9 +149,11 @@ def preloaded_programs() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def patience() -> Iterator[None]:
-    """Let the threads of a test wait for their turn to write to SQLite, however busy the machine is."""
+    """Let nothing in a test's own process seem to hang that only waits for its turn on a busy machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite, "_TURN_WITHIN_SECONDS", 120.0)
+        patch.setattr(writes, "_WITHIN_SECONDS", 60.0)
+        patch.setattr(readiness, "_READ_WITHIN_SECONDS", 60.0)
         yield
 
 

@@ -4,7 +4,6 @@ import base64
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,7 +13,7 @@ from tests import factories
 from tests.browser.test_pages import SOON, complaints, cut_off
 from tests.chromium import PHONE
 from tests.html import run_now
-from tests.processes import API_KEY, wait_until
+from tests.processes import API_KEY, wait_until, worker_ids
 
 # Programs, with a Bearer token, get errors as JSON.
 AS_A_PERSON = {"Authorization": f"Basic {base64.b64encode(f':{API_KEY}'.encode()).decode()}"}
@@ -61,10 +60,6 @@ def open_pages(page: Page, *paths: str) -> list[Page]:
     for each, path in zip(pages, paths, strict=True):
         each.goto(path)
     return pages
-
-
-def worker_ids(master: int) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
 
 
 def kill(backstop) -> None:
@@ -116,7 +111,7 @@ def test_every_page_that_refreshes_itself_tells_when_the_web_process_is_dead_and
 def test_a_web_process_that_hangs_gives_no_answer(open_browser, backstop):
     (page,) = open_pages(open_browser(), "/")
     (master,) = backstop.processes
-    stopped = [master.pid, *worker_ids(master.pid)]
+    stopped = [master.pid, *worker_ids(master)]
     try:
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)

@@ -739,9 +739,9 @@ def test_a_clock_that_jumps_ahead_gives_nothing_up_however_many_answers_come(
 def test_a_run_that_always_finds_more_ends_all_the_same_and_says_so(
     ledger, make_settings, stand_in, stop, monkeypatch
 ):
-    monkeypatch.setattr(run_module, "RUN_FOR_SECONDS", 0.2)
+    monkeypatch.setattr(run_module, "RUN_FOR_SECONDS", 2.0)
     register(*(f"task-{n:03}" for n in range(100)), grace=NOW_DUE)
-    settings = make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_MAX_RATE=50)
+    settings = make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_MAX_RATE=5)
     reconciler = make_reconciler(settings, stand_in, stop)
     counts = reconciler.run()
     assert reconciler.has_more
