@@ -77,6 +77,7 @@ class Reconciler:
         started_at = self._clock.now()
         self.was_good = False
         if due_by is None and not self._is_worth_a_run(started_at):
+            self.has_more = False
             return Counts()
         self._noted_at = self._clock.monotonic()
         run_id = runs.open_run(self._name, started_at)
@@ -110,8 +111,9 @@ class Reconciler:
     def _asking(self, run_id: int, due_by: datetime | None) -> Asking:
         # A single run has not watched the clock: there the late answers alone decide.
         is_steady = due_by is not None or self._steady.steady_for() >= STEADY_AFTER
+        timetable = self._paces.timetable.when_busy() if self.has_more else self._paces.timetable
         patience = Patience(
-            Backoff(self._paces.timetable, self._rng),
+            Backoff(timetable, self._rng),
             give_up_after=self._settings.reconcile_give_up_after,
             doubt_after=doubt_after(self._settings.reconcile_grace),
             clock_is_steady=is_steady,

@@ -25,6 +25,7 @@ class Registration:
     submitted_at: datetime | None = None
     callback_url: str | None = None  # where the result is posted in upstream's own form
     api_key: str | None = None  # the name of the key that it was submitted or registered with
+    mode: str | None = None  # only for the first look-up: upstream tells it with the request
 
 
 def of_registrations(
@@ -35,7 +36,7 @@ def of_registrations(
 
 
 def _of_registration(registration: Registration, now: datetime, timetable: Timetable) -> RegistrationRow:
-    kind = TaskKind(registration.service, registration.type or "")
+    kind = TaskKind(registration.service, registration.type or "", registration.mode or "")
     age = max(now - (registration.submitted_at or now), timedelta(0))
     return {
         "id": registration.id,
@@ -72,6 +73,7 @@ def _fold(registrations: Sequence[Registration]) -> list[Registration]:
             submitted_at=_smaller(known.submitted_at, registration.submitted_at),
             callback_url=_smaller(known.callback_url, registration.callback_url),
             api_key=_smaller(known.api_key, registration.api_key),
+            mode=_smaller(known.mode, registration.mode),
         )
     # In the order of their ids, across all statements that write them: or two batches could deadlock.
     return [folded[task_id] for task_id in sorted(folded)]

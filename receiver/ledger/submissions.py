@@ -63,6 +63,19 @@ class Begun:
     submission: Submission
 
 
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A submission of which upstream has told the task."""
+
+    submission: Submission
+    task_id: str
+    now: datetime
+    timetable: Timetable
+    forward_when: When
+    is_told: bool
+    mode: str | None
+
+
 def digest_of(path: str, body: bytes) -> bytes:
     """Return what identifies a request's content."""
     return hashlib.sha256(path.encode() + b"\0" + body).digest()
@@ -94,12 +107,14 @@ def accept(
     timetable: Timetable,
     forward_when: When,
     is_told: bool = True,
+    mode: str | None = None,
 ) -> None:
     """Register the task of a submission. `is_told`: a caller hears of it now.
 
-    Otherwise its answer counts as lost: the next caller who repeats it without a key gets the task.
+    Otherwise its answer counts as lost: the next caller who repeats it without a key gets the task. `mode` is
+    the request's. It tells how long the task takes.
     """
-    _accept.commit((submission, task_id, now, timetable, forward_when, is_told))
+    _accept.commit(_Accepted(submission, task_id, now, timetable, forward_when, is_told, mode))
 
 
 def free(submission: Submission) -> None:
@@ -222,15 +237,17 @@ def _state(known: Submission, asked: Asked, now: datetime) -> State:
     return State.IN_FLIGHT if known.leased_until > now else State.UNCLEAR
 
 
-def _write_accepted(
-    entries: Sequence[tuple[Submission, str, datetime, Timetable, When, bool]],
-) -> list[None]:
+def _write_accepted(entries: Sequence[_Accepted]) -> list[None]:
+    first = entries[0]
     with writing(pipelined=True):
-        _, _, now, timetable, forward_when, _ = entries[0]
-        registrations = [_registration(submission, task_id) for submission, task_id, *_ in entries]
-        store.register_within(registrations, now, timetable=timetable, forward_when=forward_when)
-        for submission, task_id, at, *_, is_told in entries:
-            _note_task(submission, task_id, at, is_told)
+        store.register_within(
+            [_registration(entry) for entry in entries],
+            first.now,
+            timetable=first.timetable,
+            forward_when=first.forward_when,
+        )
+        for entry in entries:
+            _note_task(entry.submission, entry.task_id, entry.now, entry.is_told)
     return [None] * len(entries)
 
 
@@ -242,15 +259,17 @@ def _note_task(submission: Submission, task_id: str, now: datetime, is_told: boo
         lost.where(Submission.id == submission.id, Submission.unclear_at.is_null()).execute()
 
 
-def _registration(submission: Submission, task_id: str) -> Registration:
+def _registration(entry: _Accepted) -> Registration:
+    submission = entry.submission
     return Registration(
-        task_id,
+        entry.task_id,
         service=submission.service,
         type=submission.type,
         trace_id=submission.trace_id,
         submitted_at=submission.sent_at,
         callback_url=submission.callback_url,
         api_key=submission.api_key,
+        mode=entry.mode,
     )
 
 
@@ -288,4 +307,4 @@ _insert = Statement(
     )
 )
 _begin: GroupCommit[tuple[Asked, datetime], Begun] = GroupCommit(_write_begun, within=_WITHIN_SECONDS)
-_accept: GroupCommit[Any, None] = GroupCommit(_write_accepted, within=_WITHIN_SECONDS)
+_accept: GroupCommit[_Accepted, None] = GroupCommit(_write_accepted, within=_WITHIN_SECONDS)

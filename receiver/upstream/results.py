@@ -33,7 +33,7 @@ STATUSES = (PENDING, FAILED, SUCCEEDED, EXPIRED)
 MAX_ID_LENGTH = 200
 _LONGEST_ERROR, _LONGEST_ERROR_PART = 4000, 1000  # characters
 _LONGEST_PROMPT = 65536  # characters
-_LONGEST_MODE = 64
+LONGEST_MODE = 64
 _RANKS = {PENDING: 0, FAILED: 1, SUCCEEDED: 2}
 # The fields of an item beside its response.
 _AROUND = frozenset(
@@ -114,7 +114,7 @@ def read_item(item: object) -> Result:
         request=_kept_of(request),
         envelope=envelope_of(task, response, request),
         prompt=clean_text(request.get("prompt"), limit=_LONGEST_PROMPT),
-        mode=clean_text(request.get("mode"), limit=_LONGEST_MODE),
+        mode=clean_text(request.get("mode"), limit=LONGEST_MODE),
         submitted_at=read_moment(task.get("created_at")),
         finished_at=finished_at(response, task),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from receiver.upstream.results import clean_text, dump, id_of, parse_json
+from receiver.upstream.results import LONGEST_MODE, clean_text, dump, id_of, parse_json
 
 # Codes of errors that upstream answers at once, with the status that it gives them.
 _STATUSES = {
@@ -48,6 +48,11 @@ class Order:
     wants: Wants
     callback_url: object = None
     trace_id: str | None = None
+
+    @property
+    def mode(self) -> str | None:
+        """Return the mode, as upstream will tell it of the task: how long that takes depends on it."""
+        return clean_text(self.body.get("mode"), limit=LONGEST_MODE)
 
 
 def read_order(body: bytes, accept: str, *, streams: bool) -> Order | None:

@@ -12,7 +12,8 @@ import pytest
 
 from receiver.clock import utcnow
 from receiver.ledger import pauses, runs, store
-from receiver.ledger.models import Lookup, Pause, ReconcileRun, Task
+from receiver.ledger.models import LearnedPace, Lookup, Pause, ReconcileRun, Task
+from receiver.ledger.pace import Pace
 from receiver.ledger.reading import listing, queries
 from receiver.upstream import client as upstream_module
 from receiver.upstream import services
@@ -747,6 +748,36 @@ def test_a_run_that_always_finds_more_ends_all_the_same_and_says_so(
     assert reconciler.has_more
     assert 0 < counts.asked < 100
     assert len(claim(limit=200).ids) == 100 - counts.asked
+
+
+def test_when_nothing_more_is_due_after_all_there_is_no_more(reconciler):
+    reconciler.run()
+    reconciler.has_more = True
+    reconciler.run()
+    assert not reconciler.has_more
+
+
+def test_while_more_is_due_than_the_rate_lets_through_waits_are_longer(
+    ledger, make_settings, stand_in, stop, clock
+):
+    clock.at = utcnow()
+    kind = {"service": "midjourney", "type": "imagine", "mode": "relax"}
+    weights = Pace().with_results(600.0 + n for n in range(100)).weights
+    LearnedPace.create(**kind, weights=json.dumps(weights), learned_at=clock.at)
+    for name in ("calm", "busy"):
+        stand_in.add_record(item(name, {"progress": 0}, type="imagine", request={"mode": "relax"}))
+    reconciler = make_reconciler(
+        make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_MAX_RATE=0), stand_in, stop, clock
+    )
+    reconciler._paces.read()
+    register("calm", grace=NOW_DUE, now=clock.at)
+    reconciler.run()
+    reconciler.has_more = True  # the last run ended although more was due
+    register("busy", grace=NOW_DUE, now=clock.at)
+    reconciler.run()
+    assert not reconciler.has_more
+    next_ones = {task.id: task.next_lookup_at for task in Task.select()}
+    assert next_ones["busy"] > next_ones["calm"]
 
 
 def test_a_run_up_to_a_moment_asks_about_nothing_that_becomes_due_later(stand_in, reconciler):

@@ -26,7 +26,7 @@ from receiver.ledger.paces import Paces
 from receiver.ledger.registration import Registration
 from receiver.upstream.services import Service
 from reconcile.calls import Caller
-from reconcile.jobs import Job, list_jobs
+from reconcile.jobs import RECONCILE, Job, list_jobs
 from reconcile.pacemaker import SteadyClock
 from reconcile.rate_limit import RateLimiter
 from reconcile.run import Reconciler
@@ -60,7 +60,8 @@ SLOW = Kind("videos", "long", 900, 0.8)
 class Mix:
     """What is submitted: `rate` tasks an hour for `hours`, of which so many callbacks are lost.
 
-    Halfway somebody who knows the callback URL posts results of `forged` made-up ids within a minute.
+    Halfway somebody who knows the callback URL posts results of `forged` made-up ids within a minute. The gateway
+    knows each task's mode from the beginning. Of others upstream tells it at the first look-up.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Mix:
     hours: float
     kinds: Sequence[Kind] = (TURBO, FAST, FAST, RELAX, VIDEO)
     forged: int = 0
+    by_gateway: bool = False
 
 
 MIXES = (
@@ -77,6 +79,7 @@ MIXES = (
     Mix("600 an hour, 30 % lost", 600, 0.3, 6),
     Mix("6,000 an hour, 30 % lost", 6000, 0.3, 2),
     Mix("60,000 an hour, 30 % lost", 60_000, 0.3, 0.4),
+    Mix("… submitted through the gateway", 60_000, 0.3, 0.4, by_gateway=True),
     Mix("600 an hour, all lost", 600, 1.0, 3),
     Mix("600 an hour of 6 s to 15 min", 600, 0.3, 6, (QUICK, TURBO, RELAX, SLOW)),
     Mix("200 an hour of videos", 200, 0.3, 12, (VIDEO,)),
@@ -141,7 +144,10 @@ class _World:
         seconds = kind.median * self.rng.lognormvariate(0, kind.sigma)
         is_lost = self.rng.random() < self.mix.lost
         self.truth[task_id] = (kind, now, now + timedelta(seconds=seconds), is_lost)
-        store.register([Registration(task_id, type=kind.type)], now, timetable=self.paces.timetable)
+        mode = kind.mode if self.mix.by_gateway else None
+        store.register(
+            [Registration(task_id, type=kind.type, mode=mode)], now, timetable=self.paces.timetable
+        )
         if not is_lost:
             self.clock.plan(seconds, lambda: self._call_back(task_id))
         wait = self.rng.expovariate(self.mix.rate / 3600)
@@ -165,17 +171,26 @@ class _World:
         for number in range(self.mix.forged):
             moment = self.mix.hours * 1800 + 60 * number / self.mix.forged
             self.clock.plan(moment, partial(self._post, f"forged-{number}"))
-        due = {job.name: job.first_in.total_seconds() for job in self.jobs}
-        jobs: dict[str, Job] = {job.name: job for job in self.jobs}
-        ends_at = self.mix.hours * 3600 + _CALM
-        while self.clock.monotonic() < ends_at:
-            name = min(due, key=due.__getitem__)
-            self.clock.wait(max(due[name] - self.clock.monotonic(), 0))
-            due[name] = self.clock.monotonic() + jobs[name].every.total_seconds()
-            jobs[name].run()
-            is_over = self.clock.monotonic() > self.mix.hours * 3600
-            if is_over and len(self.known_at) == len(self.truth):
-                return
+        for job in self.jobs:
+            if job.name != RECONCILE:
+                self._run_in(job.first_in, job)
+        (reconcile,) = (job for job in self.jobs if job.name == RECONCILE)
+        while not self._is_over():
+            reconcile.run()
+            self.clock.wait(reconcile.every.total_seconds())
+
+    def _run_in(self, wait: timedelta, job: Job) -> None:
+        """Run a job every so often, also during a run of the reconciler: each has a thread of its own."""
+
+        def run() -> None:
+            job.run()
+            self._run_in(job.every, job)
+
+        self.clock.plan(wait.total_seconds(), run)
+
+    def _is_over(self) -> bool:
+        seconds = self.clock.monotonic() - self.mix.hours * 3600
+        return seconds > _CALM or (seconds > 0 and len(self.known_at) == len(self.truth))
 
 
 def play(mix: Mix, seed: int = 1, **settings: object) -> Figures:

@@ -34,7 +34,7 @@ def lose(submission: Submission) -> None:
     _try(submissions.note_unclear, submission, utcnow())
 
 
-def accept(submission: Submission, task_id: str) -> None:
+def accept(submission: Submission, task_id: str, mode: str | None = None) -> None:
     """Register the task of a submission. The caller hears of it now, unless it has hung up.
 
     If the database fails, the caller still hears of it: the submission's row leads to the task.
@@ -48,6 +48,7 @@ def accept(submission: Submission, task_id: str) -> None:
             timetable=current_timetable(),
             forward_when=settings.forward_when,
             is_told=is_told,
+            mode=mode,
         )
     except store.OtherService as problem:
         log.warning("A task was submitted under another service than it is known under: %s", problem)

@@ -96,7 +96,7 @@ def _settle(order: Order, submission: Submission, relayed: Relayed, content: byt
         return Sent(answer)
     if task_id is None:
         return _lost(submission)
-    books.accept(submission, task_id)
+    books.accept(submission, task_id, order.mode)
     is_final = order.wants is Wants.RESULT and books.settle(_json(plain), task_id)
     return Sent(answer, task_id, is_final)
 

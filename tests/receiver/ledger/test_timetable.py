@@ -51,6 +51,13 @@ class TestKnownKind:
         since = MINUTE_LONG.finished_by(then.total_seconds()) - MINUTE_LONG.finished_by(60)
         assert then - age == APART or since / left == pytest.approx(0.15)
 
+    def test_when_busy_it_asks_later_and_is_surer(self):
+        slow = Pace().with_results(600 * RNG.lognormvariate(0, 0.3) for _ in range(200))
+        then = seconds(600) + known(slow).when_busy().wait(KIND, seconds(600))
+        left = slow.results - slow.finished_by(600)
+        since = slow.finished_by(then.total_seconds()) - slow.finished_by(600)
+        assert since / left == pytest.approx(0.25)
+
     def test_never_sooner_than_upstream_advises(self):
         quick = Pace().with_results([1.0] * 100)
         assert known(quick).first_wait(KIND) == SOONEST

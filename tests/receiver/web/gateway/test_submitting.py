@@ -1,5 +1,6 @@
 """Submissions through the gateway: known before they are answered, and never paid twice."""
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +10,10 @@ import pytest
 
 from receiver.clock import to_unix, utcnow
 from receiver.ledger import submissions
-from receiver.ledger.models import Submission, Task
+from receiver.ledger.models import LearnedPace, Submission, Task
+from receiver.ledger.pace import Pace, TaskKind
 from receiver.ledger.unclear import unclear_facts
+from receiver.web.current import paces_of
 from receiver.web.gateway import finder, results, sending
 from receiver.web.lasting import lasting_of
 from tests.conftest import API_KEY, CALLBACK_TOKEN
@@ -62,6 +65,16 @@ def cut_then(upstream, *, items=()):
             connection.cut()
 
     upstream.answer = answer
+
+
+def test_the_mode_of_the_request_tells_when_to_ask_first(imagine, gateway):
+    for mode, length in (("turbo", 20.0), ("relax", 600.0)):
+        weights = json.dumps(Pace().with_results([length] * 50).weights)
+        kind = TaskKind("midjourney", "imagine", mode)._asdict()
+        LearnedPace.create(**kind, weights=weights, learned_at=utcnow())
+    paces_of(gateway.application).read()
+    imagine({**ASYNC, "mode": "relax"})
+    assert task().next_lookup_at > utcnow() + timedelta(seconds=400)
 
 
 def test_an_asynchronous_submission_stays_as_it_is_and_its_task_is_known(imagine, upstream):
