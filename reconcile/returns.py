@@ -39,7 +39,7 @@ class ReturnsFollower:
             asked = returns.ask_early(self._clock.now(), MOST_TASKS)
             self._asked_for = returned
             log.info(
-                "The receiver was away, or a person wants it: %d open tasks are asked about at once.",
+                "The receiver has come back, or somebody wants to know now: %d open tasks are due at once.",
                 asked,
             )
         if not self._is_discovered:

@@ -70,7 +70,8 @@ class UnclearSubmissions:
         try:
             found = find_traces(self._caller.upstream, service, sent_at, self._await_place)
         except UpstreamError as problem:
-            log.warning("Upstream cannot be asked about unclear submissions, asking later: %s", problem)
+            if not self._stop.is_set():
+                log.warning("Upstream cannot be asked about unclear submissions, asking later: %s", problem)
             return
         self._end(self._accept(missing, give_to_submissions(missing, found)), ends)
 

@@ -973,6 +973,23 @@ class TestReturns:
         wait_until(lambda: Task.get(id="open").lookup_count)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_file_that_was_deleted_is_not_made_anew_and_callbacks_wait_for_it(make_backstop):
+    backstop = make_backstop()
+    file, kept = (backstop.directory / name for name in ("backstop.db", "kept.db"))
+    backstop.stop(backstop.start_web())
+    database.obj.close_all()
+    file.rename(kept)
+    backstop.stop(backstop.start_web())  # a restart must not make it either
+    backstop.start_web()
+    assert backstop.post_callback(body("t1")).status == 202
+    assert "backstop.db is not there. If it should be, put it back" in backstop.log("web")
+    assert backstop.request("GET", "/").status == 503
+    assert not file.exists()
+    kept.rename(file)
+    wait_until(lambda: backstop.request("GET", "/api/tasks/t1").status == 200)
+
+
 class TestManyReconcilers:
     def test_two_never_ask_about_a_task_at_once_and_one_that_is_killed_delays_it_by_its_lease(
         self, make_backstop, stand_in

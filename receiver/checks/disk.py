@@ -1,5 +1,6 @@
 """Checks where the spool and SQLite's file lie: whether the disk lasts, takes writes, and has room."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from receiver.database_url import sqlite_path
 from receiver.platforms import OF_MEMORY, Platform, mount_of, platform_of, read_mounts
 from receiver.spool.spool import Spool
 from receiver.web.disk_room import Room
+from receiver.web.formatting import size
 
+_MAKE_ROOM = "Make room or enlarge the disk."
 SPOOL, FILE, ROOM = "spool", "database file", "disk"
 _OF_CONTAINERS = {"overlay", "overlayfs", "aufs"}
 _OVER_A_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "ceph", "glusterfs"}
@@ -47,10 +50,12 @@ def _spool(directory: Path, mounts: str, platform: Platform | None) -> Finding:
     try:
         Spool(directory).try_a_write()
     except OSError as problem:
+        is_full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        let_write = "Let this user write there, or set SPOOL_DIR to another directory."
         return bad(
             SPOOL,
             f"{where} takes no writes: {problem.strerror}. Callbacks are lost while the database is down",
-            "Let this user write there, or set SPOOL_DIR to another directory.",
+            _MAKE_ROOM if is_full else let_write,
         )
     why = why_lost(directory, mounts, platform)
     if why is None:
@@ -93,7 +98,8 @@ def _sqlite(file: Path, mounts: str, platform: Platform | None) -> Finding:
             f"{file.absolute()} does not last: {why}",
             "Set DATABASE_URL to a file on a mounted volume or a disk, or to a PostgreSQL database.",
         )
-    return good(FILE, f"{file.absolute()} is on a lasting disk")
+    is_there = "is" if file.exists() else "is not there, but would be"
+    return good(FILE, f"{file.absolute()} {is_there} on a lasting disk")
 
 
 def _room(places: list[tuple[str, Path]]) -> Iterator[Finding]:
@@ -106,7 +112,7 @@ def _room(places: list[tuple[str, Path]]) -> Iterator[Finding]:
         if device in seen:
             continue
         seen.add(device)
-        said = f"{usage.free / 2**30:.1f} GB are free where the {name} is, of {usage.total / 2**30:.1f} GB"
-        remedy = "Make room or enlarge the disk. A full disk refuses callbacks. RETENTION_DAYS limits growth."
+        said = f"{size(usage.free)} are free where the {name} is, of {size(usage.total)}"
+        remedy = f"{_MAKE_ROOM} A full disk refuses callbacks. RETENTION_DAYS limits growth."
         is_full = Room(str(directory), usage.free, usage.total).is_nearly_full
         yield bad(ROOM, said, remedy) if is_full else good(ROOM, said)

@@ -169,7 +169,7 @@ def test_each_call_takes_a_place_of_its_own_in_the_rate(paced, upstream):
     assert unclear_facts(clock.now()).count == 0
 
 
-def test_a_stop_between_two_calls_ends_no_submission(paced, upstream, stop):
+def test_a_stop_between_two_calls_ends_no_submission(paced, upstream, stop, caplog):
     unclear, clock = paced
 
     def answer(_, connection):
@@ -180,6 +180,7 @@ def test_a_stop_between_two_calls_ends_no_submission(paced, upstream, stop):
     unclear.look()
     assert len(upstream.received) == 1
     assert unclear_facts(clock.now()).count == 1
+    assert caplog.text == ""  # upstream did answer
 
 
 def test_what_upstream_cannot_be_asked_about_waits_a_day_for_its_callback(unclear, submit, clock, upstream):

@@ -12,7 +12,7 @@ from receiver.ledger.engine.bounded import waiting_at_most
 from receiver.ledger.engine.db import on_postgresql
 from receiver.ledger.engine.errors import sqlstate_of
 from receiver.ledger.engine.proxy import database
-from receiver.ledger.engine.sqlite import sqlite_lock
+from receiver.ledger.engine.sqlite import NOT_THERE, is_missing, sqlite_lock
 
 _MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _MIGRATE_LOCK = 0x6261636B  # an arbitrary key that no other program uses in the same PostgreSQL database
@@ -34,6 +34,8 @@ def migrate() -> list[str]:
     Several processes may call it at once. One of them applies each migration while the others wait. Raises
     OperationalError when that takes too long.
     """
+    if not on_postgresql():
+        database.obj.make_file()
     with database.connection_context():
         if not on_postgresql():
             with _migrating_sqlite():
@@ -67,26 +69,16 @@ def _pending() -> list[str]:
 
 
 def missing_file() -> Path | None:
-    """Return the path of SQLite's file if it is missing. A connection would make an empty one."""
-    if on_postgresql():
+    """Return the path of SQLite's file if it is missing."""
+    if on_postgresql() or not is_missing(database.obj.database):
         return None
-    file = Path(database.obj.database).absolute()
-    try:
-        file.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return file
-    except OSError:  # it may be there: a connection tells more
-        pass
-    return None
+    return Path(database.obj.database).absolute()
 
 
 def require_file() -> None:
     """Raise SchemaBehind when the database is a file that is not there."""
     if file := missing_file():
-        raise SchemaBehind(
-            f"{file} is not there. If it should be, put it back or correct DATABASE_URL. Otherwise make it:"
-            " run `flask --app wsgi migrate`."
-        )
+        raise SchemaBehind(NOT_THERE.format(file))
 
 
 def require_schema() -> None:

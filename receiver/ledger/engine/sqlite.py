@@ -18,6 +18,10 @@ from playhouse.pool import PooledSqliteDatabase
 from receiver.file_lock import LockFile, open_locked
 from receiver.ledger.engine.proxy import database
 
+NOT_THERE = (
+    "{} is not there. If it should be, put it back or correct DATABASE_URL. Otherwise make it:"
+    " run `flask --app wsgi migrate`."
+)
 _SQLITE_OLDEST = (3, 35, 0)  # the first with RETURNING
 _SQLITE_BUSY_TIMEOUT_MS = 10_000  # while a connection is set up
 _SQLITE_BLOCKED_MS = 5
@@ -39,7 +43,8 @@ def require_sqlite() -> None:
 class DurableSqlite(PooledSqliteDatabase):  # type: ignore[misc]  # playhouse has no type hints
     """One database file. A commit is on disk when it returns.
 
-    It never switches to another file of the same name.
+    It never switches to another file of the same name. Only `make_file` makes a file. An empty one in the
+    place of a ledger that was deleted, or is not mounted, would look like a ledger that has lost everything.
     """
 
     def __init__(self, path: str) -> None:
@@ -63,7 +68,16 @@ class DurableSqlite(PooledSqliteDatabase):  # type: ignore[misc]  # playhouse ha
         )
         self._file: tuple[int, int] | None = None  # identity of the file that was opened first
 
+    def make_file(self) -> None:
+        """Make the file if it is missing. Raises OperationalError."""
+        try:
+            open(self.database, "ab").close()
+        except OSError as problem:
+            raise OperationalError(_cannot_open("unable to open database file", self.database)) from problem
+
     def _connect(self) -> Any:
+        if self._file is None and is_missing(self.database):
+            raise OperationalError(NOT_THERE.format(os.path.abspath(self.database)))
         # Writes to a deleted or replaced file would be lost. Do not open the new file either: closing the
         # last connection to the old file would delete the new file's write-ahead log.
         if self._file is not None and self._file != _identity(self.database):
@@ -78,10 +92,9 @@ class DurableSqlite(PooledSqliteDatabase):  # type: ignore[misc]  # playhouse ha
         return connection
 
     def _explain(self, problem: sqlite3.Error) -> str:
-        path = os.path.abspath(self.database)
         if "unable to open" in str(problem):
-            return f"{problem} {path}: its directory must exist, and this user must be able to write to both"
-        return f"{problem} ({path})"
+            return _cannot_open(str(problem), self.database)
+        return f"{problem} ({os.path.abspath(self.database)})"
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction. Wait while another program holds the file's lock.
@@ -97,6 +110,22 @@ class DurableSqlite(PooledSqliteDatabase):  # type: ignore[misc]  # playhouse ha
                 if "locked" not in str(problem) or time.monotonic() > deadline:
                     raise
             time.sleep(_BEGIN_AGAIN_SECONDS)
+
+
+def _cannot_open(problem: str, path: str) -> str:
+    path = os.path.abspath(path)
+    return f"{problem} {path}: its directory must exist, and this user must be able to write to both"
+
+
+def is_missing(path: str) -> bool:
+    """Tell whether there is no such file."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # it may be there: a connection tells more
+        pass
+    return False
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -43,6 +43,8 @@ def read_json() -> Any:
         raise too_large from None
     if len(body) > limit:
         raise too_large
+    if not body:
+        raise BadInput('The body is empty. Send a task like {"id": "..."}, as JSON.')
     try:
         return parse_json(body.decode())
     except ValueError:

@@ -1,6 +1,8 @@
 """Misconfigurations, planted one by one: `check` names each of them with its remedy, and nothing else as bad."""
 
+import errno
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -296,6 +298,14 @@ def read_only_database(world: World) -> None:
 def no_spool(world: World) -> None:
     (world.directory / "file").touch()
     world.set(SPOOL_DIR=str(world.directory / "file" / "spool"))
+
+
+@planted("spool", "bad", "Make room or enlarge the disk.")
+def full_spool(world: World) -> None:
+    def refuse(spool: Spool) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    world.monkeypatch.setattr(Spool, "try_a_write", refuse)
 
 
 @planted("spool", "warning", "Set SPOOL_DIR to a directory on a mounted volume")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import psycopg
@@ -18,7 +19,13 @@ from receiver.clock import utcnow
 from receiver.ledger import claims, store
 from receiver.ledger.engine import db, postgresql, schema
 from receiver.ledger.engine.db import init_database, on_postgresql
-from receiver.ledger.engine.schema import SchemaBehind, migrate, pending_migrations, require_schema
+from receiver.ledger.engine.schema import (
+    SchemaBehind,
+    applied_migrations,
+    migrate,
+    pending_migrations,
+    require_schema,
+)
 from receiver.ledger.evidence import Answer
 from receiver.ledger.models import (
     DISPUTED,
@@ -47,8 +54,7 @@ def test_migrating_again_does_nothing(empty_url):
     init_database(empty_url)
     with pytest.raises(SchemaBehind, match="flask --app wsgi migrate"):
         require_schema()
-    names = pending_migrations()
-    assert migrate() == names
+    assert migrate() == applied_migrations()
     assert (migrate(), pending_migrations()) == ([], [])
     require_schema()
     database.obj.close_all()
@@ -57,7 +63,10 @@ def test_migrating_again_does_nothing(empty_url):
 @pytest.mark.parametrize(
     ("contents", "said"),
     [
-        (None, "unable to open database file {path}: its directory must exist, and this user"),
+        (
+            None,
+            "{path} is not there. If it should be, put it back or correct DATABASE_URL. Otherwise make it:",
+        ),
         (b"no database" * 100, "file is not a database ({path})"),
     ],
 )
@@ -70,6 +79,20 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path, contents, said):
     with pytest.raises(OperationalError) as caught, database.connection_context():
         pass
     assert str(caught.value).startswith(said.format(path=path))
+
+
+def test_only_a_migration_makes_a_file(tmp_path):
+    path = tmp_path / "backstop.db"
+    init_database(f"sqlite:///{path}")
+    with pytest.raises(OperationalError, match="is not there"):
+        register("t1")
+    assert list(tmp_path.iterdir()) == [Path(f"{path}.lock")]
+    migrate()
+    register("t1")
+    database.obj.close_all()
+    init_database(f"sqlite:///{tmp_path}/nowhere/backstop.db")
+    with pytest.raises(OperationalError, match=r"unable to open database file .*: its directory must exist"):
+        migrate()
 
 
 def test_many_processes_may_migrate_at_once(empty_url):
@@ -349,7 +372,9 @@ monkey.patch_all()
 import sys, threading
 import gevent
 from receiver.ledger.engine.db import init_database, writing
+from receiver.ledger.engine.schema import migrate
 init_database(sys.argv[1])
+migrate()
 ended, turns = threading.Event(), 0
 gevent.spawn(ended.set)
 while not ended.is_set() and turns < 1000:

@@ -130,6 +130,11 @@ class TestRegister:
         assert complaint in answer.json["error"]["message"]
         assert Task.select().count() == 0
 
+    def test_an_empty_body_is_told_as_such(self, client, auth):
+        answer = client.post("/api/tasks", data=b"", headers=auth)
+        assert answer.status_code == 400
+        assert answer.json["error"]["message"].startswith("The body is empty. Send a task")
+
     @pytest.mark.parametrize(
         "raw", [b"", b"{", b"\xff", b"[1]", b'"t1"', b'{"tasks": {}}', b'{"tasks": null}', b"[" * 9999]
     )
