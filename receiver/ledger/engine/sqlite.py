@@ -70,6 +70,10 @@ class DurableSqlite(PooledSqliteDatabase):  # type: ignore[misc]  # playhouse ha
 
     def make_file(self) -> None:
         """Make the file if it is missing. Raises OperationalError."""
+        # Never open a file that is there: closing it would drop all locks that this process has on it, and
+        # another process could delete the write-ahead log that is still written to.
+        if not is_missing(self.database):
+            return
         try:
             open(self.database, "ab").close()
         except OSError as problem:

@@ -95,6 +95,19 @@ def test_only_a_migration_makes_a_file(tmp_path):
         migrate()
 
 
+def test_migrating_again_keeps_the_locks_of_open_connections(tmp_path):
+    path = tmp_path / "backstop.db"
+    init_database(f"sqlite:///{path}")
+    migrate()
+    with database.connection_context():
+        register("t1")
+        migrate()
+        reads = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM task').fetchall()"
+        subprocess.run([sys.executable, "-c", reads, str(path)], check=True)
+        assert Path(f"{path}-wal").exists()
+    database.obj.close_all()
+
+
 def test_many_processes_may_migrate_at_once(empty_url):
     code = f"from receiver.ledger.engine.db import *; from receiver.ledger.engine.schema import *; init_database({empty_url!r}); print(migrate())"
     processes = [
