@@ -7,20 +7,26 @@ from datetime import datetime, timedelta
 from receiver.clock import from_http_date, utcnow
 
 
+def seconds_passed() -> float:
+    """Return a count of seconds that nobody sets. On Linux it goes on while the machine is suspended."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+
+
 class Comparison:
     """Remembers the newest answer's Date. Threads may share it."""
 
     def __init__(
-        self, now: Callable[[], datetime] = utcnow, monotonic: Callable[[], float] = time.monotonic
+        self, now: Callable[[], datetime] = utcnow, passed: Callable[[], float] = seconds_passed
     ) -> None:
         self._now = now
-        self._monotonic = monotonic
+        self._passed = passed
         self._seen: tuple[datetime, float] | None = None
 
     def note(self, date: str | None) -> None:
         """Note an answer's Date when it has come. One that is missing or unreadable tells nothing."""
         if theirs := from_http_date(date):
-            self._seen = theirs, self._monotonic()
+            self._seen = theirs, self._passed()
 
     @property
     def ahead(self) -> timedelta | None:
@@ -29,4 +35,4 @@ class Comparison:
             return None
         theirs, seen_at = self._seen
         # Once somebody has set the clock, this shows it at once, before the next answer.
-        return self._now() - (theirs + timedelta(seconds=self._monotonic() - seen_at))
+        return self._now() - (theirs + timedelta(seconds=self._passed() - seen_at))
