@@ -6,6 +6,7 @@ from flask.cli import with_appcontext
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import migrate as apply_migrations
+from receiver.ledger.engine.schema import missing_file
 from receiver.upstream.services import SERVICES
 from receiver.web.current import current_settings
 
@@ -22,10 +23,13 @@ def migrate() -> None:
     """
     if direct := current_settings().direct_database_url:
         init_database(direct)
+    missing = missing_file()
     try:
         applied = apply_migrations()
     except (*DATABASE_ERRORS, OSError) as problem:
         raise click.ClickException(f"The database cannot be migrated: {describe(problem)}") from None
+    if missing:
+        click.echo(f"Made {missing}: a new ledger, with nothing in it.")
     for name in applied:
         click.echo(f"Applied {name}.")
     if not applied:

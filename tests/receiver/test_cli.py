@@ -6,12 +6,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 
 from receiver.app import create_app
+from receiver.ledger.engine.db import init_database
+from receiver.ledger.models import database
 from tests.processes import Backstop
 from tests.sources import ROOT
 
@@ -31,6 +34,17 @@ def test_the_next_steps_name_the_settings_that_are_missing(make_settings, variab
         *(["ACEDATACLOUD_API_TOKEN"] if "ACEDATACLOUD_API_TOKEN" in variables else []),
         *(["PUBLIC_URL"] if "PUBLIC_URL" not in variables else []),
     ]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_migrating_tells_of_a_new_ledger(make_settings, tmp_path):
+    settings = replace(make_settings(), database_url=f"sqlite:///{tmp_path}/new.db")
+    init_database(settings.database_url)
+    runner = create_app(settings).test_cli_runner()
+    told = [runner.invoke(args=["migrate"]).output for _ in range(2)]
+    assert told[0].startswith(f"Made {tmp_path}/new.db: a new ledger, with nothing in it.\nApplied 0001")
+    assert told[1] == "The schema is up to date.\n"
+    database.obj.close_all()
 
 
 def test_the_callback_url_may_name_a_service(make_client):
