@@ -21,7 +21,7 @@ from receiver.redact import MASK, mask_tokens
 # A mistyped callback path holds a token too. Only access logs print such paths.
 _MISTYPED = re.compile(r"(/callbacks?/+)[^\s/?#\"']+", re.IGNORECASE)
 _FIELDS = ("task", "run", "request", "forward", "endpoint", "event")
-_TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 # The id of the request that is served, for all lines that are logged meanwhile.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -53,8 +53,6 @@ class RedactingFormatter(logging.Formatter):
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """Return when the record was made. Records of one second share its text."""
-        if datefmt:
-            return super().formatTime(record, datefmt)
         second, text = self._second
         if second != int(record.created):
             second, text = int(record.created), super().formatTime(record).partition(",")[0]
@@ -96,7 +94,7 @@ class JsonFormatter(logging.Formatter):
         return line | {name: value for name, value in found.items() if value is not None}
 
 
-def formatter(log_format: Literal["text", "json"], line: str = _TEXT) -> logging.Formatter:
+def formatter(log_format: Literal["text", "json"], line: str = TEXT) -> logging.Formatter:
     """Return what prints a record in that form; `line` is how a text looks."""
     return JsonFormatter() if log_format == "json" else RedactingFormatter(line)
 
@@ -118,9 +116,8 @@ class _LineHandler(logging.StreamHandler[TextIO]):
 
 def configure_logging(log_format: Literal["text", "json"] = "text", level: int = logging.INFO) -> None:
     """Send this process's log, from a level on, to standard error."""
-    # These details are never printed, and finding them takes half of a line's time. The process stays, as
-    # gunicorn prints it.
-    logging.logThreads = logging.logMultiprocessing = False
+    # These details are never printed, and finding them takes half of a line's time.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # no caller, as Python's logging HOWTO says
     handler = _LineHandler(sys.stderr)
     handler.setFormatter(formatter(log_format))

@@ -1,10 +1,12 @@
 """python -m receiver.web [gunicorn's options]: checks the settings and serves the receiver."""
 
+import errno
 import logging
 import os
 import shlex
 import socket
 import sys
+import time
 from pathlib import Path
 
 from receiver.config import Settings
@@ -14,6 +16,8 @@ from receiver.misspelt import in_words
 log = logging.getLogger("receiver")
 
 _CONFIGURATION = Path(__file__).parents[2] / "gunicorn.conf.py"
+_PORT_WITHIN_SECONDS = 3.0  # the workers of a master that was killed hold the port for a second or two
+_LOOK_EVERY_SECONDS = 0.1
 
 
 def main(arguments: list[str]) -> None:
@@ -38,13 +42,23 @@ def require_port(settings: Settings, arguments: list[str]) -> None:
     if _has_option(arguments, "-b", "--bind"):
         return
     port = settings.port
+    deadline = time.monotonic() + _PORT_WITHIN_SECONDS
+    while problem := _problem_of(port):
+        if problem != errno.EADDRINUSE or time.monotonic() > deadline:
+            raise SystemExit(
+                f"Port {port} cannot be used: {os.strerror(problem)}. Stop the program that listens there"
+                " (`ss -ltnp` names it), or set PORT to another port (and PUBLIC_URL with it)."
+            )
+        time.sleep(_LOOK_EVERY_SECONDS)
+
+
+def _problem_of(port: int) -> int | None:
+    """Return the number of the error with which the port cannot be used; None when it can."""
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as problem:
-        raise SystemExit(
-            f"Port {port} cannot be used: {os.strerror(problem.errno or 0)}."
-            " Stop the program that listens there, or set PORT to another port (and PUBLIC_URL with it)."
-        ) from None
+        return problem.errno
+    return None
 
 
 def _has_option(arguments: list[str], *names: str) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from receiver.logs import JsonFormatter, RedactingFormatter
+from receiver.logs import TEXT, JsonFormatter, RedactingFormatter
 
 _HEALTH_CHECKS = frozenset({"/healthz", "/readyz"})
 
@@ -14,10 +14,9 @@ class RedactingLogger(Logger):  # type: ignore[misc]  # gunicorn has no type hin
 
     def setup(self, cfg: object) -> None:
         super().setup(cfg)
-        formatters = {self.error_log: self.error_fmt, self.access_log: self.access_fmt}
-        for log, line in formatters.items():
+        for log, line in ((self.error_log, TEXT), (self.access_log, self.access_fmt)):
             for handler in log.handlers:
-                handler.setFormatter(RedactingFormatter(line, self.datefmt))
+                handler.setFormatter(RedactingFormatter(line))
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         """Log a request, except for a health check that went well."""

@@ -8,9 +8,10 @@ import types
 from collections import Counter
 
 import pytest
+from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from receiver.logs import JsonFormatter, Lines, RedactingFormatter, log_lines, request_id
+from receiver.logs import TEXT, JsonFormatter, Lines, RedactingFormatter, log_lines, request_id
 from receiver.sentry import scrub, start_sentry
 from receiver.web.server_log import RedactingLogger
 from tests.processes import REPOSITORY
@@ -188,3 +189,12 @@ def test_health_checks_that_went_well_stay_out_of_the_access_log(monkeypatch, pa
     logger = object.__new__(RedactingLogger)
     logger.access(types.SimpleNamespace(status=status), types.SimpleNamespace(path=path), {}, None)
     assert lines == ([path] if logged else [])
+
+
+def test_the_servers_lines_look_like_all_others(monkeypatch):
+    for name in ("gunicorn.error", "gunicorn.access"):
+        for attribute, value in {"handlers": [], "propagate": True, "level": logging.INFO}.items():
+            monkeypatch.setattr(logging.getLogger(name), attribute, value)
+    (handler,) = RedactingLogger(Config()).error_log.handlers
+    record = made("Booting worker")
+    assert handler.format(record) == RedactingFormatter(TEXT).format(record)
