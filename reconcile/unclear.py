@@ -53,34 +53,41 @@ class UnclearSubmissions:
                 mend_sent_in_future(now)
             missing = self._accept(unclear, tasks_by_trace(unclear))
             if name in SERVICES:
-                for some in chunked(missing, MOST_TRACES):
-                    self._look_at_upstream(SERVICES[name], some)
+                self._look_at_service(SERVICES[name], missing)
 
-    def _look_at_upstream(self, service: Service, missing: Sequence[Submission]) -> None:
+    def _look_at_service(self, service: Service, missing: Sequence[Submission]) -> None:
+        for some in chunked(missing, MOST_TRACES):
+            if not self._look_at_upstream(service, some):
+                return  # do not let the other services wait for one that fails
+
+    def _look_at_upstream(self, service: Service, missing: Sequence[Submission]) -> bool:
+        """Find out what became of MOST_TRACES submissions at most. False: upstream cannot be asked now."""
         # What ends now is decided before upstream is asked, as its question differs.
         now = self._caller.clock.now()
         if not can_find(service):
             self._end(missing, now - _WITHOUT_LOOKUPS_FOR)
-            return
-        if self._stop.is_set() or pauses.current_pause(now, service.name) or not self._caller.limiter.take():
-            return
+            return True
+        if pauses.current_pause(now, service.name):
+            return False
         ends = now - submissions.UNCLEAR_FOR
         # Of several with one trace id the oldest comes last here, and counts.
         sent_at = {one.trace_id: _not_before(one, ends) for one in reversed(missing)}
         try:
+            self._await_place()  # without waiting, the first service and its oldest would take each place
             found = find_traces(self._caller.upstream, service, sent_at, self._await_place)
         except UpstreamError as problem:
             if not self._stop.is_set():
                 log.warning("Upstream cannot be asked about unclear submissions, asking later: %s", problem)
-            return
+            return False
         self._end(self._accept(missing, give_to_submissions(missing, found)), ends)
+        return True
 
     def _await_place(self) -> None:
         """Wait for the next place in the rate of calls. Raises UpstreamError if a stop comes before it."""
-        while not self._caller.limiter.take():
-            if self._stop.is_set():
-                raise UpstreamError("no call after a stop", permanent=False)
+        while not (self._stop.is_set() or self._caller.limiter.take()):
             self._caller.clock.wait(self._caller.limiter.seconds_left())
+        if self._stop.is_set():
+            raise UpstreamError("no call after a stop", permanent=False)
 
     def _accept(self, unclear: Sequence[Submission], found: dict[int, str]) -> list[Submission]:
         """Register the tasks that were found, and return the submissions without one."""

@@ -12,6 +12,7 @@ from receiver.ledger.submissions import Asked
 from receiver.ledger.unclear import unclear_facts
 from receiver.upstream import services
 from receiver.upstream.client import Upstream
+from receiver.upstream.traces import MOST_TRACES
 from reconcile.calls import Caller, call_threads
 from reconcile.rate_limit import RateLimiter
 from reconcile.unclear import UnclearSubmissions
@@ -167,6 +168,34 @@ def test_each_call_takes_a_place_of_its_own_in_the_rate(paced, upstream):
     first, second = moments
     assert second - first >= 1
     assert unclear_facts(clock.now()).count == 0
+
+
+def test_a_service_that_fails_keeps_no_other_from_being_asked(paced, upstream):
+    unclear, clock = paced
+    asked = Asked("web", "suno", "audios", "other", b"other", "k2", "https://app/hook")
+    submissions.note_unclear(submissions.begin(asked, clock.now()).submission, clock.now())
+    fails = f"/{services.DEFAULT.name}/"
+
+    def answer(request, connection):
+        if request.target.startswith(fails):
+            connection.send_json({}, 500)
+        else:
+            connection.send_json({"items": [finished_item(trace_id="other")]})
+
+    upstream.answer = answer
+    unclear.look()
+    assert task().trace_id == "other"
+
+
+def test_each_of_very_many_is_asked_about_in_one_look(paced, upstream):
+    unclear, clock = paced
+    for number in range(MOST_TRACES):
+        asked = Asked("web", services.DEFAULT.name, "imagine", f"n{number}", b"%d" % number, f"k{number}")
+        submissions.note_unclear(submissions.begin(asked, clock.now()).submission, clock.now())
+    upstream.answer = lambda _, connection: connection.send_json({"items": [], "count": 0})
+    unclear.look()
+    asked_about = [trace for request in upstream.received for trace in request.json.get("trace_ids", [])]
+    assert sorted(asked_about) == sorted(["own", *(f"n{number}" for number in range(MOST_TRACES))])
 
 
 def test_a_stop_between_two_calls_ends_no_submission(paced, upstream, stop, caplog):
