@@ -24,7 +24,7 @@ from receiver.ledger.engine.schema import SchemaBehind, require_schema
 from receiver.ledger.paces import read_while_running
 from receiver.ledger.refusals import try_a_write
 from receiver.ledger.store import Callback, Recorded
-from receiver.native import SharedLock
+from receiver.native import NativeThreads, SharedLock
 from receiver.spool.spool import Spool, replay_while_running
 from receiver.upstream.client import Upstream
 from receiver.web.absence import end_while_running
@@ -67,13 +67,13 @@ class Background:
 
     def start(self, board: Board) -> None:
         """Start all threads. If the database is not ready, log the reason, which /readyz tells too."""
-        _log_readiness(Spool(self._settings.spool_dir))
         if self._settings.database_url.startswith("sqlite:"):
             database.obj._lock = SharedLock()  # slow reads run in native threads (offload.py)
             # A native thread with the native sleep: a greenlet would block all others during a checkpoint.
             start_new_thread = monkey.get_original("_thread", "start_new_thread")
             sleep = monkey.get_original("time", "sleep")
             start_new_thread(checkpoint_while_running, (database.obj.database, sleep))
+        _log_readiness_meanwhile(Spool(self._settings.spool_dir))
         self._refused.join(board)
         record_while_running(self._refused)
         end_while_running(self._absence)
@@ -115,6 +115,13 @@ def shared_board(workers: int) -> Board:
     return _boards[0]
 
 
+def _log_readiness_meanwhile(spool: Spool) -> threading.Thread:
+    # A database that is locked, or a disk that hangs, must not keep the worker from serving callbacks.
+    thread = threading.Thread(target=_log_readiness, args=(spool,), daemon=True)
+    thread.start()
+    return thread
+
+
 def _log_readiness(spool: Spool) -> None:
     """Log now what would otherwise show at the first callback, or at the first outage."""
     try:
@@ -123,7 +130,7 @@ def _log_readiness(spool: Spool) -> None:
     except (*DATABASE_ERRORS, SchemaBehind) as problem:
         log.error("Callbacks go to the spool until this is fixed: %s", describe(problem))
     try:
-        spool.try_a_write()
+        NativeThreads(1).run(spool.try_a_write)
     except OSError as problem:
         lost = "While the database is down, callbacks are lost. Let this user write there."
         log.error("SPOOL_DIR (%s) takes no writes: %s. " + lost, spool.directory.absolute(), problem.strerror)

@@ -1,13 +1,26 @@
 import logging
 
-from receiver.ledger.engine.db import init_database
-from receiver.ledger.models import database
+import pytest
+
+from receiver.clock import utcnow
+from receiver.ledger.engine.db import init_database, writing
+from receiver.ledger.models import Refusal, database
 from receiver.spool.spool import Spool
-from receiver.web.background import _log_readiness
+from receiver.web.background import _log_readiness, _log_readiness_meanwhile
 
 
 def test_a_worker_that_can_keep_callbacks_has_nothing_to_say_at_its_start(ledger, tmp_path, caplog):
     _log_readiness(Spool(tmp_path / "spool"))
+    assert caplog.record_tuples == []
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_database_that_is_locked_keeps_no_worker_from_starting(tmp_path, caplog):
+    with writing(at_once=True):
+        Refusal.insert(kind="tried", hour="", requests=0, first_at=utcnow(), last_at=utcnow()).execute()
+        looking = _log_readiness_meanwhile(Spool(tmp_path / "spool"))
+        assert looking.is_alive()
+    looking.join()
     assert caplog.record_tuples == []
 
 
