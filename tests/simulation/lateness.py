@@ -1,6 +1,6 @@
 """How late lost results are recovered, with the real ledger and reconciler under virtual time.
 
-`make simulate ARGS=--lateness` plays mixes of tasks, and prints a table for docs/performance.md.
+`make simulate ARGS=--lateness` plays mixes of tasks, prints a table for docs/performance.md, and draws its plot.
 """
 
 import logging
@@ -22,8 +22,10 @@ from receiver.ledger import record, store
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.schema import migrate
 from receiver.ledger.models import database
+from receiver.ledger.pace import TaskKind
 from receiver.ledger.paces import Paces
 from receiver.ledger.registration import Registration
+from receiver.ledger.timetable import LONGEST_WAIT, Timetable
 from receiver.upstream.services import Service
 from reconcile.calls import Caller
 from reconcile.jobs import RECONCILE, Job, list_jobs
@@ -32,9 +34,13 @@ from reconcile.rate_limit import RateLimiter
 from reconcile.run import Reconciler
 from tests.clocks import VirtualClock, VirtualThreads
 from tests.factories import body, finished_item, item
+from tests.simulation.lateness_plot import draw
+from tests.sources import ROOT
 
+PLOT = ROOT / "docs" / "lateness.svg"
 _BEGIN = datetime(2026, 1, 31, 12)
 _LATENCY = 0.05  # seconds an answer of upstream takes
+_FIRST_AFTER, _THEN_AFTER = timedelta(minutes=3), timedelta(seconds=30)
 _CALM = 4 * 3600.0  # seconds after the last submission
 
 
@@ -61,7 +67,8 @@ class Mix:
     """What is submitted: `rate` tasks an hour for `hours`, of which so many callbacks are lost.
 
     Halfway somebody who knows the callback URL posts results of `forged` made-up ids within a minute. The gateway
-    knows each task's mode from the beginning. Of others upstream tells it at the first look-up.
+    knows each task's mode from the beginning. Of others upstream tells it at the first look-up. `by_fixed_times`:
+    nothing is learned.
     """
 
     name: str
@@ -71,14 +78,24 @@ class Mix:
     kinds: Sequence[Kind] = (TURBO, FAST, FAST, RELAX, VIDEO)
     forged: int = 0
     by_gateway: bool = False
+    by_fixed_times: bool = False
+    label: str = ""  # in the plot
 
 
 MIXES = (
-    Mix("30 an hour, 30 % lost", 30, 0.3, 12),
+    Mix("30 an hour, 30 % lost", 30, 0.3, 12, label="30 tasks an hour"),
     Mix("600 an hour, 2 % lost", 600, 0.02, 6),
-    Mix("600 an hour, 30 % lost", 600, 0.3, 6),
+    Mix("600 an hour, 30 % lost", 600, 0.3, 6, label="600 tasks an hour"),
+    Mix(
+        "… with a first look-up after 3 min and waits that double",
+        600,
+        0.3,
+        6,
+        by_fixed_times=True,
+        label="600 tasks an hour, at fixed times",
+    ),
     Mix("6,000 an hour, 30 % lost", 6000, 0.3, 2),
-    Mix("60,000 an hour, 30 % lost", 60_000, 0.3, 0.4),
+    Mix("60,000 an hour, 30 % lost", 60_000, 0.3, 0.4, label="60,000 tasks an hour"),
     Mix("… submitted through the gateway", 60_000, 0.3, 0.4, by_gateway=True),
     Mix("600 an hour, all lost", 600, 1.0, 3),
     Mix("600 an hour of 6 s to 15 min", 600, 0.3, 6, (QUICK, TURBO, RELAX, SLOW)),
@@ -100,6 +117,30 @@ class Figures:
     hours: float
     confirmed: list[float]  # seconds from a callback to its confirmation
 
+    @property
+    def all_late(self) -> list[float]:
+        return [seconds for kind in self.late.values() for seconds in kind]
+
+
+class _Doubling(Timetable):
+    """Asks first after three minutes, then 30 s later, and each time after twice the wait."""
+
+    def first_wait(self, kind: TaskKind, age: timedelta = timedelta(0)) -> timedelta:
+        return max(_FIRST_AFTER - age, timedelta(0))
+
+    def wait(self, kind: TaskKind, age: timedelta, progress: float | None = None) -> timedelta:
+        return min(max(age - _FIRST_AFTER + _THEN_AFTER, _THEN_AFTER), LONGEST_WAIT)
+
+
+class _FixedTimes(Paces):
+    """What a reconciler knows that learns nothing."""
+
+    def __init__(self) -> None:
+        self.timetable = _Doubling(_FIRST_AFTER)
+
+    def read(self) -> None:
+        """Read nothing."""
+
 
 class _World:
     """The reconciler's jobs, an application that submits, and an upstream that loses callbacks."""
@@ -116,7 +157,7 @@ class _World:
         self.calls = self.looked = 0
         limiter = RateLimiter(settings.reconcile_max_rate, self.clock)
         caller = Caller(self, VirtualThreads(self.clock, _LATENCY), limiter, self.clock)  # type: ignore[arg-type]
-        self.paces = Paces(settings.reconcile_grace)
+        self.paces = _FixedTimes() if mix.by_fixed_times else Paces(settings.reconcile_grace)
         reconciler = Reconciler(
             settings, caller, self.paces, SteadyClock(self.clock), random.Random(seed), threading.Event()
         )
@@ -248,8 +289,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 def row(mix: Mix, figures: Figures) -> str:
     """Return a mix's row of the table."""
-    late = [seconds for kind in figures.late.values() for seconds in kind]
-    quantiles = " | ".join(f"{quantile(late, share):,.0f}" for share in (0.5, 0.9, 0.99))
+    quantiles = " | ".join(f"{quantile(figures.all_late, share):,.0f}" for share in (0.5, 0.9, 0.99))
     worst = max((quantile(values, 0.5) for values in figures.late.values()), default=0.0)
     new = quantile([seconds for kind in figures.first.values() for seconds in kind], 0.5)
     calls = figures.calls / max(figures.hours, mix.hours)
@@ -264,8 +304,14 @@ HEAD = """| tasks | p50 s | p90 s | p99 s | slowest kind's p50 s | first 50 of a
 
 
 def print_table(mixes: Sequence[Mix] = MIXES, seed: int = 1) -> None:
-    """Play the mixes and print their table, a row as soon as it is known."""
+    """Play the mixes and print their table, a row as soon as it is known. Then draw those that have a label."""
     logging.disable(logging.CRITICAL)
     print(HEAD)
+    curves: list[tuple[str, Sequence[float]]] = []
     for mix in mixes:
-        print(row(mix, play(mix, seed)), flush=True)
+        figures = play(mix, seed)
+        print(row(mix, figures), flush=True)
+        if mix.label:
+            curves.append((mix.label, figures.all_late))
+    PLOT.write_text(draw(curves))
+    print(f"The plot is in {PLOT}.")
