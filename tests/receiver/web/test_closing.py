@@ -87,7 +87,7 @@ class TestSocketThatOthersGoOnToListenOn:
         old.send_signal(signal.SIGUSR2)
         wait_until(lambda: backstop.log("web").count("Booting worker") == 2)
         assert backstop.stop(old) == 0
-        new = int(re.findall(r"\[(\d+)\] \[INFO\] Listening at", backstop.log("web"))[-1])
+        new = int(re.findall(r"Listening at: .* \((\d+)\)", backstop.log("web"))[-1])
         try:
             assert new != old.pid
             backstop._http.clear()
