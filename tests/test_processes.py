@@ -1007,7 +1007,7 @@ def test_a_file_that_was_deleted_is_not_made_anew_and_callbacks_wait_for_it(make
     backstop.stop(backstop.start_web())  # a restart must not make it either
     backstop.start_web()
     assert backstop.post_callback(body("t1")).status == 202
-    assert "backstop.db is not there. If it should be, put it back" in backstop.log("web")
+    wait_until(lambda: "backstop.db is not there. If it should be, put it back" in backstop.log("web"))
     assert backstop.request("GET", "/").status == 503
     assert not file.exists()
     kept.rename(file)

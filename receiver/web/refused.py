@@ -29,7 +29,7 @@ WRITE_EVERY_SECONDS = 5.0
 _WRITE_WITHIN_SECONDS = 5.0
 _LOG_EVERY_SECONDS = 60.0
 _LONGEST_REASON = 200
-_SLOT = 4096  # bytes: a few kinds, each with an address, one with a reason
+_SLOT = 4096  # bytes: a few kinds, each with an address, two with a reason
 _LOG_TEXTS = {
     refusals.NOT_KEPT: "callbacks could be stored neither in the database nor in the spool and are lost",
     refusals.WRONG_TOKEN: "requests had a callback token that is not ours",
@@ -124,7 +124,7 @@ class RefusedRequests:
             now,
             now,
             remote_addr and remote_addr[:60],
-            reason and mask_tokens(reason)[:_LONGEST_REASON],
+            reason and " ".join(mask_tokens(reason).split())[:_LONGEST_REASON],  # one line: others choose it
         )
         with self._lock:
             self._add([one])

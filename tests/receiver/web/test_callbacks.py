@@ -57,6 +57,12 @@ def test_a_service_that_is_not_known_loses_no_callback_and_is_told(client, auth)
     assert CALLBACK_TOKEN not in (deliveries()[-1].service or "") + client.get("/", headers=auth).text
 
 
+def test_a_service_that_is_not_known_forges_no_line_of_the_log(client, caplog):
+    assert client.post(f"{URL}?service=x%0D%0A2026%20ERROR%20forged", data=body("t1")).status_code == 200
+    (told,) = [line for line in caplog.messages if "a service that is not known" in line]
+    assert told.endswith(": ?service=x 2026 ERROR forged")
+
+
 def test_a_service_that_is_known_stands_on_its_deliverys_page(client, auth):
     client.post(f"{URL}?service=suno", data=body("t1"))
     page = words(client.get(f"/deliveries/{deliveries()[0].id}", headers=auth).text)
