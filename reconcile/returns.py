@@ -38,10 +38,7 @@ class ReturnsFollower:
         if returned != self._asked_for:
             asked = returns.ask_early(self._clock.now(), MOST_TASKS)
             self._asked_for = returned
-            log.info(
-                "The receiver has come back, or somebody wants to know now: %d open tasks are due at once.",
-                asked,
-            )
+            log.info("What callbacks may have missed is asked for: %d open tasks are due at once.", asked)
         if not self._is_discovered:
             returns.note_followed(returned)
         return True

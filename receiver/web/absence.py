@@ -39,6 +39,7 @@ class Absence:
         except BaseException:
             self._is_away.set()
             raise
+        log.info("This worker is back. A reconciler asks about what it may have missed.")
 
 
 def end_while_running(absence: Absence) -> None:

@@ -3,6 +3,7 @@
 They leave a note in the ledger. A reconciler follows it: the web process itself asks nothing here.
 """
 
+import logging
 from datetime import datetime
 
 from werkzeug.exceptions import Conflict
@@ -11,6 +12,8 @@ from receiver.clock import utcnow
 from receiver.ledger import pauses, returns
 from receiver.web.current import current_settings
 from receiver.web.formatting import exact
+
+log = logging.getLogger(__name__)
 
 
 def probe_or_409() -> datetime:
@@ -27,6 +30,7 @@ def probe_or_409() -> datetime:
         raise Conflict(f"Upstream wants no look-ups until {ends_at}. They resume by themselves.")
     pauses.probe_at_once(now)
     returns.note_return()  # where no task is due, a discovery probes
+    log.info("A probe of upstream is ordered: a reconciler asks whether its pause is over.")
     return now
 
 
@@ -41,4 +45,5 @@ def discover_or_409() -> datetime:
             " this deployment's address, like https://backstop.example.com, and restart."
         )
     returns.note_return()
+    log.info("A discovery is ordered: a reconciler looks for tasks in upstream's lists.")
     return utcnow()

@@ -1,5 +1,7 @@
 """A worker's return is counted in the ledger: after its start, and after its database was away."""
 
+import logging
+
 import pytest
 from peewee import OperationalError
 
@@ -15,11 +17,13 @@ def fail(*_, **__):
     raise OperationalError("away")
 
 
-def test_a_start_counts_once(ledger):
+def test_a_start_counts_once_and_is_told_in_the_log(ledger, caplog):
+    caplog.set_level(logging.INFO)
     absence = Absence()
     absence.end()
     absence.end()
     assert count_returns() == 1
+    assert [record.getMessage().partition(".")[0] for record in caplog.records] == ["This worker is back"]
 
 
 def test_it_lasts_until_the_database_takes_a_write(ledger, monkeypatch):

@@ -1,5 +1,6 @@
 """Orders to ask upstream: by the API, by the overview's buttons and by commands."""
 
+import logging
 from datetime import timedelta
 
 import pytest
@@ -31,7 +32,8 @@ def run(make_client):
 
 
 @pytest.mark.parametrize("service", ["", "suno"])
-def test_a_probe_is_due_at_once_and_the_pause_goes_on_until_upstream_answers(client, auth, service):
+def test_a_probe_is_due_at_once_and_the_pause_goes_on_until_upstream_answers(client, auth, service, caplog):
+    caplog.set_level(logging.INFO)
     pause(service)
     assert due() == []
     answer = client.post("/api/upstream/probe", headers=auth)
@@ -39,6 +41,7 @@ def test_a_probe_is_due_at_once_and_the_pause_goes_on_until_upstream_answers(cli
     assert due() == [service]
     assert pauses.current_pause(utcnow(), service or "midjourney") is not None
     assert returns.unfollowed() == 1  # a discovery probes where no task is due
+    assert "A probe of upstream is ordered" in caplog.text
 
 
 def test_there_is_nothing_to_probe_without_a_pause(client, auth):
@@ -56,8 +59,10 @@ def test_a_time_that_upstream_has_named_is_kept(client, auth):
     assert not pauses.may_ask(utcnow())
 
 
-def test_a_discovery_is_ordered(make_client, auth):
+def test_a_discovery_is_ordered(make_client, auth, caplog):
+    caplog.set_level(logging.INFO)
     assert make_client(**HERE).post("/api/upstream/discover", headers=auth).status_code == 202
+    assert "A discovery is ordered" in caplog.text
     assert returns.unfollowed() == 1
 
 
