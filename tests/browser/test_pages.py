@@ -539,3 +539,13 @@ def test_the_numbers_of_the_plot_fit_on_a_phone(open_browser, span):
     assert scrolled.evaluate("box => box.scrollWidth <= box.clientWidth")
     rows = scrolled.locator("tbody th").all()
     assert all(row.bounding_box()["height"] < 60 for row in rows)
+
+
+def test_the_first_commands_keep_their_lines_on_a_phone(open_browser):
+    page = open_browser(viewport=PHONE)
+    page.goto("/")
+    command = page.locator("#step-1")
+    assert command.evaluate("one => one.textContent.split('\\n').length") == 4
+    lines = "one => Math.round(one.parentElement.clientHeight / parseFloat(getComputedStyle(one).lineHeight))"
+    assert command.evaluate(lines) < 6
+    assert complaints(page) == []

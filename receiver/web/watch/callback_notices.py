@@ -174,7 +174,7 @@ def _unknown_service(facts: Facts) -> Summary | None:
     last = f" (the last as “{shown(named.reason, 80)}”)" if named.reason else ""
     text = (
         f"{counted(named.requests, 'callback', 'callbacks')} came to a URL that names a service which"
-        f" Backstop does not know{last}, {_last(named, facts)}. They were kept, as if it named none."
+        f" Backstop does not know{last}, {_last(named, facts)}. Such a callback is kept as if it named none."
         " Correct it in the callback URL that your app submits."
     )
     return Summary("attention", "Attention", text, code="unknown_service")
