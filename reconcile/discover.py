@@ -81,8 +81,7 @@ class Discoverer:
         if turn is None:
             return found
         found.is_whole = turn.window_end is None
-        since = max(turn.covered_to, self._deleted_until(now))
-        window = Window(since, turn.window_end, max(turn.listed - _STEP_BACK, 0))
+        window = self._window(turn, now)
         try:
             for end in self._walk(window, found):
                 goes_on = discoveries.note_progress(turn, end, window.listed, self._clock.now())
@@ -93,6 +92,12 @@ class Discoverer:
         finally:
             discoveries.release(turn)
         return found
+
+    def _window(self, turn: discoveries.Turn, now: datetime) -> Window:
+        since = max(turn.covered_to, self._deleted_until(now))
+        if turn.window_end is not None and turn.window_end < since:
+            return Window(since)  # all that was left of the last one is older than what is kept
+        return Window(since, turn.window_end, max(turn.listed - _STEP_BACK, 0))
 
     def _deleted_until(self, now: datetime) -> datetime:
         """Return until when settled tasks have been deleted: to find one again would tell the app again."""

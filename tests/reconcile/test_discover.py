@@ -3,6 +3,7 @@
 import json
 import threading
 from datetime import UTC, timedelta
+from math import inf
 
 import pytest
 
@@ -285,6 +286,21 @@ def test_an_empty_list_leaves_the_beginning_where_it_was(stand_in, discoverer):
     assert (row.window_end, row.finished_at >= before) == (None, True)
     stand_in.add_record(ours(ago=timedelta(hours=20)))
     assert discoverer.run().adopted == 1
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_window_that_was_left_until_its_tasks_were_deleted_is_given_up(stand_in, make_discoverer, clock):
+    discoverer = make_discoverer(TASK_RETENTION_DAYS=30)
+    plant(stand_in, 50)
+    discoverer.run()
+    assert Discovery.get().window_end is not None
+    clock.ahead += timedelta(days=31)
+    asked = len(stand_in.calls)
+    stand_in.add_record(ours(task_id="new", ago=-timedelta(days=31)))
+    discoverer.run()
+    first = stand_in.calls[asked].body
+    assert first["created_at_min"] <= first.get("created_at_max", inf)
+    assert "new" in ids()
 
 
 def test_the_first_ever_looks_back_as_long_as_a_task_is_waited_for(stand_in, make_discoverer):
