@@ -29,6 +29,7 @@ from os import fork, waitpid  # isort: skip
 # What the interpreter and the C library read once, at their start.
 _READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "TZ")
 _SIZE_BYTES = 4
+_UNKNOWN = 255  # the exit code where the process that would tell it was killed
 
 
 Files = tuple[IO[Any], IO[Any], IO[Any]]
@@ -92,7 +93,11 @@ class Forked:
         self.args = list(arguments)
         self.returncode: int | None = None
         self._ended = open(ended, "rb", buffering=0)  # noqa: SIM115
-        self.pid = int.from_bytes(self._ended.read(_SIZE_BYTES))
+        told = self._ended.read(_SIZE_BYTES)
+        if not told:  # an id of 0 would mean our own process group
+            self._ended.close()
+            raise RuntimeError(f"{arguments} was not started: the process that starts programs has ended")
+        self.pid = int.from_bytes(told)
 
     def poll(self) -> int | None:
         """Return the exit code of an ended process, negative for a signal's number."""
@@ -119,7 +124,8 @@ class Forked:
 
     def _look(self, seconds: float | None) -> int | None:
         if self.returncode is None and select.select([self._ended], [], [], seconds)[0]:
-            self.returncode = int.from_bytes(self._ended.read(_SIZE_BYTES), signed=True)
+            told = self._ended.read(_SIZE_BYTES)
+            self.returncode = int.from_bytes(told, signed=True) if told else _UNKNOWN
             self._ended.close()
         return self.returncode
 

@@ -64,6 +64,18 @@ def test_it_is_waited_for_and_signalled_like_a_child(preloaded, tmp_path):
     process.terminate()  # it has ended: nobody else is signalled
 
 
+def test_an_end_of_which_nobody_tells_is_no_good_end(preloaded, tmp_path):
+    (tmp_path / "kills.py").write_text("import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
+    assert preloaded.run([str(tmp_path / "kills.py")], tmp_path, ENVIRON, seconds=60).returncode == 255
+
+
+def test_a_program_that_was_not_started_has_no_id():
+    nobody, ends = os.pipe()
+    os.close(ends)
+    with pytest.raises(RuntimeError, match="was not started"):
+        Forked(["program.py"], nobody)
+
+
 def test_what_is_read_at_a_start_needs_one(preloaded):
     assert preloaded.suits(ENVIRON | {"DATABASE_URL": "sqlite:///x"})
     assert not preloaded.suits(ENVIRON | {"PYTHONUNBUFFERED": "1"})
