@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from datetime import datetime
 
 from receiver.clock import parse_since, utcnow
@@ -66,15 +67,16 @@ def _since(text: str) -> datetime:
 
 
 def _serve(settings: Settings, upstream: Upstream) -> int:
-    # Blocked here and so in every thread, then awaited: a handler that sets an event which this thread is
-    # just beginning to wait for would wait for itself.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    for number in SIGNALS:  # nothing is in progress yet, and a database that hangs could keep us for long
+        signal.signal(number, lambda *_: os._exit(0))
     try:
-        if not _await_schema():
-            return 0
+        _await_schema()
     except SchemaBehind as problem:
         log.error("%s", problem)
         return 1
+    # Blocked here and so in every thread, then awaited: a handler that sets an event which this thread is
+    # just beginning to wait for would wait for itself.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     log.info("Asking %s about silent tasks.", settings.api_base_url)
     stop = threading.Event()
     scheduler = start_scheduler(settings, upstream, stop)
@@ -85,20 +87,18 @@ def _serve(settings: Settings, upstream: Upstream) -> int:
     return 0
 
 
-def _await_schema() -> bool:
-    """Wait until the database answers; False when a signal came first. Raises SchemaBehind."""
+def _await_schema() -> None:
+    """Wait until the database answers. Raises SchemaBehind."""
     while True:
         try:
-            require_schema()
-            return True
+            return require_schema()
         except DATABASE_ERRORS as problem:
             log.error(
                 "The database cannot be used, trying again in %d s: %s",
                 DATABASE_RETRY_SECONDS,
                 describe(problem),
             )
-        if signal.sigtimedwait(SIGNALS, DATABASE_RETRY_SECONDS):
-            return False
+        time.sleep(DATABASE_RETRY_SECONDS)
 
 
 if __name__ == "__main__":
