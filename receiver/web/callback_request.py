@@ -10,7 +10,7 @@ from werkzeug.exceptions import NotFound
 
 from receiver.api_keys import is_same_secret
 from receiver.ledger.admission import KEPT_OF_LARGE
-from receiver.ledger.refusals import UNKNOWN_SERVICE, WRONG_TOKEN
+from receiver.ledger.refusals import UNKNOWN_SERVICE
 from receiver.ledger.store import Callback
 from receiver.redact import MASK, mask_tokens
 from receiver.upstream.results import Unreadable
@@ -40,9 +40,7 @@ def place_of(token: str, callback_tokens: Sequence[str]) -> int:
     # Compare with every token: the time that it takes must not show which token matched.
     same = [is_same_secret(token, ours) for ours in callback_tokens]
     if True not in same:
-        if PROBE_HEADER not in request.headers:  # `check` itself says that its token is wrong
-            current_intake().refused.note(WRONG_TOKEN, request.remote_addr)
-        note_wrong_token()
+        note_wrong_token(is_probe=PROBE_HEADER in request.headers)
         raise NotFound("The callback token in this URL is not ours.")
     return same.index(True)
 

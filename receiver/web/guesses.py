@@ -14,7 +14,7 @@ from flask import current_app, request
 from werkzeug.exceptions import TooManyRequests
 
 from receiver.ledger.budget import Budget
-from receiver.ledger.refusals import GUESSED
+from receiver.ledger.refusals import GUESSED, WRONG_TOKEN
 from receiver.web.intake import current_intake
 
 # In each process. A person who mistypes a key needs a few of them.
@@ -78,9 +78,16 @@ def note_wrong_key() -> None:
         raise TooManyGuesses
 
 
-def note_wrong_token() -> None:
-    """Count the request's callback token, which is wrong. Raises TooManyGuesses (429) beyond the rate."""
-    if _are_too_many():  # each wrong token is noted already, whatever the rate
+def note_wrong_token(is_probe: bool) -> None:
+    """Count the request's callback token, which is wrong. Raises TooManyGuesses (429) beyond the rate.
+
+    A probe of `check` is not counted, as `check` itself says that its token is wrong. Beyond the rate it is a
+    guesser's that calls itself a probe.
+    """
+    too_many = _are_too_many()
+    if too_many or not is_probe:
+        current_intake().refused.note(WRONG_TOKEN, request.remote_addr)
+    if too_many:
         raise TooManyGuesses
 
 

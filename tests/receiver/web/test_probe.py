@@ -57,9 +57,10 @@ def test_a_probe_with_another_token_is_no_callback_that_went_astray(client):
     assert client.post(**wrong, headers={PROBE_HEADER: "1"}).status_code == 404
     assert refused() == {}
     told = [client.post(**wrong, headers={PROBE_HEADER: "1"}).status_code for _ in range(FROM_AN_ADDRESS)]
-    assert told[-1] == 429  # the header lets nobody guess
+    assert told[-1] == 429  # the header lets nobody guess, least of all unseen
+    assert refused()["wrong_token"]["requests"] == told.count(429)
     client.post(**wrong)
-    assert list(refused()) == ["wrong_token"]
+    assert refused()["wrong_token"]["requests"] == told.count(429) + 1
 
 
 def test_a_probe_with_a_wrong_signature_is_a_delivery_like_any_other(client):
