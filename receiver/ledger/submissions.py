@@ -28,7 +28,7 @@ UNCLEAR_FOR = timedelta(minutes=10)
 # Longer than a caller waits while a lost submission is looked for.
 _LOOKED_FOR_FOR = timedelta(seconds=30)
 _WITHIN_SECONDS = 10.0
-_MOST_LOST = 1000  # of the same contents
+_MOST_LOST = 1000  # that one query returns
 
 
 class State(Enum):
@@ -206,11 +206,17 @@ def _list_lost(entries: Sequence[tuple[Asked, datetime]]) -> list[Submission]:
     if not digests:
         return []
     now = max(now for _, now in entries)
+    lost = _list_lost_of(digests, now)
+    if len(lost) == _MOST_LOST:  # one content may have hidden the others
+        lost = [one for digest in set(digests) for one in _list_lost_of([digest], now)]
+    return sorted(lost, key=lambda one: one.id)
+
+
+def _list_lost_of(digests: list[bytes], now: datetime) -> list[Submission]:
     # The query takes as many as a group can have: fill up with the first.
     filled = digests + digests[:1] * (MOST_TOGETHER - len(digests))
     named = {f"digest_{place}": digest for place, digest in enumerate(filled)}
-    lost = _lost.objects(Submission, now=now, since=now - UNCLEAR_FOR, **named)
-    return sorted(lost, key=lambda one: one.id)
+    return _lost.objects(Submission, now=now, since=now - UNCLEAR_FOR, **named)
 
 
 def _known(asked: Asked, now: datetime, lost: list[Submission]) -> Begun | None:

@@ -23,8 +23,8 @@ def begin(trace_id: str, at: datetime = NOW, content: bytes = b"a fox") -> submi
     return submissions.begin(Asked("web", "midjourney", "imagine", trace_id, content), at)
 
 
-def lose(trace_id: str, at: datetime = NOW) -> submissions.Begun:
-    begun = begin(trace_id, at)
+def lose(trace_id: str, at: datetime = NOW, content: bytes = b"a fox") -> submissions.Begun:
+    begun = begin(trace_id, at, content)
     submissions.note_unclear(begun.submission, at)
     return begun
 
@@ -112,6 +112,21 @@ def test_after_an_outage_each_of_very_many_lost_ones_is_found():
     for number in (0, 700, 1_499):
         again = begin(f"again-{number}", NOW + MINUTE, b"content %d" % number)
         assert (again.state, again.submission.trace_id) == (State.UNCLEAR, f"lost-{number}")
+
+
+def test_very_many_lost_ones_of_one_content_hide_none_of_another():
+    many = [
+        Asked("web", "midjourney", "imagine", f"lost-{n}", b"a fox") for n in range(submissions._MOST_LOST)
+    ]
+    rows = [submissions._row(one, NOW) | {"unclear_at": NOW, "leased_until": NOW} for one in many]
+    with writing():
+        for some in chunked(rows, 100):
+            Submission.insert_many(some).execute()
+    lost = lose("last", content=b"a wolf")
+    asked = [Asked("web", "midjourney", "imagine", "again", content) for content in (b"a fox", b"a wolf")]
+    fox, wolf = submissions._write_begun([(one, NOW + MINUTE) for one in asked])
+    assert fox.state is State.UNCLEAR
+    assert (wolf.state, wolf.submission.id) == (State.UNCLEAR, lost.submission.id)
 
 
 def test_of_a_group_each_is_compared_with_what_it_repeats():
