@@ -35,6 +35,8 @@ from receiver.web.waiting import waiting_of
 
 log = logging.getLogger("receiver")
 
+_READY_WITHIN_SECONDS = 2.0
+
 _boards: list[Board] = []  # one at most
 
 
@@ -116,9 +118,10 @@ def shared_board(workers: int) -> Board:
 
 
 def _log_readiness_meanwhile(spool: Spool) -> threading.Thread:
-    # A database that is locked, or a disk that hangs, must not keep the worker from serving callbacks.
+    # A database that is locked, or a disk that hangs, must not keep the worker from serving for long.
     thread = threading.Thread(target=_log_readiness, args=(spool,), daemon=True)
     thread.start()
+    thread.join(_READY_WITHIN_SECONDS)
     return thread
 
 

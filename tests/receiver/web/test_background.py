@@ -15,7 +15,8 @@ def test_a_worker_that_can_keep_callbacks_has_nothing_to_say_at_its_start(ledger
 
 
 @pytest.mark.usefixtures("ledger")
-def test_a_database_that_is_locked_keeps_no_worker_from_starting(tmp_path, caplog):
+def test_a_database_that_is_locked_keeps_no_worker_from_starting(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("receiver.web.background._READY_WITHIN_SECONDS", 0.01)
     with writing(at_once=True):
         Refusal.insert(kind="tried", hour="", requests=0, first_at=utcnow(), last_at=utcnow()).execute()
         looking = _log_readiness_meanwhile(Spool(tmp_path / "spool"))
