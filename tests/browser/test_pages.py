@@ -549,3 +549,12 @@ def test_the_first_commands_keep_their_lines_on_a_phone(open_browser):
     lines = "one => Math.round(one.parentElement.clientHeight / parseFloat(getComputedStyle(one).lineHeight))"
     assert command.evaluate(lines) < 6
     assert complaints(page) == []
+
+
+def test_a_very_long_prompt_scrolls_by_itself(open_browser):
+    factories.register("t1", grace=timedelta(0))
+    factories.look_up([finished("t1", request={"prompt": "a lighthouse at dusk, " * 500})])
+    page = open_browser(viewport=PHONE)
+    page.goto("/tasks/t1")
+    assert page.locator("#prompt").bounding_box()["height"] < PHONE["height"] / 2
+    assert complaints(page) == []

@@ -196,7 +196,7 @@ def test_one_who_may_only_read_sees_no_button_that_would_be_refused(make_client,
         sign_in(client, key)
         page = client.get(path)
         assert page.status_code == 200
-        assert ("This key may only read" in page.text) == (key == READER)
+        assert (">Read-only<" in page.text) == (key == READER)
         forms = re.findall(r'action="([^"]*)" method="post"', page.text)
         return [*forms, *re.findall(r'href="(/forwards/resend[^"]*)"', page.text)]
 
