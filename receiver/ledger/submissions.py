@@ -14,10 +14,11 @@ from typing import Any
 
 from receiver.ledger import store
 from receiver.ledger.engine.db import writing
-from receiver.ledger.engine.group_commit import MOST_TOGETHER, GroupCommit
+from receiver.ledger.engine.group_commit import GroupCommit
 from receiver.ledger.engine.statements import Query, Row, Statement
+from receiver.ledger.lost import list_lost
 from receiver.ledger.registration import Registration
-from receiver.ledger.submission import LOST, OPEN, Submission
+from receiver.ledger.submission import OPEN, Submission
 from receiver.ledger.telling import When
 from receiver.ledger.timetable import Timetable
 
@@ -28,7 +29,6 @@ UNCLEAR_FOR = timedelta(minutes=10)
 # Longer than a caller waits while a lost submission is looked for.
 _LOOKED_FOR_FOR = timedelta(seconds=30)
 _WITHIN_SECONDS = 10.0
-_MOST_LOST = 1000  # that one query returns
 
 
 class State(Enum):
@@ -162,7 +162,9 @@ def end(submissions: Collection[Submission], now: datetime) -> int:
 
 def _write_begun(entries: Sequence[tuple[Asked, datetime]]) -> list[Begun]:
     with writing(pipelined=True):
-        lost = _list_lost(entries)
+        now = max(now for _, now in entries)
+        digests = [asked.digest for asked, _ in entries if asked.repeat_key is None]
+        lost = list_lost(digests, now, since=now - UNCLEAR_FOR)
         begun = [_known(asked, now, lost) for asked, now in entries]
         new = [entry for entry, known in zip(entries, begun, strict=True) if known is None]
         # Those without a key conflict with none, so they are written together.
@@ -195,28 +197,6 @@ def _row(asked: Asked, now: datetime) -> dict[str, Any]:
         "sent_at": now,
         "leased_until": now + asked.in_flight_for,
     }
-
-
-def _list_lost(entries: Sequence[tuple[Asked, datetime]]) -> list[Submission]:
-    """Return the submissions without a key whose answer was lost, and of whose task nobody was told.
-
-    Only those with the content of one of the entries: after an outage there may be very many.
-    """
-    digests = [asked.digest for asked, _ in entries if asked.repeat_key is None]
-    if not digests:
-        return []
-    now = max(now for _, now in entries)
-    lost = _list_lost_of(digests, now)
-    if len(lost) == _MOST_LOST:  # one content may have hidden the others
-        lost = [one for digest in set(digests) for one in _list_lost_of([digest], now)]
-    return sorted(lost, key=lambda one: one.id)
-
-
-def _list_lost_of(digests: list[bytes], now: datetime) -> list[Submission]:
-    # The query takes as many as a group can have: fill up with the first.
-    filled = digests + digests[:1] * (MOST_TOGETHER - len(digests))
-    named = {f"digest_{place}": digest for place, digest in enumerate(filled)}
-    return _lost.objects(Submission, now=now, since=now - UNCLEAR_FOR, **named)
 
 
 def _known(asked: Asked, now: datetime, lost: list[Submission]) -> Begun | None:
@@ -279,21 +259,6 @@ def _registration(entry: _Accepted) -> Registration:
     )
 
 
-def _build_lost(*, now: Any, since: Any, **digests: Any) -> Any:
-    # Open ones count however old they are: upstream has not shown that it never had them.
-    is_lost = Submission.unclear_at.is_null(False) | (Submission.leased_until <= now)
-    is_found = Submission.task_id.is_null(False) & (Submission.unclear_at > since)
-    # Any bound, and no order: otherwise SQLite reads all submissions, and not those in the index.
-    asked_for = Submission.digest.in_(list(digests.values()))
-    open_ones = _without_key(OPEN, Submission.sent_at > datetime.min, is_lost, asked_for)
-    found = _without_key(LOST, Submission.api_key > "", is_found, asked_for)
-    return open_ones.union_all(found).limit(_MOST_LOST)
-
-
-def _without_key(*conditions: Any) -> Any:
-    return Submission.select().where(*conditions, Submission.repeat_key.is_null())
-
-
 def _build_lease(*, id: Any, now: Any) -> Any:
     leased = Submission.update(leased_until=now + _LOOKED_FOR_FOR)
     return leased.where(Submission.id == id, Submission.leased_until <= now)
@@ -305,7 +270,7 @@ def _build_set_task(rows: Sequence[Row]) -> Any:
     return known.where(Submission.id == row["id"], Submission.task_id.is_null())
 
 
-_lost, _lease = Query(_build_lost), Query(_build_lease)
+_lease = Query(_build_lease)
 _set_task = Statement(_build_set_task)
 _insert = Statement(
     lambda rows: (

@@ -180,12 +180,13 @@ def test_callbacks_that_come_during_an_import_follow_from_the_spool(empty_url, t
         )
         process.stdin.write(header + b"\n")
         process.stdin.flush()
-        wait_until(lambda: is_locked(empty_url))
+        # Others write for a moment only.
+        wait_until(lambda: all(is_locked(empty_url) for _ in range(20)))
         with Incoming(backstop) as incoming:
             wait_until(lambda: incoming.spooled)
             process.stdin.write(rest)
             process.stdin.close()
-            assert process.wait(30) == 0, backstop.log("import")
+            assert process.wait(120) == 0, backstop.log("import")
             incoming.wait_for_more()
         init_database(empty_url)
         ids = {*incoming.acknowledged, "old0", "old1", "old2"}

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 from peewee import chunked
 
+from receiver.ledger import lost as lost_submissions
 from receiver.ledger import submissions
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.engine.group_commit import MOST_TOGETHER
@@ -116,7 +117,8 @@ def test_after_an_outage_each_of_very_many_lost_ones_is_found():
 
 def test_very_many_lost_ones_of_one_content_hide_none_of_another():
     many = [
-        Asked("web", "midjourney", "imagine", f"lost-{n}", b"a fox") for n in range(submissions._MOST_LOST)
+        Asked("web", "midjourney", "imagine", f"lost-{n}", b"a fox")
+        for n in range(lost_submissions._MOST_AT_ONCE)
     ]
     rows = [submissions._row(one, NOW) | {"unclear_at": NOW, "leased_until": NOW} for one in many]
     with writing():
@@ -141,7 +143,7 @@ def test_of_a_group_each_is_compared_with_what_it_repeats():
 
 
 def test_lost_ones_are_found_by_indexes_however_many_submissions_are_kept():
-    sql, values = submissions._build_lost(now=NOW, since=NOW - MINUTE, digest=b"a fox").sql()
+    sql, values = lost_submissions._build_lost(now=NOW, since=NOW - MINUTE, digest=b"a fox").sql()
     with database.atomic():
         if on_postgresql():  # in an empty table it would not care
             database.execute_sql("SET LOCAL enable_seqscan = off")
