@@ -199,7 +199,10 @@ def test_a_port_that_is_taken_ends_it_with_advice(start: Start):
     with socket.create_server(("127.0.0.1", 0)) as other:
         service = start(PORT=other.getsockname()[1])
         assert service.process.wait(PATIENCE_SECONDS) == 1
-    assert "Stop the program that listens there, or set PORT to another port" in service.log
+    assert (
+        "Stop the program that listens there (`ss -ltnp` names it), or set PORT to another port"
+        in service.log
+    )
     assert "has started" not in service.log
 
 

@@ -57,7 +57,7 @@ def backstop(deployment: Backstop, stand_in: StandIn, sqlite_template: Path) -> 
     """The deployment of all tests, whose ledger is empty; this process is bound to it too."""
     _restore(deployment.directory / "backstop.db", sqlite_template)
     deployment.environ["ACEDATACLOUD_API_BASE_URL"] = stand_in.url  # whom the test's reconcilers ask
-    init_database(deployment.database_url)
+    _bind_to(deployment)
     yield deployment
     while len(deployment.processes) > 1:
         deployment.stop(deployment.processes.pop())
@@ -68,7 +68,7 @@ def backstop(deployment: Backstop, stand_in: StandIn, sqlite_template: Path) -> 
 def own_backstop(tmp_path: Path, sqlite_template: Path) -> Iterator[Backstop]:
     """A deployment of the test's own, whose web process it may end. Its reconciler may be silent for long."""
     with _deployment(tmp_path, sqlite_template, RECONCILE_INTERVAL=3600) as backstop:
-        init_database(backstop.database_url)
+        _bind_to(backstop)
         yield backstop
     database.obj.close_all()
 
@@ -80,6 +80,12 @@ def _deployment(directory: Path, template: Path, **variables: object) -> Iterato
         # Not longer, because it waits so long for what the browser keeps open when it ends.
         backstop.start_web("--keep-alive", "1")
         yield backstop
+
+
+def _bind_to(backstop: Backstop) -> None:
+    """Bind this process to a deployment's ledger. What a test writes waits for what the web process writes."""
+    init_database(backstop.database_url)
+    database.execute_sql("PRAGMA busy_timeout = 60000")
 
 
 def _restore(path: Path, template: Path) -> None:
