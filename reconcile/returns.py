@@ -38,7 +38,7 @@ class ReturnsFollower:
         if returned != self._asked_for:
             asked = returns.ask_early(self._clock.now(), MOST_TASKS)
             self._asked_for = returned
-            log.info("What callbacks may have missed is asked for: %d open tasks are due at once.", asked)
+            log.info("Asking about what may have been missed: %d open tasks are due at once.", asked)
         if not self._is_discovered:
             returns.note_followed(returned)
         return True

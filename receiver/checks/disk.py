@@ -98,8 +98,8 @@ def _sqlite(file: Path, mounts: str, platform: Platform | None) -> Finding:
             f"{file.absolute()} does not last: {why}",
             "Set DATABASE_URL to a file on a mounted volume or a disk, or to a PostgreSQL database.",
         )
-    is_there = "is" if file.exists() else "is not there, but would be"
-    return good(FILE, f"{file.absolute()} {is_there} on a lasting disk")
+    lies = "is" if file.exists() else "is not there, but would be"
+    return good(FILE, f"{file.absolute()} {lies} on a lasting disk")
 
 
 def _room(places: list[tuple[str, Path]]) -> Iterator[Finding]:

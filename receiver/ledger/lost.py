@@ -12,9 +12,9 @@ _MOST_AT_ONCE = 1000
 
 
 def list_lost(digests: Collection[bytes], now: datetime, since: datetime) -> list[Submission]:
-    """Return those with one of these contents, at most MOST_TOGETHER of them, in the order of their numbers.
+    """Return those with one of these contents, the oldest first. `digests` are MOST_TOGETHER at most.
 
-    A task that was found counts if its submission became unclear after `since`. In the caller's transaction.
+    One whose task was found counts if it became unclear after `since`. It reads in the caller's transaction.
     """
     if not digests:
         return []
