@@ -36,10 +36,10 @@ def _run(settings: Settings, upstream: Upstream, stop: threading.Event) -> int:
     reconciler = Reconciler(settings, caller, paces, SteadyClock(clock), random.Random(), stop)
     counts = reconciler.run(due_by=clock.now())
     unanswered = _unanswered(counts)
-    forwarder = Forwarder(settings, sender_for(settings), clock, random.Random(), stop)
-    if reconciler.was_good:
-        _beat(settings, clock)
-    forwarder.run(TELL_FOR_SECONDS)
+    with contextlib.closing(sender_for(settings)) as sender:
+        if reconciler.was_good:
+            _beat(Heartbeat(settings.heartbeat_url, sender, clock))
+        Forwarder(settings, sender, clock, random.Random(), stop).run(TELL_FOR_SECONDS)
     prune_by(settings, clock, stop)
     print(counts)
     if unanswered:
@@ -47,11 +47,9 @@ def _run(settings: Settings, upstream: Upstream, stop: threading.Event) -> int:
     return 1 if counts.error or unanswered else 0
 
 
-def _beat(settings: Settings, clock: Clock) -> None:
-    with contextlib.closing(sender_for(settings)) as sender:
-        heartbeat = Heartbeat(settings.heartbeat_url, sender, clock)
-        heartbeat.beat()
-        heartbeat.wait()
+def _beat(heartbeat: Heartbeat) -> None:
+    heartbeat.beat()
+    heartbeat.wait()
 
 
 def _unanswered(counts: Counts) -> str | None:

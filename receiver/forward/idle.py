@@ -37,8 +37,9 @@ class IdleConnections:
             old.close()
 
     def close(self) -> None:
-        """Close all that nobody uses."""
+        """Close all that nobody uses, and from now on each that comes back."""
         with self._lock:
+            self._most = 0
             ended, self._kept = self._kept, []
         for _, wire, _ in ended:
             wire.close()

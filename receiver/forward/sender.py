@@ -69,7 +69,7 @@ class Sender:
         )
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that nobody uses, and those in use as soon as they are done with."""
         self._idle.close()
 
     def _exchange(self, request: Request, deadline: float, answer: _Answer) -> None:

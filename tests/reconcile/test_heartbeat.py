@@ -107,7 +107,6 @@ def test_without_an_address_nothing_happens(clock):
     assert threading.active_count() == threads
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_single_run_fetches_it_before_it_ends(sink, clock, make_settings):
-    once._beat(make_settings(HEARTBEAT_URL=f"{sink.url}/ping"), clock)
-    assert [one.line for one in sink.received] == ["GET /ping HTTP/1.1"]
+def test_a_single_run_fetches_it_before_it_ends(sink, heartbeat):
+    once._beat(heartbeat)
+    assert [one.line for one in sink.received] == ["GET /ping?id=1 HTTP/1.1"]

@@ -407,6 +407,19 @@ def test_only_so_many_connections_are_kept(make_sender):
         assert sinks[2].connections == 2
 
 
+def test_a_connection_that_is_in_use_at_the_end_is_closed_after_it(listener, sender: Sender):
+    with ThreadPoolExecutor(1) as threads:
+        outcome = threads.submit(sender.send, request(url_of(listener)))
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(A_BUSY_MACHINE)
+            connection.recv(2**16)
+            sender.close()
+            connection.sendall(HEAD + b"Content-Length: 0\r\n\r\n")
+            assert connection.recv(1) == b""
+        assert outcome.result().kind == "delivered"
+
+
 def test_many_threads_share_a_sender(sink: Sink, sender: Sender):
     with ThreadPoolExecutor(8) as threads:
         outcomes = list(threads.map(lambda n: sender.send(request(sink.url, b"%d" % n)), range(200)))
