@@ -13,12 +13,12 @@ from werkzeug.exceptions import ServiceUnavailable
 from receiver.clock import utcnow
 from receiver.ledger import store
 from receiver.ledger.engine.errors import DATABASE_ERRORS
-from receiver.ledger.refusals import NOT_KEPT, SHORTENED, UNKNOWN_REFUSED
+from receiver.ledger.refusals import NOT_KEPT, UNKNOWN_REFUSED
 from receiver.upstream.results import FINAL
 from receiver.web.callback_request import place_of, read_callback
 from receiver.web.current import current_settings, current_timetable
 from receiver.web.errors import database_down
-from receiver.web.intake import current_intake, record
+from receiver.web.intake import LIMITED, current_intake, record
 from receiver.web.probe import answer_to
 from receiver.web.waiting import current_waiting
 from receiver.web.writes import why_lost
@@ -48,7 +48,7 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
         recorded = record(callback, now, settings, current_timetable(), current_intake().unknown)
     except Exception as problem:  # noqa: BLE001 - after any error: there is no other copy of this callback
         return _spool(callback, now, problem)
-    if recorded.problem and recorded.problem.code in {SHORTENED, UNKNOWN_REFUSED}:
+    if recorded.problem and recorded.problem.code in LIMITED:
         current_intake().refused.note(recorded.problem.code, callback.remote_addr)
     if recorded.task_id is not None and recorded.status in FINAL:
         current_waiting().hurry(recorded.task_id)

@@ -1,5 +1,6 @@
 """Records callbacks, and tells what happens to them now: kept, spooled or refused, and how many."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,13 +10,16 @@ from flask import Flask, current_app
 from receiver.config import Settings
 from receiver.ledger import refusals, store
 from receiver.ledger.admission import UnknownBudget
-from receiver.ledger.refusals import NOT_KEPT, Refused
+from receiver.ledger.refusals import NOT_KEPT, SHORTENED, UNKNOWN_REFUSED, Refused
 from receiver.ledger.timetable import Timetable
 from receiver.spool.spool import Spool
 from receiver.web.absence import Absence
 from receiver.web.refused import RefusedRequests
 from receiver.web.writes import Writes, WriteTrial
 
+log = logging.getLogger(__name__)
+
+LIMITED = (SHORTENED, UNKNOWN_REFUSED)  # counted, and logged once a minute at most
 REFUSED_TOLD_FOR = timedelta(days=1)
 
 
@@ -83,7 +87,7 @@ def record(
     unknown: UnknownBudget | None,
 ) -> store.Recorded:
     """Record a callback in the ledger. It comes from the network or from the spool."""
-    return store.record(
+    recorded = store.record(
         callback,
         received_at,
         timetable=timetable,
@@ -91,3 +95,6 @@ def record(
         largest=settings.max_body_bytes,
         unknown=unknown,
     )
+    if recorded.problem and recorded.problem.code not in LIMITED:
+        log.warning("A callback was stored, but names no task: %s.", recorded.problem.code)
+    return recorded

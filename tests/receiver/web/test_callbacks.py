@@ -132,7 +132,7 @@ def test_the_content_type_does_not_matter(client, content_type):
     [(b"", "empty"), (b"{", "bad_json"), (b"\xff", "bad_utf8"), (b"[]", "not_an_object"), (b"{}", "no_task_id"),
      (b'{"task_id": "a\\u0000"}', "bad_task_id"), (b"[" * 9999, "nested_too_deeply")],
 )  # fmt: skip
-def test_what_is_no_result_is_kept_and_said(client, raw, code):
+def test_what_is_no_result_is_kept_and_said(client, caplog, raw, code):
     answer = client.post(URL, data=raw)
     assert answer.status_code == 202
     assert (answer.json["received"], answer.json["readable"], answer.json["error"]["code"]) == (
@@ -142,6 +142,7 @@ def test_what_is_no_result_is_kept_and_said(client, raw, code):
     )
     assert answer.json["error"]["message"]
     assert [(bytes(row.body), row.verdict) for row in deliveries()] == [(raw, "unreadable")]
+    assert caplog.messages.count(f"A callback was stored, but names no task: {code}.") == 1
 
 
 @pytest.mark.parametrize(
