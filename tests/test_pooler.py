@@ -176,7 +176,10 @@ def test_a_pooler_that_passes_for_the_server_is_found_out_by_its_errors(
     make_pooled, postgresql_template, monkeypatch
 ):
     def pid_of_the_server(info: psycopg.ConnectionInfo) -> int:
-        return int(info.pgconn.exec_(b"SELECT pg_backend_pid()").get_value(0, 0))
+        pid = info.pgconn.exec_(b"SELECT pg_backend_pid()").get_value(0, 0)
+        if pid is None:  # the connection is gone already
+            raise psycopg.OperationalError
+        return int(pid)
 
     monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", property(pid_of_the_server))
     # A busy machine may be slow, but that is no failure to count.
