@@ -19,7 +19,7 @@ from tests.simulation.living import Outcome, run
 from tests.simulation.shrinking import shrink
 from tests.sources import ROOT
 
-WORLDS, AT_ONCE = 30, 5
+WORLDS, AT_ONCE = 15, 5
 
 
 @pytest.fixture(autouse=True)
