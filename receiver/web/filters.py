@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from werkzeug.datastructures import MultiDict
+
 from receiver.clock import from_iso, to_iso
 from receiver.ledger.reading.deliveries import DeliveryFilter, DeliveryPlace
 from receiver.ledger.reading.forwards import STATES, ForwardFilter, ForwardPlace
@@ -23,6 +25,7 @@ FIELDS = (
 )
 DELIVERY_FIELDS = ("verdict", "task", "since", "until")
 FORWARD_FIELDS = ("status", "endpoint", "type", "task", "cause", "since", "until")
+ORDER_EXAMPLE = '{"status": "failed", "rate": 10}'  # which forwards to send again, and how fast
 FORWARD_TYPES = ("task.succeeded", "task.failed", "task.expired", "task.disputed")
 VERDICTS = ("unreadable", PENDING, SUCCEEDED, FAILED)  # of deliveries
 MOST_LISTED = 200
@@ -32,11 +35,20 @@ _TRUTHS = {"true": True, "false": False, None: None}
 _NO_CURSOR = "before must be a cursor as `next` gave it."
 
 
-def refuse_unknown(
-    arguments: Mapping[str, str], fields: Iterable[str], paging: Iterable[str] = ("limit", "before")
-) -> None:
-    """Raise BadInput for a parameter that is neither one of `fields` nor of `paging`."""
-    known = {*fields, *paging}
+def read_query(
+    query: MultiDict[str, str], fields: Iterable[str], paging: Iterable[str] = ("limit", "before")
+) -> dict[str, str]:
+    """Return the parameters of a URL, each of which is one of `fields` or of `paging`, and there once.
+
+    Raises BadInput for any other: a list that ignored one would hold what was not asked for.
+    """
+    _refuse_unknown(query, {*fields, *paging})
+    if repeated := [name for name, values in query.lists() if len(values) > 1]:
+        raise BadInput(f"{min(repeated)} is there more than once. Give it once.")
+    return query.to_dict()
+
+
+def _refuse_unknown(arguments: Mapping[str, Any], known: set[str]) -> None:
     if unknown := arguments.keys() - known:
         raise BadInput(f"Unknown parameter {min(unknown)!r}; the known ones are {', '.join(sorted(known))}.")
 
@@ -96,8 +108,8 @@ def read_forward_filter(arguments: Mapping[str, str]) -> ForwardFilter:
 def read_order(body: Any) -> tuple[ForwardFilter, float]:
     """Return which forwards to send again and how many a second, from a request's JSON. Raises BadInput."""
     if not isinstance(body, dict):
-        raise BadInput('The body must be an object like {"status": "failed", "rate": 10}.')
-    refuse_unknown(body, FORWARD_FIELDS, paging=("rate",))
+        raise BadInput(f"The body must be an object like {ORDER_EXAMPLE}.")
+    _refuse_unknown(body, {*FORWARD_FIELDS, "rate"})
     known = {name: value for name, value in body.items() if name != "rate" and value is not None}
     if isinstance(number := known.get("endpoint"), int) and not isinstance(number, bool):
         known["endpoint"] = str(number)

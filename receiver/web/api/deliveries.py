@@ -12,7 +12,7 @@ from receiver.web.filters import (
     read_delivery_cursor,
     read_delivery_filter,
     read_limit,
-    refuse_unknown,
+    read_query,
 )
 from receiver.web.offload import offload
 
@@ -26,8 +26,7 @@ def list_them() -> ResponseReturnValue:
 
     400: a bad parameter.
     """
-    arguments = request.args.to_dict()
-    refuse_unknown(arguments, DELIVERY_FIELDS)
+    arguments = read_query(request.args, DELIVERY_FIELDS)
     wanted, before = read_delivery_filter(arguments), read_delivery_cursor(arguments.get("before"))
     found = offload(list_deliveries, wanted, read_limit(arguments.get("limit", "50")), before)
     items = [listed_delivery_json(delivery) for delivery in found.deliveries]

@@ -10,7 +10,7 @@ from receiver.ledger.models import Event, Task
 from receiver.ledger.reading.events import list_events, newest_event
 from receiver.web.auth import require_api_key
 from receiver.web.errors import BadInput
-from receiver.web.filters import read_event_cursor, read_limit, read_wait, refuse_unknown
+from receiver.web.filters import read_event_cursor, read_limit, read_query, read_wait
 from receiver.web.offload import offload
 from receiver.web.waiting import current_waiting
 
@@ -25,8 +25,7 @@ def list_them() -> ResponseReturnValue:
     With `wait` it answers as soon as there is an event, or after so many seconds. 400: a bad parameter, or a
     cursor that is not of this ledger.
     """
-    arguments = request.args.to_dict()
-    refuse_unknown(arguments, (), paging=("after", "limit", "wait"))
+    arguments = read_query(request.args, (), paging=("after", "limit", "wait"))
     after, limit = read_event_cursor(arguments.get("after")), read_limit(arguments.get("limit", "50"))
     seconds = read_wait(arguments.get("wait"))
     found = offload(list_events, after, limit)

@@ -11,12 +11,13 @@ from receiver.web.api.registrations import read_json
 from receiver.web.auth import require_api_key
 from receiver.web.filters import (
     FORWARD_FIELDS,
+    ORDER_EXAMPLE,
     cursor,
     read_delivery_cursor,
     read_forward_filter,
     read_limit,
     read_order,
-    refuse_unknown,
+    read_query,
 )
 from receiver.web.forward_actions import (
     dismiss_or_409,
@@ -35,8 +36,7 @@ blueprint.before_request(require_api_key)
 @blueprint.get("/forwards")
 def list_them() -> ResponseReturnValue:
     """List forwards, newest first: 200 with a page and the next page's cursor. 400: a bad parameter."""
-    arguments = request.args.to_dict()
-    refuse_unknown(arguments, FORWARD_FIELDS)
+    arguments = read_query(request.args, FORWARD_FIELDS)
     wanted, before = read_forward_filter(arguments), read_delivery_cursor(arguments.get("before"))
     found = offload(list_forwards, wanted, read_limit(arguments.get("limit", "50")), before)
     items = [forward_json(forward) for forward in found.forwards]
@@ -71,7 +71,7 @@ def resend_all() -> ResponseReturnValue:
 
     400: a bad filter or rate, no filter, or one that holds too many.
     """
-    wanted, rate = read_order(read_json())
+    wanted, rate = read_order(read_json(ORDER_EXAMPLE))
     return jsonify(resending_json(order_or_400(wanted, rate))), 202
 
 

@@ -29,7 +29,7 @@ def register() -> ResponseReturnValue:
     fields. 400: a bad item, which the message names. 409: a task is known under another service. Then nothing
     is registered.
     """
-    registrations = read_registrations(read_json(), key_of_request())
+    registrations = read_registrations(read_json('{"id": "..."}'), key_of_request())
     when = current_settings().forward_when
     try:
         created = store.register(registrations, utcnow(), timetable=current_timetable(), forward_when=when)

@@ -31,8 +31,11 @@ def read_registrations(body: Any, key: ApiKey | None) -> list[Registration]:
     return [read_registration(item, f"tasks[{i}]: ", key) for i, item in enumerate(body["tasks"])]
 
 
-def read_json() -> Any:
-    """Return the JSON of the current request's body. Raises BadInput, or 413 when it is too large."""
+def read_json(wanted: str) -> Any:
+    """Return the JSON of the current request's body, which `wanted` is an example of.
+
+    Raises BadInput, or 413 when it is too large.
+    """
     limit = current_settings().max_body_bytes
     request.max_content_length = limit + 1  # werkzeug cuts a larger chunked body there without an error
     too_large = RequestEntityTooLarge(f"The body is larger than {limit} bytes (MAX_BODY_BYTES).")
@@ -44,7 +47,7 @@ def read_json() -> Any:
     if len(body) > limit:
         raise too_large
     if not body:
-        raise BadInput('The body is empty. Send a task like {"id": "..."}, as JSON.')
+        raise BadInput(f"The body is empty. Send JSON like {wanted}.")
     try:
         return parse_json(body.decode())
     except ValueError:

@@ -8,15 +8,17 @@ from receiver.ledger.reading import listing
 from receiver.ledger.task_json import task_json
 from receiver.upstream.results import PENDING
 from receiver.web.api.details_json import details_json
+from receiver.web.api.registrations import read_json
 from receiver.web.auth import require_api_key
+from receiver.web.errors import BadInput
 from receiver.web.filters import (
     FIELDS,
     cursor,
     read_cursor,
     read_filter,
     read_limit,
+    read_query,
     read_wait,
-    refuse_unknown,
 )
 from receiver.web.offload import offload
 from receiver.web.task_actions import acknowledge_listed, acknowledge_or_409, ask_or_404, find_or_404
@@ -29,8 +31,7 @@ blueprint.before_request(require_api_key)
 @blueprint.get("")
 def list_tasks() -> ResponseReturnValue:
     """List tasks, newest first: 200 with a page and the next page's cursor. 400: a bad parameter."""
-    arguments = request.args.to_dict()
-    refuse_unknown(arguments, FIELDS)
+    arguments = read_query(request.args, FIELDS)
     wanted, before = read_filter(arguments), read_cursor(arguments.get("before"))
     found = offload(listing.list_tasks, wanted, read_limit(arguments.get("limit", "50")), before)
     following = found.next and cursor(found.next)
@@ -42,9 +43,9 @@ def show_task(task_id: str) -> ResponseReturnValue:
     """Show a task with its newest deliveries, look-ups and forwards, and its timeline.
 
     With `wait` it answers as soon as the task is no longer pending, or after so many seconds. 400: a bad
-    `wait`. 404: we never heard of the task.
+    parameter. 404: we never heard of the task.
     """
-    seconds = read_wait(request.args.get("wait"))
+    seconds = read_wait(read_query(request.args, (), paging=("wait",)).get("wait"))
     task = find_or_404(task_id)
     if seconds and task.status == PENDING:
         current_waiting().until_settled(task_id, seconds)
@@ -71,9 +72,11 @@ def acknowledge(task_id: str) -> ResponseReturnValue:
 def acknowledge_some() -> ResponseReturnValue:
     """Acknowledge the newest disputes that match the query's filter, up to 1,000: 200 with their number.
 
-    `more` tells whether others remain. 400: a bad parameter.
+    `more` tells whether others remain. 400: a bad parameter, or a filter in the body: to overlook it would
+    acknowledge all disputes.
     """
-    arguments = request.args.to_dict()
-    refuse_unknown(arguments, FIELDS, paging=())
-    acknowledged, more = acknowledge_listed(read_filter(arguments))
+    has_body = request.content_length or "Transfer-Encoding" in request.headers
+    if has_body and read_json("{}") != {}:
+        raise BadInput("Put the filter into the URL, as in /api/tasks/acknowledge?service=suno.")
+    acknowledged, more = acknowledge_listed(read_filter(read_query(request.args, FIELDS, paging=())))
     return jsonify({"acknowledged": acknowledged, "more": more})

@@ -13,7 +13,7 @@ from receiver.ledger.reading.matching import count_matching
 from receiver.upstream.results import STATUSES
 from receiver.web import task_actions
 from receiver.web.current import current_settings
-from receiver.web.filters import FIELDS, SETTLERS, cursor, read_cursor, read_filter
+from receiver.web.filters import FIELDS, SETTLERS, cursor, read_cursor, read_filter, read_query
 from receiver.web.formatting import as_input
 from receiver.web.offload import offload
 from receiver.web.pages import exports
@@ -69,9 +69,15 @@ def export_json_lines() -> ResponseReturnValue:
 @blueprint.post("/tasks")
 def acknowledge_listed() -> ResponseReturnValue:
     """Acknowledge the newest disputes that match the URL's filter, up to 1,000: 303 back to the list."""
-    query = given(FIELDS)
+    query = _whole_query()
     task_actions.acknowledge_listed(read_filter(query))
     return redirect(with_query(url_for("task_pages.show_list"), query), 303)
+
+
+def _whole_query() -> dict[str, str]:
+    """Return the URL's filter. Raises BadInput for a parameter that is none, as more tasks would be meant."""
+    read_query(request.args, FIELDS, paging=())
+    return given(FIELDS)
 
 
 def _all_tasks(wanted: TaskFilter) -> Iterator[Found]:
@@ -86,7 +92,7 @@ def _all_tasks(wanted: TaskFilter) -> Iterator[Found]:
 
 
 def _download(form: Callable[[Iterator[Found]], Iterator[str]], mimetype: str, suffix: str) -> Response:
-    lines = form(_all_tasks(read_filter(given(FIELDS))))
+    lines = form(_all_tasks(read_filter(_whole_query())))
     name = f"backstop-tasks-{utcnow():%Y%m%d-%H%M%S}.{suffix}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(lines, mimetype=mimetype, headers=headers)

@@ -108,6 +108,7 @@ def test_of_a_deleted_task_it_tells_the_id(api):
         *((f"limit={bad}", "limit must be") for bad in ("0", "201", "x", "")),
         *((f"wait={bad}", "wait must be") for bad in ("26", "-1", "1.5", "", "x")),
         *((f"{name}=1", f"Unknown parameter '{name}'; the known ones are after, limit, wait.") for name in ("before", "since")),
+        ("after=1&after=2", "after is there more than once. Give it once."),
     ],
 )  # fmt: skip
 def test_a_bad_parameter_is_a_400_that_names_it(api, query, complaint):

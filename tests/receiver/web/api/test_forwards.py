@@ -90,7 +90,16 @@ class TestList:
 
     @pytest.mark.parametrize(
         "query",
-        ["status=lost", "endpoint=x", "type=task.confirmed", "task=%00", "since=soon", "q=x", "before=x"],
+        [
+            "status=lost",
+            "endpoint=x",
+            "type=task.confirmed",
+            "task=%00",
+            "since=soon",
+            "q=x",
+            "before=x",
+            "status=held&status=failed",
+        ],
     )
     def test_a_bad_parameter_is_named(self, api, query):
         answer = api.get(f"/api/forwards?{query}")
@@ -209,6 +218,13 @@ class TestSteer:
     def test_a_bad_order_is_named(self, api, order, named):
         answer = api.post("/api/forwards/resend", json=order)
         assert (answer.status_code, named in answer.json["error"]["message"]) == (400, True), answer.json
+
+    def test_an_empty_body_is_told_what_it_must_hold(self, api):
+        answer = api.post("/api/forwards/resend", data=b"")
+        assert answer.status_code == 400
+        assert answer.json["error"]["message"] == (
+            'The body is empty. Send JSON like {"status": "failed", "rate": 10}.'
+        )
 
     def test_too_many_are_refused(self, api, monkeypatch):
         monkeypatch.setattr("receiver.ledger.choosing.MOST_TO_COUNT", 1)

@@ -133,7 +133,7 @@ class TestRegister:
     def test_an_empty_body_is_told_as_such(self, client, auth):
         answer = client.post("/api/tasks", data=b"", headers=auth)
         assert answer.status_code == 400
-        assert answer.json["error"]["message"].startswith("The body is empty. Send a task")
+        assert answer.json["error"]["message"] == 'The body is empty. Send JSON like {"id": "..."}.'
 
     @pytest.mark.parametrize(
         "raw", [b"", b"{", b"\xff", b"[1]", b'"t1"', b'{"tasks": {}}', b'{"tasks": null}', b"[" * 9999]
@@ -269,7 +269,7 @@ class TestList:
         ["status=done", "settled_by=me", "settled_by=submit", "disputed=1", "limit=0", "limit=201", "limit=x", "limit=-1", "limit=²", "before=x",
          "before=%FF", "before=bnVsbA==", "before=WzEsMl0=", "limit=0000000010000", "limit=" + "1" * 5000, "before=" + cursor("2026-01-01T00:00:00Z", "a\0"),
             "before=" + cursor("2026-01-01T00:00:00Z", "\ud800"), "before=" + cursor("0001-01-01T00:00:00+14:00", "a"),
-            "before=" + base64.urlsafe_b64encode(b"[" * 5000).decode(), "stauts=failed", "service=nobody's", "q=%00", "type=%00"],
+            "before=" + base64.urlsafe_b64encode(b"[" * 5000).decode(), "stauts=failed", "status=failed&status=expired", "service=nobody's", "q=%00", "type=%00"],
     )  # fmt: skip
     def test_a_bad_parameter_is_a_400_that_names_it(self, api, query):
         answer = api.get(f"/api/tasks?{query}")
@@ -417,6 +417,16 @@ class TestAcknowledge:
         assert api.post("/api/tasks/acknowledge").json == {"acknowledged": 1, "more": False}
         assert api.post("/api/tasks/acknowledge?disputed=maybe").status_code == 400
         assert api.post("/api/tasks/acknowledge?limit=5").status_code == 400
+
+    @pytest.mark.usefixtures("disputed")
+    @pytest.mark.parametrize(
+        "sent",
+        [{"json": {"service": "suno"}}, {"data": b"[1]"}],
+    )
+    def test_a_filter_in_the_body_acknowledges_nothing(self, api, sent):
+        answer = api.post("/api/tasks/acknowledge", **sent)
+        assert (answer.status_code, "Put the filter into the URL, as in" in answer.text) == (400, True)
+        assert len(api.get("/api/tasks?acknowledged=false").json["items"]) == 3
 
     @pytest.mark.usefixtures("disputed")
     def test_so_many_at_once(self, api, monkeypatch):
