@@ -52,7 +52,8 @@ def register(
         # that of a new row is 0. SQLite has one writer, so we can count before.
         known = 0 if on_postgresql() else int(Task.select().where(Task.id.in_(ids)).count())
         new = register_within(registrations, now, timetable=timetable, forward_when=forward_when)
-        return new if on_postgresql() else len(ids) - known
+    log_registered(registrations)
+    return new if on_postgresql() else len(ids) - known
 
 
 def register_within(
@@ -60,7 +61,7 @@ def register_within(
 ) -> int:
     """Register submitted tasks within a transaction of the caller's. On PostgreSQL return how many are new.
 
-    Raises OtherService.
+    Call `log_registered` once the transaction has been committed. Raises OtherService.
     """
     created, finished = 0, set()
     for rows in parts(registration.of_registrations(registrations, now, timetable)):
@@ -72,8 +73,12 @@ def register_within(
     # After the last task is locked. A dealer, for whose turn this waits, locks none.
     for some in parts(sorted(late)):
         dealing.deal_to_late_urls(some, now, forward_when)
-    log_lines(log, [(f"Task {one.id}: registered.", {"task": one.id}) for one in registrations])
     return created
+
+
+def log_registered(registrations: Sequence[Registration]) -> None:
+    """Log a line for each of these tasks."""
+    log_lines(log, [(f"Task {one.id}: registered.", {"task": one.id}) for one in registrations])
 
 
 def _build_merge_registered(rows: Sequence[Row]) -> Any:

@@ -23,7 +23,7 @@ from receiver.ledger.models import UNACKNOWLEDGED, Lookup, Task, database
 from receiver.ledger.patience import Patience
 from receiver.ledger.pauses import pauses_since
 from receiver.ledger.record import Callback, Recorded, record
-from receiver.ledger.registering import OtherService, register, register_within
+from receiver.ledger.registering import OtherService, log_registered, register, register_within
 from receiver.ledger.timetable import Timetable
 from receiver.logs import log_lines
 from receiver.upstream.results import FINAL, Result
@@ -42,6 +42,7 @@ __all__ = [
     "claim",
     "claim_these",
     "is_anything_due",
+    "log_registered",
     "record",
     "register",
     "register_within",

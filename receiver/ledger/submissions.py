@@ -224,16 +224,14 @@ def _state(known: Submission, asked: Asked, now: datetime) -> State:
 
 
 def _write_accepted(entries: Sequence[_Accepted]) -> list[None]:
-    first = entries[0]
+    first, registrations = entries[0], [_registration(entry) for entry in entries]
     with writing(pipelined=True):
         store.register_within(
-            [_registration(entry) for entry in entries],
-            first.now,
-            timetable=first.timetable,
-            forward_when=first.forward_when,
+            registrations, first.now, timetable=first.timetable, forward_when=first.forward_when
         )
         for entry in entries:
             _note_task(entry.submission, entry.task_id, entry.now, entry.is_told)
+    store.log_registered(registrations)
     return [None] * len(entries)
 
 

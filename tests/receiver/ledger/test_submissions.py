@@ -1,15 +1,16 @@
 """Which submission a request repeats that has neither a key nor a trace id of its own."""
 
+import logging
 from datetime import datetime, timedelta
 
 import pytest
-from peewee import chunked
+from peewee import OperationalError, chunked
 
 from receiver.ledger import lost as lost_submissions
 from receiver.ledger import submissions
 from receiver.ledger.engine.db import on_postgresql, writing
 from receiver.ledger.engine.group_commit import MOST_TOGETHER
-from receiver.ledger.models import Submission, database
+from receiver.ledger.models import Submission, Task, database
 from receiver.ledger.submissions import IN_FLIGHT_FOR, Asked, State
 from receiver.ledger.unclear import give_to_submissions, known_as_submitted
 from tests.factories import TIMETABLE
@@ -66,6 +67,22 @@ def accept(begun: submissions.Begun, task_id: str, *, is_told: bool) -> None:
     submissions.accept(
         begun.submission, task_id, NOW, timetable=TIMETABLE, forward_when="confirmed", is_told=is_told
     )
+
+
+def test_a_task_is_logged_once_it_is_in_the_ledger_and_not_before(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    begun = begin("first")
+    with monkeypatch.context() as patch:
+        patch.setattr(submissions, "_note_task", fail)
+        with pytest.raises(OperationalError):
+            accept(begun, "t1", is_told=True)
+    assert (Task.select().count(), caplog.messages) == (0, [])
+    accept(begun, "t1", is_told=True)
+    assert caplog.messages == ["Task t1: registered."]
+
+
+def fail(*_: object) -> None:
+    raise OperationalError("the disk is full")
 
 
 def test_the_task_of_a_caller_who_hung_up_before_the_answer_goes_to_the_next_caller_and_to_no_other():
