@@ -5,6 +5,7 @@ import ctypes
 import fcntl
 import gzip
 import http.client
+import itertools
 import json
 import resource
 import signal
@@ -156,6 +157,17 @@ class TestCallbackOverASocket:
             wait_until(lambda number=number: Delivery.select().count() > number)
         assert ["incomplete" in row.problem for row in Delivery.select()] == [True, True]
         assert [bytes(row.body) for row in Delivery.select()] == [b'{"task_id"'] * 2
+
+    def test_another_body_that_does_not_come_whole_is_a_400_that_says_so(self, backstop):
+        bad = [("Transfer-Encoding: chunked", b"x\r\n\r\n"), ("Content-Length: 1000", b'{"id"')]
+        for path, (framed, sent) in itertools.product(("/api/tasks", "/midjourney/imagine"), bad):
+            with socket.create_connection(("127.0.0.1", backstop.port), timeout=120) as connection:
+                connection.sendall(head(framed, f"Authorization: Bearer {API_KEY}", path=path) + sent)
+                connection.shutdown(socket.SHUT_WR)
+                answer = connection.makefile("rb").read()
+            assert answer.split()[1] == b"400", (path, framed)
+            assert b"The body ended too early" in answer, (path, framed)
+        assert "Traceback" not in backstop.log("web")
 
     @pytest.mark.parametrize("drips", [False, True])
     def test_clients_that_stall_in_the_middle_of_a_body_stop_nobody_and_are_ended(self, backstop, drips):

@@ -4,19 +4,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from flask import request
-from werkzeug.exceptions import RequestEntityTooLarge
-
 from receiver.api_keys import ApiKey
 from receiver.clock import from_iso, from_unix
 from receiver.ledger.registration import Registration
 from receiver.redact import mask_tokens
 from receiver.upstream.results import MAX_ID_LENGTH, clean_text, parse_json
 from receiver.upstream.services import DEFAULT, SERVICES
+from receiver.web.bodies import read_body
 from receiver.web.callback_urls import check_callback_url
 from receiver.web.current import current_settings
 from receiver.web.errors import BadInput
-from receiver.web.stalls import stall_guard
 
 MOST_TASKS = 1000
 _TEXTS = ("id", "type", "ref", "trace_id")
@@ -36,16 +33,7 @@ def read_json(wanted: str) -> Any:
 
     Raises BadInput, or 413 when it is too large.
     """
-    limit = current_settings().max_body_bytes
-    request.max_content_length = limit + 1  # werkzeug cuts a larger chunked body there without an error
-    too_large = RequestEntityTooLarge(f"The body is larger than {limit} bytes (MAX_BODY_BYTES).")
-    try:
-        with stall_guard.reading():
-            body = request.get_data()
-    except RequestEntityTooLarge:
-        raise too_large from None
-    if len(body) > limit:
-        raise too_large
+    body = read_body(current_settings().max_body_bytes, "MAX_BODY_BYTES")
     if not body:
         raise BadInput(f"The body is empty. Send JSON like {wanted}.")
     try:

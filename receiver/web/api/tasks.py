@@ -77,6 +77,6 @@ def acknowledge_some() -> ResponseReturnValue:
     """
     has_body = request.content_length or "Transfer-Encoding" in request.headers
     if has_body and read_json("{}") != {}:
-        raise BadInput("Put the filter into the URL, as in /api/tasks/acknowledge?service=suno.")
+        raise BadInput("Put the filter into the URL, as in /api/tasks/acknowledge?since=2026-01-31T12:00Z.")
     acknowledged, more = acknowledge_listed(read_filter(read_query(request.args, FIELDS, paging=())))
     return jsonify({"acknowledged": acknowledged, "more": more})

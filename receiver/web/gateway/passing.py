@@ -5,12 +5,11 @@ import re
 from collections.abc import Iterator
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from receiver.config import Settings
 from receiver.upstream.relay import NotRelayed, Outgoing, Relay, Relayed
+from receiver.web import bodies
 from receiver.web.gateway.answers import Refused, passed_on, trace_id
-from receiver.web.stalls import stall_guard
 
 log = logging.getLogger(__name__)
 
@@ -27,20 +26,7 @@ def pass_on(body: bytes | None = None) -> Response:
 
 def read_body() -> bytes:
     """Return the request's body. Raises 413 when it is too large, and 400 when it does not come whole."""
-    request.max_content_length = (
-        LARGEST_BODY_BYTES + 1
-    )  # werkzeug cuts a larger chunked body without an error
-    too_large = Refused(413, f"The body is larger than {LARGEST_BODY_BYTES} bytes.")
-    try:
-        with stall_guard.reading(_READ_WITHIN_SECONDS):
-            body = request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        raise too_large from None
-    if len(body) > LARGEST_BODY_BYTES:
-        raise too_large
-    if len(body) < (request.content_length or 0):
-        raise Refused(400, "The connection ended before the body did.")
-    return body
+    return bodies.read_body(LARGEST_BODY_BYTES, within=_READ_WITHIN_SECONDS)
 
 
 def outgoing(body: bytes) -> Outgoing:
