@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from receiver.checks.finding import Finding, bad, good, warning
+from receiver.web.formatting import begun
 from receiver.web.watch.readiness import notices_of, read_state
 
 NAME = "overview"
@@ -20,7 +21,6 @@ def check_overview() -> Iterator[Finding]:
     found = [one for one in notices_of(read_state()) if one.code and one.code not in _TOLD_BY_OTHERS]
     for notice in found:
         finding = bad if notice.severity == "trouble" else warning
-        said = notice.with_command
-        yield finding(NAME, said[:1].upper() + said[1:], _REMEDY)
+        yield finding(NAME, begun(notice.with_command), _REMEDY)
     if not found:
         yield good(NAME, "it tells of nothing that has gone wrong lately")

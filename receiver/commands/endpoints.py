@@ -41,8 +41,19 @@ def endpoints(as_json: bool) -> None:
 
 
 def _line(item: dict[str, Any]) -> str:
-    held = f"held since {to_the_second(item['held_at'])}" if item["held_at"] else "open"
-    return line(f"{item['id']:>6}  {held}  {item['url']}")
+    return line(f"{item['id']:>6}  {_standing(item)}  {item['url']}")
+
+
+def _standing(item: dict[str, Any]) -> str:
+    """Return an endpoint's state in the words of the page of forwards."""
+    if item["retired_at"]:
+        return "not in FORWARD_URL"
+    if item["held_at"]:
+        state = "paused" if item["held_because"] == "person" else "held"
+        return f"{state} since {to_the_second(item['held_at'])}"
+    if item["failing_since"]:
+        return f"failing since {to_the_second(item['failing_since'])}, lately with “{item['failure']}”"
+    return "working" if item["succeeded_at"] else "nothing sent yet"
 
 
 @click.command("pause")

@@ -24,6 +24,7 @@ from receiver.ledger.reading.forwards import STATES, ForwardFilter, attempts_of,
 from receiver.web import forward_actions
 from receiver.web.api.forward_json import forward_json, whole_forward_json
 from receiver.web.filters import FORWARD_TYPES, read_forward_filter
+from receiver.web.formatting import counted
 
 
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,7 +67,7 @@ def list_them(limit: int, as_json: bool, **chosen: str | None) -> None:
 def _line(item: Mapping[str, Any]) -> str:
     told = f"{item['id']:>6}  {to_the_second(item['created_at'])}  {item['status']:<9}"
     what = f"{item['type'].removeprefix('task.'):<9}  {item['task_id']}"
-    tried = f"{item['attempts']} attempts"
+    tried = counted(item["attempts"], "attempt")
     return line("  ".join(filter(None, (told, what, item["cause"], tried, item["url"]))))
 
 

@@ -23,9 +23,15 @@ _SIGNED_IN, _MAY_ONLY_READ = "signed_in", "may_only_read"
 _IS_NOTED = "backstop.wrong_key_noted"
 _WITHOUT_SESSION = (*MACHINE_PATHS, "/static/", "/favicon.ico")
 _LONGEST_FORM_BYTES = 16_384
-_NOT_OUR_FORM = "This did not come from a form of this deployment, or your browser keeps no cookies for it."
+_NOT_OUR_FORM = (
+    "This did not come from a form of this deployment, or from one of before you signed in, or your browser"
+    " keeps no cookies for it. Nothing was changed."
+)
 _ONLY_READS = "This API key may only read."
-_WRONG_KEY = "That is not the API key, which is API_KEY in the settings of this deployment."
+_WRONG_KEY = (
+    "That is not the API key, which is in API_KEY in the settings of this deployment. Send one key alone,"
+    " without the name that may stand before it."
+)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

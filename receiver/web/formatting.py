@@ -95,6 +95,11 @@ def counted(count: int, noun: str, nouns: str | None = None) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {nouns or f'{noun}s'}"
 
 
+def begun(text: str) -> str:
+    """Return a text as the beginning of a sentence. An address stays as it is."""
+    return text if text.startswith(("http://", "https://")) else text[:1].upper() + text[1:]
+
+
 def share(part: int, whole: int) -> str:
     """Return a part as a percentage: `2.6 %`, `0 %`; `none` if the whole is 0."""
     if not whole:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from receiver.web.formatting import begun
 from receiver.web.watch.facts import Summary
 
 _AT_ONCE = timedelta(seconds=20)  # a process that restarts is no incident
@@ -86,9 +87,4 @@ def in_order(notices: Iterable[Summary | None]) -> list[Summary]:
 
 def troubles(summaries: Sequence[Summary]) -> list[Trouble]:
     """Return the troubles among the overview's notices, the worst first."""
-    return [Trouble(one.code, _sentence(one)) for one in summaries if one.code]
-
-
-def _sentence(summary: Summary) -> str:
-    text = summary.with_command
-    return text[:1].upper() + text[1:]
+    return [Trouble(one.code, begun(one.with_command)) for one in summaries if one.code]

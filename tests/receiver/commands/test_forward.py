@@ -42,6 +42,24 @@ def run(settings, monkeypatch):
     return lambda *arguments: runner.invoke(args=["forward", *arguments])
 
 
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "nothing sent yet"),
+        ({"succeeded_at": NOW}, "working"),
+        ({"failing_since": NOW, "failure": "HTTP 500"}, "failing since NOW, lately with “HTTP 500”"),
+        ({"held_at": NOW, "held_because": "gone"}, "held since NOW"),
+        ({"held_at": NOW, "held_because": "person"}, "paused since NOW"),
+        ({"retired_at": NOW, "held_at": NOW, "held_because": "gone"}, "not in FORWARD_URL"),
+    ],
+)
+def test_endpoints_are_listed_with_how_they_stand(run, fields, told):
+    create_endpoint(**fields)
+    assert f"  {told.replace('NOW', f'{NOW:%Y-%m-%d %H:%M:%S}')}  https://app.example/hook" in (
+        run("endpoints").output
+    )
+
+
 @pytest.fixture
 def forwarding(run, settings):
     """A forwarder that is at work, as in the reconciler."""
@@ -109,6 +127,11 @@ class TestList:
         lines = run("list", "--limit", "2").output.splitlines()
         assert len(lines) == 2
         assert ("succeeded" in lines[0], "t1" in lines[0]) == (True, True)
+        assert "  0 attempts  " in lines[0]
+
+    def test_it_counts_one_attempt_as_one(self, run):
+        create_forward(attempts=1)
+        assert "  1 attempt  " in run("list").output
 
     def test_it_says_when_there_are_none(self, run):
         result = run("list")

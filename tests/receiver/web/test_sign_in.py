@@ -29,6 +29,25 @@ def test_a_wrong_key_is_refused(client):
     assert client.get("/").status_code == 401
 
 
+@pytest.mark.parametrize("given", [f"web:{API_KEY}", f"web:{API_KEY},ro_{API_KEY}"])
+def test_whoever_gives_the_whole_setting_is_told_to_give_one_key(make_client, given):
+    client = make_client(API_KEY=f"web:{API_KEY},ro_{API_KEY}")
+    assert "enter one key alone" in words(sign_in(client, given).text)
+    for path in ("/api/tasks", "/midjourney/tasks"):
+        answer = client.get(path, headers={"Authorization": f"Bearer {given}"})
+        assert answer.status_code == 401
+        assert "without the name that may stand before it" in answer.json["error"]["message"]
+
+
+def test_a_form_that_comes_after_the_session_is_told_that_nothing_was_changed(client):
+    token = csrf_token(client.get("/sign-in").text)
+    page = client.post("/endpoints/1", data={"csrf_token": token, "do": "pause"})
+    assert page.status_code == 401
+    assert "You are signed out, so nothing was changed." in words(page.text)
+    for answer in (client.get("/"), client.get("/sign-in"), sign_in(client, "wrong")):
+        assert "You are signed out" not in answer.text
+
+
 def test_whoever_was_sent_to_sign_in_comes_back_to_where_they_were(client):
     factories.record(factories.body("a b/c?"))
     page = client.get("/tasks/a%20b/c%3F")

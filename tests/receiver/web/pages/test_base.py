@@ -175,6 +175,18 @@ def test_errors_are_pages_that_say_what_to_do(client, auth, method, path, status
     assert "What to do" in words(response.text)
 
 
+def test_the_address_of_a_form_says_so(client, auth):
+    page = client.get("/upstream", headers=auth)
+    assert (page.status_code, "Nothing is shown at this address" in page.text) == (405, True)
+
+
+def test_an_order_that_comes_too_late_is_told_to_look_again(client):
+    sign_in(client, API_KEY)
+    token = csrf_token(client.get("/").text)
+    page = client.post("/upstream", data={"csrf_token": token, "do": "probe"})
+    assert (page.status_code, "things have changed since it was shown" in page.text) == (409, True)
+
+
 def test_programs_get_errors_as_json(client, ledger):
     answer = client.get("/tasks.csv?limit=x", headers={"Authorization": "Bearer wrong"})
     assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized")
@@ -244,6 +256,7 @@ def test_a_form_that_found_no_database_is_not_sent_again(without_database, auth)
     assert page.status_code == 503
     assert REFRESHES not in page.text
     assert "hx-get" not in page.text
+    assert "What you asked for was not done: ask again when the database is back." in words(page.text)
 
 
 def test_a_database_without_a_schema_names_the_command(empty_url, auth, tmp_path):

@@ -36,6 +36,11 @@ def test_the_documents_say_what_to_do_for_every_code_and_when_it_is_told():
     assert rows == {}
 
 
+def test_an_address_at_the_beginning_of_a_message_stays_as_it_is():
+    notice = Summary("trouble", "Trouble", "https://app.example has answered 410 Gone.", code="endpoint_held")
+    assert troubles([notice])[0].message == "https://app.example has answered 410 Gone."
+
+
 def test_a_message_is_a_sentence_with_the_command_that_helps():
     notices = [
         Summary(
