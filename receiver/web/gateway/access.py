@@ -34,8 +34,8 @@ def require_caller() -> Response | None:
         said = "is wrong" if given else "is missing"
         raise Refused(
             401,
-            f"The Bearer token {said}. Send upstream's token, or an API key of this Backstop alone, without the"
-            " name that may stand before it.",
+            f"The Bearer token {said}. Send upstream's token, or an API key of this Backstop alone, without"
+            " the name that may stand before it.",
         )
     if settings.api_token is None:
         raise Refused(503, "This Backstop cannot relay: ACEDATACLOUD_API_TOKEN is missing.", "no_token")
