@@ -40,7 +40,7 @@ def ago(moment: datetime, now: datetime) -> str:
     """
     gone = now - moment
     if gone < -SKEW:
-        return f"{span(-gone)} in the future: a clock is wrong"
+        return f"{span(-gone)} in the future by a wrong clock"
     return "just now" if gone.total_seconds() < _JUST_NOW_SECONDS else f"{span(gone)} ago"
 
 

@@ -49,10 +49,10 @@ def current_caller() -> ApiKey:
     return caller
 
 
-def require_writer() -> None:
-    """Require a key that may do more than read. 403: it may not."""
+def require_writer(why: str = "") -> None:
+    """Require a key that may do more than read. 403: it may not. `why` says more of the request."""
     if not current_caller().may_write:
-        raise Refused(403, _ONLY_READS)
+        raise Refused(403, f"{_ONLY_READS}{why and f' {why}'}")
 
 
 def _first_segment() -> str:

@@ -24,6 +24,10 @@ from receiver.web.gateway.unknown import (
     read_answer,
 )
 
+_NO_QUESTION = (
+    "This request is no look-up that Backstop knows, and would be relayed. A look-up is retrieve with an id"
+    " or a trace_id, or retrieve_batch."
+)
 # Services whose tasks can be looked up.
 ASKED = tuple(service.name for service in SERVICES.values() if service.lookups is not Lookups.NONE)
 
@@ -38,7 +42,7 @@ def look_up(service: str) -> ResponseReturnValue:
     asked_of, body = SERVICES[service], read_body()
     question = read_question(body, asked_of.form.default_limit)
     if question is None:
-        require_writer()
+        require_writer(_NO_QUESTION)
         return respond(send(outgoing(body)))
     if question.is_batch and question.names:
         return _several(asked_of, question)

@@ -132,7 +132,7 @@ def _guessing(facts: Facts) -> Summary | None:
     if guessed is None:
         return None
     text = (
-        f"{_requests(guessed, facts)} with a wrong API key, too fast: they got 429."
+        f"{_requests(guessed, facts)} with a wrong API key, too fast, and got 429."
         " Right ones are always answered. If that is your own app, give it the right key. Otherwise somebody"
         " is guessing. That is hopeless if each key is long and random, like the output of"
         " openssl rand -hex 32."

@@ -456,6 +456,7 @@ class TestOtherActions:
         assert client.post(PATH, json={"id": "t1"}, headers=headers).status_code == 200
         refused = client.post(PATH, json={"action": "delete", "id": "t1"}, headers=headers)
         assert (refused.status_code, refused.json["error"]["code"]) == (403, "forbidden")
+        assert "no look-up that Backstop knows" in refused.json["error"]["message"]
         assert upstream.received == []
 
     def test_a_stranger_is_told_nothing(self, gateway, upstream):
