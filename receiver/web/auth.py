@@ -24,8 +24,8 @@ _IS_NOTED = "backstop.wrong_key_noted"
 _WITHOUT_SESSION = (*MACHINE_PATHS, "/static/", "/favicon.ico")
 _LONGEST_FORM_BYTES = 16_384
 _NOT_OUR_FORM = (
-    "This did not come from a form of this deployment, or from one of before you signed in, or your browser"
-    " keeps no cookies for it. Nothing was changed."
+    "This form was shown before you signed in, or is not of this deployment, or your browser keeps no cookies"
+    " for it. Nothing was changed."
 )
 _ONLY_READS = "This API key may only read."
 _WRONG_KEY = (

@@ -24,12 +24,16 @@ DATABASE_ERRORS = (PeeweeException, MaxConnectionsExceeded)
 # with the database as a whole.
 _OF_SOME_ROWS = {"40001", "40P01", "55P03", "57014"}
 
+# SQLite complains of the file even where that may be written to, and only its directory may not.
+_MAY_WRITE = "let this user write to the file and to its directory"
+
 
 def describe(problem: Exception) -> str:
     """Return a database's complaint as one line for the log."""
     while "cannot rollback" in str(problem) and isinstance(problem.__context__, Exception):
         problem = problem.__context__  # SQLite had already rolled back, for example as the disk is full
-    return " ".join(str(problem).split()) or type(problem).__name__
+    said = " ".join(str(problem).split()) or type(problem).__name__
+    return f"{said}: {_MAY_WRITE}" if "readonly database" in said else said
 
 
 def is_outage(problem: Exception) -> bool:
