@@ -10,6 +10,7 @@ from werkzeug.exceptions import (
     BadHost,
     HTTPException,
     InternalServerError,
+    NotFound,
     SecurityError,
     ServiceUnavailable,
 )
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 # Paths for programs.
 MACHINE_PATHS = ("/api/", "/callbacks", "/healthz", "/readyz", "/metrics", "/openapi.json")
 RETRY_AFTER_SECONDS = 10
+_WHERE_LISTED = " GET /openapi.json lists the paths for programs."
 
 
 class BadInput(HTTPException):
@@ -66,7 +68,7 @@ def answer(problem: HTTPException) -> Response:
     if request.routing_exception is not None and _means_callbacks(request.path):
         current_intake().refused.note(NO_ROUTE, request.remote_addr)
     code = (problem.name or "error").lower().replace(" ", "_").replace("'", "")
-    message = problem.description or problem.name
+    message = _message(problem)
     # No page for a bad Host header: its links would need a valid host.
     if _is_from_a_program() or isinstance(problem, BadHost | SecurityError):
         response = error_body(code, message)
@@ -82,6 +84,12 @@ def answer(problem: HTTPException) -> Response:
         if name.lower() != "content-type":
             response.headers.add(name, value)
     return response
+
+
+def _message(problem: HTTPException) -> str:
+    if problem.description != NotFound.description:  # which is said where no view says what is missing
+        return problem.description or problem.name
+    return "There is nothing at this path." + (_WHERE_LISTED if _is_from_a_program() else "")
 
 
 def _about_the_database(away: DatabaseDown) -> dict[str, Any]:

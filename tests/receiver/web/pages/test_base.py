@@ -175,6 +175,13 @@ def test_errors_are_pages_that_say_what_to_do(client, auth, method, path, status
     assert "What to do" in words(response.text)
 
 
+def test_an_unknown_path_is_told_as_such(client, auth):
+    page = words(client.get("/nowhere", headers=auth).text)
+    assert "There is nothing at this path. What to do" in page
+    told = client.get("/api/nowhere", headers=auth).json["error"]["message"]
+    assert told == "There is nothing at this path. GET /openapi.json lists the paths for programs."
+
+
 def test_the_address_of_a_form_says_so(client, auth):
     page = client.get("/upstream", headers=auth)
     assert (page.status_code, "Nothing is shown at this address" in page.text) == (405, True)
