@@ -281,6 +281,11 @@ class TestList:
 
 
 class TestShow:
+    @pytest.mark.parametrize("query", ["wiat=25", "wait=1&wait=2"])
+    def test_a_misspelt_or_repeated_parameter_is_a_400(self, api, query):
+        register("t1")
+        assert api.get(f"/api/tasks/t1?{query}").status_code == 400
+
     def test_it_tells_what_happened_in_order(self, api):
         register(
             "t1", now=NOW - timedelta(seconds=9), submitted_at=NOW - timedelta(seconds=10), grace=timedelta(0)
