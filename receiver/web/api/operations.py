@@ -124,7 +124,11 @@ OPERATIONS = (
         "post",
         "/api/tasks/acknowledge",
         "Acknowledge the newest disputes that a filter selects, up to 1,000.",
-        {200: ("How many, and whether there are more.", record(acknowledged=COUNT, more=TRUTH)), 400: BAD},
+        {
+            200: ("How many, and whether there are more.", record(acknowledged=COUNT, more=TRUTH)),
+            400: BAD,
+            413: TOO_LARGE,
+        },
         query=_TASKS,
     ),
     Operation(

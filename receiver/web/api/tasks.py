@@ -73,7 +73,7 @@ def acknowledge_some() -> ResponseReturnValue:
     """Acknowledge the newest disputes that match the query's filter, up to 1,000: 200 with their number.
 
     `more` tells whether others remain. 400: a bad parameter, or a filter in the body: to overlook it would
-    acknowledge all disputes.
+    acknowledge all disputes. 413: the body is too large.
     """
     has_body = request.content_length or "Transfer-Encoding" in request.headers
     if has_body and read_json("{}") != {}:
