@@ -22,8 +22,8 @@ run: $(VENV)/installed .env ## run the whole service on this machine, with the s
 	@exec $(BIN)/python -m receiver
 
 .PHONY: check
-check: lint ## check style and types, then run the tests that need no other processes
-	$(BIN)/python -m pytest -n auto -m "not processes"
+check: lint ## check style and types, then run the tests that need no other processes, without simulated worlds
+	$(BIN)/python -m pytest -n auto -m "not processes" --ignore=tests/simulation
 
 .PHONY: test
 test: lint $(CLIENTS)/installed ## check style and types, then run all tests
