@@ -843,15 +843,17 @@ class TestOneCall:
         register(*ids, grace=NOW_DUE)
         for task_id in ids:
             stand_in.add_record(finished_item(task_id))
-        reconciler = make_reconciler(
-            make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_MAX_RATE=0), stand_in, stop
-        )
+        settings = make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_MAX_RATE=0, RECONCILE_CONCURRENCY=4)
+        reconciler = make_reconciler(settings, stand_in, stop)
         upstream = reconciler._caller.upstream
         ask = upstream.retrieve_batch
+        # After an error there is one call at a time to a service.
+        all_are_asked = threading.Barrier(4, timeout=120)
 
         secret = "-".join(["test", "token"])  # the source's lines are in the log
 
         def fail_once(service, asked, *more):
+            all_are_asked.wait()
             if asked == ["task-2"]:
                 raise ValueError(f"Invalid header value {secret}")
             return ask(service, asked, *more)
