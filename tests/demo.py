@@ -41,12 +41,15 @@ WEIGHTS = (6, 2, 1, 2)
 APP_IS_AWAY = (20, 40)  # seconds after the start
 _SIGNING_SECRET = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
 _http = urllib3.PoolManager()
 
 
 def main() -> int:
     """Run until Ctrl-C; return the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in _ENDING:
+        signal.signal(number, _interrupt)
     options = Options(**OPTIONS, **FAULTS)
     with (
         tempfile.TemporaryDirectory(prefix="backstop-demo-") as directory,
@@ -66,8 +69,19 @@ def main() -> int:
             print(f"\nThe demo ends, as one of its processes does not answer: {problem}", file=sys.stderr)
             return 1
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C ends nothing earlier
+            _ignore_signals()
     return 0
+
+
+def _interrupt(*_: object) -> None:
+    _ignore_signals()
+    raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    """Let a second Ctrl-C end nothing earlier."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def deployment(directory: Path, upstream: StandIn, port: int | None = None) -> Backstop:

@@ -92,7 +92,8 @@ def test_it_ends_all_that_it_has_started_however_often_it_is_told(demo: Demo):
     started = started_by(demo)
     demo.process.send_signal(signal.SIGINT)
     demo.wait_for("(Stopping)")
-    demo.process.send_signal(signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        demo.process.send_signal(number)
     assert demo.process.wait(60) == 0
     assert not [process for process in started if runs(process)]
     assert "Traceback" not in demo.said
