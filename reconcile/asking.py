@@ -140,9 +140,15 @@ class Asking:
                     self._silent.add(claimed.service)
                 self._apply(claimed, asked)
             else:
-                self._silent.discard(claimed.service)
+                self._note_answer_of(claimed.service)
                 self._suspicions[claimed.service].note_answer()
                 self.answered.append((claimed, asked))
+
+    def _note_answer_of(self, service: str) -> None:
+        # While it was silent and another call to it was in flight, what is due of it could not be claimed.
+        if service in self._silent and pauses.ALL not in self._probed:
+            self._turns.exhausted = False
+        self._silent.discard(service)
 
     def note_progress(self) -> None:
         """Write the counts to the run's row, at most once for each call, while there is more to do."""

@@ -18,6 +18,7 @@ from receiver.ledger.reading import listing, queries
 from receiver.upstream import client as upstream_module
 from receiver.upstream import services
 from receiver.upstream.date import Comparison
+from receiver.upstream.errors import UpstreamError
 from reconcile import asking
 from reconcile import run as run_module
 from tests.callers import make_reconciler
@@ -865,6 +866,31 @@ class TestOneCall:
         (told,) = (record.getMessage() for record in caplog.records if record.levelname == "ERROR")
         assert "in fail_once" in told
         assert secret not in told
+
+    def test_after_an_error_the_rest_is_asked_in_the_same_run_once_upstream_answers(
+        self, ledger, make_settings, stand_in, stop, monkeypatch
+    ):
+        register("a", "b", "c", grace=NOW_DUE)
+        settings = make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_MAX_RATE=0, RECONCILE_CONCURRENCY=1)
+        reconciler = make_reconciler(settings, stand_in, stop)
+        upstream = reconciler._caller.upstream
+        ask, claim, asked, is_left_out = upstream.retrieve_batch, store.claim, [], threading.Event()
+
+        def fail_first(service, ids, *more):
+            asked.extend(ids)
+            if len(asked) == 1:
+                raise UpstreamError("upstream answered 500", permanent=False)
+            assert is_left_out.wait(120)
+            return ask(service, ids, *more)
+
+        def note_what_is_left_out(*args, **more):
+            if reconciler._silent:
+                is_left_out.set()
+            return claim(*args, **more)
+
+        upstream.retrieve_batch = fail_first
+        monkeypatch.setattr(store, "claim", note_what_is_left_out)
+        assert (reconciler.run().calls, sorted(asked)) == (3, ["a", "b", "c"])
 
     def test_each_of_its_pages_takes_a_place_and_counts(self, ledger, make_settings, stand_in, stop):
         register("a", "b", "c", grace=NOW_DUE)
