@@ -47,9 +47,12 @@ def check_callback_url(url: object, where: str = "") -> str | None:
 
 
 def is_ours(url: str) -> bool:
-    """Tell whether a URL leads to our own callback route, under whatever name."""
-    parts = urlsplit(url)
-    segments = [segment for segment in unquote(parts.path).split("/") if segment]
+    """Tell whether a URL leads to our own callback route, under whatever name. A broken one does not."""
+    try:
+        path = unquote(urlsplit(url).path)
+    except ValueError:
+        return False
+    segments = [segment for segment in path.split("/") if segment]
     if "callbacks" not in segments:
         return False
     our_hosts = {host_of(address()), host_of(request.host_url)}

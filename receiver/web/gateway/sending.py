@@ -17,7 +17,7 @@ from receiver.web.gateway.answers import Refused, passed_on
 from receiver.web.gateway.finder import current_finder
 from receiver.web.gateway.lines import relay_lines
 from receiver.web.gateway.orders import own_callback_url
-from receiver.web.gateway.passing import LARGEST_BODY_BYTES, outgoing, refused, relay_of
+from receiver.web.gateway.passing import LARGEST_BODY_BYTES, refused, relay_of
 
 # Upstream answers at once where it is given a callback URL.
 ANSWER_WITHIN_SECONDS = 60.0
@@ -35,14 +35,14 @@ class Sent:
     is_final: bool = False
 
 
-def send_submission(order: Order, submission: Submission) -> Sent:
-    """Send a submission. Its task is registered before this returns.
+def send_submission(request: Outgoing, order: Order, submission: Submission) -> Sent:
+    """Send a submission, which came in a request. Its task is registered before this returns.
 
     502: upstream cannot be reached, and has taken nothing. 504: the submission is unclear.
     """
     silent_for = None if order.wants is Wants.LINES else ANSWER_WITHIN_SECONDS
     try:
-        relayed = relay_of(current_app).send(_what_to_send(order, submission), silent_for)
+        relayed = relay_of(current_app).send(_what_to_send(request, order, submission), silent_for)
         if order.wants is Wants.LINES and relayed.status < HTTPStatus.MULTIPLE_CHOICES:
             return Sent(relay_lines(relayed, submission), is_final=True)
         content = relayed.read(LARGEST_BODY_BYTES, ANSWER_WITHIN_SECONDS)
@@ -54,11 +54,14 @@ def send_submission(order: Order, submission: Submission) -> Sent:
     return _settle(order, submission, relayed, content)
 
 
-def _what_to_send(order: Order, submission: Submission) -> Outgoing:
+def _what_to_send(request: Outgoing, order: Order, submission: Submission) -> Outgoing:
     callback_url = own_callback_url(order) or our_callback_url(submission.service)
-    sent = outgoing(to_send(order, callback_url, submission.trace_id))
-    headers = [(name, value) for name, value in sent.headers if name.lower() != "accept-encoding"]
-    return replace(sent, headers=[*headers, ("Accept-Encoding", "identity")])
+    headers = [(name, value) for name, value in request.headers if name.lower() != "accept-encoding"]
+    return replace(
+        request,
+        headers=[*headers, ("Accept-Encoding", "identity")],
+        body=to_send(order, callback_url, submission.trace_id),
+    )
 
 
 def _lost(submission: Submission) -> Sent:

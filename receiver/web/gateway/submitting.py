@@ -13,7 +13,7 @@ from receiver.web.current import current_settings
 from receiver.web.gateway import books
 from receiver.web.gateway.answers import Refused, use_trace_id
 from receiver.web.gateway.orders import read_asked
-from receiver.web.gateway.passing import pass_on, read_body
+from receiver.web.gateway.passing import outgoing, pass_on, read_body
 from receiver.web.gateway.results import wait_for_result
 from receiver.web.gateway.sending import Sent, acknowledgement, found_again, send_submission
 
@@ -29,10 +29,11 @@ def submit(service: Service, operation: str) -> Response:
     order = read_order(body, request.headers.get("Accept", ""), streams=streams)
     if order is None or _is_never_told(service, order):
         return pass_on(body)
+    sent = outgoing(body)  # what cannot be sent is refused before anything is written
     begun = books.begin(read_asked(service, operation, order))
     use_trace_id(begun.submission.trace_id)
     if begun.state is State.NEW:
-        return _answer(order, begun.submission, send_submission(order, begun.submission))
+        return _answer(order, begun.submission, send_submission(sent, order, begun.submission))
     return _repeat(order, begun)
 
 

@@ -129,9 +129,17 @@ def test_our_own_callback_url_is_sent_as_it_is(imagine, upstream):
     assert task().callback_url is None
 
 
-@pytest.mark.parametrize("url", ["ftp://x", 7, "https://x/\n"])
+@pytest.mark.parametrize("url", ["ftp://x", 7, "https://x/\n", "https://[x/"])
 def test_a_bad_callback_url_is_refused_before_anything_is_sent(imagine, upstream, url):
     answer = imagine({"prompt": "x", "callback_url": url})
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_request")
+    assert upstream.received == []
+    assert Submission.select().count() == 0
+
+
+def test_a_path_that_cannot_be_sent_is_refused_before_anything_is_written(gateway, upstream, auth):
+    environ = {"RAW_URI": "/midjourney/imagine?x=\xfc"}
+    answer = gateway.post("/midjourney/imagine", json=ASYNC, headers=auth, environ_overrides=environ)
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_request")
     assert upstream.received == []
     assert Submission.select().count() == 0
