@@ -68,6 +68,12 @@ def untell(submission: Submission) -> None:
     _try(submissions.note_untold, submission, utcnow())
 
 
+def untell_if_gone(submission: Submission) -> None:
+    """Note it if the caller has hung up before the answer."""
+    if _caller_is_gone():
+        untell(submission)
+
+
 def settle(told: Any, task_id: str) -> bool:
     """Settle a task by upstream's answer to its submission. Returns whether that is a final result."""
     try:

@@ -32,6 +32,7 @@ def wait_for_result(submission: Submission, task_id: str) -> Response:
     until = time.monotonic() + ANSWER_WITHIN_SECONDS
     task = _wait(task_id, SPACE_EVERY_SECONDS)
     if task is not None:
+        books.untell_if_gone(submission)
         answer = _answer(task, submission)
         response = jsonify(answer)
         response.status_code = 504 if task.status == EXPIRED else status_of(answer, task.status == FAILED)
@@ -50,14 +51,14 @@ def _to_caller(submission: Submission, answer: Iterator[bytes]) -> Iterator[byte
 
 
 def _later(submission: Submission, task_id: str, until: float) -> Iterator[bytes]:
-    waiting = current_waiting()
-    while time.monotonic() < until and not waiting.has_ended:
+    waiting, task = current_waiting(), None
+    while task is None and time.monotonic() < until and not waiting.has_ended:
         yield b" "
         task = _wait(task_id, SPACE_EVERY_SECONDS)
-        if task is not None:
-            yield json.dumps(_answer(task, submission)).encode()
-            return
-    yield json.dumps(_unfinished(submission, task_id)).encode()
+    # What is sent to a connection that its client has closed seems to arrive.
+    books.untell_if_gone(submission)
+    answer = _unfinished(submission, task_id) if task is None else _answer(task, submission)
+    yield json.dumps(answer).encode()
 
 
 def _wait(task_id: str, seconds: float) -> Task | None:

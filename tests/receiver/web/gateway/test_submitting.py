@@ -1,6 +1,7 @@
 """Submissions through the gateway: known before they are answered, and never paid twice."""
 
 import json
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -40,9 +41,10 @@ def imagine(gateway, upstream, auth):
     gateway.application.extensions["backstop_finder"] = looking
     upstream.answer = lambda request, connection: connection.send_json(TASK)
 
-    def ask(asked=ASYNC, path="/midjourney/imagine", **headers):
+    def ask(asked=ASYNC, path="/midjourney/imagine", environ=None, **headers):
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return gateway.application.test_client().post(path, json=asked, headers=auth | named)
+        client = gateway.application.test_client()
+        return client.post(path, json=asked, headers=auth | named, environ_overrides=environ)
 
     yield ask
     # A thread that still looks would open a connection after the ledger's are closed.
@@ -137,9 +139,8 @@ def test_a_bad_callback_url_is_refused_before_anything_is_sent(imagine, upstream
     assert Submission.select().count() == 0
 
 
-def test_a_path_that_cannot_be_sent_is_refused_before_anything_is_written(gateway, upstream, auth):
-    environ = {"RAW_URI": "/midjourney/imagine?x=\xfc"}
-    answer = gateway.post("/midjourney/imagine", json=ASYNC, headers=auth, environ_overrides=environ)
+def test_a_path_that_cannot_be_sent_is_refused_before_anything_is_written(imagine, upstream):
+    answer = imagine(environ={"RAW_URI": "/midjourney/imagine?x=\xfc"})
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_request")
     assert upstream.received == []
     assert Submission.select().count() == 0
@@ -312,15 +313,16 @@ class TestSynchronous:
 
     @pytest.fixture
     def call_back(self, gateway, upstream, monkeypatch):
-        """Lets upstream call back once it has answered: call_back(payload)."""
+        """Lets upstream call back once it has answered: call_back(payload). It calls `first` before."""
 
-        def with_payload(payload, after=0.0):
+        def with_payload(payload, after=0.0, first=lambda: None):
             def answer(request, connection):
                 connection.send_json(TASK)
                 path = request.json["callback_url"].removeprefix("http://localhost")
                 time.sleep(after)
                 client = gateway.application.test_client()
                 wait_until(lambda: Task.get_or_none(Task.id == "t1"))
+                first()
                 client.post(path, data=payload)
 
             upstream.answer = answer
@@ -352,6 +354,20 @@ class TestSynchronous:
         assert (answer.status_code, answer.mimetype) == (200, "application/json")
         assert answer.text.startswith("  ")
         assert answer.json["error"]["code"] == "forbidden"
+
+    @pytest.mark.parametrize("is_late", [False, True])
+    def test_a_caller_who_hangs_up_just_before_the_result_gets_it_when_it_asks_again(
+        self, imagine, upstream, call_back, monkeypatch, is_late
+    ):
+        if is_late:
+            monkeypatch.setattr(results, "SPACE_EVERY_SECONDS", 0.05)
+            monkeypatch.setattr(results, "_AT_LEAST_SECONDS", 0.05)
+        ours, theirs = socket.socketpair()
+        with ours:
+            call_back(body("t1"), after=0.4 * is_late, first=theirs.close)
+            assert imagine({"prompt": "x"}, environ={"gunicorn.socket": ours}).json["task_id"] == "t1"
+        assert imagine({"prompt": "x"}).json["task_id"] == "t1"
+        assert len(submitted(upstream)) == 1
 
     def test_errors_that_are_known_at_once_keep_their_status(self, imagine, upstream):
         upstream.answer = lambda _, connection: connection.send_json({"error": {"code": "used_up"}}, 403)
