@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -25,18 +26,21 @@ TASK = {"task_id": "t1"}
 ASYNC = {"prompt": "a fox", "async": True}
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Answers that are lost are looked for so often that no test waits for it."""
-    monkeypatch.setattr(sending, "ANSWER_WITHIN_SECONDS", 0.5)
+@contextmanager
+def little_patience():
+    """Wait for half a second for what does not come: for an answer, and for a submission that was lost."""
     find = finder.Finder.find
-    monkeypatch.setattr(finder.Finder, "find", lambda self, submission: find(self, submission, 0.6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sending, "ANSWER_WITHIN_SECONDS", 0.5)
+        patch.setattr(finder.Finder, "find", lambda self, submission: find(self, submission, 0.5))
+        yield
 
 
 @pytest.fixture
 def imagine(gateway, upstream, auth):
     """Submits: imagine({"prompt": "a fox"}, Idempotency_Key="k")."""
     usual = finder.finder_of(gateway.application)
+    # It looks so often that no test waits for it.
     looking = finder.Finder(usual._upstream, look_every=0.02)
     gateway.application.extensions["backstop_finder"] = looking
     upstream.answer = lambda request, connection: connection.send_json(TASK)
@@ -206,7 +210,6 @@ class TestRepetitions:
             connection.send_json(TASK)
 
         upstream.answer = answer
-        sending.ANSWER_WITHIN_SECONDS = 10.0
         with ThreadPoolExecutor(1) as threads:
             first = threads.submit(imagine, Idempotency_Key="k")
             wait_until(lambda: upstream.received)
@@ -274,7 +277,8 @@ class TestLostAnswers:
                 connection.send_json({"error": {"code": "api_error"}}, how)
 
         upstream.answer = answer
-        answer = imagine()
+        with little_patience():
+            answer = imagine()
         assert (answer.status_code, answer.json["error"]["code"]) == (504, "timeout")
         assert answer.json["success"] is False
         assert answer.json["trace_id"] == submitted(upstream)[0].json["trace_id"]
@@ -286,7 +290,8 @@ class TestLostAnswers:
     def test_repeating_it_submits_nothing(self, imagine, upstream, by, more):
         asked = ASYNC | more
         cut_then(upstream)
-        assert [imagine(asked, **by).status_code for _ in range(3)] == [504, 504, 504]
+        with little_patience():
+            assert [imagine(asked, **by).status_code for _ in range(3)] == [504, 504, 504]
         assert len(submitted(upstream)) == 1
         cut_then(upstream, items=[finished_item()])
         assert imagine(asked, **by).json["task_id"] == "t1"
@@ -294,7 +299,8 @@ class TestLostAnswers:
 
     def test_found_between_two_requests_it_is_told_to_the_next_one(self, imagine, upstream, gateway):
         cut_then(upstream)
-        assert imagine().status_code == 504
+        with little_patience():
+            assert imagine().status_code == 504
         trace_id = submitted(upstream)[0].json["trace_id"]
         gateway.post(f"/callbacks/{CALLBACK_TOKEN}", data=body("t1", trace_id=trace_id))
         assert imagine().json["task_id"] == "t1"
@@ -305,7 +311,8 @@ class TestLostAnswers:
         an_hour_ago = utcnow() - timedelta(hours=1)
         register("t0", trace_id="own", submitted_at=an_hour_ago, now=an_hour_ago)
         cut_then(upstream, items=[finished_item("t1", created_at=to_unix(an_hour_ago))])
-        assert imagine({**ASYNC, "trace_id": "own"}).status_code == 504
+        with little_patience():
+            assert imagine({**ASYNC, "trace_id": "own"}).status_code == 504
 
 
 class TestSynchronous:
@@ -458,7 +465,8 @@ class TestLines:
         cut_then(upstream)
         if status:
             upstream.answer = lambda _, connection: connection.send_json({"items": []}, status)
-        assert imagine({"prompt": "x"}, Accept="application/x-ndjson").status_code == 504
+        with little_patience():
+            assert imagine({"prompt": "x"}, Accept="application/x-ndjson").status_code == 504
         assert unclear_facts(utcnow()).count == 1
 
 
