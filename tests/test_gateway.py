@@ -199,6 +199,7 @@ def test_the_result_is_kept_for_a_synchronous_caller_who_hangs_up(deploy):
             urllib3.request("POST", url, body=b"{}", headers=HEADERS, timeout=0.3, retries=False)
         wait_until(lambda: late.callback_urls)
         late.call_back()
+        wait_until(lambda: Task.get().registered_at)
         told = urllib3.request("GET", f"{backstop.url}/api/tasks/t1", headers=HEADERS).json()
         assert (told["status"], told["type"]) == ("succeeded", "imagine")
 

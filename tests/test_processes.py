@@ -1060,7 +1060,7 @@ class TestManyReconcilers:
     ):
         # Without discovery, which would take the answer that is meant for the look-up.
         backstop = make_backstop(RECONCILE_LEASE=1, RECONCILE_GRACE=0, PUBLIC_URL="")
-        stand_in.options.latency = 1.0
+        stand_in.options.latency = 5.0
         stand_in.respond_next(200, body=json.dumps({"items": [item("t1", {"progress": 10})]}).encode())
         stand_in.add_record(finished_item("t1"))
         backstop.start_web()
@@ -1068,6 +1068,7 @@ class TestManyReconcilers:
         sleeper = backstop.start_reconciler()
         wait_until(lambda: stand_in.calls)
         sleeper.send_signal(signal.SIGSTOP)
+        stand_in.options.latency = 0.0
         wait_until(lambda: backstop.reconcile_once().stdout.startswith("1 due, 1 asked, 1 settled"))
         before = Task.get()
         sleeper.send_signal(signal.SIGCONT)

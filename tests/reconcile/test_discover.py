@@ -438,14 +438,23 @@ class TestClock:
 
 class TestTurns:
     def test_of_two_at_once_one_asks_and_the_other_leaves_it(self, stand_in, discoverer, make_discoverer):
-        stand_in.options.latency = 0.5
         plant(stand_in, 3)
+        upstream = discoverer._caller.upstream
+        ask, is_asking, may_ask = upstream.list_recent, threading.Event(), threading.Event()
+
+        def hold(*args, **question):
+            is_asking.set()
+            assert may_ask.wait(120)
+            return ask(*args, **question)
+
+        upstream.list_recent = hold
         thread = threading.Thread(target=discoverer.run)
         thread.start()
-        wait_until(lambda: stand_in.calls)
+        assert is_asking.wait(120)
         other = make_discoverer().run()
-        assert (other.pages, other.error, len(stand_in.calls)) == (0, None, 1)
-        thread.join(10)
+        assert (other.pages, other.error, len(stand_in.calls)) == (0, None, 0)
+        may_ask.set()
+        thread.join(120)
         assert len(ids()) == 3
 
     def test_eight_threads_take_one_turn(self, ledger):
@@ -559,12 +568,12 @@ def test_a_call_that_never_ends_is_dropped(stand_in, discoverer, monkeypatch):
 
 def test_a_stop_does_not_wait_for_a_call_that_hangs(stand_in, discoverer, stop, monkeypatch):
     monkeypatch.setattr(discover_module, "STOP_WITHIN", timedelta(seconds=0.2))
-    stand_in.options.hang_seconds, stand_in.options.rate_hang = 10.0, 1.0
+    stand_in.options.hang_seconds, stand_in.options.rate_hang = 600.0, 1.0
     thread = threading.Thread(target=discoverer.run)
     thread.start()
     wait_until(lambda: stand_in.calls)
     stop.set()
-    thread.join(5)
+    thread.join(25)  # a call may take 30 s
     assert not thread.is_alive()
 
 

@@ -650,20 +650,42 @@ def test_a_clock_that_jumps_an_hour_ahead_and_back_loses_nothing_and_does_not_ma
     assert {(task.confirmed, task.disputed) for task in Task.select()} == {(True, False)}
 
 
-def test_a_stop_awaits_the_calls_in_flight_and_gives_the_rest_back(ledger, make_settings, stop):
+def test_a_stop_awaits_the_calls_in_flight_and_gives_the_rest_back(
+    ledger, make_settings, stand_in, stop, monkeypatch
+):
     ids = [f"task-{n}" for n in range(8)]
     register(*ids, grace=NOW_DUE)
-    with StandIn(Options(latency=0.5)) as stand_in:
-        for task_id in ids:
-            stand_in.add_record(finished_item(task_id))
-        settings = make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_CONCURRENCY=2, RECONCILE_MAX_RATE=0)
-        reconciler = make_reconciler(settings, stand_in, stop)
-        thread = threading.Thread(target=reconciler.run)
-        thread.start()
-        wait_until(lambda: len(stand_in.calls) == 2)
-        stop.set()
-        thread.join(10)
-        assert len(stand_in.calls) == 2
+    for task_id in ids:
+        stand_in.add_record(finished_item(task_id))
+    settings = make_settings(RECONCILE_BATCH_SIZE=1, RECONCILE_CONCURRENCY=2, RECONCILE_MAX_RATE=0)
+    reconciler = make_reconciler(settings, stand_in, stop)
+    upstream, run = reconciler._caller.upstream, asking.Asking
+    ask, finish, await_answer = upstream.retrieve_batch, run.finish, run.await_answer
+    in_flight, ends, is_awaited = [], threading.Event(), threading.Event()
+
+    def hold(service, asked, *more):
+        in_flight.extend(asked)
+        assert is_awaited.wait(120)
+        return ask(service, asked, *more)
+
+    def note_the_end(self):
+        ends.set()
+        finish(self)
+
+    def let_them_end(self, timeout):
+        if ends.is_set():
+            is_awaited.set()
+        await_answer(self, timeout)
+
+    upstream.retrieve_batch = hold
+    monkeypatch.setattr(run, "finish", note_the_end)
+    monkeypatch.setattr(run, "await_answer", let_them_end)
+    thread = threading.Thread(target=reconciler.run)
+    thread.start()
+    wait_until(lambda: len(in_flight) == 2)
+    stop.set()
+    thread.join(120)
+    assert len(stand_in.calls) == 2
     assert list(statuses().values()).count("succeeded") == 2
     assert len(claim().ids) == 6
     assert ReconcileRun.get().finished_at is not None
@@ -811,12 +833,12 @@ def test_a_run_that_breaks_off_is_closed_with_its_error(reconciler, monkeypatch)
 def test_a_stop_does_not_wait_for_a_call_that_hangs(ledger, make_settings, stop, monkeypatch):
     monkeypatch.setattr(asking, "STOP_WITHIN", timedelta(seconds=0.2))
     register("t1", grace=NOW_DUE)
-    with StandIn(Options(rate_hang=1.0, hang_seconds=5)) as stand_in:
+    with StandIn(Options(rate_hang=1.0, hang_seconds=600)) as stand_in:
         thread = threading.Thread(target=make_reconciler(make_settings(), stand_in, stop).run)
         thread.start()
         wait_until(lambda: stand_in.calls)
         stop.set()
-        thread.join(4)
+        thread.join(25)  # a call may take 30 s
         assert not thread.is_alive()
     assert claim().ids == ["t1"]
 

@@ -372,7 +372,7 @@ def tried(function):
 
 @pytest.mark.parametrize("database_url", ["postgresql", "pooler"], indirect=True)
 def test_a_migration_may_take_as_long_as_it_takes(ledger, monkeypatch):
-    init_database(ledger, answer_within=0.2)
+    init_database(ledger, answer_within=0.5)
     with database.connection_context(), schema._migrating_alone():
         database.execute_sql("SELECT pg_sleep(1)")
     with database.connection_context(), pytest.raises(OperationalError):

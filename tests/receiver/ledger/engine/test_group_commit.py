@@ -137,10 +137,10 @@ def test_the_next_is_written_after_a_failure(writer):
 
 
 def test_nobody_waits_longer_than_told_and_who_comes_then_does_not_wait_at_all(writer):
-    commits = GroupCommit(writer, within=0.2)
+    commits = GroupCommit(writer, within=1)
     writer.gate.clear()
     first = Committer(commits, "stuck")
-    wait_until(lambda: writer.groups)
+    wait_until(lambda: writer.groups, every=0.005)
     with pytest.raises(OperationalError, match="within"):
         commits.commit("gives up")
     with pytest.raises(OperationalError, match="busy"):  # or it would have waited its own time out
