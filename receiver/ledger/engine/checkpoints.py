@@ -10,6 +10,8 @@ import sqlite3
 from collections.abc import Callable
 from urllib.parse import quote
 
+from receiver.ledger.engine.sqlite import is_missing
+
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 0.1
@@ -19,6 +21,7 @@ class Checkpoints:
     """Makes checkpoints of one database file, on a connection of its own."""
 
     def __init__(self, path: str) -> None:
+        self._path = path
         self._url = f"file:{quote(path)}?mode=rw"  # do not create a missing database
         self._connection: sqlite3.Connection | None = None
         self._problem = ""
@@ -32,7 +35,8 @@ class Checkpoints:
             self._problem = ""
         except sqlite3.Error as problem:
             self.close()
-            if str(problem) != self._problem:
+            # That the file is not there is told by what needs it.
+            if str(problem) != self._problem and not is_missing(self._path):
                 self._problem = str(problem)
                 log.warning("A checkpoint of SQLite's write-ahead log failed: %s", problem)
 
