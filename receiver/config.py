@@ -96,12 +96,14 @@ class Settings:
             public_url=reader.read(
                 "PUBLIC_URL", values.public_url, platform.public_url if platform else None
             ),
-            reconcile_interval=reader.read("RECONCILE_INTERVAL", values.seconds, timedelta(seconds=1)),
+            reconcile_interval=reader.read(
+                "RECONCILE_INTERVAL", values.seconds_of_a_day, timedelta(seconds=1)
+            ),
             reconcile_grace=reader.read("RECONCILE_GRACE", values.seconds, timedelta(seconds=30)),
             reconcile_batch_size=reader.read("RECONCILE_BATCH_SIZE", values.whole(1, 200), 50),
             reconcile_concurrency=reader.read("RECONCILE_CONCURRENCY", values.whole(1, 64), 4),
             reconcile_give_up_after=reader.read("RECONCILE_GIVE_UP_AFTER", values.seconds, timedelta(days=1)),
-            reconcile_lease=reader.read("RECONCILE_LEASE", values.seconds, timedelta(seconds=120)),
+            reconcile_lease=reader.read("RECONCILE_LEASE", values.seconds_of_a_day, timedelta(seconds=120)),
             reconcile_max_rate=reader.read("RECONCILE_MAX_RATE", values.rate, 1.0),
             confirm_callbacks=reader.read("CONFIRM_CALLBACKS", values.boolean, True),
             forward_urls=reader.read("FORWARD_URL", values.forward_urls, ()),

@@ -110,12 +110,12 @@ def callback_tokens(text: str) -> tuple[str, ...]:
     return tokens
 
 
-def _number(text: str, example: str) -> float:
+def _number(text: str, example: str, most: int = 10**9) -> float:
     try:
         number = float(text)
     except ValueError:
         raise ValueError(example) from None
-    if not math.isfinite(number) or not 0 <= number <= 10**9:
+    if not math.isfinite(number) or not 0 <= number <= most:
         raise ValueError(example)
     return number
 
@@ -123,6 +123,13 @@ def _number(text: str, example: str) -> float:
 def seconds(text: str) -> timedelta:
     """Return a length of time."""
     return timedelta(seconds=_number(text, "must be a number of seconds, 0 or more, like 180"))
+
+
+def seconds_of_a_day(text: str) -> timedelta:
+    """Return a length of time of a day at most."""
+    return timedelta(
+        seconds=_number(text, "must be a number of seconds from 0 to 86400, like 180", most=86_400)
+    )
 
 
 def rate(text: str) -> float:

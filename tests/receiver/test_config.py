@@ -52,6 +52,13 @@ def test_it_stops_a_process_without_a_traceback():
     assert issubclass(SettingsError, SystemExit)
 
 
+@pytest.mark.parametrize("name", ["RECONCILE_INTERVAL", "RECONCILE_LEASE"])
+def test_what_would_stop_all_look_ups_is_refused(name: str):
+    assert getattr(read(**{name: "86400"}), name.lower()) == timedelta(days=1)
+    with pytest.raises(SettingsError, match=f"{name} must be a number of seconds from 0 to 86400"):
+        read(**{name: "1e9"})
+
+
 @pytest.mark.parametrize("name", ["RECONCILE_GRACE", "RECONCILE_INTERVAL", "RECONCILE_LEASE"])
 def test_zero_is_a_number_of_seconds(name: str):
     assert getattr(read(**{name: "0"}), name.lower()) == timedelta(0)
