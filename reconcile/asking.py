@@ -145,7 +145,7 @@ class Asking:
                 self.answered.append((claimed, asked))
 
     def _note_answer_of(self, service: str) -> None:
-        # While it was silent and another call to it was in flight, what is due of it could not be claimed.
+        # While it was silent and another call to it was in flight, none of its due tasks could be claimed.
         if service in self._silent and pauses.ALL not in self._probed:
             self._turns.exhausted = False
         self._silent.discard(service)

@@ -178,11 +178,13 @@ def _begin_one(asked: Asked, now: datetime, ids: Mapping[str, int]) -> Begun:
     row = _row(asked, now)
     if asked.repeat_key is None:
         return Begun(State.NEW, Submission(**row, id=ids[asked.trace_id]))
-    if written := _insert.returning([row]):
-        return Begun(State.NEW, Submission(**row, id=written[0][1]))
     same = (Submission.api_key == asked.api_key) & (Submission.repeat_key == asked.repeat_key)
-    known = Submission.select().where(same).get()
-    return Begun(_state(known, asked, now), known)
+    while True:
+        if written := _insert.returning([row]):
+            return Begun(State.NEW, Submission(**row, id=written[0][1]))
+        known = Submission.get_or_none(same)
+        if known is not None:  # otherwise its key has just become free
+            return Begun(_state(known, asked, now), known)
 
 
 def _row(asked: Asked, now: datetime) -> dict[str, Any]:

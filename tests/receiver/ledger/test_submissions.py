@@ -159,6 +159,21 @@ def test_of_a_group_each_is_compared_with_what_it_repeats():
     assert begun[40].submission.trace_id == "first"
 
 
+def test_one_whose_key_becomes_free_at_the_same_moment_is_sent(monkeypatch):
+    asked = Asked("web", "midjourney", "imagine", "first", b"a fox", repeat_key="key:k")
+    first, insert = submissions.begin(asked, NOW), submissions._insert.returning
+
+    def insert_too_early(rows):
+        written = insert(rows)
+        if rows and not written:
+            Submission.delete().where(Submission.id == first.submission.id).execute()
+        return written
+
+    monkeypatch.setattr(submissions._insert, "returning", insert_too_early)
+    again = submissions.begin(asked, NOW)
+    assert (again.state, Submission.get().id) == (State.NEW, again.submission.id)
+
+
 def test_lost_ones_are_found_by_indexes_however_many_submissions_are_kept():
     sql, values = lost_submissions._build_lost(now=NOW, since=NOW - MINUTE, digest=b"a fox").sql()
     with database.atomic():
