@@ -3,12 +3,14 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import Pool
 
 from tests.simulation import planted
 from tests.simulation.deaths import COMMIT, COMMITTED, TURN
@@ -19,6 +21,7 @@ from tests.simulation.shrinking import shrink
 from tests.simulation.writers import writers
 
 _TOLD_EVERY_SECONDS = 10.0
+_INTERRUPTED = 130  # the exit code of a program that Ctrl-C has ended
 _MANY = 400  # so many worlds should have had a death at every point
 # By what a point's name begins with; all others are statements.
 _KINDS_OF_POINTS = {
@@ -39,25 +42,50 @@ def main() -> int:
         return 0
     if arguments.planted:
         return _find_planted(arguments)
-    began, passed, lived = time.monotonic(), 0.0, 0
-    points: Counter[str] = Counter()
-    met: Counter[str] = Counter()
-    failed: list[Outcome] = []
-    told_at = began
+    return _simulate(arguments)
+
+
+@dataclass(slots=True)
+class _Lived:
+    """What became of all worlds so far."""
+
+    worlds: int = 0
+    failed: int = 0
+    passed: float = 0.0
+    points: Counter[str] = field(default_factory=Counter)
+    met: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcome: Outcome) -> None:
+        self.worlds += 1
+        self.failed += bool(outcome.failures)
+        self.passed += outcome.passed
+        self.points += outcome.points
+        self.met += outcome.met
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    began, lived, code = time.monotonic(), _Lived(), 0
+    try:
+        _live_through(arguments, lived)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        code = _INTERRUPTED
+    _tell_sum(lived, time.monotonic() - began, arguments.workers)
+    _tell_points(lived, arguments.points)
+    return 1 if lived.failed else code
+
+
+def _live_through(arguments: argparse.Namespace, lived: _Lived) -> None:
+    told_at = time.monotonic()
     for outcome in _outcomes(arguments.seeds, arguments.without, arguments.workers):
-        lived, passed = lived + 1, passed + outcome.passed
-        points, met = points + outcome.points, met + outcome.met
+        lived.add(outcome)
         if outcome.failures:
-            failed.append(outcome)
             _tell_failure(outcome, arguments.without)
-            if len(failed) >= arguments.most_failures:
-                break
+            if lived.failed >= arguments.most_failures:
+                return
         if time.monotonic() - told_at > _TOLD_EVERY_SECONDS:
             told_at = time.monotonic()
-            print(f"{lived} worlds, {len(failed)} failed", file=sys.stderr)
-    _tell_sum(lived, len(failed), passed, time.monotonic() - began, arguments.workers)
-    _tell_points(points, met, lived, arguments.points)
-    return 1 if failed else 0
+            print(f"{lived.worlds} worlds, {lived.failed} failed", file=sys.stderr)
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -98,11 +126,15 @@ def _outcomes(seeds: Sequence[int], without: Sequence[str], workers: int) -> Ite
     if workers < 2 or len(seeds) < 2:
         yield from map(live, seeds)
         return
-    with ProcessPoolExecutor(workers, initializer=logging.disable, initargs=(logging.CRITICAL,)) as pool:
-        try:
-            yield from pool.map(live, seeds, chunksize=5)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with Pool(workers, initializer=_begin_worker) as pool:  # its end ends the worlds that are not over
+        yield from pool.imap(live, seeds)
+
+
+def _begin_worker() -> None:
+    logging.disable(logging.CRITICAL)
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes: the first one ends the others
 
 
 def _tell_failure(outcome: Outcome, without: Sequence[str]) -> None:
@@ -117,23 +149,25 @@ def _tell_failure(outcome: Outcome, without: Sequence[str]) -> None:
     print(f'Again: make simulate ARGS="{again}"', flush=True)
 
 
-def _tell_sum(lived: int, failed: int, passed: float, took: float, workers: int) -> None:
-    each = took * min(workers, lived) / passed if passed else 1
+def _tell_sum(lived: _Lived, took: float, workers: int) -> None:
+    processes = max(1, min(workers, lived.worlds))
     print(
-        f"{lived} worlds, {failed} failed: {passed / 86400:.1f} days in {took:.0f} s,"
-        f" {passed / took:,.0f} times real time ({1 / each:,.0f} in each of {min(workers, lived)} processes)"
+        f"{lived.worlds} worlds, {lived.failed} failed: {lived.passed / 86400:.1f} days in {took:.0f} s,"
+        f" {lived.passed / took:,.0f} times real time"
+        f" ({lived.passed / took / processes:,.0f} in each of {processes} processes)"
     )
 
 
-def _tell_points(points: Counter[str], met: Counter[str], lived: int, all_of_them: bool) -> None:
+def _tell_points(lived: _Lived, all_of_them: bool) -> None:
     """Tell how many points of each kind were one of death, and list those that were not even in many worlds."""
+    points, met = lived.points, lived.met
     print(f"{points.total()} deaths. Points of death were:")
     every = {*met, *(f"{TURN}{writer}" for writer in writers())}
     statements = {point for point in every if not point.startswith(tuple(_KINDS_OF_POINTS.values()))}
     _tell_kind("statements", statements, points)
     for kind, beginning in _KINDS_OF_POINTS.items():
         _tell_kind(kind, {point for point in every if point.startswith(beginning)}, points)
-    missed = every - points.keys() if lived >= _MANY else set()
+    missed = every - points.keys() if lived.worlds >= _MANY else set()
     for point in sorted(every if all_of_them else missed, key=lambda point: (points[point], point)):
         told = f"{points[point]:6} of {met[point]:7}" if met[point] else "   it did not occur"
         print(f"    {told}  {point[:160]}")

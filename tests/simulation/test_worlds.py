@@ -100,6 +100,18 @@ def test_it_names_the_faults_that_a_failure_needs():
     assert set(left_out) == set(KINDS) - {"lost", "deaths"}
 
 
+def test_stopped_early_it_tells_of_the_worlds_until_then(monkeypatch, capsys):
+    def live(seed: int, without: Any) -> Outcome:
+        if seed == 3:
+            raise KeyboardInterrupt
+        return Outcome(seed, frozenset(), passed=3600.0)
+
+    monkeypatch.setattr(command, "run", live)
+    monkeypatch.setattr(sys, "argv", ["simulate", "--workers", "1"])
+    assert command.main() == 130
+    assert capsys.readouterr().out.startswith("2 worlds, 0 failed")
+
+
 def test_leaving_a_fault_out_leaves_the_others_as_they_were():
     seed = next(seed for seed in range(50) if {"account", "database"} <= Faults(seed, 3600).kinds)
     whole, less = Faults(seed, 3600), Faults(seed, 3600, without=["account"])
