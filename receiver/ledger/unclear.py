@@ -55,6 +55,15 @@ def unclear_facts(now: datetime) -> Unclear:
         return Unclear(int(query.count()), oldest)
 
 
+def accepted_tasks(submissions: Sequence[Submission]) -> dict[int, str]:
+    """Return the task of each submission that another process has found and registered meanwhile."""
+    accepted = Submission.select(Submission.id, Submission.task_id).where(
+        Submission.id.in_([one.id for one in submissions]), Submission.task_id.is_null(False)
+    )
+    with database.connection_context():
+        return {one.id: str(one.task_id) for one in accepted}
+
+
 def tasks_by_trace(submissions: Sequence[Submission]) -> dict[int, str]:
     """Return the task of each submission that the ledger knows by its trace id: a callback may have come."""
     traces = {submission.trace_id for submission in submissions}

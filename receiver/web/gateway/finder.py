@@ -17,7 +17,7 @@ from receiver.clock import utcnow
 from receiver.ledger.engine.errors import describe
 from receiver.ledger.models import Submission
 from receiver.ledger.pauses import current_pause
-from receiver.ledger.unclear import give_to_submissions, tasks_by_trace
+from receiver.ledger.unclear import accepted_tasks, give_to_submissions, tasks_by_trace
 from receiver.upstream.client import Upstream, UpstreamError
 from receiver.upstream.services import SERVICES
 from receiver.upstream.traces import MOST_TRACES, find_traces
@@ -52,7 +52,7 @@ class Finder:
     def __init__(self, upstream: Upstream, look_every: float = _LOOK_EVERY_SECONDS) -> None:
         self._upstream = upstream
         self._ways = {
-            "ledger": _Way(lambda some: offload(tasks_by_trace, some), look_every),
+            "ledger": _Way(lambda some: offload(_tasks_in_ledger, some), look_every),
             "upstream": _Way(self._ask, look_every * _ASK_EVERY_SECONDS / _LOOK_EVERY_SECONDS),
         }
         self._lost: set[_Lost] = set()
@@ -108,6 +108,11 @@ class Finder:
                 continue
             found |= offload(give_to_submissions, lost, traces)
         return found
+
+
+def _tasks_in_ledger(some: Sequence[Submission]) -> dict[int, str]:
+    accepted = accepted_tasks(some)
+    return accepted | tasks_by_trace([one for one in some if one.id not in accepted])
 
 
 def by_service(some: Sequence[Submission]) -> dict[str, list[Submission]]:

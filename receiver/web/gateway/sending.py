@@ -80,6 +80,7 @@ def found_again(submission: Submission) -> Sent:
             f" Backstop keeps looking for it. The trace id is {submission.trace_id}.",
         )
     books.accept(submission, task_id)
+    books.tell(submission)  # a reconciler may have accepted it before, and told nobody
     return Sent(acknowledgement(submission, task_id), task_id)
 
 

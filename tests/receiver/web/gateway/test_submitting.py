@@ -19,7 +19,7 @@ from receiver.web.current import paces_of
 from receiver.web.gateway import finder, results, sending
 from receiver.web.lasting import lasting_of
 from tests.conftest import API_KEY, CALLBACK_TOKEN
-from tests.factories import body, failure_body, finished_item, register, task
+from tests.factories import TIMETABLE, body, failure_body, finished_item, register, task
 from tests.processes import free_port, wait_until
 
 TASK = {"task_id": "t1"}
@@ -263,6 +263,23 @@ class TestLostAnswers:
 
         upstream.answer = answer
         assert imagine().json["task_id"] == "t1"
+
+    def test_it_is_found_when_a_reconciler_finds_it_first(self, imagine, upstream):
+        def answer(request, connection):
+            if not request.target.endswith("/tasks"):
+                connection.cut()
+                return
+            lost = Submission.get()
+            submissions.accept(
+                lost, "t1", utcnow(), timetable=TIMETABLE, forward_when="confirmed", is_told=False
+            )
+            connection.send_json({"items": [finished_item(trace_id=lost.trace_id)], "count": 1})
+
+        upstream.answer = answer
+        with little_patience():
+            assert imagine().json.get("task_id") == "t1"
+        upstream.answer = lambda _, connection: connection.send_json({"task_id": "t2"})
+        assert imagine().json["task_id"] == "t2"  # who was told, and asks again, wants another one
 
     @pytest.mark.parametrize("how", ["cut", "hang", 500, 502, 503, "html"])
     def test_otherwise_it_is_unclear(self, imagine, upstream, how):
