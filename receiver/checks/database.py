@@ -11,7 +11,7 @@ from receiver.ledger import refusals
 from receiver.ledger.engine.db import init_database, on_postgresql
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.proxy import database
-from receiver.ledger.engine.schema import missing_file, pending_migrations
+from receiver.ledger.engine.schema import missing_file, pending_migrations, unknown_migrations
 
 NAME, SCHEMA = "database", "schema"
 _OLDEST_POSTGRESQL = 14  # its support ends in November 2026
@@ -35,7 +35,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
         return
     try:
         yield from _of_postgresql(settings) if on_postgresql() else _of_sqlite()
-        pending = pending_migrations()
+        pending, unknown = pending_migrations(), unknown_migrations()
     except DATABASE_ERRORS as problem:
         yield bad(
             NAME,
@@ -50,7 +50,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
             "Run: flask --app wsgi migrate",
         )
         return
-    yield good(SCHEMA, "it is up to date")
+    yield _newer(unknown[-1]) if unknown else good(SCHEMA, "it is up to date")
     yield _writes()
 
 
@@ -60,6 +60,15 @@ def _missing(file: Path) -> Finding:
         f"{file} is not there",
         "If it should be, put it back, mount its disk, or correct DATABASE_URL. For a new deployment make"
         " it: flask --app wsgi migrate",
+    )
+
+
+def _newer(last: str) -> Finding:
+    return warning(
+        SCHEMA,
+        f"it is of a newer version of Backstop: its last migration is {last}",
+        "The version right before that one runs on it, no older one does. Start the newer version again, or"
+        " restore the backup from before the upgrade.",
     )
 
 

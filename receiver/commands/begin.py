@@ -6,7 +6,7 @@ from flask.cli import with_appcontext
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.schema import migrate as apply_migrations
-from receiver.ledger.engine.schema import missing_file
+from receiver.ledger.engine.schema import missing_file, unknown_migrations
 from receiver.upstream.services import SERVICES
 from receiver.web.current import current_settings
 
@@ -25,14 +25,18 @@ def migrate() -> None:
         init_database(direct)
     missing = missing_file()
     try:
-        applied = apply_migrations()
+        applied = apply_migrations(lambda name: click.echo(f"Applied {name}."))
+        unknown = unknown_migrations()
     except (*DATABASE_ERRORS, OSError) as problem:
         raise click.ClickException(f"The database cannot be migrated: {describe(problem)}") from None
     if missing:
         click.echo(f"Made {missing}: a new ledger, with nothing in it.")
-    for name in applied:
-        click.echo(f"Applied {name}.")
-    if not applied:
+    if unknown:
+        click.echo(
+            f"The schema is of a newer version of Backstop: its last migration is {unknown[-1]}."
+            " The version right before that one runs on it, no older one does."
+        )
+    elif not applied:
         click.echo("The schema is up to date.")
 
 

@@ -3,9 +3,11 @@
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import click
 import pytest
 
 from receiver.app import create_app
+from receiver.checks.database import check_database
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.models import database
 from tests.processes import Backstop
@@ -42,9 +45,37 @@ def test_migrating_tells_of_a_new_ledger(make_settings, tmp_path):
     init_database(settings.database_url)
     runner = create_app(settings).test_cli_runner()
     told = [runner.invoke(args=["migrate"]).output for _ in range(2)]
-    assert told[0].startswith(f"Made {tmp_path}/new.db: a new ledger, with nothing in it.\nApplied 0001")
+    assert told[0].startswith("Applied 0001_ledger.\n")
+    assert told[0].endswith(f".\nMade {tmp_path}/new.db: a new ledger, with nothing in it.\n")
     assert told[1] == "The schema is up to date.\n"
     database.obj.close_all()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_migrating_tells_what_was_applied_before_it_failed(make_settings, tmp_path):
+    settings = replace(make_settings(), database_url=f"sqlite:///{tmp_path}/new.db")
+    with closing(sqlite3.connect(tmp_path / "new.db")) as stranger:
+        stranger.execute("CREATE TABLE event (id INTEGER)")
+    init_database(settings.database_url)
+    told = create_app(settings).test_cli_runner().invoke(args=["migrate"])
+    *applied, problem = told.output.splitlines()
+    assert (applied[0], applied[-1]) == ("Applied 0001_ledger.", "Applied 0010_services.")
+    assert (told.exit_code, problem.startswith("Error: The database cannot be migrated: ")) == (1, True)
+    database.obj.close_all()
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_schema_of_a_newer_version_is_told(make_settings):
+    settings = make_settings()
+    app = create_app(settings)
+    with database.connection_context():
+        database.execute_sql(
+            "INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '2030-01-01 00:00:00')"
+        )
+    told = app.test_cli_runner().invoke(args=["migrate"]).output
+    assert told.startswith("The schema is of a newer version of Backstop: its last migration is 9999_later.")
+    (found,) = (one for one in check_database(settings) if one.check == "schema")
+    assert (found.level, "its last migration is 9999_later" in found.said) == ("warning", True)
 
 
 def test_the_callback_url_may_name_a_service(make_client):

@@ -1,8 +1,8 @@
 """The schema: finds the migrations that the database lacks and applies them."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from peewee import Database, OperationalError, PostgresqlDatabase
@@ -28,19 +28,21 @@ class SchemaBehind(RuntimeError):
     """The database lacks migrations that this version needs."""
 
 
-def migrate() -> list[str]:
+def migrate(tell: Callable[[str], None] = lambda name: None) -> list[str]:
     """Bring the schema up to date and return the names of the migrations that were applied.
 
-    Several processes may call it at once. One of them applies each migration while the others wait. Raises
-    OperationalError when that takes too long.
+    `tell` gets each name as soon as that migration is applied. Several processes may call this at once. One
+    of them applies each migration while the others wait. Raises OperationalError when that takes too long.
     """
     if not on_postgresql():
         database.obj.make_file()
-    with database.connection_context():
-        if not on_postgresql():
-            with _migrating_sqlite():
-                return list(_runner().up())
-        return [applied for name in _pending() for applied in _migrate_postgresql(name)]
+    applied = []
+    with database.connection_context(), nullcontext() if on_postgresql() else _migrating_sqlite():
+        for name in _pending():
+            for one in _migrate_postgresql(name) if on_postgresql() else _runner().up(name):
+                tell(one)
+                applied.append(one)
+    return applied
 
 
 def install(db: Database, name: str) -> None:
@@ -62,6 +64,12 @@ def applied_migrations() -> list[str]:
     """Return the names of the migrations that the database has, in their order."""
     with database.connection_context():
         return [migration.name for migration in _runner().status() if migration.applied]
+
+
+def unknown_migrations() -> list[str]:
+    """Return the names of the migrations of a newer version that the database has, in their order."""
+    with database.connection_context():
+        return [migration.name for migration in _runner().status() if migration.path is None]
 
 
 def _pending() -> list[str]:
