@@ -28,6 +28,7 @@ from tests.processes import wait_until
 from tests.upstream import Options, StandIn
 
 NOW_DUE = timedelta(0)
+A_BUSY_MACHINE = timedelta(seconds=30)  # registers what is due in less time
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ class TestPause:
     @pytest.fixture
     def at(self, clock):
         """Stops the clock: at(seconds) from the beginning of the test."""
-        clock.at = utcnow()
+        clock.at = utcnow() + A_BUSY_MACHINE
 
         def set_to(seconds):
             clock.ahead = timedelta(seconds=seconds)

@@ -334,7 +334,7 @@ def test_an_answer_that_never_comes_is_given_up(stand_in, monkeypatch):
 
 
 def test_answers_that_drip_for_ever_are_in_the_way_of_one_call_only(stand_in, monkeypatch):
-    monkeypatch.setattr(upstream_module, "CALL_WITHIN_SECONDS", 0.3)
+    monkeypatch.setattr(upstream_module, "CALL_WITHIN_SECONDS", 0.8)  # in which each one begins
     with dripping(b"HTTP/1.1 200 OK\r\nX-Drips: ", b"x", calls=4) as url:
         upstream = Upstream(url, TOKEN, connections=1)
         for _ in range(4):
