@@ -107,7 +107,10 @@ class UnclearSubmissions:
                 is_told=False,
             )
         except store.OtherService as problem:
-            log.warning("An unclear submission is found under another service: %s", problem)
+            log.warning(
+                "An unclear submission was taken under another service than it is known under: %s", problem
+            )
+            submissions.note_task(submission, task_id, now, is_told=False)
         else:
             log.info("Unclear submission %s was taken: it is task %s.", submission.trace_id, task_id)
 

@@ -17,7 +17,7 @@ from reconcile.calls import Caller, call_threads
 from reconcile.rate_limit import RateLimiter
 from reconcile.unclear import UnclearSubmissions
 from tests.clocks import SetClock, VirtualClock
-from tests.factories import GRACE, body, finished_item, record, task
+from tests.factories import GRACE, body, finished_item, record, register, task
 from tests.scripted import Scripted
 
 MINUTE = timedelta(minutes=1)
@@ -72,6 +72,15 @@ def test_a_callback_tells_too_and_upstream_is_not_asked(unclear, submit, upstrea
     unclear.look()
     assert Submission.get().task_id == "t1"
     assert upstream.received == []
+
+
+def test_one_whose_task_is_known_under_another_service_is_found_too(unclear, submit, upstream, clock):
+    submit("own")
+    register("t1", service="suno")
+    upstream.answer = lambda _, connection: connection.send_json({"items": [finished_item(trace_id="own")]})
+    unclear.look()
+    assert (Submission.get().task_id, Submission.get().told_at) == ("t1", None)
+    assert unclear_facts(clock.now()).count == 0
 
 
 def test_after_ten_minutes_without_a_trace_the_key_is_free(unclear, submit, clock):
