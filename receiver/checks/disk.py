@@ -46,18 +46,18 @@ def why_lost(path: Path, mounts: str, platform: Platform | None) -> str | None:
 
 
 def _spool(directory: Path, mounts: str, platform: Platform | None) -> Finding:
-    where = f"SPOOL_DIR ({directory.absolute()})"
+    where, is_new = f"SPOOL_DIR ({directory.absolute()})", not directory.exists()
     try:
         Spool(directory).try_a_write()
     except OSError as problem:
-        is_full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
-        let_write = "Let this user write there, or set SPOOL_DIR to another directory."
-        return bad(
-            SPOOL,
-            f"{where} takes no writes: {problem.strerror}. Callbacks are lost while the database is down",
-            _MAKE_ROOM if is_full else let_write,
-        )
+        return _unusable(where, problem)
     why = why_lost(directory, mounts, platform)
+    if why is None and is_new:
+        return warning(
+            SPOOL,
+            f"{where} was not there, and is made now",
+            "If this deployment has run before, correct SPOOL_DIR, or mount the disk that it lies on.",
+        )
     if why is None:
         return good(SPOOL, f"{where} takes writes and is on a lasting disk")
     return warning(
@@ -65,6 +65,16 @@ def _spool(directory: Path, mounts: str, platform: Platform | None) -> Finding:
         f"{where} does not last: {why}. What waits there during an outage of the database may be lost",
         "Set SPOOL_DIR to a directory on a mounted volume or a disk. Where the platform has none, keep the"
         " database close: the spool is empty while it answers.",
+    )
+
+
+def _unusable(where: str, problem: OSError) -> Finding:
+    is_full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+    let_write = "Let this user write there, or set SPOOL_DIR to another directory."
+    return bad(
+        SPOOL,
+        f"{where} takes no writes: {problem.strerror}. Callbacks are lost while the database is down",
+        _MAKE_ROOM if is_full else let_write,
     )
 
 

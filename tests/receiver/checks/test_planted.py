@@ -69,6 +69,7 @@ def world(ledger: str, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.Mo
     with Sink(receives) as public, Sink() as app, ExitStack() as opened:
         ReconcileRun.create(reconciler="here:1", started_at=utcnow(), finished_at=utcnow())
         monkeypatch.setattr(disk, "read_mounts", lambda: ON_A_DISK)
+        (tmp_path / "spool").mkdir()
         variables = {
             "PUBLIC_URL": public.url,
             "ACEDATACLOUD_API_BASE_URL": stand_in.url,
@@ -298,6 +299,11 @@ def read_only_database(world: World) -> None:
 def no_spool(world: World) -> None:
     (world.directory / "file").touch()
     world.set(SPOOL_DIR=str(world.directory / "file" / "spool"))
+
+
+@planted("spool", "warning", "correct SPOOL_DIR, or mount the disk")
+def new_spool(world: World) -> None:
+    world.set(SPOOL_DIR=str(world.directory / "new" / "spool"))
 
 
 @planted("spool", "bad", "Make room or enlarge the disk.")
