@@ -51,6 +51,16 @@ def _end(ids: list[int], now: datetime) -> None:
         ).execute()
 
 
+def take_over(code: str, began_at: datetime, told_at: datetime | None) -> None:
+    """Note when an open incident that a process has remembered began, and when somebody was told of it."""
+    is_open = (Incident.code == code) & Incident.over_at.is_null()
+    with writing():
+        Incident.update(began_at=began_at).where(is_open, Incident.began_at > began_at).execute()
+        if told_at is not None:
+            told = Incident.update(told_at=told_at, tries=0, next_try_at=None)
+            told.where(is_open, Incident.told_at.is_null()).execute()
+
+
 def told_codes() -> set[str]:
     """Return the codes of the incidents that somebody was told of and that are not over."""
     told = Incident.select(Incident.code).where(Incident.over_at.is_null(), Incident.told_at.is_null(False))
@@ -69,13 +79,14 @@ def claim(waits: Mapping[str, timedelta], now: datetime) -> Iterator[Incident]:
     for row in rows:
         is_due = row.next_try_at is None or row.next_try_at <= now or row.next_try_at > now + 2 * LONGEST_WAIT
         is_to_tell = row.told_at is None or row.over_at is not None
-        if is_due and is_to_tell and _has_lasted(row, waits, now) and _claim_one(row, now):
+        if is_due and is_to_tell and _has_lasted(row, waits) and _claim_one(row, now):
             yield row
 
 
-def _has_lasted(row: Incident, waits: Mapping[str, timedelta], now: datetime) -> bool:
+def _has_lasted(row: Incident, waits: Mapping[str, timedelta]) -> bool:
+    # Not by the time since it began: one that was seen for a moment stays open for OVER_AFTER.
     wait = waits.get(row.code)
-    return row.over_at is not None or (wait is not None and row.began_at <= now - wait)
+    return row.over_at is not None or (wait is not None and row.seen_at - row.began_at >= wait)
 
 
 def _claim_one(row: Incident, now: datetime) -> bool:

@@ -43,9 +43,10 @@ class Alerts:
                 # Its notice stays for a day. A loss after this one is to be told again.
                 present.pop(code, None)
         incidents.note_seen(present, now)
-        self._memory.note_seen(
-            {code: told for code, told in present.items() if self._memory.knows(code)}, now
-        )
+        for one in self._memory.among(present):
+            incidents.take_over(one.code, one.began_at, now if one.told else None)
+            self._memory.forget(one)
+        self._memory.note_seen({}, now)
         self._tell_of_rows(now)
         self._told_in_ledger = incidents.told_codes()
 

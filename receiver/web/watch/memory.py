@@ -1,6 +1,6 @@
 """Incidents of this process, for the time in which the ledger that keeps them cannot be used."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -42,9 +42,13 @@ class Memory:
             elif one.over_at is None and now - one.seen_at >= OVER_AFTER:
                 one.over_at, one.tries, one.next_try_at = now, 0, None
 
-    def knows(self, code: str) -> bool:
-        """Tell whether there is an incident of this kind."""
-        return code in self._open
+    def among(self, codes: Collection[str]) -> list[Remembered]:
+        """Return the incidents of these kinds."""
+        return [one for one in self._open.values() if one.code in codes]
+
+    def forget(self, one: Remembered) -> None:
+        """Forget an incident: it is over, or the ledger keeps it now."""
+        self._open.pop(one.code, None)
 
     def claim(self, waits: Mapping[str, timedelta], now: datetime) -> list[Remembered]:
         """Return what is to be told now."""
@@ -57,7 +61,7 @@ class Memory:
     def note_told(self, one: Remembered) -> None:
         """Note that somebody was told."""
         if one.over_at is not None:
-            self._open.pop(one.code, None)
+            self.forget(one)
         one.told, one.tries, one.next_try_at = True, 0, None
 
 

@@ -70,6 +70,12 @@ def test_what_does_not_last_is_never_told():
     assert Incident.select().get().closed_at == NOW + 4 * MINUTE
 
 
+def test_what_was_seen_for_a_moment_is_not_told_while_it_may_come_back():
+    incidents.note_seen({"x": "mend it"}, NOW)
+    incidents.note_seen({}, NOW + 10 * SECOND)
+    assert list(incidents.claim({"x": 20 * SECOND}, NOW + 30 * SECOND)) == []
+
+
 def test_what_lasts_is_told_after_its_time():
     incidents.note_seen({"slow": "mend it"}, NOW)
     incidents.note_seen({"slow": "mend it"}, NOW + 5 * MINUTE)
@@ -83,6 +89,14 @@ def test_a_moment_without_it_is_no_end():
     incidents.note_seen({"x": "mend it"}, NOW + 65 * SECOND)
     incidents.note_seen({}, NOW + 120 * SECOND)
     assert claimed(NOW + 120 * SECOND) == []
+
+
+@pytest.mark.parametrize("told_at", [None, NOW])
+def test_one_that_a_process_has_remembered_keeps_its_beginning_and_is_not_told_again(told_at):
+    incidents.note_seen({"slow": "mend it"}, NOW + 5 * MINUTE)
+    incidents.take_over("slow", NOW, told_at)
+    assert claimed(NOW + 5 * MINUTE) == ([] if told_at else [("slow", False)])
+    assert Incident.select().get().began_at == NOW
 
 
 def test_of_two_processes_that_see_the_end_one_dates_it():

@@ -159,6 +159,32 @@ def test_a_trouble_that_lasts_longer_than_the_outage_is_told_once_and_not_told_t
     assert [one for one in told(sink) if one[0] == "disk_nearly_full"] == [("disk_nearly_full", "began")]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_trouble_that_begins_in_an_outage_and_outlasts_it_is_told_once_and_once_that_it_is_over(
+    make_watcher, sink, tmp_path, monkeypatch
+):
+    watcher, path = make_watcher(), database.obj.database
+    monkeypatch.setattr(Room, "is_nearly_full", True)
+    database.obj.close()
+    database.obj.init(str(tmp_path / "nowhere" / "x"))
+    for moment in (NOW, NOW + 3 * MINUTE):
+        watcher.look(moment)
+    database.obj.init(path)
+    wait_until(lambda: watcher._intake.writes().database is None, seconds=30)
+    for moment in (NOW + 4 * MINUTE, NOW + 7 * MINUTE):
+        at_work(moment)
+        watcher.look(moment)
+    assert [one for one in told(sink) if one[0] == "disk_nearly_full"] == [("disk_nearly_full", "began")]
+    monkeypatch.setattr(Room, "is_nearly_full", False)
+    for moment in (NOW + 9 * MINUTE, NOW + 11 * MINUTE):
+        at_work(moment)
+        watcher.look(moment)
+    assert [one for one in told(sink) if one[0] == "disk_nearly_full"] == [
+        ("disk_nearly_full", "began"),
+        ("disk_nearly_full", "over"),
+    ]
+
+
 def test_each_loss_is_told_however_short_the_time_between(make_watcher, sink):
     watcher = make_watcher()
     for at in (NOW - 180 * MINUTE, NOW - 120 * MINUTE):
