@@ -45,9 +45,9 @@ def ago(moment: datetime, now: datetime) -> str:
 
 
 def ahead(moment: datetime, now: datetime) -> str:
-    """Return how far ahead something is, such as `in 20 s`; `just now` if it is past."""
+    """Return how far ahead something is, such as `in 20 s`; `in a moment` if it is past."""
     left = moment - now
-    return "just now" if left.total_seconds() < _JUST_NOW_SECONDS else f"in {span(left)}"
+    return "in a moment" if left.total_seconds() < _JUST_NOW_SECONDS else f"in {span(left)}"
 
 
 def span(length: timedelta) -> str:

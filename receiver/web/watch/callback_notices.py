@@ -12,7 +12,7 @@ from receiver.ledger.refusals import (
 )
 from receiver.web.formatting import ago, counted, shown
 from receiver.web.watch.facts import Facts, Summary, since
-from receiver.web.writes import REFUSED, SPOOLED
+from receiver.web.writes import KEPT, REFUSED, SPOOLED
 
 _RECOVERED = "Look-ups still find the results of tasks that were registered or discovered."
 
@@ -82,7 +82,7 @@ def _spooled(facts: Facts) -> Summary | None:
             " Make SPOOL_DIR a writable directory on a disk with free space."
         )
         return Summary("attention", "Attention", text, code="spool_unusable")
-    if not facts.spooled:
+    if not facts.spooled or facts.writes.callbacks != KEPT:  # the notice on the database then tells why
         return None
     text = (
         f"{counted(facts.spooled, 'delivery in the spool is', 'deliveries in the spool are')} not in the"

@@ -43,7 +43,7 @@ def _undealt(facts: Facts) -> Summary | None:
     began = facts.forwards.undealt_since if facts.forwards else None
     if began is None or facts.now - began < _UNDEALT_AFTER or facts.reconciler_away:
         return None
-    text = f"your app is told nothing {since(began, facts.now)}. The log of the reconciler says why."
+    text = f"your app has been told nothing {since(began, facts.now)}. The log of the reconciler says why."
     return Summary("trouble", "Trouble", text, code="app_untold")
 
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from receiver.clock import to_iso
 from receiver.ledger.models import Pause
-from receiver.ledger.reading.standing import FAILING_AFTER, FAILING_AFTER_RUNS
+from receiver.ledger.reading.standing import FAILING_AFTER, FAILING_AFTER_RUNS, is_silent
 from receiver.web.formatting import ahead, counted, exact, lasted, shown, span
 from receiver.web.watch import (
     callback_notices,
@@ -92,7 +92,7 @@ def _reconciler_away(facts: Facts) -> Summary | None:
     elif facts.seen_in_future:
         text = f"{_in_future(facts)}. Check that it runs, and that the clocks of all machines are right."
         text += f"{_still_received(facts)} If it does not run, {_NO_LOOKUPS}"
-    elif facts.silent:
+    elif facts.silent and not _silenced(facts):
         text = f"the reconciler has not run {since(facts.reconciler_seen_at, facts.now)}."
         text += f"{_still_received(facts)} Meanwhile {_NO_LOOKUPS}"
     else:
@@ -100,6 +100,12 @@ def _reconciler_away(facts: Facts) -> Summary | None:
     text += f"{_waiting(facts)}{forward_notices.untold(facts)}{_starting(facts)}"
     code = "reconciler_never_ran" if facts.reconciler_seen_at is None else "reconciler_silent"
     return Summary("trouble", "Trouble", text, START_RECONCILER, _waiting_links(facts), code)
+
+
+def _silenced(facts: Facts) -> bool:
+    """Tell whether the reconciler may run, but cannot write that it does: the database takes no writes."""
+    began = facts.writes.since
+    return began is not None and not is_silent(facts.reconciler_seen_at, facts.interval, began)
 
 
 def _still_received(facts: Facts) -> str:

@@ -34,7 +34,9 @@ def test_it_tells_how_long_ago(seconds, words):
     assert formatting.ago(NOW - timedelta(seconds=seconds), NOW) == words
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(20, "in 20 s"), (4800, "in 1 h 20 min"), (-60, "just now")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(20, "in 20 s"), (4800, "in 1 h 20 min"), (-60, "in a moment")]
+)
 def test_it_tells_in_what_time_something_comes(seconds, words):
     assert formatting.ahead(NOW + timedelta(seconds=seconds), NOW) == words
 

@@ -178,6 +178,16 @@ def test_a_spool_that_is_not_empty_asks_for_attention():
     assert "SPOOL_DIR" in told(spooled=None)[1]
 
 
+def test_a_database_that_takes_no_writes_is_told_without_what_follows_from_it():
+    ago = timedelta(minutes=5)
+    for spool in (None, "No space"):
+        writes = Writes("disk is full", spool, NOW - ago, NOW if spool else None)
+        (one,) = summarise(facts(writes=writes, spooled=3, reconciler_seen_at=NOW - ago))
+        assert one.code == ("callbacks_refused" if spool else "database_down")
+    first, second = summarise(facts(writes=writes, reconciler_seen_at=NOW - 3 * ago))
+    assert (first.code, second.code) == ("callbacks_refused", "reconciler_silent")
+
+
 def test_a_reconciler_that_never_ran_is_trouble():
     summary = summarise(facts(last_run=None, reconciler_seen_at=None))[0]
     assert (summary.severity, summary.command) == ("trouble", START_RECONCILER)
@@ -382,7 +392,7 @@ class TestForwards:
         assert fresh.severity == "well"
         assert told(forwards=self.app(undealt_since=NOW - timedelta(hours=1))) == (
             "trouble",
-            "Trouble: your app is told nothing since 2026-01-31 11:00:00 UTC (1 h ago)."
+            "Trouble: your app has been told nothing since 2026-01-31 11:00:00 UTC (1 h ago)."
             " The log of the reconciler says why.",
         )
 
