@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from receiver.clock import WRONG_BEYOND
-from receiver.web.formatting import share, size, span
+from receiver.ledger.refusals import NOT_KEPT
+from receiver.web.formatting import counted, share, size, span
 from receiver.web.watch.facts import Facts, Missing, Summary
 
 # The share of missing callbacks is far above its usual when all of these hold.
@@ -55,9 +56,13 @@ def _many_missing(facts: Facts) -> Summary | None:
     before = ""
     if missing.settled_before:
         before = f" Before, it was {share(missing.missed_before, missing.settled_before)}."
+    lost, check = facts.refused.get(NOT_KEPT), "Check"
+    if lost is not None:
+        were = counted(lost.requests, "callback was", "callbacks were")
+        check = f"In the last 24 h {were} refused and lost here. If that does not explain it, check"
     text = (
         f"{share(missing.missed, missing.settled)} of the callbacks of the last hours never came.{before}"
-        " Look-ups have recovered the results. Check that tasks are submitted with this deployment's callback"
-        " URL, and that upstream can reach it."
+        f" Look-ups have recovered the results. {check} that tasks are submitted with this deployment's"
+        " callback URL, and that upstream can reach it."
     )
     return Summary("attention", "Attention", text, code="missing_share_high")

@@ -1,9 +1,11 @@
 """The rules on what is far from usual."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
+from receiver.ledger.refusals import NOT_KEPT, Refused
 from receiver.web.disk_room import Room, tightest
 from receiver.web.watch.facts import Facts, Missing
 from receiver.web.watch.unusual import is_far_above_usual, notices
@@ -62,3 +64,11 @@ def test_a_large_disk_that_is_nearly_full_is_told_before_a_small_one_with_less_r
 def test_a_clock_that_is_minutes_off_is_told(ahead, said):
     told = [one for one in notices(Facts(now=NOW, interval=timedelta(0), clock_ahead=ahead)) if one]
     assert [one.text.partition(":")[0] for one in told] == [*filter(None, [said])]
+
+
+def test_callbacks_that_were_refused_here_are_named_as_a_cause_of_missing_ones():
+    known = Facts(NOW, timedelta(seconds=15), missing=Missing(30, 100, 0, 0))
+    lost = replace(known, refused={NOT_KEPT: Refused(NOT_KEPT, 20, NOW, NOW)})
+    (plain,), (told,) = (filter(None, notices(facts)) for facts in (known, lost))
+    assert "refused" not in plain.text
+    assert "In the last 24 h 20 callbacks were refused and lost here." in told.text
