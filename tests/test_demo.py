@@ -30,7 +30,7 @@ class Demo:
     def wait_for(self, pattern: str) -> str:
         """Wait until the demo's output matches a pattern, and return the pattern's group."""
         found = wait_until(
-            lambda: re.search(pattern, self.said) or self.process.poll() is not None, seconds=90
+            lambda: re.search(pattern, self.said) or self.process.poll() is not None, seconds=300
         )
         assert isinstance(found, re.Match), self.said
         return found[1]
