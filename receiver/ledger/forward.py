@@ -18,6 +18,7 @@ from peewee import (
     TextField,
 )
 
+from receiver.clock import to_unix
 from receiver.ledger.task import Row
 
 # What becomes of a forward. `held` is a pending one whose endpoint is held or no longer configured.
@@ -96,8 +97,12 @@ class Forward(Row):
 
     @property
     def message_id(self) -> str:
-        """Return the webhook-id: the same for all attempts, and when it is sent again."""
-        return f"msg_{self.resends or self.id}"
+        """Return the webhook-id: the same for all attempts, and when it is sent again.
+
+        Numbers are given again once a ledger was restored, and on SQLite once all rows were pruned. An app
+        must not take such a forward for one that it has dealt with. So the event's second is part of it.
+        """
+        return f"msg_{self.resends or self.id}_{int(to_unix(self.happened_at))}"
 
 
 # SQLite has no statistics to choose an index by. It would take that on the status where it can, which holds

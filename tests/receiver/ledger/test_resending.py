@@ -62,7 +62,13 @@ class TestResend:
         third = resend(number, NOW)
         assert (forward(second).status, forward(third).resends) == ("resent", number)
         Forward.update(status="delivered").where(Forward.id == third).execute()
-        assert forward(resend(third, NOW)).message_id == f"msg_{number}"
+        assert forward(resend(third, NOW)).message_id == forward(number).message_id
+
+    def test_a_number_that_is_given_again_comes_with_another_webhook_id(self):
+        (number,) = fail(5)  # then the ledger is restored from a copy without it
+        before = forward(number).message_id
+        Forward.delete().execute()
+        assert create_forward(id=number, created_at=NOW).message_id != before
 
     def test_a_pending_one_is_made_due_instead(self):
         one = create_forward(next_attempt_at=NOW + 99 * MINUTE, attempts=5)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.clock import to_iso, utcnow
+from receiver.clock import to_iso, to_unix, utcnow
 from receiver.ledger import resending
 from receiver.ledger.models import Attempt, Forward
 from tests.factories import create_endpoint, create_forward, register
@@ -49,7 +49,7 @@ class TestList:
                 "status": "held",
                 "endpoint": endpoint.id,
                 "url": MASKED_URL,
-                "webhook_id": f"msg_{one.id}",
+                "webhook_id": f"msg_{one.id}_{int(to_unix(NOW))}",
                 "type": "task.succeeded",
                 "task_id": "t1",
                 "sequence": 2,
@@ -160,7 +160,7 @@ class TestSteer:
         one = create_forward(status="failed")
         answer = api.post(f"/api/forwards/{one.id}/resend")
         assert (answer.status_code, answer.json["status"], answer.json["resends"]) == (202, "pending", one.id)
-        assert answer.json["webhook_id"] == f"msg_{one.id}"
+        assert answer.json["webhook_id"] == one.message_id
         original = api.get(f"/api/forwards/{one.id}").json
         assert (original["status"], original["resent_at"]) == ("resent", answer.json["created_at"])
         assert api.get("/api/forwards?status=failed").json["items"] == []
