@@ -6,13 +6,13 @@ See "The life of a delivery" in docs/design.md.
 import logging
 from datetime import datetime
 
-from flask import Blueprint, jsonify
+from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import ServiceUnavailable
 
 from receiver.clock import utcnow
 from receiver.ledger import store
-from receiver.ledger.engine.errors import DATABASE_ERRORS
+from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.refusals import NOT_KEPT, UNKNOWN_REFUSED
 from receiver.upstream.results import FINAL
 from receiver.web.callback_request import place_of, read_callback
@@ -56,21 +56,32 @@ def receive(token: str, ref: str | None = None) -> ResponseReturnValue:
 
 
 def _spool(callback: store.Callback, received_at: datetime, problem: Exception) -> ResponseReturnValue:
-    if isinstance(problem, DATABASE_ERRORS):
-        refused = database_down(problem)
-    else:
-        log.error("A callback could not be recorded; it goes to the spool.", exc_info=problem)
-        refused = ServiceUnavailable(
-            "The callback could not be stored; try again in a moment.", retry_after=10
-        )
     try:
         current_intake().spool.append(callback, received_at)
     except Exception as full:  # noqa: BLE001 - the sender must know of any error
         current_intake().refused.note(NOT_KEPT, callback.remote_addr, why_lost(problem, full))
-        raise refused from None
+        raise _refused(problem) from None
+    _note_spooled(problem)
     if callback.cut and callback.cut.code == "too_large":
         return _answer(store.Recorded(None, None, callback.cut))
     return jsonify({"received": True, "spooled": True}), 202
+
+
+def _refused(problem: Exception) -> ServiceUnavailable:
+    """Log why a callback is lost, and return the answer to its sender."""
+    if isinstance(problem, DATABASE_ERRORS):
+        return database_down(problem)
+    log.error("A callback could not be recorded.", exc_info=problem)
+    return ServiceUnavailable("The callback could not be stored; try again in a moment.", retry_after=10)
+
+
+def _note_spooled(problem: Exception) -> None:
+    # No error while nothing is lost: an outage would send one to Sentry for each callback.
+    if isinstance(problem, DATABASE_ERRORS):
+        current_intake().absence.note()
+        log.warning("%r waits in the spool: the database failed: %s", request.path, describe(problem))
+    else:
+        log.error("A callback could not be recorded; it waits in the spool.", exc_info=problem)
 
 
 def _answer(recorded: store.Recorded) -> ResponseReturnValue:

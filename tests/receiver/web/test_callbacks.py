@@ -1,5 +1,6 @@
 import gzip
 import json
+import logging
 import zlib
 from functools import partial
 
@@ -245,7 +246,8 @@ def test_while_the_database_is_away_deliveries_wait_in_the_spool(client, away, c
         assert (answer.status_code, answer.json) == (202, {"received": True, "spooled": True})
     assert client.post(URL, data=b"{").status_code == 202
     assert client.get("/readyz").json["spooled"] == 4
-    assert "the database failed: " in caplog.text
+    assert "/order-2' waits in the spool: the database failed: " in caplog.text
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
     assert CALLBACK_TOKEN not in "".join(RedactingFormatter().format(record) for record in caplog.records)
     away.back()
     assert (
