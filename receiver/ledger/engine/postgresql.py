@@ -75,19 +75,20 @@ class _DurablePostgresql(PostgresqlDatabase):
 
     psycopg3_adapter = BoundedAdapter
     _refuses_until = 0.0
+    _refuses_because = ""
     _is_surely_pooled = False
 
     def _connect(self) -> Any:
         # A circuit breaker. peewee connects one thread at a time, so with a dead server all threads would
         # queue up, each for a time-out of its own. After a failure all fail fast for a moment.
         if time.monotonic() < self._refuses_until:
-            raise OperationalError("the database did not answer a moment ago")
+            raise OperationalError(f"the database did not answer a moment ago{self._refuses_because}")
         try:
             connection = super()._connect()  # type: ignore[misc]  # not in the stubs
             with _closing_on_failure(connection):
                 encoding = self._set_up(connection)
-        except Exception:
-            self._refuse_for_a_moment()
+        except Exception as problem:
+            self._refuse_for_a_moment(f": {problem}")
             raise
         if encoding != "UTF8":
             connection.close()
@@ -158,7 +159,8 @@ class _DurablePostgresql(PostgresqlDatabase):
         with own:
             return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
 
-    def _refuse_for_a_moment(self) -> None:
+    def _refuse_for_a_moment(self, because: str = "") -> None:
+        self._refuses_because = because
         self._refuses_until = time.monotonic() + _REFUSE_AFTER_FAILURE_SECONDS
 
 

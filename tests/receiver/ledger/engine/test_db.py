@@ -328,6 +328,18 @@ class _Silent:
         self.socket.close()
 
 
+def test_while_a_server_is_not_asked_again_its_last_words_are_told():
+    with socket.socket() as nobody_listens:
+        nobody_listens.bind(("127.0.0.1", 0))
+        init_database(f"postgresql://user:password@127.0.0.1:{nobody_listens.getsockname()[1]}/name")
+        with pytest.raises(OperationalError, match="refused"):
+            pending_migrations()
+        with pytest.raises(OperationalError, match=r"did not answer a moment ago: .*refused") as told:
+            pending_migrations()
+        assert "password" not in str(told.value)
+    database.obj.close_all()
+
+
 def test_a_server_that_never_answers_is_given_up(monkeypatch):
     monkeypatch.setattr(db, "_CONNECT_WITHIN_SECONDS", 1)
     with _Silent() as url:
