@@ -63,8 +63,16 @@ def backstop(make_backstop):
 
 def exchange(backstop: Backstop, request: bytes, *more: bytes) -> tuple[int, dict]:
     """Send raw bytes and return the answer's status and JSON."""
-    with socket.create_connection(("127.0.0.1", backstop.port), timeout=120) as connection:
-        for part in (request, *more):
+    return exchange_over(connect(backstop), request, *more)
+
+
+def connect(backstop: Backstop) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", backstop.port), timeout=120)
+
+
+def exchange_over(connection: socket.socket, *parts: bytes) -> tuple[int, dict]:
+    with connection:
+        for part in parts:
             connection.sendall(part)
         answer = b""
         while chunk := connection.recv(65536):
@@ -93,16 +101,21 @@ _worker.ANSWER_WITHIN_SECONDS, _worker._UNACKNOWLEDGED_MS, keepalive = 3600.0, 3
 
 
 def at_once(backstop: Backstop, count: int) -> tuple[dict[str, int], list[threading.Thread]]:
-    """Post callbacks at the same time. Return the answers' statuses by task, as they come, and the threads."""
+    """Post callbacks at the same time. All are sent when this returns.
+
+    Return the answers' statuses by task, as they come, and the threads that read them.
+    """
     answers: dict[str, int] = {}
 
-    def post(task_id: str) -> None:
-        payload = body(task_id)
-        answers[task_id], _ = exchange(backstop, head(f"Content-Length: {len(payload)}"), payload)
+    def read(task_id: str, connection: socket.socket) -> None:
+        answers[task_id], _ = exchange_over(connection)
 
-    threads = [threading.Thread(target=post, args=(f"at-once-{n}",)) for n in range(count)]
-    for thread in threads:
-        thread.start()
+    threads = []
+    for task_id in (f"at-once-{n}" for n in range(count)):
+        connection, payload = connect(backstop), body(task_id)
+        connection.sendall(head(f"Content-Length: {len(payload)}") + payload)
+        threads.append(threading.Thread(target=read, args=(task_id, connection)))
+        threads[-1].start()
     return answers, threads
 
 
