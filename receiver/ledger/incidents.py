@@ -77,10 +77,17 @@ def claim(waits: Mapping[str, timedelta], now: datetime) -> Iterator[Incident]:
     with database.connection_context():
         rows = list(Incident.select().where(Incident.closed_at.is_null()).order_by(Incident.id))
     for row in rows:
-        is_due = row.next_try_at is None or row.next_try_at <= now or row.next_try_at > now + 2 * LONGEST_WAIT
         is_to_tell = row.told_at is None or row.over_at is not None
-        if is_due and is_to_tell and _has_lasted(row, waits) and _claim_one(row, now):
+        if may_try(row.next_try_at, now) and is_to_tell and _has_lasted(row, waits) and _claim_one(row, now):
             yield row
+
+
+def may_try(next_try_at: datetime | None, now: datetime) -> bool:
+    """Tell whether it is time for the next try to tell of an incident.
+
+    A time beyond any wait was set by a clock that was ahead. It does not count.
+    """
+    return next_try_at is None or not now < next_try_at <= now + 2 * LONGEST_WAIT
 
 
 def _has_lasted(row: Incident, waits: Mapping[str, timedelta]) -> bool:

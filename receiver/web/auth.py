@@ -136,7 +136,11 @@ def _comes_from_elsewhere() -> bool:
     if origin is None:
         return False
     ours = {_host(request.host), _host(urlsplit(current_settings().public_url or "").netloc)}
-    return _host(urlsplit(origin).netloc) not in ours - {""}
+    try:
+        theirs = _host(urlsplit(origin).netloc)
+    except ValueError:  # no browser sends such a one
+        return True
+    return theirs not in ours - {""}
 
 
 def require_visitor() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from receiver.ledger.incidents import LEASE, LONGEST_WAIT, OVER_AFTER
+from receiver.ledger.incidents import LEASE, LONGEST_WAIT, OVER_AFTER, may_try
 from receiver.web.watch.messages import Message
 
 
@@ -36,6 +36,7 @@ class Memory:
         for code, message in present.items():
             one = self._open.setdefault(code, Remembered(code, message, now, now))
             one.seen_at, one.message, one.over_at = now, message, None
+            one.began_at = min(one.began_at, now)  # the clock may have been ahead
         for one in [one for one in self._open.values() if one.code not in present]:
             if not one.told:
                 del self._open[one.code]
@@ -66,7 +67,7 @@ class Memory:
 
 
 def _is_due(one: Remembered, waits: Mapping[str, timedelta], now: datetime) -> bool:
-    if one.next_try_at is not None and one.next_try_at > now:
+    if not may_try(one.next_try_at, now):
         return False
     if one.over_at is not None:
         return True

@@ -450,7 +450,10 @@ class TestElsewhere:
 
     @pytest.mark.parametrize(
         ("origin", "status"),
-        [("http://localhost", 201), (None, 201), ("http://evil.example", 403), ("null", 403)],
+        [
+            *(("http://localhost", 201), (None, 201)),
+            *(("http://evil.example", 403), ("null", 403), ("https://[", 403)),
+        ],
     )
     def test_another_sites_page_may_not_change_anything(self, client, origin, status):
         basic = base64.b64encode(f"user:{API_KEY}".encode()).decode()
