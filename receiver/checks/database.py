@@ -11,7 +11,12 @@ from receiver.ledger import refusals
 from receiver.ledger.engine.db import init_database, on_postgresql
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.engine.proxy import database
-from receiver.ledger.engine.schema import missing_file, pending_migrations, unknown_migrations
+from receiver.ledger.engine.schema import (
+    WHO_RUNS_ON_IT,
+    missing_file,
+    pending_migrations,
+    unknown_migrations,
+)
 
 NAME, SCHEMA = "database", "schema"
 _OLDEST_POSTGRESQL = 14  # its support ends in November 2026
@@ -67,8 +72,7 @@ def _newer(last: str) -> Finding:
     return warning(
         SCHEMA,
         f"it is of a newer version of Backstop: its last migration is {last}",
-        "The version right before that one runs on it, no older one does. Start the newer version again, or"
-        " restore the backup from before the upgrade.",
+        f"{WHO_RUNS_ON_IT} Start the newer version again, or restore the backup from before the upgrade.",
     )
 
 

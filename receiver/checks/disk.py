@@ -46,7 +46,7 @@ def why_lost(path: Path, mounts: str, platform: Platform | None) -> str | None:
 
 
 def _spool(directory: Path, mounts: str, platform: Platform | None) -> Finding:
-    where, is_new = f"SPOOL_DIR ({directory.absolute()})", not directory.exists()
+    where, is_new = f"SPOOL_DIR ({directory.absolute()})", not os.path.exists(directory)
     try:
         Spool(directory).try_a_write()
     except OSError as problem:
@@ -108,7 +108,7 @@ def _sqlite(file: Path, mounts: str, platform: Platform | None) -> Finding:
             f"{file.absolute()} does not last: {why}",
             "Set DATABASE_URL to a file on a mounted volume or a disk, or to a PostgreSQL database.",
         )
-    lies = "is" if file.exists() else "is not there, but would be"
+    lies = "is" if os.path.exists(file) else "is not there, but would be"
     return good(FILE, f"{file.absolute()} {lies} on a lasting disk")
 
 

@@ -5,8 +5,8 @@ from flask.cli import with_appcontext
 
 from receiver.ledger.engine.db import init_database
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.engine.schema import WHO_RUNS_ON_IT, missing_file, unknown_migrations
 from receiver.ledger.engine.schema import migrate as apply_migrations
-from receiver.ledger.engine.schema import missing_file, unknown_migrations
 from receiver.upstream.services import SERVICES
 from receiver.web.current import current_settings
 
@@ -34,7 +34,7 @@ def migrate() -> None:
     if unknown:
         click.echo(
             f"The schema is of a newer version of Backstop: its last migration is {unknown[-1]}."
-            " The version right before that one runs on it, no older one does."
+            f" {WHO_RUNS_ON_IT}"
         )
     elif not applied:
         click.echo("The schema is up to date.")

@@ -35,6 +35,10 @@ def note_seen(present: Mapping[str, str], now: datetime) -> None:
                 ).on_conflict_ignore().execute()
             elif abs(now - row.seen_at) >= _SEEN_EVERY:
                 Incident.update(seen_at=now, message=message).where(Incident.id == row.id, is_open).execute()
+                # The clock that dated it was ahead: it would not seem to last.
+                Incident.update(began_at=now).where(
+                    Incident.id == row.id, is_open, Incident.began_at > now + SKEW
+                ).execute()
     gone = [row.id for row in known.values() if row.code not in present]
     if gone:
         _end(gone, now)

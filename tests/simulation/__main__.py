@@ -132,9 +132,8 @@ def _outcomes(seeds: Sequence[int], without: Sequence[str], workers: int) -> Ite
 
 def _begin_worker() -> None:
     logging.disable(logging.CRITICAL)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all processes: the first one ends the others
+    # Ctrl-C reaches all processes. The first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _tell_failure(outcome: Outcome, without: Sequence[str]) -> None:

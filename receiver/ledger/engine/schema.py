@@ -24,6 +24,10 @@ _MIGRATE_AFTER_ANOTHER_WITHIN = "5min"
 _MIGRATE_LOCKED_WITHIN = "2min"
 
 
+# What to tell of a schema of a newer version.
+WHO_RUNS_ON_IT = "The version right before that one runs on it. No older one does."
+
+
 class SchemaBehind(RuntimeError):
     """The database lacks migrations that this version needs."""
 

@@ -82,6 +82,14 @@ def test_what_lasts_is_told_after_its_time():
     assert claimed(NOW + 5 * MINUTE) == [("slow", False)]
 
 
+def test_after_a_clock_was_ahead_it_is_told_as_late_as_ever():
+    incidents.note_seen({"slow": "mend it"}, NOW + timedelta(days=1))
+    incidents.note_seen({"slow": "mend it"}, NOW)
+    assert claimed(NOW) == []
+    incidents.note_seen({"slow": "mend it"}, NOW + 5 * MINUTE)
+    assert claimed(NOW + 5 * MINUTE) == [("slow", False)]
+
+
 def test_a_moment_without_it_is_no_end():
     incidents.note_seen({"x": "mend it"}, NOW)
     tell(NOW)

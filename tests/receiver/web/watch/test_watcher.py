@@ -54,6 +54,15 @@ def at_work(now):
     ReconcileRun.create(reconciler="test:1", started_at=now, finished_at=now)
 
 
+def end_outage(watcher, path, *moments):
+    """Let the database at the path be there again, and look at these moments."""
+    database.obj.init(path)
+    wait_until(lambda: watcher._intake.writes().database is None, seconds=60)
+    for moment in moments:
+        at_work(moment)
+        watcher.look(moment)
+
+
 def test_a_refused_token_is_told_once_by_two_processes_and_again_when_it_is_over(make_watcher, sink):
     first, second = make_watcher(), make_watcher()
     at_work(NOW)
@@ -102,11 +111,7 @@ def test_a_database_that_is_away_is_told_and_its_return_too(make_watcher, sink, 
     for moment in (NOW, NOW + 2 * MINUTE, NOW + 3 * MINUTE):
         watcher.look(moment)
     assert told(sink) == [("database_down", "began")]
-    database.obj.init(path)
-    wait_until(lambda: watcher._intake.writes().database is None, seconds=30)
-    for moment in (NOW + 4 * MINUTE, NOW + 5 * MINUTE):
-        at_work(moment)
-        watcher.look(moment)
+    end_outage(watcher, path, NOW + 4 * MINUTE, NOW + 5 * MINUTE)
     assert told(sink) == [("database_down", "began"), ("database_down", "over")]
 
 
@@ -151,11 +156,7 @@ def test_a_trouble_that_lasts_longer_than_the_outage_is_told_once_and_not_told_t
     database.obj.init(str(tmp_path / "nowhere" / "x"))
     for moment in (NOW + 4 * MINUTE, NOW + 7 * MINUTE):
         watcher.look(moment)
-    database.obj.init(path)
-    wait_until(lambda: watcher._intake.writes().database is None, seconds=30)
-    for moment in (NOW + 8 * MINUTE, NOW + 10 * MINUTE):
-        at_work(moment)
-        watcher.look(moment)
+    end_outage(watcher, path, NOW + 8 * MINUTE, NOW + 10 * MINUTE)
     assert [one for one in told(sink) if one[0] == "disk_nearly_full"] == [("disk_nearly_full", "began")]
 
 
@@ -169,11 +170,7 @@ def test_a_trouble_that_begins_in_an_outage_and_outlasts_it_is_told_once_and_onc
     database.obj.init(str(tmp_path / "nowhere" / "x"))
     for moment in (NOW, NOW + 3 * MINUTE):
         watcher.look(moment)
-    database.obj.init(path)
-    wait_until(lambda: watcher._intake.writes().database is None, seconds=30)
-    for moment in (NOW + 4 * MINUTE, NOW + 7 * MINUTE):
-        at_work(moment)
-        watcher.look(moment)
+    end_outage(watcher, path, NOW + 4 * MINUTE, NOW + 7 * MINUTE)
     assert [one for one in told(sink) if one[0] == "disk_nearly_full"] == [("disk_nearly_full", "began")]
     monkeypatch.setattr(Room, "is_nearly_full", False)
     for moment in (NOW + 9 * MINUTE, NOW + 11 * MINUTE):
