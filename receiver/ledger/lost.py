@@ -4,7 +4,6 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from receiver.ledger.engine.group_commit import MOST_TOGETHER
 from receiver.ledger.engine.statements import Query
 from receiver.ledger.submission import LOST, OPEN, Submission
 
@@ -12,7 +11,7 @@ _MOST_AT_ONCE = 1000
 
 
 def list_lost(digests: Collection[bytes], now: datetime, since: datetime) -> list[Submission]:
-    """Return those with one of these contents, the oldest first. `digests` are MOST_TOGETHER at most.
+    """Return those with one of these contents, the oldest first.
 
     One whose task was found counts if it became unclear after `since`. It reads in the caller's transaction.
     """
@@ -25,9 +24,9 @@ def list_lost(digests: Collection[bytes], now: datetime, since: datetime) -> lis
 
 
 def _list_some(digests: Collection[bytes], now: datetime, since: datetime) -> list[Submission]:
-    # The query takes as many as a group can have: fill up with the first.
+    # Fill up with the first, so that few texts of the query are built.
     given = list(digests)
-    filled = given + given[:1] * (MOST_TOGETHER - len(given))
+    filled = given + given[:1] * ((1 << (len(given) - 1).bit_length()) - len(given))
     named = {f"digest_{place}": digest for place, digest in enumerate(filled)}
     return _lost.objects(Submission, now=now, since=since, **named)
 

@@ -6,7 +6,7 @@ See "The life of a submission" in docs/design.md.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -165,19 +165,21 @@ def _write_begun(entries: Sequence[tuple[Asked, datetime]]) -> list[Begun]:
         now = max(now for _, now in entries)
         digests = [asked.digest for asked, _ in entries if asked.repeat_key is None]
         lost = list_lost(digests, now, since=now - UNCLEAR_FOR)
-        begun = [_known(asked, now, lost) for asked, now in entries]
-        new = [entry for entry, known in zip(entries, begun, strict=True) if known is None]
+        begun = [_known(asked, now, lost) or _begin_with_key(asked, now) for asked, now in entries]
+        new = [_row(*entry) for entry, known in zip(entries, begun, strict=True) if known is None]
         # Those without a key conflict with none, so they are written together.
-        ids = dict(_insert.returning([_row(asked, now) for asked, now in new if asked.repeat_key is None]))
-        return [
-            known or _begin_one(asked, now, ids) for (asked, now), known in zip(entries, begun, strict=True)
-        ]
+        written = _insert.returning_later(new)
+    ids = dict(written())
+    return [
+        known or Begun(State.NEW, Submission(**_row(asked, now), id=ids[asked.trace_id]))
+        for (asked, now), known in zip(entries, begun, strict=True)
+    ]
 
 
-def _begin_one(asked: Asked, now: datetime, ids: Mapping[str, int]) -> Begun:
-    row = _row(asked, now)
+def _begin_with_key(asked: Asked, now: datetime) -> Begun | None:
     if asked.repeat_key is None:
-        return Begun(State.NEW, Submission(**row, id=ids[asked.trace_id]))
+        return None
+    row = _row(asked, now)
     same = (Submission.api_key == asked.api_key) & (Submission.repeat_key == asked.repeat_key)
     while True:
         if written := _insert.returning([row]):

@@ -17,6 +17,7 @@ from peewee import Psycopg3Adapter
 from psycopg.errors import _WaitTimeout
 from psycopg.waiting import Wait
 
+_poll = monkey.get_original("select", "poll")  # gevent's own would yield
 _EVENTS = {Wait.R: select.POLLIN, Wait.W: select.POLLOUT, Wait.RW: select.POLLIN | select.POLLOUT}
 _WAITS = {Wait.R: wait_read, Wait.W: wait_write, Wait.RW: wait_readwrite}
 
@@ -89,7 +90,7 @@ def _wait(gen: Any, socket: int, seconds: float | None) -> Any:
 
 def _ready(socket: int, wanted: Wait) -> int:
     """Return what can be done now of what is wanted, as psycopg's Wait. Does not wait."""
-    watch = monkey.get_original("select", "poll")()
+    watch = _poll()
     watch.register(socket, _EVENTS[wanted])
     happened = watch.poll(0)
     if not happened:

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeVar
 
-from peewee import Model, Value
+from peewee import Model, ModelObjectCursorWrapper, Value
 
-from receiver.ledger.engine.db import execute_built, number_placeholders
+from receiver.ledger.engine.db import execute_built, number_placeholders, on_postgresql
 from receiver.ledger.engine.proxy import database
 
 _T = TypeVar("_T")
@@ -50,7 +50,18 @@ class Statement:
 
     def returning(self, rows: Sequence[Row]) -> list[Any]:
         """Write the rows likewise, and return what the statement returns, as the driver gives it."""
-        return [told for some in _portions(rows) for told in self._execute(some).fetchall()]
+        return self.returning_later(rows)()
+
+    def returning_later(self, rows: Sequence[Row]) -> Callable[[], list[Any]]:
+        """Write the rows likewise. What it returns gives what the statement returned.
+
+        Called after a pipelined transaction, it costs PostgreSQL no round trip.
+        """
+        cursors = [self._execute(some) for some in _portions(rows)]
+        if on_postgresql():
+            return lambda: [told for cursor in cursors for told in cursor.fetchall()]
+        told = [told for cursor in cursors for told in cursor.fetchall()]  # SQLite commits nothing unread
+        return lambda: told
 
     def _execute(self, rows: Sequence[Row]) -> Any:
         # The key holds the kind of database: the two have different SQL for the same query.
@@ -81,8 +92,8 @@ class Query:
 
     def objects(self, model: type[Model], **values: Any) -> list[Any]:
         """Execute it with these values, and return the model's objects."""
-        text = self._text(values)
-        return list(model.raw(text.sql, *text.fill([values])))
+        # Not `model.raw`, which takes each value through the query builder again.
+        return list(ModelObjectCursorWrapper(self._execute(values), model, [], model))
 
     def rows(self, **values: Any) -> list[Any]:
         """Execute it with these values, and return the rows as the driver gives them."""
