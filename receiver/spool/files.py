@@ -17,7 +17,8 @@ from receiver.spool import records as spool_records
 from receiver.spool.records import Record
 
 # File names; those that end with a hyphen are prefixes.
-APPENDED, ASIDE, REPLAYED, DAMAGED = "deliveries", "set-aside", "replay-", "damaged-"
+APPENDED, ASIDE, REPLAYED = "deliveries", "set-aside", "replay-"
+DAMAGED, TORN = "damaged-", "torn-"
 _LOCK_WITHIN_SECONDS = 5.0  # each append of another process starts this anew
 _LOOK_AGAIN_SECONDS = 0.002
 # The spool's own threads, so that no other work delays it.

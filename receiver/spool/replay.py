@@ -13,7 +13,7 @@ from receiver.file_lock import is_same_file, try_lock
 from receiver.ledger.engine.errors import is_of_data
 from receiver.ledger.store import Callback
 from receiver.spool import records as spool_records
-from receiver.spool.files import ASIDE, DAMAGED, REPLAYED, append
+from receiver.spool.files import ASIDE, DAMAGED, REPLAYED, TORN, append
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ class Replay:
     def _replay_line(self, line: bytes) -> str:
         record = spool_records.decode(line)
         if record is None:
-            return "damaged"
+            # A torn one was not acknowledged: its sync never ended.
+            return "damaged" if line.endswith(b"\n") else "torn"
         try:
             self._take(*record)
         except Exception as problem:
@@ -77,15 +78,17 @@ class Replay:
                 refused,
                 self._path.with_name(ASIDE),
             )
-        if not self._counts["damaged"]:
+        if damaged := self._counts["damaged"]:
+            text = "The spool held damaged records, maybe of acknowledged deliveries: %d. See %s."
+            log.error(text, damaged, self._keep_as(DAMAGED))
+        elif self._counts["torn"]:
+            text = "A record of the spool was torn by a crash before it was acknowledged. It is kept in %s."
+            log.warning(text, self._keep_as(TORN))
+        else:
             self._path.unlink()
-            return
-        kept = self._path.rename(self._path.with_name(self._path.name.replace(REPLAYED, DAMAGED)))
-        log.error(
-            "The spool held %d damaged record(s), as after a crash. They are kept in %s.",
-            self._counts["damaged"],
-            kept,
-        )
+
+    def _keep_as(self, name: str) -> Path:
+        return self._path.rename(self._path.with_name(self._path.name.replace(REPLAYED, name)))
 
 
 def _each_in_a_thread(work: Callable[[bytes], str], lines: Sequence[bytes]) -> list[str]:

@@ -31,6 +31,7 @@ from receiver.ledger.store import Callback
 from receiver.spool.files import (
     APPENDED,
     ASIDE,
+    DAMAGED,
     REPLAYED,
     append,
     count,
@@ -112,6 +113,12 @@ class Spool:
         """Return how many deliveries were set aside because the database refused them."""
         with contextlib.suppress(OSError):
             return count(self.directory / ASIDE)
+        return 0
+
+    def damaged(self) -> int:
+        """Return how many files with damaged records are kept: they may be acknowledged deliveries."""
+        with contextlib.suppress(OSError):
+            return sum(name.startswith(DAMAGED) for name in os.listdir(self.directory))
         return 0
 
     def bytes(self) -> int:

@@ -22,6 +22,7 @@ def notices(facts: Facts) -> list[Summary | None]:
     return [
         _writes_failing(facts),
         _lost_callbacks(facts),
+        _damaged(facts),
         _unknown_refused(facts),
         _set_aside(facts),
         _spooled(facts),
@@ -89,6 +90,18 @@ def _spooled(facts: Facts) -> Summary | None:
         " database yet. They should follow within seconds; if not, the web process's log says why."
     )
     return Summary("attention", "Attention", text, code="spool_waiting")
+
+
+def _damaged(facts: Facts) -> Summary | None:
+    if not facts.damaged:
+        return None
+    files = counted(facts.damaged, "file")
+    text = (
+        f"{files} of the spool had damaged records, so acknowledged callbacks may be lost. {_RECOVERED} See"
+        " whether the disk of SPOOL_DIR is broken. What was damaged is kept there as damaged-…: move it away,"
+        " and this notice goes."
+    )
+    return Summary("trouble", "Trouble", text, code="deliveries_damaged")
 
 
 def _set_aside(facts: Facts) -> Summary | None:

@@ -51,6 +51,7 @@ class Facts:
     clock_ahead: timedelta | None = None  # the reconciler's clock before upstream's; None if that is unknown
     spooled: int | None = 0  # deliveries that wait for the database; None if the spool is unusable
     set_aside: int = 0  # deliveries that the database refuses
+    damaged: int = 0  # files of the spool with records that cannot be read
     writes: Writes = field(default_factory=Writes)  # whether callbacks can be stored now
     refused: Mapping[str, Refused] = field(default_factory=dict)  # in the last 24 hours, by kind
     forwards: ForwardFacts | None = None  # how the customer's app is told

@@ -31,6 +31,7 @@ def facts_without_ledger(now: datetime, settings: Settings, intake: Intake, writ
         interval=settings.reconcile_interval,
         spooled=intake.spool.depth(),
         set_aside=intake.spool.set_aside(),
+        damaged=intake.spool.damaged(),
         writes=intake.corrected(writes, refused),
         refused=refused,
         room=tightest_room(settings),

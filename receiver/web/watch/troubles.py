@@ -27,6 +27,7 @@ class Kind:
 _KINDS = (
     Kind("callbacks_refused", "Callbacks are refused and lost", _AT_ONCE),
     Kind("callbacks_lost", "Callbacks were refused and lost", _AT_ONCE),
+    Kind("deliveries_damaged", "Deliveries in the spool are damaged", _SOON),
     Kind("database_down", "The database accepts no writes", _SOON),
     Kind("schema_behind", "The database lacks migrations", _SOON),
     Kind("deliveries_set_aside", "The database refuses the content of deliveries", _SOON),

@@ -76,7 +76,7 @@ def test_an_empty_spool_is_no_error(spool):
 
 def test_only_what_will_be_replayed_is_counted(spool, tmp_path):
     spool.append(callback(1), NOW)
-    for name in ("deliveries.bak", "damaged-1"):
+    for name in ("deliveries.bak", "damaged-1", "torn-1"):
         (spool.directory / name).write_text("a\n")
     assert spool.depth() == 1
 
@@ -127,9 +127,9 @@ def test_a_torn_last_record_is_skipped_and_reported_and_kept_aside(spool, tmp_pa
     os.truncate(path, path.stat().st_size - cut)
     spool.append(callback(3), NOW)
     assert [one.ref for one in replay(spool)] == ["order-0", "order-1", "order-3"]
-    assert "1 damaged record(s)" in caplog.text
-    assert [entry.name[:8] for entry in (tmp_path / "spool").iterdir()] == ["damaged-"]
-    assert (spool.depth(), replay(spool)) == (0, [])
+    assert "torn by a crash before it was acknowledged" in caplog.text
+    assert [entry.name[:5] for entry in (tmp_path / "spool").iterdir()] == ["torn-"]
+    assert (spool.depth(), spool.damaged(), replay(spool)) == (0, 0, [])
 
 
 def test_a_record_whose_bytes_changed_is_not_believed(spool, tmp_path, caplog):
@@ -138,7 +138,8 @@ def test_a_record_whose_bytes_changed_is_not_believed(spool, tmp_path, caplog):
     path = tmp_path / "spool" / "deliveries"
     path.write_bytes(path.read_bytes().replace(b"order-0", b"order-9"))
     assert [one.ref for one in replay(spool)] == ["order-1"]
-    assert "damaged" in caplog.text
+    assert "damaged records, maybe of acknowledged deliveries: 1." in caplog.text
+    assert (spool.depth(), spool.damaged()) == (0, 1)
 
 
 def test_the_replaying_thread_survives_whatever_a_record_provokes(spool, monkeypatch, caplog):

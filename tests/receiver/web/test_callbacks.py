@@ -342,6 +342,16 @@ def test_what_the_database_refuses_is_told_where_people_and_machines_look(client
     assert "the database refuses the content of 1 delivery" in client.get("/", headers=auth).text
 
 
+def test_a_damaged_delivery_of_the_spool_is_told_where_people_and_machines_look(client, make_settings, auth):
+    spool = Spool(make_settings().spool_dir)
+    spool.append(store.Callback(body=body(), size=len(body())), utcnow())
+    (file,) = spool.directory.iterdir()
+    file.write_bytes(file.read_bytes().replace(b"uid", b"uit"))
+    spool.replay(lambda *_: None)
+    assert client.get("/readyz").json["troubles"][0]["code"] == "deliveries_damaged"
+    assert "acknowledged callbacks may be lost" in client.get("/", headers=auth).text
+
+
 def test_a_claimed_size_that_no_column_holds_loses_nothing(make_client):
     client = make_client(MAX_BODY_BYTES=10)
     answer = client.post(URL, data=b"x" * 100, environ_overrides={"CONTENT_LENGTH": "9" * 20})

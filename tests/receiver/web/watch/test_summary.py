@@ -361,6 +361,13 @@ def test_deliveries_that_the_database_refuses_are_trouble():
     assert told.text.startswith("the database refuses the content of 2 deliveries.")
 
 
+def test_damaged_deliveries_are_trouble_before_what_loses_nothing():
+    told = summarise(facts(damaged=1, set_aside=2))
+    assert [one.code for one in told] == ["deliveries_damaged", "deliveries_set_aside"]
+    assert told[0].severity == "trouble"
+    assert "1 file of the spool had damaged records" in told[0].text
+
+
 class TestForwards:
     """What the overview says of how the customer's app is told."""
 
