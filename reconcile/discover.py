@@ -13,6 +13,7 @@ from receiver.ledger import discoveries, pauses, store
 from receiver.ledger.models import Pause
 from receiver.ledger.paces import Paces
 from receiver.upstream.client import ErrorScope, UpstreamError
+from receiver.upstream.date import earlier_now
 from receiver.upstream.services import Service
 from reconcile.calls import STOP_WITHIN, Caller
 from reconcile.deployment import Deployment
@@ -81,9 +82,9 @@ class Discoverer:
         if turn is None:
             return found
         found.is_whole = turn.window_end is None
-        window = self._window(turn, now)
+        window = Window(turn.covered_to, turn.window_end, max(turn.listed - _STEP_BACK, 0))
         try:
-            for end in self._walk(window, found):
+            for end in self._walk(window, found, self._deleted_until):
                 goes_on = discoveries.note_progress(turn, end, window.listed, self._clock.now())
                 if not goes_on or found.pages >= PAGES_PER_RUN:
                     break
@@ -93,29 +94,27 @@ class Discoverer:
             discoveries.release(turn)
         return found
 
-    def _window(self, turn: discoveries.Turn, now: datetime) -> Window:
-        since = max(turn.covered_to, self._deleted_until(now))
-        if turn.window_end is not None and turn.window_end < since:
-            return Window(since)  # all that was left of the last one is older than what is kept
-        return Window(since, turn.window_end, max(turn.listed - _STEP_BACK, 0))
-
-    def _deleted_until(self, now: datetime) -> datetime:
+    def _deleted_until(self) -> datetime:
         """Return until when settled tasks have been deleted: to find one again would tell the app again."""
+        now = earlier_now(self._clock.now(), self._caller.upstream.clock_ahead)
         retention = self._settings.task_retention
-        return datetime.min if retention is None else now - retention
+        return datetime.min if now is None or retention is None else now - retention
 
     def run_since(self, since: datetime, on_page: Callable[[Found], None]) -> Found:
         """Read everything submitted since a moment. This does not change where `run` continues."""
         found = Found()
-        for _ in self._walk(Window(since), found):
+        for _ in self._walk(Window(since), found, lambda: since):
             on_page(found)
         return found
 
-    def _walk(self, window: Window, found: Found) -> Iterator[datetime]:
-        """Adopt page after page; yield the window's end after each that is not the last."""
+    def _walk(self, window: Window, found: Found, adopted_from: Callable[[], datetime]) -> Iterator[datetime]:
+        """Adopt page after page; yield the window's end after each that is not the last.
+
+        No task is adopted that was submitted before `adopted_from`, which is asked once a page is there.
+        """
         before: list[Any] = []
         while (page := self._ask(window, found)) is not None:
-            submitted = self._adopt(page, window, found)
+            submitted = self._adopt(page, window, found, max(window.since, adopted_from()))
             # A page that is not full is not the end: upstream may give fewer tasks than it is asked for. It
             # may also ignore `since`: once a whole page is older, everything that follows is older too.
             if not page or (submitted and submitted[0] < window.since):
@@ -178,10 +177,10 @@ class Discoverer:
                 raise UpstreamError("no answer before the stop", permanent=False)
         return call.result()
 
-    def _adopt(self, page: list[Any], window: Window, found: Found) -> list[datetime]:
+    def _adopt(self, page: list[Any], window: Window, found: Found, since: datetime) -> list[datetime]:
         now = self._clock.now()
         submitted = window.advance(page, now)
-        ours = self._deployment.ours_in(page, self._service.name, window.since)
+        ours = self._deployment.ours_in(page, self._service.name, since)
         found.pages += 1
         found.seen += len(page)
         found.ours += len({one.result.task_id for one in ours})

@@ -11,6 +11,7 @@ from receiver.clock import Clock
 from receiver.config import Settings
 from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
 from receiver.ledger.paces import Paces
+from receiver.upstream.client import Upstream
 from reconcile.discover import Discoverer
 from reconcile.discovering import discover_all
 from reconcile.forward import Forwarder
@@ -54,6 +55,7 @@ class Job:
 
 def list_jobs(
     settings: Settings,
+    upstream: Upstream,
     reconciler: Reconciler,
     discoverers: Iterable[Discoverer],
     paces: Paces,
@@ -68,7 +70,7 @@ def list_jobs(
     """
     interval = settings.reconcile_interval
     follower = ReturnsFollower(clock, is_discovered=bool(discoverers))
-    prune = partial(prune_by, settings, clock, stop or threading.Event())
+    prune = partial(prune_by, settings, upstream, clock, stop or threading.Event())
     jobs = [
         Job(RECONCILE, partial(reconcile_due_tasks, reconciler, Outage(clock), run_in, heartbeat), interval),
         Job("learn", partial(learn_paces, paces, clock), LEARN_EVERY),

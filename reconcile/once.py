@@ -40,7 +40,7 @@ def _run(settings: Settings, upstream: Upstream, stop: threading.Event) -> int:
         if reconciler.was_good:
             _beat(Heartbeat(settings.heartbeat_url, sender, clock))
         Forwarder(settings, sender, clock, random.Random(), stop).run(TELL_FOR_SECONDS)
-    prune_by(settings, clock, stop)
+    prune_by(settings, upstream, clock, stop)
     print(counts)
     if unanswered:
         print(f"Nothing was asked: {unanswered}", file=sys.stderr)

@@ -54,7 +54,8 @@ def start_scheduler(settings: Settings, upstream: Upstream, stop: threading.Even
     sender = sender_for(settings)
     heartbeat = Heartbeat(settings.heartbeat_url, sender, clock)
     forwarder = Forwarder(settings, sender, clock, random.Random(), stop)
-    jobs = list_jobs(settings, reconciler, discoverers, paces, clock, scheduler.run_in, heartbeat, stop)
+    run_in = scheduler.run_in
+    jobs = list_jobs(settings, upstream, reconciler, discoverers, paces, clock, run_in, heartbeat, stop)
     unclear = UnclearSubmissions(caller, paces, settings.forward_when, stop)
-    scheduler.begin([*jobs, forward_job(forwarder, scheduler.run_in), unclear_job(unclear)])
+    scheduler.begin([*jobs, forward_job(forwarder, run_in), unclear_job(unclear)])
     return scheduler

@@ -13,6 +13,8 @@ from receiver.ledger.old import Old
 from receiver.ledger.paces import Paces, learn
 from receiver.ledger.pruning import prune_all
 from receiver.ledger.reading import tally
+from receiver.upstream.client import Upstream
+from receiver.upstream.date import earlier_now
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +46,12 @@ def mend_times(now: datetime) -> None:
         log.warning("A process told the app while its clock was ahead. %d forwards are due again.", late)
 
 
-def prune_by(settings: Settings, clock: Clock, stop: threading.Event) -> None:
-    """Delete what is older than the settings say."""
-    now = clock.now()
+def prune_by(settings: Settings, upstream: Upstream, clock: Clock, stop: threading.Event) -> None:
+    """Delete what is older than the settings say, by our clock and by upstream's."""
+    now = earlier_now(clock.now(), upstream.clock_ahead)
+    if now is None:
+        log.info("Nothing is pruned before upstream has answered: this machine's clock may be ahead.")
+        return
     tasks = None if settings.task_retention is None else now - settings.task_retention
     prune_old_rows(Old(now - settings.retention, tasks), now, stop)
 

@@ -13,6 +13,14 @@ def seconds_passed() -> float:
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
+def earlier_now(now: datetime, ahead: timedelta | None) -> datetime | None:
+    """Return the time by our clock or by upstream's, whichever is earlier; None while theirs is unknown.
+
+    What is deleted for its age must be old by both: a machine that has just started may not know the time.
+    """
+    return None if ahead is None else now - max(ahead, timedelta(0))
+
+
 class Comparison:
     """Remembers the newest answer's Date. Threads may share it."""
 

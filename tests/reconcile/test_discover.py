@@ -3,7 +3,6 @@
 import json
 import threading
 from datetime import UTC, timedelta
-from math import inf
 
 import pytest
 
@@ -14,6 +13,7 @@ from receiver.ledger.models import Discovery, Lookup, Pause, Task, database
 from receiver.ledger.reading import queries
 from receiver.upstream import client as upstream_module
 from receiver.upstream import services
+from receiver.upstream.date import Comparison
 from reconcile import discover as discover_module
 from tests import callers
 from tests.clocks import SetClock
@@ -288,21 +288,6 @@ def test_an_empty_list_leaves_the_beginning_where_it_was(stand_in, discoverer):
     assert discoverer.run().adopted == 1
 
 
-@pytest.mark.usefixtures("small_pages")
-def test_a_window_that_was_left_until_its_tasks_were_deleted_is_given_up(stand_in, make_discoverer, clock):
-    discoverer = make_discoverer(TASK_RETENTION_DAYS=30)
-    plant(stand_in, 50)
-    discoverer.run()
-    assert Discovery.get().window_end is not None
-    clock.ahead += timedelta(days=31)
-    asked = len(stand_in.calls)
-    stand_in.add_record(ours(task_id="new", ago=-timedelta(days=31)))
-    discoverer.run()
-    first = stand_in.calls[asked].body
-    assert first["created_at_min"] <= first.get("created_at_max", inf)
-    assert "new" in ids()
-
-
 def test_the_first_ever_looks_back_as_long_as_a_task_is_waited_for(stand_in, make_discoverer):
     stand_in.add_record(ours(task_id="within", ago=timedelta(seconds=90)))
     stand_in.add_record(ours(task_id="before", ago=timedelta(seconds=110)))
@@ -321,6 +306,18 @@ def test_what_was_deleted_for_its_age_is_not_found_again(stand_in, make_discover
     discoverer.run()
     assert ids() == []
     assert make_discoverer().run().adopted == 1
+
+
+def test_a_clock_that_is_ahead_passes_over_no_task_as_if_it_had_been_deleted(
+    stand_in, make_discoverer, clock
+):
+    discoverer = make_discoverer(TASK_RETENTION_DAYS=30)
+    discoverer.run()
+    stand_in.add_record(ours())
+    clock.ahead = timedelta(days=31)
+    discoverer._caller.upstream._clocks = Comparison(now=clock.now)
+    discoverer.run()
+    assert ids() == ["t1"]
 
 
 def test_odd_items_are_passed_over(stand_in, discoverer):

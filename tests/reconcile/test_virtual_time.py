@@ -67,7 +67,9 @@ class World:
         )
         self.jobs = {
             job.name: job
-            for job in list_jobs(settings, reconciler, [discoverer], paces, self.clock, self.run_in)
+            for job in list_jobs(
+                settings, self.upstream, reconciler, [discoverer], paces, self.clock, self.run_in
+            )
         }
         self.due = {job.name: job.first_in.total_seconds() for job in self.jobs.values()}  # monotonic
         self.pacemaker = Pacemaker(steady, self.make_all_due)

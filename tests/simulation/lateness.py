@@ -161,7 +161,7 @@ class _World:
         reconciler = Reconciler(
             settings, caller, self.paces, SteadyClock(self.clock), random.Random(seed), threading.Event()
         )
-        self.jobs = list_jobs(settings, reconciler, (), self.paces, self.clock, lambda *_: None)
+        self.jobs = list_jobs(settings, self, reconciler, (), self.paces, self.clock, lambda *_: None)  # type: ignore[arg-type]
 
     def retrieve_batch(self, service: Service, ids: list[str], before_page: Any) -> list[Any]:
         """Answer as upstream does, with whole items for what it knows."""

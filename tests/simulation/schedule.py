@@ -177,7 +177,7 @@ def make_jobs(
     forwarder = Forwarder(settings, told, clock, chance, stop, threads)
     forward = replace(forward_job(forwarder, run_in), every=_FORWARD_EVERY)
     unclear = unclear_job(UnclearSubmissions(lister, paces, settings.forward_when, stop))
-    jobs = list_jobs(settings, reconciler, [discoverer], paces, clock, run_in, stop=stop)
+    jobs = list_jobs(settings, upstream, reconciler, [discoverer], paces, clock, run_in, stop=stop)
     if settings.task_retention:
         jobs = [replace(job, every=_PRUNE_EVERY) if job.name == PRUNE else job for job in jobs]
     return [*jobs, forward, unclear], steady

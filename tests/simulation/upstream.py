@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from receiver.clock import to_unix
@@ -157,15 +158,20 @@ class Account:
 class Client(Upstream):
     """The product's client of upstream; only its HTTP exchange is the world's."""
 
-    clock_ahead = None  # the world's answers have no Date
-
     def __init__(self, account: Account, process: Process) -> None:
         self._token = "test-token"
         self._account = account
         self._process = process
+        self._is_answered = False
+
+    @property
+    def clock_ahead(self) -> timedelta | None:
+        """How far the world's wall clock is ahead, once an answer has told."""
+        return self._account.clock.ahead if self._is_answered else None
 
     def _post(self, path: str, body: bytes, deadline: float) -> tuple[Any, bytes]:
         answer = self._account.answer(json.loads(body), self._process.name)
+        self._is_answered = True
         return answer, answer.body
 
 
