@@ -4,16 +4,19 @@
 - The group commits: a strand writes the group, since there is one thread.
 - The spool's write: it may be a process's last, also halfway, or find no room.
 - The pause with which one process leaves the spool's lock to others: there are none.
+- The moment in which a thread that has written lets others run: there are none, and it would take 0.1 ms.
 - The length of a step of pruning: a chunk, however fast this machine is.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 from receiver.ledger import pruning, record, submissions
-from receiver.ledger.engine import db
+from receiver.ledger.engine import db, sqlite
 from receiver.spool import files, spool
 from tests.simulation.clock import WorldClock
 from tests.simulation.committing import CommitInOneThread
@@ -32,6 +35,7 @@ def seams(deaths: Deaths, faults: Faults, clock: WorldClock) -> Iterator[None]:
             (record, "_commits", None),  # each life of the web process makes its own
             (submissions, "_begin", CommitOfEachProcess(submissions._write_begun)),
             (submissions, "_accept", CommitOfEachProcess(submissions._write_accepted)),
+            (sqlite, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None)),
             (pruning, "STEP_SECONDS", 0.0),
             (spool, "GroupCommit", CommitInOneThread),
             (spool, "_GIVE_WAY_SECONDS", 0.0),
