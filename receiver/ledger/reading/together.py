@@ -1,6 +1,7 @@
 """Answers questions that come at the same moment with one query: each query costs a round trip and more."""
 
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Generic, TypeVar
 
@@ -36,8 +37,15 @@ class Together(Generic[Found]):
         with self._lock:
             self._waiting.append(question)
             asks_now, self._is_busy = not self._is_busy, True
-        if not asks_now:
-            question.turn.wait()
+        try:
+            if asks_now:
+                # Let ready greenlets ask along: none of them runs during a query to SQLite.
+                time.sleep(0)
+            else:
+                question.turn.wait()
+        except BaseException:  # a worker ends what takes too long
+            self._leave(question, asks_now)
+            raise
         if not question.is_answered:
             self._ask()
         if question.problem is not None:
@@ -57,8 +65,20 @@ class Together(Generic[Found]):
         for question in questions:
             question.found, question.problem = found.get(question.name), problem
             question.is_answered = True
+            question.turn.set()
+        self._pass_on()
+
+    def _leave(self, question: _Question[Found], asks_now: bool) -> None:
+        """Give up a question. If it was its caller's turn to ask, another one asks."""
+        with self._lock:
+            if question in self._waiting:
+                self._waiting.remove(question)
+        if asks_now or (question.turn.is_set() and not question.is_answered):
+            self._pass_on()
+
+    def _pass_on(self) -> None:
         with self._lock:
             self._is_busy = bool(self._waiting)
             following = self._waiting[:1]
-        for question in (*questions, *following):
+        for question in following:
             question.turn.set()

@@ -1,5 +1,7 @@
 """Questions that come at the same moment share a query."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -69,3 +71,33 @@ def test_an_error_is_raised_by_all_who_asked_and_the_next_ask_anew():
     with pytest.raises(OSError, match="no"):
         together.find("bad")
     assert together.find("b") == "B"
+
+
+_GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, sys
+from receiver.ledger.reading.together import Together
+asked = []
+def query(names):
+    asked.append(sorted(names))
+    return {name: name.upper() for name in names}
+together = Together(query)
+first = [gevent.spawn(together.find, name) for name in "abc"]
+gevent.joinall(first)
+print(asked, [one.value for one in first])
+# One is ended in its turn, before it has asked. The others are answered.
+ended = gevent.spawn(together.find, "d")
+rest = [gevent.spawn(together.find, name) for name in "ef"]
+gevent.get_hub().loop.run_callback(ended.throw)
+gevent.joinall([ended, *rest], timeout=60)
+print(asked[1:], [one.value for one in rest], together.find("g"))
+"""
+
+
+def test_greenlets_that_are_ready_ask_along_and_one_that_is_ended_leaves_its_turn_to_another():
+    told = subprocess.run([sys.executable, "-c", _GREENLETS], capture_output=True, text=True, timeout=120)
+    assert told.stdout.splitlines() == [
+        "[['a', 'b', 'c']] ['A', 'B', 'C']",
+        "[['e', 'f']] ['E', 'F'] G",
+    ], told.stderr
