@@ -162,16 +162,14 @@ class Client(Upstream):
         self._token = "test-token"
         self._account = account
         self._process = process
-        self._is_answered = False
 
     @property
     def clock_ahead(self) -> timedelta | None:
-        """How far the world's wall clock is ahead, once an answer has told."""
-        return self._account.clock.ahead if self._is_answered else None
+        """How far the world's wall clock is ahead: an answer has told, at least to the first discovery."""
+        return self._account.clock.ahead
 
     def _post(self, path: str, body: bytes, deadline: float) -> tuple[Any, bytes]:
         answer = self._account.answer(json.loads(body), self._process.name)
-        self._is_answered = True
         return answer, answer.body
 
 
