@@ -39,12 +39,15 @@ class JoinedSends(gevent.socket.socket):  # type: ignore[misc]  # gevent has no 
         if sent < len(data):
             super().sendall(memoryview(data)[sent:], flags)
 
-    def send(self, data: Any, flags: int = 0) -> int:
-        """Send some of the data, after what is kept back. Files are sent by this. Raises OSError."""
+    def send(self, data: Any, flags: int = 0, **timeout: float | None) -> int:
+        """Send some of the data, after what is kept back. Files are sent by this. Raises OSError.
+
+        gevent's own `sendall` calls this, and names a `timeout` where the connection has one.
+        """
         if self._first:
             first, self._first = self._first, None
             super().sendall(first)
-        return int(super().send(data, flags))
+        return int(super().send(data, flags, **timeout))
 
 
 def joined(client: socket.socket) -> socket.socket:

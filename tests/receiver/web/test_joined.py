@@ -84,8 +84,10 @@ def test_what_is_sent_before_the_head_goes_at_once(ends):
         assert waiting(theirs) == b""
 
 
-def test_a_large_body_arrives_whole_though_its_client_reads_slowly(ends):
+@pytest.mark.parametrize("within", [None, 20])
+def test_a_large_body_arrives_whole_though_its_client_reads_slowly(ends, within):
     ours, theirs = ends
+    ours.settimeout(within)  # as streamed answers have it
     body = bytes(range(256)) * 40_000
 
     def answer():
