@@ -3,9 +3,11 @@
 It sends once and follows no redirect. A failure tells whether upstream can have taken the request.
 """
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import urllib3
 
@@ -30,7 +32,12 @@ _NOT_SENT = _HOP_BY_HOP | {
     *("forwarded", "via", "x-real-ip"),
 }
 _PREFIXES_NOT_SENT = ("x-forwarded-", "x-request-", "fly-", "cf-")
-_NOT_RETURNED = _HOP_BY_HOP | {"server", "date", "set-cookie", "alt-svc", "strict-transport-security"}
+_NOT_RETURNED = _HOP_BY_HOP | {
+    *("content-length", "server", "date", "set-cookie", "alt-svc", "strict-transport-security"),
+}
+# What HTTP allows: no server would send another header on.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 class NotRelayed(Exception):
@@ -59,7 +66,7 @@ class Relayed:
         self._until = until
         self._token = token
         self.status: int = response.status
-        self.headers = _returned(response.headers)
+        self.headers = _returned(response.headers) + _length(response)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the body's bytes as they come, still compressed. Raises NotRelayed where it breaks off."""
@@ -122,6 +129,9 @@ class Relay:
             is_connected = not isinstance(problem, _NOT_CONNECTED)
             maybe_taken = body.is_sent or (is_connected and not outgoing.body)
             raise NotRelayed(_reason(problem, self._token), maybe_taken) from None
+        if response.status < HTTPStatus.OK:  # the client reads on after a 100 alone
+            response.close()
+            raise NotRelayed(f"a status {response.status} instead of an answer", maybe_taken=True)
         return Relayed(response, until, self._token)
 
     def _headers(self, outgoing: Outgoing) -> urllib3.HTTPHeaderDict:
@@ -167,7 +177,18 @@ def _sent(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 def _returned(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return upstream's headers that the caller gets."""
     named = {option.strip().lower() for option in headers.get("Connection", "").split(",")}
-    return [(name, value) for name, value in headers.items() if name.lower() not in _NOT_RETURNED | named]
+    return [
+        (name, value)
+        for name, value in headers.items()
+        if name.lower() not in _NOT_RETURNED | named and _NAME.fullmatch(name) and _VALUE.fullmatch(value)
+    ]
+
+
+def _length(response: urllib3.BaseHTTPResponse) -> list[tuple[str, str]]:
+    """Return the length of the body, once, where upstream names one that holds: chunks have none."""
+    length = response.headers.get("Content-Length", "").partition(",")[0]  # named twice, it must be the same
+    holds = length.isascii() and length.isdigit() and not getattr(response, "chunked", False)
+    return [("Content-Length", length)] if holds else []
 
 
 def _reason(problem: Exception, token: str) -> str:

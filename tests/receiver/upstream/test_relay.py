@@ -136,3 +136,45 @@ def test_an_answer_that_breaks_off_is_an_error(upstream, relay):
     with pytest.raises(NotRelayed) as failed:
         list(chunks)
     assert failed.value.maybe_taken is True
+
+
+def answers(upstream: Scripted, raw: bytes) -> None:
+    """Let upstream send these bytes, and close the connection."""
+
+    def answer(_, connection):
+        connection.wfile.write(raw)
+        connection.close_connection = True
+
+    upstream.answer = answer
+
+
+@pytest.mark.parametrize("status", [101, 103])
+def test_an_interim_status_is_no_answer(upstream, relay, status):
+    answers(upstream, b"HTTP/1.1 %d Wait\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}" % status)
+    with pytest.raises(NotRelayed, match=f"a status {status} instead of an answer") as raised:
+        post(relay)
+    assert raised.value.maybe_taken
+    upstream.answer = lambda _, connection: connection.send_json({"next": True})
+    assert post(relay)[2] == b'{"next": true}'
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "length"),
+    [
+        ("Content-Length: 2", b"{}", "2"),
+        ("Content-Length: 2\r\nContent-Length: 2", b"{}", "2"),
+        ("Content-Length: two", b"{}", None),
+        ("Content-Length: -2", b"{}", None),
+        ("Content-Length: 1\r\nTransfer-Encoding: chunked", b"2\r\n{}\r\n0\r\n\r\n", None),
+    ],
+)
+def test_the_length_comes_back_where_it_holds(upstream, relay, head, body, length):
+    answers(upstream, f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body)
+    relayed = relay.send(Outgoing("POST", "/x", (), b"{}"))
+    assert b"".join(relayed.chunks()) == b"{}"
+    assert relayed.headers == ([] if length is None else [("Content-Length", length)])
+
+
+def test_headers_that_no_server_would_send_stay_out(upstream, relay):
+    answers(upstream, b"HTTP/1.1 200 OK\r\nX-Bad: a\x01b\r\nX(): c\r\nX-Good: caf\xe9\r\n\r\n{}")
+    assert post(relay) == (200, {"X-Good": "caf\xe9"}, b"{}")
