@@ -31,12 +31,13 @@ FIRST_DISCOVERY_AFTER = timedelta(seconds=5)
 # When upstream's list holds more than one discovery may ask for.
 DISCOVER_ON_AFTER = timedelta(seconds=30)
 MEND_EVERY = timedelta(hours=1)
+MEND_AGAIN_AFTER = timedelta(minutes=1)
 LEARN_EVERY = timedelta(seconds=10)
 FOLLOW_EVERY = timedelta(seconds=10)
 AGAIN_AFTER = timedelta(seconds=5)  # of a database that cannot be used
 FORWARD_EVERY = timedelta(seconds=0.25)  # a look reads a few rows
 LOOK_FOR_UNCLEAR_EVERY = timedelta(seconds=15)
-RECONCILE, DISCOVERY, PRUNE, FORWARD = "reconcile", "discovery", "prune", "forward"
+RECONCILE, DISCOVERY, MEND, PRUNE, FORWARD = "reconcile", "discovery", "mend", "prune", "forward"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def list_jobs(
         Job(RECONCILE, partial(reconcile_due_tasks, reconciler, Outage(clock), run_in, heartbeat), interval),
         Job("learn", partial(learn_paces, paces, clock), LEARN_EVERY),
         Job("follow", partial(follow_returns, follower, run_in), FOLLOW_EVERY),
-        Job("mend", lambda: mend_times(clock.now()), MEND_EVERY),
+        Job(MEND, partial(mend, upstream, clock, run_in), MEND_EVERY),
         Job(PRUNE, prune, PRUNE_EVERY, FIRST_PRUNE_AFTER),
     ]
     if discoverers:
@@ -159,3 +160,9 @@ def discover_tasks(discoverers: Iterable[Discoverer], run_in: Callable[[str, tim
         return
     if has_more:
         run_in(DISCOVERY, DISCOVER_ON_AFTER)
+
+
+def mend(upstream: Upstream, clock: Clock, run_in: Callable[[str, timedelta], None]) -> None:
+    """Mend wrong times, once upstream's time is known."""
+    if not mend_times(upstream, clock):
+        run_in(MEND, MEND_AGAIN_AFTER)

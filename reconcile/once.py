@@ -31,7 +31,7 @@ def run_once(settings: Settings, upstream: Upstream) -> int:
 def _run(settings: Settings, upstream: Upstream, stop: threading.Event) -> int:
     clock = Clock()
     caller = caller_for(settings, upstream, clock, settings.reconcile_concurrency)
-    mend_times(clock.now())
+    mend_times(upstream, clock)
     paces = learned_paces(settings)
     reconciler = Reconciler(settings, caller, paces, SteadyClock(clock), random.Random(), stop)
     counts = reconciler.run(due_by=clock.now())

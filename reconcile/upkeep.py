@@ -14,7 +14,7 @@ from receiver.ledger.paces import Paces, learn
 from receiver.ledger.pruning import prune_all
 from receiver.ledger.reading import tally
 from receiver.upstream.client import Upstream
-from receiver.upstream.date import earlier_now
+from receiver.upstream.date import earlier_now, later_now
 
 log = logging.getLogger(__name__)
 
@@ -32,25 +32,30 @@ def learn_paces(paces: Paces, clock: Clock) -> None:
         log.error("The database cannot be used, learning later: %s", describe(problem))
 
 
-def mend_times(now: datetime) -> None:
-    """Undo what a reconciler did whose clock was ahead."""
+def mend_times(upstream: Upstream, clock: Clock) -> bool:
+    """Undo what a reconciler did whose clock was ahead. Returns False where it is to be tried again soon."""
+    now = later_now(clock.now(), upstream.compare_clocks())
+    if now is None:
+        log.info("No times are mended before upstream has told its time: this machine's clock may be behind.")
+        return False
     try:
         mended = mending.mend_after_future(now)
         late = mend_forwards(now)
     except DATABASE_ERRORS as problem:
         log.error("The database cannot be used, wrong times are mended later: %s", describe(problem))
-        return
+        return False
     if mended:
         log.warning("A reconciler ran while its clock was ahead. %d tasks are asked about again.", mended)
     if late:
         log.warning("A process told the app while its clock was ahead. %d forwards are due again.", late)
+    return True
 
 
 def prune_by(settings: Settings, upstream: Upstream, clock: Clock, stop: threading.Event) -> None:
     """Delete what is older than the settings say, by our clock and by upstream's."""
-    now = earlier_now(clock.now(), upstream.clock_ahead)
+    now = earlier_now(clock.now(), upstream.compare_clocks())
     if now is None:
-        log.info("Nothing is pruned before upstream has answered: this machine's clock may be ahead.")
+        log.info("Nothing is pruned before upstream has told its time: this machine's clock may be ahead.")
         return
     tasks = None if settings.task_retention is None else now - settings.task_retention
     prune_old_rows(Old(now - settings.retention, tasks), now, stop)

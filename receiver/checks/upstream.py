@@ -2,14 +2,12 @@
 
 import secrets
 from collections.abc import Iterator
-from datetime import datetime
-
-import urllib3
 
 from receiver.checks.finding import Finding, bad, good, warning
 from receiver.clock import SKEW, WRONG_BEYOND, from_http_date, utcnow
 from receiver.config import Settings
 from receiver.upstream.client import Upstream
+from receiver.upstream.date import ask_date
 from receiver.upstream.errors import ErrorScope, UpstreamError
 from receiver.upstream.services import DEFAULT
 
@@ -52,7 +50,7 @@ def _of_error(problem: UpstreamError, base_url: str) -> Finding:
 
 
 def _clock(base_url: str) -> Iterator[Finding]:
-    theirs = _date_of(base_url)
+    theirs = from_http_date(ask_date(base_url))
     if theirs is None:
         return
     off = utcnow() - theirs
@@ -64,12 +62,3 @@ def _clock(base_url: str) -> Iterator[Finding]:
         yield warning(CLOCK, said, remedy)
     else:
         yield good(CLOCK, said)
-
-
-def _date_of(base_url: str) -> datetime | None:
-    """Return the time by a server's clock, from the header of any answer; None if there is none."""
-    try:
-        answer = urllib3.request("HEAD", base_url, timeout=10, retries=False, redirect=False)
-    except urllib3.exceptions.HTTPError:
-        return None
-    return from_http_date(answer.headers.get("Date"))

@@ -15,7 +15,7 @@ from receiver.clock import to_unix
 from receiver.config import Settings, SettingsError
 from receiver.redact import MASK, mask_tokens
 from receiver.retry_after import parse_retry_after
-from receiver.upstream.date import Comparison
+from receiver.upstream.date import Comparison, ask_date
 from receiver.upstream.errors import ErrorScope as ErrorScope
 from receiver.upstream.errors import UpstreamError as UpstreamError
 from receiver.upstream.errors import meaning_of
@@ -64,6 +64,12 @@ class Upstream:
     @property
     def clock_ahead(self) -> timedelta | None:
         """How far this machine's clock is ahead of upstream's; None before the first answer."""
+        return self._clocks.ahead
+
+    def compare_clocks(self) -> timedelta | None:
+        """Return `clock_ahead`. Before the first answer ask for upstream's time; None where it tells none."""
+        if self._clocks.ahead is None:
+            self._clocks.note(ask_date(self._base_url))
         return self._clocks.ahead
 
     def _new_threads(self) -> ThreadPoolExecutor:

@@ -4,7 +4,11 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+import urllib3
+
 from receiver.clock import from_http_date, utcnow
+
+_ASK_WITHIN_SECONDS = 10.0
 
 
 def seconds_passed() -> float:
@@ -19,6 +23,23 @@ def earlier_now(now: datetime, ahead: timedelta | None) -> datetime | None:
     What is deleted for its age must be old by both: a machine that has just started may not know the time.
     """
     return None if ahead is None else now - max(ahead, timedelta(0))
+
+
+def later_now(now: datetime, ahead: timedelta | None) -> datetime | None:
+    """Return the time by our clock or by upstream's, whichever is later; None while theirs is unknown.
+
+    Only what is in the future by both has a wrong time: by a clock that is behind, everything is.
+    """
+    return None if ahead is None else now - min(ahead, timedelta(0))
+
+
+def ask_date(base_url: str) -> str | None:
+    """Ask a server for nothing but the header Date of its answer, whatever that is. None: there is none."""
+    try:
+        answer = urllib3.request("HEAD", base_url, timeout=_ASK_WITHIN_SECONDS, retries=False, redirect=False)
+    except urllib3.exceptions.HTTPError:
+        return None
+    return answer.headers.get("Date")
 
 
 class Comparison:

@@ -38,6 +38,9 @@ class FakeUpstream:
         self.clock, self.ends_at = clock, ends_at
         self.looked_up, self.listed = [], 0
 
+    def compare_clocks(self):
+        return self.clock.ahead
+
     def retrieve_batch(self, service, ids, before_page):
         self.looked_up.append((self.clock.now(), tuple(ids)))
         return [self._item(task_id) for task_id in ids if task_id in self.ends_at]
