@@ -28,6 +28,9 @@ from reconcile.calls import Caller
 
 log = logging.getLogger(__name__)
 
+# None ends before this process has looked for it so long by the clock that nobody sets: by a wrong wall clock
+# one that is in flight may seem to be years old.
+_LOOKED_FOR_FOR = submissions.UNCLEAR_FOR - submissions.IN_FLIGHT_FOR
 # A clock is hardly ever ahead by more.
 _WRONG_CLOCK = timedelta(days=30)
 # Of services whose submissions only a callback can tell of.
@@ -42,11 +45,14 @@ class UnclearSubmissions:
         self._paces = paces
         self._forward_when = forward_when
         self._stop = stop
+        self._looked_for_since: dict[int, float] = {}  # monotonic, by id
 
     def look(self) -> None:
         """Look for all of them once, or until a stop. After 10 minutes without a trace one has ended."""
         now = self._caller.clock.now()
-        for name, unclear in unclear_by_service(now).items():
+        found = unclear_by_service(now)
+        self._note_looks(one for unclear in found.values() for one in unclear)
+        for name, unclear in found.items():
             if self._stop.is_set():
                 return
             if any(is_sent_in_future(one, now) for one in unclear):
@@ -65,13 +71,13 @@ class UnclearSubmissions:
         # What ends now is decided before upstream is asked, as its question differs.
         now = self._caller.clock.now()
         if not can_find(service):
-            self._end(missing, now - _WITHOUT_LOOKUPS_FOR)
+            self._end(self._ending(missing, now - _WITHOUT_LOOKUPS_FOR))
             return True
         if pauses.current_pause(now, service.name):
             return False
-        ends = now - submissions.UNCLEAR_FOR
+        ending = self._ending(missing, now - submissions.UNCLEAR_FOR)
         # Of several with one trace id the oldest comes last here, and counts.
-        sent_at = {one.trace_id: _not_before(one, ends) for one in reversed(missing)}
+        sent_at = {one.trace_id: _not_before(one, ending) for one in reversed(missing)}
         try:
             self._await_place()  # without waiting, the first service and its oldest would take each place
             found = find_traces(self._caller.upstream, service, sent_at, self._await_place)
@@ -79,8 +85,19 @@ class UnclearSubmissions:
             if not self._stop.is_set():
                 log.warning("Upstream cannot be asked about unclear submissions, asking later: %s", problem)
             return False
-        self._end(self._accept(missing, give_to_submissions(missing, found)), ends)
+        missing = self._accept(missing, give_to_submissions(missing, found))
+        self._end([one for one in missing if one in ending])
         return True
+
+    def _note_looks(self, unclear: Iterable[Submission]) -> None:
+        now, before = self._caller.clock.monotonic(), self._looked_for_since
+        self._looked_for_since = {one.id: before.get(one.id, now) for one in unclear}
+
+    def _ending(self, missing: Iterable[Submission], sent_until: datetime) -> list[Submission]:
+        """Return those that end if they are not found now."""
+        since = self._caller.clock.monotonic() - _LOOKED_FOR_FOR.total_seconds()
+        old = (one for one in missing if one.sent_at <= sent_until)
+        return [one for one in old if self._looked_for_since[one.id] <= since]
 
     def _await_place(self) -> None:
         """Wait for the next place in the rate of calls. Raises UpstreamError if a stop comes before it."""
@@ -114,16 +131,15 @@ class UnclearSubmissions:
         else:
             log.info("Unclear submission %s was taken: it is task %s.", submission.trace_id, task_id)
 
-    def _end(self, missing: Iterable[Submission], sent_until: datetime) -> None:
-        ended = [one for one in missing if one.sent_at <= sent_until]
+    def _end(self, ended: Sequence[Submission]) -> None:
         if ended and submissions.end(ended, self._caller.clock.now()):
             traces = ", ".join(one.trace_id for one in ended)
             log.warning("Upstream never had %d unclear submissions: %s", len(ended), traces)
 
 
-def _not_before(one: Submission, ends: datetime) -> datetime:
+def _not_before(one: Submission, ending: Sequence[Submission]) -> datetime:
     """Return the earliest moment at which the submission's task may have been made.
 
     Before a submission ends, an older task counts too: the clock may have been ahead when it was sent.
     """
-    return one.sent_at - (_WRONG_CLOCK if one.sent_at <= ends else timedelta(0))
+    return one.sent_at - (_WRONG_CLOCK if one in ending else timedelta(0))

@@ -16,7 +16,7 @@ from receiver.upstream.traces import MOST_TRACES
 from reconcile.calls import Caller, call_threads
 from reconcile.rate_limit import RateLimiter
 from reconcile.unclear import UnclearSubmissions
-from tests.clocks import SetClock, VirtualClock
+from tests.clocks import VirtualClock
 from tests.factories import GRACE, body, finished_item, record, register, task
 from tests.scripted import Scripted
 
@@ -26,7 +26,7 @@ SINGLE = next(name for name, one in services.SERVICES.items() if one.lookups is 
 
 @pytest.fixture
 def clock():
-    return SetClock()
+    return VirtualClock()
 
 
 @pytest.fixture
@@ -83,18 +83,34 @@ def test_one_whose_task_is_known_under_another_service_is_found_too(unclear, sub
     assert unclear_facts(clock.now()).count == 0
 
 
+def look_after(unclear, clock, minutes):
+    """Let time pass between two looks of a process that goes on looking."""
+    unclear.look()
+    clock.wait(minutes * 60)
+    unclear.look()
+
+
 def test_after_ten_minutes_without_a_trace_the_key_is_free(unclear, submit, clock):
     first = submit("own", key="k")
-    unclear.look()
-    clock.ahead += 9 * MINUTE
-    unclear.look()
+    look_after(unclear, clock, 9)
     assert unclear_facts(clock.now()).count == 1
-    clock.ahead += MINUTE
-    unclear.look()
+    look_after(unclear, clock, 1)
     assert unclear_facts(clock.now()).count == 0
     again = submit("own", key="k")
     assert again.state is submissions.State.NEW
     assert again.submission.id != first.submission.id
+
+
+@pytest.mark.parametrize("behind", [timedelta(days=2500), timedelta(0)])
+def test_a_wrong_clock_ends_no_submission_that_is_in_flight(unclear, submit, clock, behind):
+    """It was dated by a clock that was behind, or is looked for by one that is ahead."""
+    clock.ahead = -behind
+    submit("own", key="k")
+    clock.ahead += timedelta(days=2500)
+    look_after(unclear, clock, 7)
+    assert unclear_facts(clock.now()).count == 1
+    look_after(unclear, clock, 1)
+    assert unclear_facts(clock.now()).count == 0
 
 
 def test_one_that_was_sent_in_the_future_ends_ten_minutes_after_the_clock_is_right(unclear, submit, clock):
@@ -102,9 +118,7 @@ def test_one_that_was_sent_in_the_future_ends_ten_minutes_after_the_clock_is_rig
     submit("own", key="k")
     clock.ahead -= timedelta(days=2)
     assert unclear_facts(clock.now()).count == 1
-    unclear.look()
-    clock.ahead += 11 * MINUTE
-    unclear.look()
+    look_after(unclear, clock, 11)
     assert unclear_facts(clock.now()).count == 0
 
 
@@ -121,8 +135,7 @@ def test_before_one_ends_an_older_task_counts_too_unless_another_submission_made
     if is_of_another:
         another = submit("own", key="another").submission
         submissions.note_task(another, older["id"], clock.now())
-    clock.ahead += 26 * MINUTE
-    unclear.look()
+    look_after(unclear, clock, 26)
     mine = Submission.get(Submission.repeat_key.is_null() if is_of_another else Submission.repeat_key == "k")
     assert mine.task_id == (None if is_of_another else older["id"])
     assert (mine.ended_at is not None) == is_of_another
@@ -131,12 +144,11 @@ def test_before_one_ends_an_older_task_counts_too_unless_another_submission_made
 @pytest.mark.parametrize("problem", ["error", "pause"])
 def test_an_upstream_that_cannot_be_asked_shows_nothing(unclear, submit, clock, upstream, problem):
     submit("own")
-    clock.ahead += 60 * MINUTE
     if problem == "error":
         upstream.answer = lambda _, connection: connection.send_json({}, 500)
     else:
         pauses.stop_asking("no balance", clock.now(), account=True, retry_after=None)
-    unclear.look()
+    look_after(unclear, clock, 60)
     assert unclear_facts(clock.now()).count == 1
 
 
@@ -173,8 +185,8 @@ def test_each_call_takes_a_place_of_its_own_in_the_rate(paced, upstream):
         connection.send_json({"items": [], "count": 0})
 
     upstream.answer = answer
-    unclear.look()
-    first, second = moments
+    look_after(unclear, clock, 10)
+    first, second = moments[-2:]
     assert second - first >= 1
     assert unclear_facts(clock.now()).count == 0
 
@@ -209,14 +221,17 @@ def test_each_of_very_many_is_asked_about_in_one_look(paced, upstream):
 
 def test_a_stop_between_two_calls_ends_no_submission(paced, upstream, stop, caplog):
     unclear, clock = paced
+    unclear.look()
+    clock.wait(600)
 
     def answer(_, connection):
         stop.set()
         connection.send_json({"items": [], "count": 0})
 
     upstream.answer = answer
+    asked = len(upstream.received)
     unclear.look()
-    assert len(upstream.received) == 1
+    assert len(upstream.received) == asked + 1
     assert unclear_facts(clock.now()).count == 1
     assert caplog.text == ""  # upstream did answer
 
@@ -226,8 +241,7 @@ def test_what_upstream_cannot_be_asked_about_waits_a_day_for_its_callback(unclea
     clock.ahead += 60 * MINUTE
     unclear.look()
     assert (unclear_facts(clock.now()).count, upstream.received) == (1, [])
-    clock.ahead += timedelta(days=1)
-    unclear.look()
+    look_after(unclear, clock, 24 * 60)
     assert unclear_facts(clock.now()).count == 0
 
 
