@@ -9,7 +9,7 @@ from receiver.clock import utcnow
 from receiver.config import Settings
 from receiver.ledger import refusals
 from receiver.ledger.engine.db import init_database, on_postgresql
-from receiver.ledger.engine.errors import DATABASE_ERRORS, describe
+from receiver.ledger.engine.errors import DATABASE_ERRORS, RESCUE, describe
 from receiver.ledger.engine.proxy import database
 from receiver.ledger.engine.schema import (
     WHO_RUNS_ON_IT,
@@ -17,6 +17,7 @@ from receiver.ledger.engine.schema import (
     pending_migrations,
     unknown_migrations,
 )
+from receiver.ledger.engine.sqlite import damage_in
 
 NAME, SCHEMA = "database", "schema"
 _OLDEST_POSTGRESQL = 14  # its support ends in November 2026
@@ -42,10 +43,11 @@ def check_database(settings: Settings) -> Iterator[Finding]:
         yield from _of_postgresql(settings) if on_postgresql() else _of_sqlite()
         pending, unknown = pending_migrations(), unknown_migrations()
     except DATABASE_ERRORS as problem:
+        start = "Start it" if on_postgresql() else "See that the file can be read"
         yield bad(
             NAME,
             f"it cannot be used: {describe(problem)}",
-            "Start it, or correct DATABASE_URL. Until then callbacks wait in the spool.",
+            f"{start}, or correct DATABASE_URL. Until then callbacks wait in the spool.",
         )
         return
     if pending:
@@ -79,7 +81,14 @@ def _newer(last: str) -> Finding:
 def _of_sqlite() -> Iterator[Finding]:
     with database.connection_context():
         (version,) = _row("SELECT sqlite_version()")
+        damage = damage_in(database.connection())
     yield good(NAME, f"SQLite {version}")
+    if damage:
+        yield bad(
+            NAME,
+            f"its file is damaged: {damage}",
+            f"Stop all processes, and {RESCUE}. Callbacks that the file refuses wait in the spool.",
+        )
 
 
 def _of_postgresql(settings: Settings) -> Iterator[Finding]:

@@ -9,15 +9,22 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from receiver.ledger.engine.sqlite import damage_in
+
 # 1 MB. Half of the time the disk is left to others.
 _PAGES_AT_ONCE = 256
+
+
+class Damaged(Exception):
+    """The database's file is damaged. The message says how."""
 
 
 def back_up(path: str, target: str, tell: Callable[[int, int], None]) -> int:
     """Copy the database file to `target`, as it is now, and sync that. Return its size in bytes.
 
     Calls `tell` with the number of pages copied and of all pages. Raises FileExistsError if `target` exists,
-    and OSError or sqlite3.Error if a file cannot be read or written. Then no `target` is left.
+    Damaged if the copy is damaged as the database is, and OSError or sqlite3.Error if a file cannot be read
+    or written. Then no `target` is left.
     """
     if os.path.exists(target):
         raise FileExistsError(target)
@@ -54,6 +61,8 @@ def _copy(path: str, part: str, tell: Callable[[int, int], None]) -> None:
         source.execute("SELECT 1 FROM sqlite_master").fetchone()
         copy.execute("PRAGMA synchronous = OFF")  # it is synced at the end
         source.backup(copy, pages=_PAGES_AT_ONCE, progress=pause)
+        if damage := damage_in(copy):
+            raise Damaged(damage)
 
 
 def _sync(path: str) -> None:

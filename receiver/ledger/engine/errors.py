@@ -17,15 +17,19 @@ from playhouse.pool import MaxConnectionsExceeded
 
 from receiver.ledger.engine.postgresql import LEAVING
 
-# Raised when the database is down, full, locked, read-only or without our tables, and when the connection
-# pool is exhausted. The work may be retried later.
-DATABASE_ERRORS = (PeeweeException, MaxConnectionsExceeded)
+# Raised when the database is down, full, locked, read-only, damaged or without our tables, and when the
+# connection pool is exhausted. The work may be retried later. peewee does not wrap what SQLite raises while
+# rows are read.
+DATABASE_ERRORS = (PeeweeException, MaxConnectionsExceeded, sqlite3.Error)
+_OF_THE_WHOLE = (OperationalError, InterfaceError, MaxConnectionsExceeded, sqlite3.OperationalError)
 # Serialization failure, deadlock, lock not available, query cancelled: the trouble is with some rows, not
 # with the database as a whole.
 _OF_SOME_ROWS = {"40001", "40P01", "55P03", "57014"}
 
 # SQLite complains of the file even where that may be written to, and only its directory may not.
 _MAY_WRITE = "let this user write to the file and to its directory"
+_DAMAGED = ("disk image is malformed", "file is not a database")
+RESCUE = 'follow "A damaged SQLite file" in docs/operating.md'
 
 
 def describe(problem: Exception) -> str:
@@ -33,6 +37,8 @@ def describe(problem: Exception) -> str:
     while "cannot rollback" in str(problem) and isinstance(problem.__context__, Exception):
         problem = problem.__context__  # SQLite had already rolled back, for example as the disk is full
     said = " ".join(str(problem).split()) or type(problem).__name__
+    if any(words in said for words in _DAMAGED):
+        return f"{said}: the file is damaged, {RESCUE}"
     return f"{said}: {_MAY_WRITE}" if "readonly database" in said else said
 
 
@@ -40,14 +46,14 @@ def is_outage(problem: Exception) -> bool:
     """Tell whether the database as a whole cannot work; otherwise the trouble is with the given rows."""
     if sqlstate_of(problem) in LEAVING:
         return True
-    if not isinstance(problem, OperationalError | InterfaceError | MaxConnectionsExceeded):
+    if not isinstance(problem, _OF_THE_WHOLE):
         return False
     return sqlstate_of(problem) not in _OF_SOME_ROWS
 
 
 def is_of_data(problem: Exception) -> bool:
     """Tell whether the data itself is to blame, so that a retry cannot help."""
-    if not isinstance(problem, (*DATABASE_ERRORS, psycopg.Error, sqlite3.Error, OSError)):
+    if not isinstance(problem, (*DATABASE_ERRORS, psycopg.Error, OSError)):
         return True  # an error of Python itself, such as UnicodeEncodeError
     if sqlstate_of(problem) in LEAVING:
         return False

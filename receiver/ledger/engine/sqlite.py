@@ -116,6 +116,15 @@ class DurableSqlite(PooledSqliteDatabase):  # type: ignore[misc]  # playhouse ha
             time.sleep(_BEGIN_AGAIN_SECONDS)
 
 
+def damage_in(connection: sqlite3.Connection) -> str | None:
+    """Return what is wrong with the structure of a connection's file; None if nothing. It reads all of it."""
+    try:
+        ((said,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
+    except sqlite3.DatabaseError as problem:
+        said = str(problem)
+    return None if said == "ok" else " ".join(said.split())
+
+
 def _cannot_open(problem: str, path: str) -> str:
     path = os.path.abspath(path)
     return f"{problem} {path}: its directory must exist, and this user must be able to write to both"
