@@ -52,8 +52,9 @@ class Attempts:
         cause, next_at, counted = None, None, forward.counted + 1
         if outcome.kind != "delivered":
             now = self._clock.now()
-            since, held_for = forward.began_at or began_at, _held_for(forward, now)
-            retry = next_attempt(outcome, forward.counted, since, now, held_for, self._rng)
+            tried_for = now - (forward.began_at or began_at) - _held_for(forward, now)
+            attempts = forward.attempts + 1
+            retry = next_attempt(outcome, attempts, forward.counted, tried_for, now, self._rng)
             cause, next_at, counted = cause_of(outcome), retry.at, retry.counted
         return Attempted(
             forward=forward,

@@ -17,6 +17,9 @@ WAITS = (
     timedelta(hours=10),
 )
 GIVE_UP_AFTER = timedelta(days=8)  # of trying: while the endpoint is held, this clock stands still
+# A clock that was wrong, or a reconciler that was away, makes a forward old that was hardly tried. By WAITS
+# so many attempts take a day and a half.
+ENOUGH_ATTEMPTS = 10
 _SHORTEST_REST = timedelta(seconds=60)  # for a target that is overloaded
 _LONGEST_REST = timedelta(hours=24)  # that a target can ask for
 _JITTER = 0.1  # of the wait, added
@@ -31,21 +34,16 @@ class Retry:
 
 
 def next_attempt(
-    outcome: Outcome,
-    counted: int,
-    began_at: datetime,
-    now: datetime,
-    held_for: timedelta,
-    rng: random.Random,
+    outcome: Outcome, attempts: int, counted: int, tried_for: timedelta, now: datetime, rng: random.Random
 ) -> Retry:
     """Return when to try again after a failed attempt.
 
-    `counted` tells the attempts that counted before this one, `began_at` when the first of all began, and
-    `held_for` how long the endpoint was held since then.
+    `attempts` tells how many there were, this one included, and `counted` those that counted before it.
+    `tried_for` is the time since the first of all began, without that in which the endpoint was held.
     """
     counts = outcome.retry_after is None
     counted_now = counted + 1 if counts else counted
-    if now - began_at - held_for >= GIVE_UP_AFTER:
+    if tried_for >= GIVE_UP_AFTER and attempts >= ENOUGH_ATTEMPTS:
         return Retry(None, counted_now)
     wait = _wait(outcome, counted)
     return Retry(now + wait * (1 + _JITTER * rng.random()), counted_now)

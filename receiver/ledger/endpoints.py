@@ -19,6 +19,7 @@ from receiver.ledger.models import Endpoint, Forward
 
 HOLD_AFTER = timedelta(days=5)  # of failures without a success
 PROBE_EVERY = timedelta(hours=1)
+LONGEST_WAIT = timedelta(hours=27)  # a day, as an app may ask for, and what is added to that by chance
 _OUTAGE = timedelta(minutes=1)  # an endpoint that failed so long without a success was away
 _AT_ONCE = 1000
 _PORTS = {"http": 80, "https": 443}
@@ -126,7 +127,7 @@ def _note(endpoint: Endpoint, health: Health, now: datetime) -> bool:
     failure = health.outcomes[-1]
     failing_since = endpoint.failing_since
     if failure is not None:
-        failing_since = failing_since or now
+        failing_since = _failing_since(endpoint, now)
         changes = {Endpoint.failing_since: failing_since, Endpoint.failed_at: now, Endpoint.failure: failure}
     because = _reason_to_hold(endpoint, health, failing_since, now)
     is_held = endpoint.held_at is None and because is not None
@@ -140,6 +141,12 @@ def _note(endpoint: Endpoint, health: Health, now: datetime) -> bool:
         Endpoint.update(changes).where(Endpoint.id == endpoint.id).execute()
         endpoint.failure = failure
     return is_held
+
+
+def _failing_since(endpoint: Endpoint, now: datetime) -> datetime:
+    # Between two failures so far apart nobody tried: the reconciler was away, or the clock was wrong.
+    is_new = endpoint.failed_at is None or now - endpoint.failed_at > LONGEST_WAIT
+    return now if is_new else endpoint.failing_since or now
 
 
 def _reason_to_hold(

@@ -3,18 +3,16 @@
 See "Clocks" in docs/design.md.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from peewee import Case, fn
 
 from receiver.clock import SKEW
 from receiver.ledger.due_forwards import LEASE
-from receiver.ledger.endpoints import PROBE_EVERY
+from receiver.ledger.endpoints import LONGEST_WAIT, PROBE_EVERY
 from receiver.ledger.engine.db import writing
 from receiver.ledger.forward import GIVEN_UP, LEASED, PENDING_FORWARD, WAITING
 from receiver.ledger.models import Endpoint, Forward
-
-LONGEST_WAIT = timedelta(hours=27)  # a day, as an app may ask for, and what is added to that by chance
 
 
 def mend_forwards(now: datetime) -> int:

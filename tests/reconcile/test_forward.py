@@ -14,6 +14,7 @@ from standardwebhooks import Webhook
 
 from receiver.clock import Clock, utcnow
 from receiver.config import Settings
+from receiver.forward.retries import ENOUGH_ATTEMPTS
 from receiver.ledger import due_forwards, endpoints, forwards
 from receiver.ledger.engine.db import writing
 from receiver.ledger.models import Attempt, Endpoint, Forward
@@ -406,13 +407,26 @@ def test_a_forward_is_given_up_after_8_days_and_no_sooner(make, sink):
     endpoints.pause(Endpoint.get().id, clock.now())
     clock.ahead += 30 * DAY  # they do not count
     endpoints.resume(Endpoint.get().id, clock.now())
+    with writing():
+        Forward.update(attempts=ENOUGH_ATTEMPTS - 2).execute()
     for days, status in ((7.9, "pending"), (0.6, "failed")):
         clock.ahead += days * DAY
-        with writing():
-            Endpoint.update(failing_since=None).execute()  # or it would be held
         forwarder.run()
         assert Forward.get().status == status
-    assert Forward.get().attempts == 3
+    assert Forward.get().attempts == ENOUGH_ATTEMPTS
+
+
+def test_a_clock_that_was_behind_gives_no_forward_up_and_holds_no_endpoint(make, sink):
+    clock = SetClock()
+    forwarder = make(clock, FORWARD_URL=sink.url)
+    forwarder.run()
+    clock.ahead = -2500 * DAY
+    confirm("t1")
+    sink.always = reply(500)
+    forwarder.run()
+    clock.ahead = timedelta(0)
+    forwarder.run()
+    assert (Forward.get().status, Forward.get().attempts, Endpoint.get().held_at) == ("pending", 2, None)
 
 
 def test_probes_of_a_held_endpoint_give_nothing_up(make, sink):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from receiver.forward.attempt import Kind, Outcome
-from receiver.forward.retries import GIVE_UP_AFTER, Retry, next_attempt
+from receiver.forward.retries import ENOUGH_ATTEMPTS, GIVE_UP_AFTER, Retry, next_attempt
 
 BEGAN = datetime(2026, 1, 1)
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
@@ -32,8 +32,9 @@ def after(
     now: datetime = BEGAN,
     held_for: timedelta = timedelta(0),
     rng: random.Random | None = None,
+    attempts: int = 50,
 ) -> Retry:
-    return next_attempt(outcome, counted, BEGAN, now, held_for, rng or NoJitter())
+    return next_attempt(outcome, attempts, counted, now - BEGAN - held_for, now, rng or NoJitter())
 
 
 def test_the_waits_grow_until_8_days_are_over():
@@ -85,3 +86,9 @@ def test_the_clock_stands_still_while_the_endpoint_is_held():
     assert after(failed(), 20, end + 2 * DAY, held_for=2 * DAY + SECOND).at is not None
     assert after(failed(), 20, end + 2 * DAY, held_for=2 * DAY).at is None
     assert after(failed("throttled", HOUR), 20, end) == Retry(None, 20)
+
+
+def test_what_was_hardly_tried_is_not_given_up_however_old_it_seems():
+    years_later = BEGAN + 3000 * DAY
+    assert after(failed(), 9, years_later, attempts=ENOUGH_ATTEMPTS - 1).at == years_later + 10 * HOUR
+    assert after(failed(), 9, years_later, attempts=ENOUGH_ATTEMPTS).at is None

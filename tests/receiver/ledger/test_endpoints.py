@@ -29,6 +29,11 @@ def try_once(at, cause=None, **fields):
     return note(claimed, at, cause, **fields)
 
 
+def fail_daily(at, days):
+    """Let an attempt fail each day, so many times. Returns the endpoints that are held from now on."""
+    return [held for day in range(days) for held in try_once(at + day * DAY, "HTTP 500")]
+
+
 def only():
     return Endpoint.get(Endpoint.url == APP)
 
@@ -102,14 +107,25 @@ class TestHold:
 
     def test_five_days_of_failures_hold_and_a_success_between_begins_anew(self):
         (app,) = make_apps(APP)
-        for n in range(9):
+        for n in range(14):
             make_forward(app, f"t{n}")
-        try_once(NOW, "HTTP 500")
+        fail_daily(NOW, 4)
         try_once(NOW + 4 * DAY)
-        try_once(NOW + 4 * DAY + SECOND, "HTTP 500")
+        fail_daily(NOW + 4 * DAY + SECOND, 5)
         assert try_once(NOW + 9 * DAY, "HTTP 500") == []
         (held,) = try_once(NOW + 9 * DAY + MINUTE, "HTTP 500")
         assert (held.id, only().held_because) == (app.id, "failing")
+
+    @pytest.mark.parametrize("began", [NOW - 3000 * DAY, NOW - 6 * DAY])
+    def test_failures_so_far_apart_that_nobody_tried_between_them_do_not_hold(self, began):
+        """The clock was behind, or the reconciler was away."""
+        (app,) = make_apps(APP)
+        for n in range(8):
+            make_forward(app, f"t{n}", at=began)
+        try_once(began, "HTTP 500")
+        assert fail_daily(NOW, 5) == []
+        (held,) = try_once(NOW + 5 * DAY, "HTTP 500")
+        assert held.id == app.id
 
     def test_a_probe_that_fails_leaves_it_held_and_one_that_succeeds_resumes_it(self):
         (app,) = make_apps(APP)

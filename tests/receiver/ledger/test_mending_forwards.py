@@ -3,7 +3,8 @@
 import pytest
 
 from receiver.ledger.due_forwards import LEASE
-from receiver.ledger.mending_forwards import LONGEST_WAIT, mend_forwards
+from receiver.ledger.endpoints import LONGEST_WAIT
+from receiver.ledger.mending_forwards import mend_forwards
 from receiver.ledger.models import Endpoint
 from tests.forwarding import (
     APP,
@@ -82,8 +83,8 @@ def test_an_endpoint_that_seemed_to_fail_for_a_year_is_open_again():
     (app,) = make_apps(APP)
     make_forward(app, "t1")
     make_forward(app, "t2")
-    for at in (NOW, NOW + YEAR):
-        note(claim(at, 1)[0], at, "HTTP 500", next_attempt_at=at + HOUR)
+    note(claim(NOW, 1)[0], NOW, "HTTP 500", next_attempt_at=NOW + HOUR)
+    hold(app.id, "failing", NOW + YEAR)
     assert Endpoint.get().held_because == "failing"
     mend_forwards(NOW + 2 * MINUTE)
     assert (Endpoint.get().held_at, Endpoint.get().failing_since) == (None, None)
