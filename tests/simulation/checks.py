@@ -37,12 +37,13 @@ def failures(world: "World", ledger: sqlite3.Connection) -> list[Failure]:
     ]
 
 
-def left_leased(world: "World", asked: Collection[str], since: float) -> list[str]:
+def left_leased(world: "World", asked: Collection[str], since: float, lives: int) -> list[str]:
     """Return the tasks that a reconciler asked about when it was told to stop, and that it has not released.
 
-    None while another one runs, which may have claimed them since, or if the database was out of order meanwhile.
+    None if another one has begun to live after the first `lives`, or runs: it may have claimed them since. Nor if
+    the database was out of order meanwhile.
     """
-    runs = not all(process.has_stopped for process in world.reconcilers.values())
+    runs = not all(process.has_stopped for process in world.reconcilers.values()) or world.lives > lives
     spans = [span for span in world.faults.spans if span.kind == "database"]
     if runs or any(span.start <= world.clock.passed and span.end > since for span in spans):
         return []

@@ -197,16 +197,18 @@ class World:
             process.stop.set()
             calls = [ids for _, caller, ids in self.account.in_flight if caller == process.name]
             asked = frozenset[str]().union(*calls)
-            self.clock.plan(1, partial(self._await_stop, process, self.clock.passed, asked))
+            self.clock.plan(1, partial(self._await_stop, process, self.clock.passed, asked, self.lives))
 
-    def _await_stop(self, process: ReconcilerProcess, since: float, asked: frozenset[str]) -> None:
+    def _await_stop(
+        self, process: ReconcilerProcess, since: float, asked: frozenset[str], lives: int
+    ) -> None:
         if not process.is_alive:
             return
         if not process.has_stopped and self.clock.passed < since + 600:
-            self.clock.plan(1, partial(self._await_stop, process, since, asked))
+            self.clock.plan(1, partial(self._await_stop, process, since, asked, lives))
             return
         self.trace.note(f"{process.name} has stopped")
-        self.lost_leases += checks.left_leased(self, asked, since)
+        self.lost_leases += checks.left_leased(self, asked, since, lives)
         process.die()
 
     def _outage(self, what: str) -> str | None:
