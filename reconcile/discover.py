@@ -5,7 +5,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.config import Settings, SettingsError
@@ -13,7 +13,6 @@ from receiver.ledger import discoveries, pauses, store
 from receiver.ledger.models import Pause
 from receiver.ledger.paces import Paces
 from receiver.upstream.client import ErrorScope, UpstreamError
-from receiver.upstream.date import earlier_now
 from receiver.upstream.services import Service
 from reconcile.calls import STOP_WITHIN, Caller
 from reconcile.deployment import Deployment
@@ -77,8 +76,8 @@ class Discoverer:
 
     def run(self) -> Found:
         """Continue where the last run ended, for PAGES_PER_RUN pages at most, and return what came of it."""
-        now, found = self._clock.now(), Found()
-        turn = discoveries.take_turn(self._service.name, now, self._settings.reconcile_give_up_after)
+        found, look_back = Found(), self._settings.reconcile_give_up_after
+        turn = discoveries.take_turn(self._service.name, self._clock.now(), self._upstream_now(), look_back)
         if turn is None:
             return found
         found.is_whole = turn.window_end is None
@@ -96,9 +95,12 @@ class Discoverer:
 
     def _deleted_until(self) -> datetime:
         """Return until when settled tasks have been deleted: to find one again would tell the app again."""
-        now = earlier_now(self._clock.now(), self._caller.upstream.clock_ahead)
         retention = self._settings.task_retention
-        return datetime.min if now is None or retention is None else now - retention
+        return datetime.min if retention is None else self._upstream_now() - retention
+
+    def _upstream_now(self) -> datetime:
+        """Return the time by upstream's clock, which dates its tasks; by ours where it is not told."""
+        return self._clock.now() - (self._caller.upstream.compare_clocks() or timedelta(0))
 
     def run_since(self, since: datetime, on_page: Callable[[Found], None]) -> Found:
         """Read everything submitted since a moment. This does not change where `run` continues."""
@@ -179,7 +181,7 @@ class Discoverer:
 
     def _adopt(self, page: list[Any], window: Window, found: Found, since: datetime) -> list[datetime]:
         now = self._clock.now()
-        submitted = window.advance(page, now)
+        submitted = window.advance(page, self._upstream_now())
         ours = self._deployment.ours_in(page, self._service.name, since)
         found.pages += 1
         found.seen += len(page)

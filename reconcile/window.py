@@ -7,7 +7,7 @@ from typing import Any
 from receiver.upstream.verdicts import read_moment
 
 _SECOND = timedelta(seconds=1)
-# Upstream's clock may be ahead of ours by less than this. A time further ahead is wrong.
+# Upstream's clock may be ahead of `now` by less than this. A time further ahead is wrong.
 _CREDIBLE = timedelta(days=1)
 
 

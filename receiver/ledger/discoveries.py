@@ -30,16 +30,16 @@ class Turn:
     leased_until: datetime
 
 
-def take_turn(service: str, now: datetime, look_back: timedelta) -> Turn | None:
+def take_turn(service: str, now: datetime, upstream_now: datetime, look_back: timedelta) -> Turn | None:
     """Lease a service's discovery. Returns None while another process holds the lease.
 
-    The first discovery begins `look_back` ago. So does one whose row is ahead of the clock: it would see
-    nothing until that time.
+    The first discovery begins `look_back` ago. So does one whose row is ahead of upstream's clock: it would
+    see nothing until that time.
     """
-    begins = now - look_back
+    begins = upstream_now - look_back
     with writing():
         Discovery.insert(service=service, covered_to=begins).on_conflict_ignore().execute()
-        taken = _take.objects(Discovery, service=service, now=now, begins=begins)
+        taken = _take.objects(Discovery, service=service, now=now, upstream_now=upstream_now, begins=begins)
     turns = (Turn(row.service, row.covered_to, row.window_end, row.listed, row.leased_until) for row in taken)
     return next(turns, None)
 
@@ -66,12 +66,12 @@ def release(turn: Turn) -> None:
     _change(turn, leased_until=None)
 
 
-def _build_take(service: Any, now: Any, begins: Any) -> Any:
+def _build_take(service: Any, now: Any, upstream_now: Any, begins: Any) -> Any:
     lapsed = Discovery.leased_until <= now
     # A longer lease was taken by a clock that was ahead: ignore it, or it might never end.
     absurd = Discovery.leased_until > now + 2 * LEASE
     return (
-        Discovery.update(leased_until=now + LEASE, **_bounded(now, begins))
+        Discovery.update(leased_until=now + LEASE, **_bounded(upstream_now, begins))
         .where(Discovery.service == service, Discovery.leased_until.is_null() | lapsed | absurd)
         .returning(Discovery)
     )

@@ -83,7 +83,7 @@ def plant(stand_in, count, prefix="task", first_ago=MINUTE):
 
 
 def take_turn(now, look_back):
-    return discoveries.take_turn(services.DEFAULT.name, now, look_back)
+    return discoveries.take_turn(services.DEFAULT.name, now, now, look_back)
 
 
 def ids() -> list[str]:
@@ -318,6 +318,21 @@ def test_a_clock_that_is_ahead_passes_over_no_task_as_if_it_had_been_deleted(
     discoverer._caller.upstream._clocks = Comparison(now=clock.now)
     discoverer.run()
     assert ids() == ["t1"]
+
+
+def test_a_clock_that_is_behind_finds_nothing_again_that_was_deleted_and_keeps_its_place(
+    stand_in, make_discoverer, clock
+):
+    discoverer = make_discoverer(TASK_RETENTION_DAYS=30)
+    stand_in.add_record(ours(task_id="deleted", ago=timedelta(days=31)))
+    stand_in.add_record(ours(task_id="new"))
+    discoverer.run()
+    covered_to = Discovery.get().covered_to
+    clock.ahead = -timedelta(days=2500)
+    discoverer._caller.upstream._clocks = Comparison(now=clock.now)
+    discoverer.run()
+    assert ids() == ["new"]
+    assert Discovery.get().covered_to >= covered_to
 
 
 def test_odd_items_are_passed_over(stand_in, discoverer):

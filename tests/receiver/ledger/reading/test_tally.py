@@ -243,7 +243,7 @@ def test_a_ledger_from_before_the_services_keeps_what_callbacks_said_and_its_tot
     record(body("t3"), NOW)  # the triggers are those of the new key
     assert tally.count_outcomes() == recount()
     assert (
-        discoveries.take_turn(services.DEFAULT.name, NOW, timedelta(days=1)).listed == 7
+        discoveries.take_turn(services.DEFAULT.name, NOW, NOW, timedelta(days=1)).listed == 7
     )  # where it was, not from the beginning
     database.obj.close_all()
 
