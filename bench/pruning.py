@@ -62,7 +62,7 @@ def tell(part: Row) -> str:
 
 
 def _load_beside(bench: Workbench, server: Server, url: str) -> Row:
-    with _pruning(url):
+    with _pruning(url, server.url):
         before, began = _oldest(url), time.monotonic()
         beside = bench.load(server, _CONNECTIONS)
         deleted, took = _oldest(url) - before, time.monotonic() - began
@@ -70,12 +70,15 @@ def _load_beside(bench: Workbench, server: Server, url: str) -> Row:
 
 
 @contextmanager
-def _pruning(url: str) -> Iterator[None]:
-    """Delete old deliveries in a process of its own, which ends with the block."""
+def _pruning(url: str, clock: str) -> Iterator[None]:
+    """Delete old deliveries in a process of its own, which ends with the block. `clock` tells the time."""
     before = _oldest(url)
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "prune", "--older-than", str(_KEPT_DAYS)]
     with subprocess.Popen(
-        command, env=environment(url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        env=environment(url) | {"ACEDATACLOUD_API_BASE_URL": clock},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ) as process:
         try:
             until = time.monotonic() + _BEGINS_WITHIN_SECONDS

@@ -17,6 +17,8 @@ from receiver.commands.shared import Progress, json_option, using_ledger
 from receiver.ledger.old import Old
 from receiver.ledger.pruning import Step, count_old
 from receiver.ledger.pruning import prune as delete_old
+from receiver.redact import mask_credentials
+from receiver.upstream.date import Comparison, ask_date, earlier_now
 from receiver.web.current import current_settings
 
 _LONGEST_DAYS = 36_500
@@ -39,6 +41,8 @@ def prune(days: int | None, dry_run: bool, as_json: bool) -> None:
     Deliveries, look-ups, runs, and forwards that were delivered or dismissed go after RETENTION_DAYS. Settled
     and expired tasks go after TASK_RETENTION_DAYS, if that is set. Callbacks are answered meanwhile.
 
+    What goes is old by upstream's clock too. While upstream does not answer, nothing is deleted.
+
     Ctrl-C stops it. What was deleted stays deleted, and the next run continues from there.
 
     \b
@@ -46,7 +50,7 @@ def prune(days: int | None, dry_run: bool, as_json: bool) -> None:
     """
     stop, rows = threading.Event(), Counter[str]()
     with using_ledger(), _stopped_by_signals(stop):
-        old = _old(days, utcnow())
+        old = _old(days, _now())
         _add_up(rows, count_old(old) if dry_run else delete_old(old, stop), stop)
     complete = not stop.is_set()
     told = {"dry_run": dry_run, "complete": complete, "rows": dict(rows)}
@@ -63,6 +67,18 @@ def _add_up(rows: Counter[str], steps: Iterable[Step], stop: threading.Event) ->
         if stop.is_set():
             return
         progress.tell(f"{rows.total():,} rows, now at {step.kind}")
+
+
+def _now() -> datetime:
+    """Return the time by our clock or by upstream's, whichever is earlier."""
+    url = current_settings().api_base_url
+    clocks = Comparison(utcnow)
+    clocks.note(ask_date(url))
+    now = earlier_now(utcnow(), clocks.ahead)
+    if now is None:
+        said = "Nothing is deleted: this machine's clock may be ahead, and upstream does not tell the time"
+        raise click.ClickException(f"{said} ({mask_credentials(url)}). Run it again when that answers.")
+    return now
 
 
 def _old(days: int | None, now: datetime) -> Old:
