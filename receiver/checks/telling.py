@@ -27,7 +27,8 @@ def check_reconciler(settings: Settings) -> Iterator[Finding]:
         yield bad(
             RECONCILER,
             f"it {_absence(seen, now)}: no lost callback is recovered, and your app is told nothing",
-            "Start it: python -m reconcile. `python -m receiver` runs it too.",
+            "Start it: python -m reconcile. `python -m receiver` runs it too. If it runs, the clocks of this"
+            " machine and of its machine differ: set them right.",
         )
         return
     yield good(RECONCILER, f"it runs: its last sign of life is {_span(now - seen)} old")
