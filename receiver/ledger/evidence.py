@@ -208,7 +208,7 @@ def _waiting(task: Task, result: Result | None, now: datetime) -> Waiting:
         kind=TaskKind(task.service, type_ or "", mode or ""),
         age=_age(submitted_at or task.registered_at or task.created_at, now),
         attempts=task.attempts,
-        silent_since=min(task.silent_since, now),
+        silent_since=_silent_since(task, result, now),
         late_answers=task.late_answers,
         # A failure is not doubted: upstream calls back for submissions that it refuses, and may keep no
         # record of them.
@@ -217,6 +217,12 @@ def _waiting(task: Task, result: Result | None, now: datetime) -> Waiting:
         is_named=task.registered_at is not None or task.lookup_status is not None,
         is_over=task.lookup_status in FINAL,
     )
+
+
+def _silent_since(task: Task, result: Result | None, now: datetime) -> datetime:
+    # A clock that was wrong may have dated it: before upstream had the task, or in the future.
+    submitted_at = result.submitted_at if result else None
+    return min(max(task.silent_since, submitted_at or task.silent_since), now)
 
 
 def _age(began_at: datetime, now: datetime) -> timedelta:

@@ -36,7 +36,8 @@ def later_now(now: datetime, ahead: timedelta | None) -> datetime | None:
 def ask_date(base_url: str) -> str | None:
     """Ask a server for nothing but the header Date of its answer, whatever that is. None: there is none."""
     try:
-        answer = urllib3.request("HEAD", base_url, timeout=_ASK_WITHIN_SECONDS, retries=False, redirect=False)
+        with urllib3.PoolManager(timeout=_ASK_WITHIN_SECONDS, retries=False) as pool:
+            answer = pool.request("HEAD", base_url, redirect=False)
     except urllib3.exceptions.HTTPError:
         return None
     return answer.headers.get("Date")

@@ -5,7 +5,7 @@ import psycopg
 import pytest
 from peewee import IntegrityError, OperationalError
 
-from receiver.clock import utcnow
+from receiver.clock import to_unix, utcnow
 from receiver.ledger import record as record_module
 from receiver.ledger import store
 from receiver.ledger.engine.statements import Statement
@@ -414,6 +414,14 @@ class TestApply:
         unsteady_until = give_up([], NOW + 2 * DAY, clock_is_steady=False)
         assert (task().status, task().gave_up_at) == ("pending", None)
         look_up([], unsteady_until + 5 * MINUTE)
+        assert task().status == "expired"
+
+    def test_what_a_clock_that_was_behind_has_dated_waits_as_long_as_other_tasks(self):
+        register("t1", now=NOW - timedelta(days=2500), grace=timedelta(0))
+        running = item("t1", created_at=to_unix(NOW))
+        give_up([running], NOW + HOUR)
+        assert task().status == "pending"
+        give_up([running], NOW + timedelta(days=1))
         assert task().status == "expired"
 
     def test_upstreams_errors_never_expire_a_task(self):
