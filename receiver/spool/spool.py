@@ -152,8 +152,10 @@ def replay_while_running(spool: Spool, take: Take) -> None:
             try:
                 if taken := spool.replay(take, _REPLAY_AT_ONCE):
                     log.info("Replayed deliveries from the spool: %d.", taken)
-            except (*DATABASE_ERRORS, OSError) as problem:
+            except DATABASE_ERRORS as problem:
                 log.warning("Deliveries wait in the spool: %s", describe(problem))
+            except OSError as problem:
+                log.warning("The spool cannot be used, trying again soon: %s", problem)
             except Exception:
                 # Go on: without this thread no delivery would leave the spool.
                 log.exception("The spool cannot be replayed.")

@@ -177,6 +177,18 @@ def test_the_replaying_thread_survives_a_spool_that_cannot_be_read(spool, monkey
     assert "cannot be replayed" in caplog.text
 
 
+def test_a_spool_that_is_no_directory_is_told_as_that_and_used_once_it_is(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(spool_module, "REPLAY_EVERY_SECONDS", 0.01)
+    (tmp_path / "spool").touch()
+    spool, taken = Spool(tmp_path / "spool"), []
+    replay_while_running(spool, lambda one, _: taken.append(one.ref))
+    wait_until(lambda: "The spool cannot be used, trying again soon" in caplog.text)
+    assert "Deliveries wait" not in caplog.text
+    (tmp_path / "spool").unlink()
+    spool.append(callback(0), NOW)
+    wait_until(lambda: taken)
+
+
 def test_a_full_disk_is_an_error_and_spoils_nothing(spool):
     spool.append(callback(0), NOW)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
