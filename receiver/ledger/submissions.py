@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from peewee import fn
+
 from receiver.ledger import store
 from receiver.ledger.engine.db import writing
 from receiver.ledger.engine.group_commit import GroupCommit
@@ -268,8 +270,11 @@ def _build_lease(*, id: Any, now: Any) -> Any:
 
 def _build_set_task(rows: Sequence[Row]) -> Any:
     (row,) = rows
-    known = Submission.update(task_id=row["task_id"], ended_at=None, told_at=row["told_at"])
-    return known.where(Submission.id == row["id"], Submission.task_id.is_null())
+    # Another process may have found the same task first, and told nobody.
+    told_at = fn.COALESCE(Submission.told_at, row["told_at"])
+    known = Submission.update(task_id=row["task_id"], ended_at=None, told_at=told_at)
+    is_same = Submission.task_id.is_null() | (Submission.task_id == row["task_id"])
+    return known.where(Submission.id == row["id"], is_same)
 
 
 _lease = Query(_build_lease)

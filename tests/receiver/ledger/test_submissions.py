@@ -93,6 +93,15 @@ def test_the_task_of_a_caller_who_hung_up_before_the_answer_goes_to_the_next_cal
     assert begin("third", NOW + MINUTE).state is State.NEW
 
 
+@pytest.mark.parametrize("found_first", [True, False])
+def test_the_task_of_a_caller_who_was_told_goes_to_no_other_although_a_reconciler_found_it_too(found_first):
+    begun = begin("first")
+    accept(begun, "t1", is_told=not found_first)
+    accept(begun, "t1", is_told=found_first)
+    assert (Submission.get().task_id, Submission.get().told_at) == ("t1", NOW)
+    assert begin("second", NOW + MINUTE).state is State.NEW
+
+
 def test_the_task_of_a_caller_who_hung_up_while_it_waited_for_the_result_goes_to_the_next_caller():
     begun = begin("first")
     accept(begun, "t1", is_told=True)
