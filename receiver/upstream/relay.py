@@ -192,6 +192,8 @@ def _length(response: urllib3.BaseHTTPResponse) -> list[tuple[str, str]]:
 
 
 def _reason(problem: Exception, token: str) -> str:
+    cause = problem.args[-1] if isinstance(problem, urllib3.exceptions.ProtocolError) else problem
     # The last words of urllib3's messages; what stands before them is the connection's memory address.
-    said = str(problem).rpartition(": ")[2] or type(problem).__name__
+    said = str(cause).rpartition(": ")[2]
+    said = said if said and said.isprintable() else type(cause).__name__
     return " ".join(said.replace(token, MASK).split())[:300]

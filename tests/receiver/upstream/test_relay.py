@@ -178,3 +178,18 @@ def test_the_length_comes_back_where_it_holds(upstream, relay, head, body, lengt
 def test_headers_that_no_server_would_send_stay_out(upstream, relay):
     answers(upstream, b"HTTP/1.1 200 OK\r\nX-Bad: a\x01b\r\nX(): c\r\nX-Good: caf\xe9\r\n\r\n{}")
     assert post(relay) == (200, {"X-Good": "caf\xe9"}, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "Remote end closed connection without response"),
+        (b"\x00\x01\r\n\r\n", "BadStatusLine"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X-A: 1\r\n" * 101, "got more than 100 headers"),
+    ],
+)
+def test_a_lost_answer_is_told_in_words_and_not_as_python_code(upstream, relay, raw, said):
+    answers(upstream, raw)
+    with pytest.raises(NotRelayed) as raised:
+        post(relay)
+    assert str(raised.value) == said
