@@ -1,4 +1,4 @@
-"""Repairs what a wrong clock wrote about forwards and endpoints: times further ahead than they can be.
+"""Repairs times of forwards, endpoints and resendings that are further ahead than a right clock sets them.
 
 See "Clocks" in docs/design.md.
 """
@@ -11,14 +11,16 @@ from receiver.clock import SKEW
 from receiver.ledger.due_forwards import LEASE
 from receiver.ledger.endpoints import LONGEST_WAIT, PROBE_EVERY
 from receiver.ledger.engine.db import writing
-from receiver.ledger.forward import GIVEN_UP, LEASED, PENDING_FORWARD, WAITING
-from receiver.ledger.models import Endpoint, Forward
+from receiver.ledger.forward import GIVEN_UP, LEASED, OPEN_RESENDING, PENDING_FORWARD, WAITING
+from receiver.ledger.models import Endpoint, Forward, Resending
 
 
 def mend_forwards(now: datetime) -> int:
     """Undo what a process told of forwards whose clock was ahead. Return how many are due again."""
     with writing():
         _mend_endpoints(now)
+        # The next one comes within seconds. A clock that was ahead has set a later time.
+        Resending.update(next_at=now).where(OPEN_RESENDING, Resending.next_at > now + SKEW).execute()
         return _make_due(now) + _send_on(now)
 
 

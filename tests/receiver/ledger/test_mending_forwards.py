@@ -2,8 +2,11 @@
 
 import pytest
 
+from receiver.ledger import resending
+from receiver.ledger.choosing import ForwardFilter
 from receiver.ledger.due_forwards import LEASE
 from receiver.ledger.endpoints import LONGEST_WAIT
+from receiver.ledger.forward import GIVEN_UP
 from receiver.ledger.mending_forwards import mend_forwards
 from receiver.ledger.models import Endpoint
 from tests.forwarding import (
@@ -99,3 +102,13 @@ def test_what_is_held_otherwise_stays_held_and_is_probed_within_the_hour(because
     mend_forwards(NOW)
     assert (Endpoint.get().held_at, Endpoint.get().held_because) == (NOW, because)
     assert len(claim(NOW + HOUR, 9)) == probes
+
+
+def test_a_resending_that_was_ordered_in_the_future_begins_now():
+    (app,) = make_apps(APP)
+    make_forward(app, "t1", status=GIVEN_UP, ended_at=NOW, next_attempt_at=None)
+    resending.order(ForwardFilter(status=GIVEN_UP), rate=1, now=NOW + YEAR)
+    assert not resending.advance(NOW)
+    mend_forwards(NOW)
+    assert resending.advance(NOW)
+    assert len(claim(NOW, 1)) == 1
