@@ -20,7 +20,9 @@ _WRITTEN_WITHIN = {False: 60, True: 400}
 
 
 def outcomes(world: "World", tasks: dict[str, sqlite3.Row], changes: list[sqlite3.Row]) -> list[Failure]:
-    gave_up = {row["id"]: row["at"] for row in changes if row["new_status"] == "expired"}
+    # Also one that a callback had settled: upstream may refuse its id for longer than it is asked.
+    ended = (row for row in changes if row["new_status"] == "expired" or row["new_gave_up_at"] is not None)
+    gave_up = {row["id"]: row["at"] for row in ended}
     wrong = []
     for work in world.account.works.values():
         task = tasks.get(work.id)
