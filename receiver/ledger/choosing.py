@@ -172,4 +172,6 @@ def _only(wanted: ForwardFilter, rows: list[_Looked]) -> list[_Looked]:
 
 def _closed(endpoints: set[int]) -> set[int]:
     """Return those of the endpoints that are held or no longer configured."""
+    if not endpoints:
+        return set()
     return {one.id for one in Endpoint.select(Endpoint.id).where(Endpoint.id.in_(endpoints), _IS_CLOSED)}

@@ -148,11 +148,11 @@ def _way_and_service(
     """Return which pauses count, and the service of the task that has been due for longest, or None."""
     if probe:
         return _Ways.PROBING, probe
-    others = {f"besides_{number}": name for number, name in enumerate(sorted(besides))}
+    others = sorted(besides)
     ways = (_Ways.ASKING,) if probe is None else (_Ways.PROBING_OTHERS, _Ways.PROBING)
     for way in ways:
         longest_due = [
-            task for kind in kinds for task in _longest_due[kind, way].objects(Task, **when, **others)
+            task for kind in kinds for task in _longest_due[kind, way].objects(Task, **when, besides=others)
         ]
         if longest_due:
             return way, min(longest_due, key=lambda task: task.next_lookup_at).service
@@ -225,12 +225,12 @@ def _unlocked(tasks: Any) -> Any:
     return tasks.for_update("FOR UPDATE SKIP LOCKED") if on_postgresql() else tasks
 
 
-def _build_longest_due(kind: str, way: _Ways, *, now: Any, due_by: Any, absurd: Any, **besides: Any) -> Any:
+def _build_longest_due(kind: str, way: _Ways, *, now: Any, due_by: Any, absurd: Any, besides: Any) -> Any:
     due = Task.select(Task.next_lookup_at, Task.service).where(
         unleased(now, absurd), Task.service.in_(_asked_services()), *_is_due(kind, way, now, due_by)
     )
     if besides:
-        due = due.where(Task.service.not_in(tuple(besides.values())))
+        due = due.where(Task.service.not_in(besides))
     return _unlocked(due.order_by(Task.next_lookup_at).limit(1))
 
 

@@ -11,7 +11,7 @@ from peewee import Case
 
 from receiver.clock import SKEW
 from receiver.ledger.engine.db import writing
-from receiver.ledger.engine.statements import Query
+from receiver.ledger.engine.statements import Query, Statement
 from receiver.ledger.models import Discovery
 
 LEASE = timedelta(minutes=2)
@@ -38,7 +38,7 @@ def take_turn(service: str, now: datetime, upstream_now: datetime, look_back: ti
     """
     begins = upstream_now - look_back
     with writing():
-        Discovery.insert(service=service, covered_to=begins).on_conflict_ignore().execute()
+        _insert.execute([{"service": service, "covered_to": begins}])
         taken = _take.objects(Discovery, service=service, now=now, upstream_now=upstream_now, begins=begins)
     turns = (Turn(row.service, row.covered_to, row.window_end, row.listed, row.leased_until) for row in taken)
     return next(turns, None)
@@ -77,6 +77,7 @@ def _build_take(service: Any, now: Any, upstream_now: Any, begins: Any) -> Any:
     )
 
 
+_insert = Statement(lambda rows: Discovery.insert_many(rows).on_conflict_ignore())
 _take = Query(_build_take)
 
 

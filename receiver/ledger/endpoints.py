@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from peewee import Case, chunked, fn
 
 from receiver.ledger.engine.db import on_postgresql, writing
+from receiver.ledger.engine.statements import Query
 from receiver.ledger.forward import PENDING_FORWARD, HeldBecause
 from receiver.ledger.models import Endpoint, Forward
 
@@ -213,5 +214,12 @@ def locking(query: Any) -> Any:
 
 def locked_forwards(ids: Collection[int]) -> set[int]:
     """Lock forwards, and return which of them there are: somebody may have deleted the others."""
+    return {number for (number,) in _locked_forwards.rows(ids=list(ids))}
+
+
+def _build_locked_forwards(ids: Any) -> Any:
     query: Any = Forward.select(Forward.id).where(Forward.id.in_(ids)).order_by(Forward.id)
-    return {forward.id for forward in (query.for_update() if on_postgresql() else query)}
+    return query.for_update() if on_postgresql() else query
+
+
+_locked_forwards = Query(_build_locked_forwards)

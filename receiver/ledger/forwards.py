@@ -70,8 +70,8 @@ def note(attempted: Sequence[Attempted], now: datetime) -> list[Endpoint]:
     attempted = sorted(attempted, key=lambda one: one.forward.id)
     with writing():
         # Endpoints before forwards, and both in id order, like every writer of both: or two could deadlock.
-        ids = {one.forward.endpoint.id for one in attempted}
-        known = {one.id: one for one in endpoints.locked(Endpoint.select().where(Endpoint.id.in_(ids)))}
+        ids = sorted({one.forward.endpoint.id for one in attempted})
+        known = {one.id: one for one in _locked_endpoints.objects(Endpoint, ids=ids)}
         kept = endpoints.locked_forwards([one.forward.id for one in attempted])
         attempted = [one for one in attempted if one.forward.id in kept]
         _insert_attempts.execute([_attempt(one) for one in attempted])
@@ -165,5 +165,6 @@ def _health(attempted: Sequence[Attempted]) -> list[tuple[int, endpoints.Health]
 
 
 _lease, _deliver = Statement(_build_lease), Statement(_build_deliver)
+_locked_endpoints = Query(lambda ids: endpoints.locking(Endpoint.select().where(Endpoint.id.in_(ids))))
 _note_failure, _release = Query(_build_failure), Query(_build_release)
 _insert_attempts = Statement(Attempt.insert_many)

@@ -24,19 +24,15 @@ def list_lost(digests: Collection[bytes], now: datetime, since: datetime) -> lis
 
 
 def _list_some(digests: Collection[bytes], now: datetime, since: datetime) -> list[Submission]:
-    # Fill up with the first, so that few texts of the query are built.
-    given = list(digests)
-    filled = given + given[:1] * ((1 << (len(given) - 1).bit_length()) - len(given))
-    named = {f"digest_{place}": digest for place, digest in enumerate(filled)}
-    return _lost.objects(Submission, now=now, since=since, **named)
+    return _lost.objects(Submission, now=now, since=since, digests=list(digests))
 
 
-def _build_lost(*, now: Any, since: Any, **digests: Any) -> Any:
+def _build_lost(now: Any, since: Any, digests: Any) -> Any:
     # Open ones count however old they are: upstream has not shown that it never had them.
     is_lost = Submission.unclear_at.is_null(False) | (Submission.leased_until <= now)
     is_found = Submission.task_id.is_null(False) & (Submission.unclear_at > since)
     # Any bound, and no order: otherwise SQLite reads all submissions, and not those in the index.
-    asked_for = Submission.digest.in_(list(digests.values()))
+    asked_for = Submission.digest.in_(digests)
     open_ones = _without_key(OPEN, Submission.sent_at > datetime.min, is_lost, asked_for)
     found = _without_key(LOST, Submission.api_key > "", is_found, asked_for)
     return open_ones.union_all(found).limit(_MOST_AT_ONCE)

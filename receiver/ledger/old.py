@@ -15,6 +15,7 @@ from peewee import SQL, fn
 from receiver.ledger.choosing import ForwardFilter, find_next
 from receiver.ledger.dealing import READER
 from receiver.ledger.engine.db import on_postgresql
+from receiver.ledger.engine.statements import Query, as_moment
 from receiver.ledger.forward import DELIVERED, DISMISSED, RESENT
 from receiver.ledger.models import (
     DELETED,
@@ -38,7 +39,7 @@ from receiver.upstream.results import EXPIRED, FINAL, PENDING
 
 _AT_ONCE = 500  # rows to look at
 _TASKS_AT_ONCE = 100  # with their results they may be large
-_MOST_UNREAD = 10_000
+_MOST_UNREAD = 10_000  # more cannot be looked through for each task
 _EVER = datetime.min
 # A part of the condition may be unknown, and NOT of that is unknown too.
 _IS_UNACKNOWLEDGED = SQL(f"COALESCE({UNACKNOWLEDGED.sql}, FALSE)")
@@ -80,30 +81,50 @@ def kinds_of(old: Old) -> Sequence[Kind]:
     return _DATED if old.tasks is None else (*_DATED, *_WITH_TASKS)
 
 
-@dataclass(frozen=True, slots=True)
+class _Walk:
+    """Reads rows from before a moment that meet the conditions, in the order of an index of `time` and id."""
+
+    def __init__(self, model: Any, time: Any, *conditions: Any) -> None:
+        self._model = model
+        self._time = time
+        self._conditions = conditions
+        self._query = Query(self._build)
+
+    def next(self, before: datetime, place: Any, limit: int) -> Portion:
+        """Return the next ids after a place, which is None at first."""
+        after = {} if place is None else {"time": place[0], "number": place[1]}
+        rows = self._query.rows(before=before, limit=limit, **after)
+        return Portion([row[1] for row in rows], rows[-1] if len(rows) == limit else None)
+
+    def _build(self, before: Any, limit: Any, time: Any = None, number: Any = None) -> Any:
+        query = self._model.select(self._time, self._model.id).where(self._time < before, *self._conditions)
+        if time is not None:
+            # The first condition is for the index; the second is exact.
+            query = query.where(self._time >= time, (self._time > time) | (self._model.id > number))
+        return query.order_by(self._time, self._model.id).limit(limit)
+
+
 class _Dated:
     """Rows with a time that tells their age."""
 
-    name: str
-    model: Any
-    time: Any
+    def __init__(self, name: str, model: Any, time: Any) -> None:
+        self.name = name
+        self._model = model
+        self._walk = _Walk(model, time)
 
     def find(self, old: Old, place: Any) -> Portion:
-        query = self.model.select(self.time, self.model.id).where(self.time < old.rows)
-        return _walk(query, self.time, self.model.id, place, _AT_ONCE)
+        return self._walk.next(old.rows, place, _AT_ONCE)
 
     def delete(self, old: Old, ids: Sequence[Any]) -> int:
-        free = _free(self.model.select(self.model.id).where(self.model.id.in_(ids)))
-        return int(self.model.delete().where(self.model.id.in_(free)).execute())
+        return _delete(self._model, ids)
 
 
-@dataclass(frozen=True, slots=True)
 class _Pauses(_Dated):
     """Pauses that no longer prolong the wait for any open task."""
 
     def find(self, old: Old, place: Any) -> Portion:
-        oldest = Task.select(fn.MIN(Task.created_at)).where(Task.status == PENDING).scalar()
-        return _Dated.find(self, Old(min(old.rows, oldest or old.rows)), place)
+        oldest = as_moment(_oldest_open.scalar())
+        return self._walk.next(min(old.rows, oldest or old.rows), place, _AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +136,8 @@ class _Forwards:
 
     def find(self, old: Old, place: Any) -> Portion:
         some, beyond = find_next(ForwardFilter(status=self.status, until=old.rows), _AT_ONCE, place)
-        return Portion(sorted(forward.id for forward in self._removable(some, old)), beyond)
+        removable = self._removable(some, old) if some else ()
+        return Portion(sorted(forward.id for forward in removable), beyond)
 
     def delete(self, old: Old, ids: Sequence[Any]) -> int:
         free = _free(self._removable(ids, old))
@@ -128,22 +150,22 @@ class _Forwards:
         return ended.where(~_is_any_other_kept()) if self.status == RESENT else ended
 
 
-@dataclass(frozen=True, slots=True)
 class _Tasks:
     """Ended tasks of one status, without rows that are kept and without events that are still to be told."""
 
-    status: str
-    name: str = "tasks"
+    name = "tasks"
+
+    def __init__(self, status: str) -> None:
+        self.status = status
+        # Its index holds no other column: rows that stay are read too, but only so many at once.
+        self._walk = _Walk(Task, Task.created_at, Task.status == status)
 
     def find(self, old: Old, place: Any) -> Portion:
-        if _are_many_unread():
+        if _many_unread.scalar(reader=READER, most=_MOST_UNREAD) is not None:
             return Portion([], None)
-        # Its index holds no other column: rows that stay are read too, but only so many at once.
-        query = Task.select(Task.created_at, Task.id).where(
-            Task.status == self.status, Task.created_at < old.tasks
-        )
-        some, beyond = _walk(query, Task.created_at, Task.id, place, _TASKS_AT_ONCE)
-        return Portion(self._removable(some, old, kept_since=old.rows), beyond)
+        assert old.tasks is not None
+        some, beyond = self._walk.next(old.tasks, place, _TASKS_AT_ONCE)
+        return Portion(self._removable(some, old, kept_since=old.rows) if some else [], beyond)
 
     def delete(self, old: Old, ids: Sequence[Any]) -> int:
         locked = [task.id for task in _free(Task.select(Task.id).where(Task.id.in_(ids)))]
@@ -189,7 +211,8 @@ class _Orphans:
         query = model.select(model.id, model.task_id, self.time).where(model.id > (place or 0))
         rows = list(query.order_by(model.id).limit(_AT_ONCE).tuples())
         aged = {number: task_id for number, task_id, time in rows if time < old.tasks and task_id is not None}
-        known = {task.id for task in Task.select(Task.id).where(Task.id.in_(set(aged.values())))}
+        tasks = Task.select(Task.id).where(Task.id.in_(set(aged.values()))) if aged else ()
+        known = {task.id for task in tasks}
         is_end = not any(time < old.tasks for _, _, time in rows)
         return Portion(
             [number for number, task_id in aged.items() if task_id not in known],
@@ -197,8 +220,7 @@ class _Orphans:
         )
 
     def delete(self, old: Old, ids: Sequence[Any]) -> int:
-        free = _free(self.model.select(self.model.id).where(self.model.id.in_(ids)))
-        return int(self.model.delete().where(self.model.id.in_(free)).execute())
+        return _delete(self.model, ids)
 
 
 _DATED: Sequence[Kind] = (
@@ -221,13 +243,9 @@ _WITH_TASKS: Sequence[Kind] = (
 )
 
 
-def _walk(query: Any, time: Any, number: Any, place: Any, limit: int) -> Portion:
-    """Read on in the order of an index over a time and an id."""
-    if place is not None:
-        # The first condition is for the index; the second is exact.
-        query = query.where(time >= place[0], (time > place[0]) | (number > place[1]))
-    rows = list(query.order_by(time, number).limit(limit).tuples())
-    return Portion([row[1] for row in rows], rows[-1] if len(rows) == limit else None)
+def _delete(model: Any, ids: Sequence[Any]) -> int:
+    free = _free(model.select(model.id).where(model.id.in_(ids)))
+    return int(model.delete().where(model.id.in_(free)).execute())
 
 
 def _free(query: Any) -> Any:
@@ -235,20 +253,25 @@ def _free(query: Any) -> Any:
     return query.for_update("FOR UPDATE SKIP LOCKED") if on_postgresql() else query
 
 
-def _place_of_forwards() -> int:
-    return Reader.select(Reader.event).where(Reader.name == READER).scalar() or 0
-
-
 def _unread(ids: Sequence[str]) -> set[str]:
     """Return those of the tasks with an event that no forwards have been made of yet."""
-    unread = Event.select(Event.task_id).where(Event.id > _place_of_forwards(), Event.task_id.in_(ids))
+    unread = Event.select(Event.task_id).where(Event.id > _place(READER), Event.task_id.in_(ids))
     return {event.task_id for event in unread}
 
 
-def _are_many_unread() -> bool:
-    """Tell whether more events wait to be told than can be looked through for each task."""
-    unread = Event.select(Event.id).where(Event.id > _place_of_forwards()).order_by(Event.id)
-    return unread.offset(_MOST_UNREAD).limit(1).first() is not None
+def _place(reader: Any) -> Any:
+    """Return the number of the last event that a reader has read, as a query."""
+    return fn.COALESCE(Reader.select(Reader.event).where(Reader.name == reader), 0)
+
+
+def _build_many_unread(reader: Any, most: Any) -> Any:
+    """Find an event if more wait to be told than so many."""
+    unread = Event.select(Event.id).where(Event.id > _place(reader)).order_by(Event.id)
+    return unread.offset(most).limit(1)
+
+
+_many_unread = Query(_build_many_unread)
+_oldest_open = Query(lambda: Task.select(fn.MIN(Task.created_at)).where(Task.status == PENDING))
 
 
 def _is_any_other_kept() -> Any:

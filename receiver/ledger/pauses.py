@@ -199,8 +199,14 @@ def end_early(now: datetime) -> int:
 
 def pauses_since(moment: datetime, service: str = ALL) -> list[Paused]:
     """Return the times after a moment when upstream could not be asked about a service, in order of start."""
-    lasted = Pause.ended_at.is_null() | (Pause.ended_at > moment)
-    concerns = Pause.service.in_((ALL, service))
-    query = Pause.select().where(lasted, concerns).order_by(Pause.started_at)
     with database.connection_context():
-        return [Paused(pause.started_at, pause.ended_at) for pause in query]
+        pauses = _since.objects(Pause, moment=moment, service=service)
+    return [Paused(pause.started_at, pause.ended_at) for pause in pauses]
+
+
+def _build_since(moment: Any, service: Any) -> Any:
+    lasted = Pause.ended_at.is_null() | (Pause.ended_at > moment)
+    return Pause.select().where(lasted, Pause.service.in_((ALL, service))).order_by(Pause.started_at)
+
+
+_since = Query(_build_since)

@@ -15,6 +15,7 @@ from peewee import Value, fn
 from receiver.clock import from_iso, to_iso
 from receiver.ledger.choosing import ForwardFilter, count_forwards, find_next
 from receiver.ledger.engine.db import on_postgresql, writing
+from receiver.ledger.engine.statements import Query
 from receiver.ledger.forward import DISMISSED, GIVEN_UP, OPEN_RESENDING, PENDING_FORWARD, RESENT, WAITING
 from receiver.ledger.models import Endpoint, Forward, Resending, database
 
@@ -105,17 +106,22 @@ def advance(now: datetime) -> bool:
 
     Any number of processes may call it: one at a time goes on with a resending.
     """
-    due: Any = Resending.select().where(OPEN_RESENDING, Resending.next_at <= now).order_by(Resending.next_at)
     with database.connection_context():
-        if due.first() is None:
+        if _is_any_due.scalar(now=now) is None:
             return False
-    if on_postgresql():
-        due = due.for_update("FOR UPDATE SKIP LOCKED")
+    due = _due(now)
     with writing():
-        one = due.first()
+        one = (due.for_update("FOR UPDATE SKIP LOCKED") if on_postgresql() else due).first()
         if one is not None:
             _advance(one, now)
     return one is not None
+
+
+def _due(now: Any) -> Any:
+    return Resending.select().where(OPEN_RESENDING, Resending.next_at <= now).order_by(Resending.next_at)
+
+
+_is_any_due = Query(lambda now: _due(now).limit(1))
 
 
 def _advance(one: Resending, now: datetime) -> None:

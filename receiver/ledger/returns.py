@@ -4,8 +4,10 @@ See "Absences" in docs/design.md.
 """
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from receiver.ledger.engine.db import on_postgresql, writing
+from receiver.ledger.engine.statements import Query
 from receiver.ledger.mending import absurd_lease, unleased
 from receiver.ledger.models import KNOWN, OPEN, ReceiverReturn, Task, database
 from receiver.ledger.timetable import APART, SOONEST
@@ -25,14 +27,13 @@ def note_return() -> None:
 def count_returns() -> int:
     """Return how often the receiver has come back so far."""
     with database.connection_context():
-        return ReceiverReturn.select(ReceiverReturn.times).scalar() or 0
+        return _times.scalar() or 0
 
 
 def unfollowed() -> int | None:
     """Return how often the receiver has come back, if no discovery has followed the last time; else None."""
-    new = ReceiverReturn.select(ReceiverReturn.times).where(ReceiverReturn.times > ReceiverReturn.followed)
     with database.connection_context():
-        times: int | None = new.scalar()
+        times: int | None = _unfollowed.scalar()
     return times
 
 
@@ -48,6 +49,11 @@ def ask_early(now: datetime, most: int) -> int:
     By the timetable they are the likeliest to have finished. Those that were asked about a moment ago are
     left out: they have nothing new.
     """
+    with writing():
+        return _ask_early.execute(now=now, most=most)
+
+
+def _build_ask_early(now: Any, most: Any) -> Any:
     soonest = (
         Task.select(Task.id)
         .where(
@@ -64,5 +70,11 @@ def ask_early(now: datetime, most: int) -> int:
     if on_postgresql():
         # Skip locked rows, so that we never wait.
         soonest = soonest.for_update("FOR UPDATE SKIP LOCKED")  # type: ignore[arg-type]  # stubs know bool only
-    with writing():
-        return int(Task.update(next_lookup_at=now).where(Task.id.in_(soonest)).execute())
+    return Task.update(next_lookup_at=now).where(Task.id.in_(soonest))
+
+
+_times = Query(lambda: ReceiverReturn.select(ReceiverReturn.times))
+_unfollowed = Query(
+    lambda: ReceiverReturn.select(ReceiverReturn.times).where(ReceiverReturn.times > ReceiverReturn.followed)
+)
+_ask_early = Query(_build_ask_early)

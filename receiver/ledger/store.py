@@ -15,7 +15,7 @@ from typing import Any
 from receiver.ledger import evidence, giving_up
 from receiver.ledger.claims import Claim, claim, claim_these, is_anything_due, locked, release
 from receiver.ledger.engine.db import writing
-from receiver.ledger.engine.statements import Statement, parts
+from receiver.ledger.engine.statements import Query, Statement, parts
 from receiver.ledger.evidence import Answer, Discovered
 from receiver.ledger.kinds import IN_HAND, LOOKUP, InHandRow, LookupRow
 from receiver.ledger.merge import insert_new, merge
@@ -91,15 +91,15 @@ def apply(
     news = [task.id for task in tasks if _is_news(task, answers[task.id])]
     lookups = [_lookup(task_id, answers[task_id], run_id, asked_at, now) for task_id in news]
     said, in_hand = _with_results_in_hand(said, now)
-    ours = Task.select(Task.id, Task.status).where(Task.id.in_(claimed.ids))
     with writing():
-        before = {task.id: task.status for task in locked(ours)}
+        before = dict(_locked_statuses.rows(ids=claimed.ids))
         if in_hand:
             # Before the answers. Otherwise the task would expire and then succeed, with an event for each.
             merge(IN_HAND, in_hand).execute()
         _merge_answers.execute(said)
         _insert_lookups.execute(lookups)
-        return sum(before.get(task.id) != task.status for task in ours.where(Task.settled_by == "lookup"))
+        settled = _settled_by_lookup.rows(ids=claimed.ids)
+        return sum(before.get(task_id) != status for task_id, status in settled)
 
 
 def settle(result: Result, now: datetime) -> None:
@@ -170,6 +170,12 @@ def _lookup(
     }
 
 
+def _statuses(ids: Any) -> Any:
+    return Task.select(Task.id, Task.status).where(Task.id.in_(ids))
+
+
+_locked_statuses = Query(lambda ids: locked(_statuses(ids)))
+_settled_by_lookup = Query(lambda ids: _statuses(ids).where(Task.settled_by == "lookup"))
 # A final result ends all waiting, so none of these times is used.
 _ASKED_NO_MORE = Patience(lambda *_: timedelta(0), timedelta(0), timedelta(0))
 _insert_new = Statement(lambda rows: insert_new(rows).returning(Task.id))

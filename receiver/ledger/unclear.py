@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.ledger.engine.db import writing
+from receiver.ledger.engine.statements import Query
 from receiver.ledger.models import Task, database
 from receiver.ledger.submission import OPEN, Submission
 
@@ -38,11 +39,9 @@ def unclear_by_service(now: datetime) -> dict[str, list[Submission]]:
 
     They are read by service, so that those of a service that is away do not hide the others.
     """
-    unclear = Submission.select().where(OPEN, _is_not_in_flight(now))
-    services: Any = unclear.select(Submission.service).distinct().tuples()
-    oldest = unclear.order_by(Submission.sent_at).limit(_MOST_LOOKED_FOR)
     with database.connection_context():
-        return {service: list(oldest.where(Submission.service == service)) for (service,) in sorted(services)}
+        services = sorted(service for (service,) in _services.rows(now=now))
+        return {service: _of_service.objects(Submission, now=now, service=service) for service in services}
 
 
 def unclear_facts(now: datetime) -> Unclear:
@@ -66,10 +65,9 @@ def accepted_tasks(submissions: Sequence[Submission]) -> dict[int, str]:
 
 def tasks_by_trace(submissions: Sequence[Submission]) -> dict[int, str]:
     """Return the task of each submission that the ledger knows by its trace id: a callback may have come."""
-    traces = {submission.trace_id for submission in submissions}
-    query = Task.select(Task.id, Task.trace_id, Task.submitted_at, Task.created_at)
+    traces = sorted({submission.trace_id for submission in submissions})
     with database.connection_context():
-        known = list(query.where(Task.trace_id.in_(traces)))
+        known = _tasks_of_traces.objects(Task, traces=traces)
     taken = known_as_submitted([task.id for task in known])
     found: dict[int, str] = {}
     for task in known:
@@ -96,9 +94,10 @@ def give_to_submissions(
 
 def known_as_submitted(task_ids: Collection[str]) -> set[str]:
     """Return those of the tasks that a submission is known to have made."""
+    if not task_ids:
+        return set()
     with database.connection_context():
-        rows = Submission.select(Submission.task_id).where(Submission.task_id.in_(list(task_ids)))
-        return {str(row.task_id) for row in rows}
+        return {task_id for (task_id,) in _tasks_of_submissions.rows(task_ids=list(task_ids))}
 
 
 def is_since(submission: Submission, moment: datetime | None) -> bool:
@@ -119,8 +118,27 @@ def mend_sent_in_future(now: datetime) -> None:
         ).execute()
 
 
-def _is_not_in_flight(now: datetime) -> Any:
+def _is_not_in_flight(now: Any) -> Any:
     return (Submission.leased_until <= now) | (Submission.sent_at > now + _SKEW)
+
+
+def _build_of_service(now: Any, service: Any) -> Any:
+    unclear = Submission.select().where(OPEN, _is_not_in_flight(now), Submission.service == service)
+    return unclear.order_by(Submission.sent_at).limit(_MOST_LOOKED_FOR)
+
+
+_services = Query(
+    lambda now: Submission.select(Submission.service).where(OPEN, _is_not_in_flight(now)).distinct()
+)
+_of_service = Query(_build_of_service)
+_tasks_of_traces = Query(
+    lambda traces: Task.select(Task.id, Task.trace_id, Task.submitted_at, Task.created_at).where(
+        Task.trace_id.in_(traces)
+    )
+)
+_tasks_of_submissions = Query(
+    lambda task_ids: Submission.select(Submission.task_id).where(Submission.task_id.in_(task_ids))
+)
 
 
 def _may_be(submission: Submission, task: Task) -> bool:

@@ -38,16 +38,15 @@ UNCLEAR = "SELECT trace_id FROM submission WHERE task_id IS NULL AND ended_at IS
 # A submission may be repeated for a shorter time: its key goes with its task.
 _SHORT_RETENTION, _SHORT_RETENTION_OF_TASKS = timedelta(minutes=20), timedelta(hours=2)
 _PRUNE_EVERY = timedelta(minutes=10)  # where the retention is short
+# Not runs and pauses: there are always some, and no check asks whether they are gone.
 _DATED = (
     ("delivery", "received_at"),
     ("lookup", "asked_at"),
-    ("reconcile_run", "started_at"),
-    ("pause", "ended_at"),
     ("refusal", "last_at"),
     ("submission", "ended_at"),
     ("forward", "ended_at"),
 )
-_ENDED_TASK = "status <> 'pending' AND COALESCE(settled_at, gave_up_at)"
+_ENDED_TASK = "status <> 'pending' AND next_lookup_at IS NULL AND COALESCE(settled_at, gave_up_at)"
 
 
 @dataclass(frozen=True, slots=True)

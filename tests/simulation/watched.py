@@ -100,6 +100,7 @@ class WatchedSqlite(DurableSqlite):
         self.deaths = deaths
         self.outage: Callable[[str], str | None] = lambda what: None
         self.in_turn = False
+        self.commits = 0
         self._now = now
         self._last = ""
 
@@ -132,6 +133,7 @@ class WatchedSqlite(DurableSqlite):
             self.rollback()
             raise
         super().commit()
+        self.commits += 1
         self.deaths.before(f"{COMMITTED}{self._last}")
 
     def _fail(self, what: str) -> None:

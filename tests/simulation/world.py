@@ -47,6 +47,7 @@ class World:
         self.web: Web | None = None
         self.reconcilers: dict[str, ReconcilerProcess] = {}
         self.lives = 0
+        self._idle_at: dict[str, int] = {}  # the ledger's commits, by job
         self.is_over = False
         self.is_calm = False
         self.beside = self._connect()  # looks into the ledger beside the product
@@ -141,7 +142,14 @@ class World:
             return False
         if self.rng.random() < (0.02 if comes_often else 0.1):
             return False  # it may well find nothing
-        return is_idle(self, self.beside, job)
+        if not comes_often:
+            return is_idle(self, self.beside, job)
+        # What comes often depends on the ledger alone, and not on the time.
+        if self._idle_at.get(job) != self.ledger.commits:
+            if not is_idle(self, self.beside, job):
+                return False
+            self._idle_at[job] = self.ledger.commits
+        return True
 
     def _end_web(self) -> None:
         if self.web:

@@ -4,7 +4,7 @@ Building the upsert of a callback takes peewee a hundred times as long as the da
 Only the values in its rows change from one execution to the next.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -83,7 +83,9 @@ def _portions(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 class Query:
     """A query whose values come later. `build` takes placeholders by name; timedeltas may be added to them.
 
-    It is not prepared in PostgreSQL: a plan for any values would be a worse one.
+    For a list `build` takes a list of placeholders, for IN alone: values repeat until they are a power of
+    two, so that few texts are built. The query is not prepared in PostgreSQL: a plan for any values
+    would be a worse one.
     """
 
     def __init__(self, build: Callable[..., Any]) -> None:
@@ -111,15 +113,39 @@ class Query:
         return changed
 
     def _execute(self, values: Row) -> Any:
-        text = self._text(values)
+        lists = [name for name, value in values.items() if isinstance(value, list)]
+        if lists:
+            values = dict(pair for value in values.items() for pair in _named(*value))
+        text = self._text(values, lists)
         return database.execute_sql(text.sql, text.fill([values]))
 
-    def _text(self, values: Row) -> "_Text":
-        key = (type(database.obj), *values)
+    def _text(self, values: Row, lists: Sequence[str] = ()) -> "_Text":
+        key = (type(database.obj), *values, *lists)  # the names tell how long the lists are
         text = self._built.get(key)
         if text is None:
-            text = self._built[key] = _Text(lambda rows: self._build(**rows[0]), [values])
+            text = self._built[key] = _Text(lambda rows: self._build(**_joined(rows[0], lists)), [values])
         return text
+
+
+def _named(column: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Give each value of a list a name of its own, and fill it up."""
+    if not isinstance(value, list):
+        yield column, value
+    elif value:
+        filled = 1 << (len(value) - 1).bit_length()
+        yield from ((f"{column} {at}", value[at % len(value)]) for at in range(filled))
+
+
+def _joined(slots: Row, lists: Iterable[str]) -> Row:
+    """Join the placeholders of each list again."""
+    joined: dict[str, Any] = {name: [] for name in lists}
+    for name, slot in slots.items():
+        column, is_of_list, _ = name.partition(" ")
+        if is_of_list:
+            joined[column].append(slot)
+        else:
+            joined[column] = slot
+    return joined
 
 
 def as_moment(value: Any) -> datetime | None:

@@ -17,6 +17,7 @@ from typing import Any
 from peewee import SQL, Case, fn
 
 from receiver.ledger.engine.db import on_postgresql, writing
+from receiver.ledger.engine.statements import Query
 from receiver.ledger.models import DELETED, TALLY_KEY, Tally, database
 from receiver.upstream.results import EXPIRED, FAILED, PENDING, SUCCEEDED
 
@@ -108,23 +109,14 @@ def fold(by_hour_since: datetime, by_length_since: datetime, by_shard_since: dat
     Each moment says how far back one dimension is kept: hours, durations, shards. Rows that another
     transaction has locked wait for the next time: waiting for them here could deadlock.
     """
-    old = Tally.hour < _hour(by_hour_since)
-    folded_already = (Tally.hour == _LONG_AGO) & (Tally.shard == 0) & (Tally.took == _NO_MATTER)
-    folded = _fold_some(old & ~folded_already, hour=SQL("''"), took=SQL(f"{_NO_MATTER}"))
-    lengths = (Tally.hour < _hour(by_length_since)) & (Tally.took != _NO_MATTER)
-    folded += _fold_some(lengths, took=SQL(f"{_NO_MATTER}"))
-    in_shards = (Tally.hour < _hour(by_shard_since)) | (Tally.hour == DELETED)
-    return folded + _fold_some(in_shards & (Tally.shard != 0))
+    folded = _fold_some(_take_hours, by_hour_since)
+    folded += _fold_some(_take_lengths, by_length_since)
+    return folded + _fold_some(_take_shards, by_shard_since)
 
 
-def _fold_some(which: Any, **folded: Any) -> int:
-    query = Tally.select(Tally.id).where(which)
-    if on_postgresql():
-        query = query.for_update("FOR UPDATE SKIP LOCKED")  # type: ignore[arg-type]  # the stubs know bool only
+def _fold_some(take: Query, since: datetime) -> int:
     with writing():
-        key = [folded.get(column.name, column) for column in _KEY]
-        gone = Tally.delete().where(Tally.id.in_(query)).returning(*key, Tally.tasks)
-        rows = list(gone.tuples().execute())
+        rows = take.rows(since=_hour(since))
         sums: Counter[tuple[Any, ...]] = Counter()
         for *parts, tasks in rows:
             sums[tuple(parts)] += tasks
@@ -134,6 +126,32 @@ def _fold_some(which: Any, **folded: Any) -> int:
                 conflict_target=[*_KEY, Tally.shard], update={Tally.tasks: Tally.tasks + sums[parts]}
             ).execute()
     return len(rows)
+
+
+def _build_take_hours(since: Any) -> Any:
+    folded_already = (Tally.hour == _LONG_AGO) & (Tally.shard == 0) & (Tally.took == _NO_MATTER)
+    return _taking((Tally.hour < since) & ~folded_already, hour=SQL("''"), took=SQL(f"{_NO_MATTER}"))
+
+
+def _build_take_lengths(since: Any) -> Any:
+    return _taking((Tally.hour < since) & (Tally.took != _NO_MATTER), took=SQL(f"{_NO_MATTER}"))
+
+
+def _build_take_shards(since: Any) -> Any:
+    return _taking(((Tally.hour < since) | (Tally.hour == DELETED)) & (Tally.shard != 0))
+
+
+def _taking(which: Any, **folded: Any) -> Any:
+    """Delete rows, and return their keys with what is folded in its place, and their counts."""
+    query = Tally.select(Tally.id).where(which)
+    if on_postgresql():
+        query = query.for_update("FOR UPDATE SKIP LOCKED")  # type: ignore[arg-type]  # the stubs know bool only
+    key = [folded.get(column.name, column) for column in _KEY]
+    return Tally.delete().where(Tally.id.in_(query)).returning(*key, Tally.tasks)
+
+
+_take_hours, _take_lengths = Query(_build_take_hours), Query(_build_take_lengths)
+_take_shards = Query(_build_take_shards)
 
 
 def _outcomes() -> list[Any]:

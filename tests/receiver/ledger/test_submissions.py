@@ -184,7 +184,7 @@ def test_one_whose_key_becomes_free_at_the_same_moment_is_sent(monkeypatch):
 
 
 def test_lost_ones_are_found_by_indexes_however_many_submissions_are_kept():
-    sql, values = lost_submissions._build_lost(now=NOW, since=NOW - MINUTE, digest=b"a fox").sql()
+    sql, values = lost_submissions._build_lost(NOW, NOW - MINUTE, [b"a fox"]).sql()
     with database.atomic():
         if on_postgresql():  # in an empty table it would not care
             database.execute_sql("SET LOCAL enable_seqscan = off")

@@ -134,6 +134,26 @@ class TestQuery:
             None,
         ]
 
+    def test_a_list_may_be_of_any_length_and_few_lengths_are_built(self):
+        built = []
+
+        def build(ids, besides):
+            built.append(len(ids))
+            return Task.select(Task.id).where(Task.id.in_(ids), Task.id.not_in(besides)).order_by(Task.id)
+
+        listed = Query(build)
+        for ids in (
+            [],
+            ["t2"],
+            ["t0", "t3"],
+            ["t3", "t1", "t0"],
+            ["t0", "t1", "t2", "t3"],
+            ["t2", "t2", "t9"],
+        ):
+            expected = [(task_id,) for task_id in sorted({*ids} & {"t0", "t2", "t3"})]
+            assert listed.rows(ids=ids, besides=["t1"]) == expected
+        assert built == [0, 1, 2, 4]
+
     def test_other_columns_make_another_statement_and_it_tells_how_many_rows_it_changed(self):
         change = Query(lambda since, **columns: Task.update(**columns).where(Task.created_at >= since))
         assert change.execute(since=NOW + timedelta(hours=2), ref="late") == 2
