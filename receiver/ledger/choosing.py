@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
+from functools import partial, reduce
 from operator import and_
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from peewee import SQL, Case, fn
 
+from receiver.ledger.engine.statements import Query, as_moment
 from receiver.ledger.forward import DELIVERED, DISMISSED, GIVEN_UP, HELD, RESENT, WAITING
 from receiver.ledger.models import Endpoint, Forward, database
 
@@ -99,37 +100,60 @@ def _is_served(wanted: ForwardFilter) -> bool:
     return wanted.status is None or (wanted.task is None and wanted.status not in (WAITING, HELD))
 
 
-def _starts(wanted: ForwardFilter) -> list[Any]:
-    """Return the conditions to start from. An index serves each of them. A forward meets one at most."""
+def _starts(wanted: ForwardFilter) -> list[dict[str, str]]:
+    """Return the values to start from. An index serves each of them. A forward has one of them at most."""
     if wanted.task is not None:
-        return [Forward.task_id == wanted.task]
+        return [{"task": wanted.task}]
     if wanted.status is not None:
-        return [Forward.status == (WAITING if wanted.status == HELD else wanted.status)]
-    return [Forward.status == status for status in _STORED]
+        return [{"status": WAITING if wanted.status == HELD else wanted.status}]
+    return [{"status": status} for status in _STORED]
 
 
 def _look(
-    start: Any, wanted: ForwardFilter, most: int, beyond: ForwardPlace | None, newest_first: bool
+    start: dict[str, str], wanted: ForwardFilter, most: int, beyond: ForwardPlace | None, newest_first: bool
 ) -> list[_Looked]:
-    rows: Any = _query(start, wanted, beyond, newest_first).limit(most).tuples()
-    return [_Looked(*row) for row in rows]
+    rows = _listed[newest_first].rows(limit=most, **_given(start, wanted, beyond))
+    return [_Looked(cast(datetime, as_moment(created_at)), *rest) for created_at, *rest in rows]
 
 
-def _query(start: Any, wanted: ForwardFilter, beyond: ForwardPlace | None, newest_first: bool) -> Any:
+def _given(
+    start: dict[str, str], wanted: ForwardFilter, beyond: ForwardPlace | None = None
+) -> dict[str, Any]:
+    """Return the values of a look that are not None."""
+    created_at, forward_id = beyond or (None, None)
+    given = {"since": wanted.since, "until": wanted.until, "created_at": created_at, "forward_id": forward_id}
+    return start | {name: value for name, value in given.items() if value is not None}
+
+
+def _build(
+    newest_first: bool,
+    *,
+    limit: Any,
+    task: Any = None,
+    status: Any = None,
+    since: Any = None,
+    until: Any = None,
+    created_at: Any = None,
+    forward_id: Any = None,
+) -> Any:
+    start = Forward.status == status if task is None else Forward.task_id == task
     query = Forward.select(*_READ).where(start)
-    if wanted.since is not None:
-        query = query.where(Forward.created_at >= wanted.since)
-    if wanted.until is not None:
-        query = query.where(Forward.created_at < wanted.until)
-    if beyond is not None:
-        query = query.where(*_beyond(*beyond, newest_first))
+    if since is not None:
+        query = query.where(Forward.created_at >= since)
+    if until is not None:
+        query = query.where(Forward.created_at < until)
+    if created_at is not None:
+        query = query.where(*_beyond(created_at, forward_id, newest_first))
     order = (Forward.created_at, Forward.id)
-    return query.order_by(*(column.desc() if newest_first else column for column in order))
+    return query.order_by(*(column.desc() if newest_first else column for column in order)).limit(limit)
 
 
-def _count(start: Any, wanted: ForwardFilter) -> tuple[int, int]:
+_listed = {newest_first: Query(partial(_build, newest_first)) for newest_first in (False, True)}
+
+
+def _count(start: dict[str, str], wanted: ForwardFilter) -> tuple[int, int]:
     """Return how many forwards were looked at, up to MOST_TO_COUNT + 1, and how many the filter holds."""
-    looked_at = _query(start, wanted, None, newest_first=False).limit(MOST_TO_COUNT + 1).alias("looked_at")
+    looked_at = _build(False, limit=MOST_TO_COUNT + 1, **_given(start, wanted)).alias("looked_at")
     conditions = [
         getattr(looked_at.c, name) == value
         for name in ("endpoint_id", "type", "cause")
@@ -146,7 +170,7 @@ def _count(start: Any, wanted: ForwardFilter) -> tuple[int, int]:
     return int(counts[0]), int(counts[1])
 
 
-def _beyond(created_at: datetime, forward_id: int, newest_first: bool) -> tuple[Any, Any]:
+def _beyond(created_at: Any, forward_id: Any, newest_first: bool) -> tuple[Any, Any]:
     # The first condition is for the index; the second is exact.
     if newest_first:
         behind = (Forward.created_at < created_at) | (Forward.id < forward_id)

@@ -16,7 +16,7 @@ from peewee import fn
 
 from receiver.ledger import endpoints
 from receiver.ledger.engine.db import writing
-from receiver.ledger.engine.statements import Statement
+from receiver.ledger.engine.statements import Query, Statement
 from receiver.ledger.event_json import event_json
 from receiver.ledger.forward import GIVEN_UP, WAITING
 from receiver.ledger.models import Endpoint, Event, Forward, Task, database
@@ -83,10 +83,12 @@ def _said_of(task: Task, now: datetime) -> dict[str, Any]:
 
 def _tasks_of(events: Sequence[Event], with_all: bool) -> Mapping[str, Task]:
     """Return the events' tasks. Without an app only those with a callback URL of their own are needed."""
-    query = Task.select().where(Task.id.in_({event.task_id for event in events}))
-    if not with_all:
-        query = query.where(Task.callback_url.is_null(False))
-    return {task.id: task for task in query}
+    ids = sorted({event.task_id for event in events})
+    return {task.id: task for task in (_tasks if with_all else _tasks_with_url).objects(Task, ids=ids)}
+
+
+_tasks = Query(lambda ids: Task.select().where(Task.id.in_(ids)))
+_tasks_with_url = Query(lambda ids: Task.select().where(Task.id.in_(ids), Task.callback_url.is_null(False)))
 
 
 def _rows(

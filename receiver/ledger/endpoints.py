@@ -62,7 +62,7 @@ def _bring_back(endpoint: Endpoint, now: datetime) -> None:
 
 def apps() -> list[Endpoint]:
     """Return the endpoints in FORWARD_URL, in the caller's connection."""
-    return list(Endpoint.select().where(Endpoint.is_app, Endpoint.retired_at.is_null()).order_by(Endpoint.id))
+    return _apps.objects(Endpoint)
 
 
 def server_of(url: str, now: datetime) -> Endpoint:
@@ -222,4 +222,7 @@ def _build_locked_forwards(ids: Any) -> Any:
     return query.for_update() if on_postgresql() else query
 
 
+_apps = Query(
+    lambda: Endpoint.select().where(Endpoint.is_app, Endpoint.retired_at.is_null()).order_by(Endpoint.id)
+)
 _locked_forwards = Query(_build_locked_forwards)

@@ -169,7 +169,10 @@ def take_probe(now: datetime, service: str = ALL) -> bool:
 def probe_at_once(now: datetime) -> None:
     """Make the next probe of each pause due now that a probe can end."""
     with writing():
-        Pause.update(next_probe_at=now).where(Pause.ended_at.is_null()).execute()
+        _probe_at_once.execute(now=now)
+
+
+_probe_at_once = Query(lambda now: Pause.update(next_probe_at=now).where(Pause.ended_at.is_null()))
 
 
 def resume(now: datetime, service: str = ALL) -> bool:

@@ -127,7 +127,8 @@ def test_a_list_loads_endpoints_and_no_bodies():
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_each_look_follows_an_index_from_its_place_on(wanted, index, beyond, newest_first):
     for start in choosing._starts(wanted):
-        plan = plan_of(choosing._query(start, wanted, beyond, newest_first).limit(20))
+        given = choosing._given(start, wanted, beyond)
+        plan = plan_of(choosing._build(newest_first, limit=20, **given))
         assert index in plan, plan
         assert "TEMP B-TREE" not in plan, plan
         assert "Sort" not in plan, plan
