@@ -71,8 +71,8 @@ class Reconciler:
         It ends after RUN_FOR_SECONDS; `has_more` then tells whether the next run should begin at once.
         With `due_by` it asks only about tasks that were due by then, however long that takes. It ends early
         when upstream wants no calls, and when `stop` is set: it awaits the calls in flight, and releases
-        what was claimed and has no answer. While there is nothing to ask, it runs only once in
-        NOTE_IDLE_EVERY: the row tells that the reconciler is at work.
+        what was claimed and has no answer. While there is nothing to ask, it notes that only once in
+        NOTE_IDLE_EVERY: that tells that the reconciler is at work.
         """
         started_at = self._clock.now()
         self.was_good = False
@@ -80,14 +80,15 @@ class Reconciler:
             self.has_more = False
             return Counts()
         self._noted_at = self._clock.monotonic()
+        self._mend_schedule(started_at)
+        if not self._is_due(started_at, due_by):
+            return self._note_idle(started_at)
         run_id = runs.open_run(self._name, started_at)
         run = self._asking(run_id, due_by)
         try:
-            self._mend_schedule(started_at)
-            is_due = self._is_due(started_at, due_by)
-            if is_due and self._is_allowed(run, started_at):
+            if self._is_allowed(run, started_at):
                 self._converge(run)
-            self._in_vain = is_due and not (run.counts.due or run.counts.error)
+            self._in_vain = not (run.counts.due or run.counts.error)
         except Exception as problem:
             run.counts.error = f"{type(problem).__name__}: {describe(problem)}"
             raise
@@ -97,6 +98,14 @@ class Reconciler:
             runs.close_run(run_id, self._clock.now(), asdict(run.counts))
         self.was_good = run.counts.error is None
         return run.counts
+
+    def _note_idle(self, now: datetime) -> Counts:
+        counts = Counts()
+        self._wrong_clock.note(counts)
+        runs.note_idle(self._name, now, counts.clock_ahead)
+        self.has_more = self._in_vain = False
+        self.was_good = True
+        return counts
 
     def _is_worth_a_run(self, now: datetime) -> bool:
         idle_for = self._clock.monotonic() - self._noted_at

@@ -135,6 +135,7 @@ def has_nothing_old(ledger: sqlite3.Connection, now: datetime, settings: Setting
     """Tell whether the job that deletes and joins old rows would find none."""
     dated = [f"SELECT 1 FROM {table} WHERE {time} < :rows" for table, time in _DATED]
     dated += ["SELECT 1 FROM tally WHERE hour < :hours", f"SELECT 1 FROM task WHERE {_ENDED_TASK} < :tasks"]
+    dated.append("SELECT 1 FROM event WHERE happened_at < :tasks AND task_id NOT IN (SELECT id FROM task)")
     day = timedelta(days=1)
     kept = {
         "rows": min(settings.retention, day),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from receiver.ledger.models import ReconcileRun
 from receiver.ledger.pauses import current_pause, paused_services
@@ -12,6 +12,7 @@ from receiver.web.watch.facts import Facts
 
 # The newest one may be in progress, and several reconcilers may run.
 _RUNS_WITH_CLOCK = 4
+_LATELY = timedelta(minutes=1)
 
 
 def with_reconciler(known: Facts) -> Facts:
@@ -25,11 +26,17 @@ def with_reconciler(known: Facts) -> Facts:
         reconciler_seen_at=queries.reconciler_seen_at(known.now),
         pause=current_pause(known.now),
         paused_services=paused_services(known.now),
-        clock_ahead=_clock_ahead(runs),
+        clock_ahead=_clock_ahead(runs, known.now),
     )
 
 
-def _clock_ahead(runs: Sequence[ReconcileRun]) -> timedelta | None:
-    """Return how far a reconciler's clock is ahead of upstream's: of several, the largest difference."""
-    seconds = [run.clock_ahead for run in runs if run.clock_ahead is not None]
-    return timedelta(seconds=max(seconds, key=abs)) if seconds else None
+def _clock_ahead(runs: Sequence[ReconcileRun], now: datetime) -> timedelta | None:
+    """Return how far a reconciler's clock is ahead of upstream's: of several, the largest difference.
+
+    The newest run counts, and others that began lately by upstream's clock.
+    """
+    known = [
+        (run.started_at, timedelta(seconds=run.clock_ahead)) for run in runs if run.clock_ahead is not None
+    ]
+    lately = [ahead for started_at, ahead in known if now - (started_at - ahead) < _LATELY]
+    return max(lately or [ahead for _, ahead in known[:1]], key=abs, default=None)

@@ -49,3 +49,33 @@ def test_a_run_in_progress_does_not_count_as_failing(ledger):
     assert queries.failing_runs(1) == []
     runs.close_run(run_id, now + timedelta(seconds=1), {"calls": 1, "errors": 1, "error": "HTTP 500"})
     assert [run.id for run in queries.failing_runs(1)] == [run_id]
+
+
+def test_an_idle_run_takes_the_place_of_our_newest_one_and_of_no_other(ledger):
+    began = utcnow()
+
+    def left() -> list[tuple[str, float, int | None]]:
+        known = ReconcileRun.select().order_by(ReconcileRun.id)
+        assert all(run.started_at == run.finished_at for run in known if run.finished_at)
+        return [(run.reconciler, (run.started_at - began).total_seconds(), run.clock_ahead) for run in known]
+
+    def note(reconciler: str, seconds: int) -> None:
+        runs.note_idle(reconciler, began + timedelta(seconds=seconds), seconds)
+
+    note("a:1", 0)
+    note("a:1", 15)
+    assert left() == [("a:1", 15, 15)]
+    note("b:1", 20)
+    note("a:1", 30)
+    assert left() == [("a:1", 15, 15), ("b:1", 20, 20), ("a:1", 30, 30)]
+    for number, counts in enumerate(({"due": 1}, {"calls": 1}, {"error": "asking is paused"}), start=4):
+        at = began + timedelta(seconds=number)
+        runs.close_run(runs.open_run("a:1", at), at, counts)
+        note("a:1", 100)
+        note("a:1", 115)
+        assert len(left()) == 2 * number - 3
+    note("a:1", 90)
+    assert left()[-2:] == [("a:1", 115, 115), ("a:1", 90, 90)]  # a clock was ahead, or is behind
+    runs.open_run("a:1", began)  # its process ended before it did
+    note("a:1", 130)
+    assert left()[-2:] == [("a:1", 0, None), ("a:1", 130, 130)]
