@@ -7,12 +7,12 @@ import threading
 from collections import Counter, defaultdict
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from receiver.clock import Clock
 from receiver.config import Settings
 from receiver.forward.attempt import Sends
-from receiver.forward.sender import Sender
+from receiver.forward.sender import ATTEMPT_WITHIN_SECONDS, Sender
 from receiver.ledger import due_forwards, endpoints, forwards, resending
 from receiver.ledger.dealing import READER, deal
 from receiver.ledger.due_forwards import Chain
@@ -26,7 +26,8 @@ _LONGEST_CHAIN = 16
 _CHAIN_WITHIN_SECONDS = 0.25  # no attempt of a chain begins later: others wait for its place
 _LOOK_EVERY_SECONDS = 0.25  # for new events, while attempts are in flight
 _GATHER_SECONDS = 0.005  # chains that end at about the same time are noted together
-_STOP_WITHIN_SECONDS = 16.0  # an attempt takes 15 s at most
+_ATTEMPT_WITHIN = timedelta(seconds=ATTEMPT_WITHIN_SECONDS)
+_STOP_WITHIN_SECONDS = ATTEMPT_WITHIN_SECONDS + 1
 
 
 @dataclass(slots=True)
@@ -166,6 +167,9 @@ class Forwarder:
         """Send a chain until an attempt fails or the time is up. Runs in a thread, without the ledger."""
         until = self._clock.monotonic() + _CHAIN_WITHIN_SECONDS
         for forward in sending.chain:
+            assert forward.leased_until is not None
+            if forward.leased_until < self._clock.now() + _ATTEMPT_WITHIN:
+                return  # the process stood still: another may have it before the attempt ends
             attempted = self._attempts.make(forward)
             sending.attempted.append(attempted)
             if attempted.cause is not None or self._clock.monotonic() >= until or self._is_to_end():

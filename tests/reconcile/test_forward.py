@@ -106,6 +106,27 @@ def test_with_settled_it_is_told_at_once_and_not_again_when_confirmed(make, sink
     assert event["data"]["task"]["confirmed"] is None
 
 
+def test_a_process_that_stands_still_after_its_claim_tells_nothing_twice(make, sink, monkeypatch):
+    clock = StillClock()
+    forwarder = make(clock, FORWARD_URL=sink.url, FORWARD_WHEN="settled")
+    forwarder.run()
+    record(body("t1"))
+    claim, claimed_at = forwards.claim, []
+
+    def stand_still(now, *rest):
+        claimed = claim(now, *rest)
+        if claimed and not claimed_at:
+            clock.ahead += due_forwards.LEASE
+        claimed_at.extend(now for _ in claimed)
+        return claimed
+
+    monkeypatch.setattr(forwards, "claim", stand_still)
+    forwarder.run()
+    assert len(claimed_at) == 2
+    assert len(told(sink)) == 1
+    assert Attempt.select().count() == 1
+
+
 def test_a_tasks_own_callback_url_gets_upstreams_body(make, sink):
     forwarder = make(FORWARD_ALLOW_PRIVATE="true")
     register("t1", callback_url=f"{sink.url}/hook?order=7")
