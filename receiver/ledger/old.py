@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from peewee import SQL, fn
@@ -19,6 +20,9 @@ from receiver.ledger.engine.statements import Query, as_moment
 from receiver.ledger.forward import DELIVERED, DISMISSED, RESENT
 from receiver.ledger.models import (
     DELETED,
+    DOUBTFUL,
+    KNOWN,
+    SETTLED,
     TALLY_KEY,
     UNACKNOWLEDGED,
     Delivery,
@@ -120,11 +124,11 @@ class _Dated:
 
 
 class _Pauses(_Dated):
-    """Pauses that no longer prolong the wait for any open task."""
+    """Pauses that no longer prolong the wait for any task: one that is open, or settled and asked about."""
 
     def find(self, old: Old, place: Any) -> Portion:
-        oldest = as_moment(_oldest_open.scalar())
-        return self._walk.next(min(old.rows, oldest or old.rows), place, _AT_ONCE)
+        oldest = (as_moment(query.scalar()) for query in _oldest_asked)
+        return self._walk.next(min([old.rows, *filter(None, oldest)]), place, _AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +275,18 @@ def _build_many_unread(reader: Any, most: Any) -> Any:
 
 
 _many_unread = Query(_build_many_unread)
-_oldest_open = Query(lambda: Task.select(fn.MIN(Task.created_at)).where(Task.status == PENDING))
+
+
+def _build_oldest_asked(kind: Any) -> Any:
+    # The expression keeps the database from walking all tasks from the oldest on: few are asked about.
+    heard_of = fn.COALESCE(Task.created_at, Task.silent_since)
+    return Task.select(fn.MIN(heard_of)).where(Task.next_lookup_at.is_null(False), *kind)
+
+
+_oldest_asked = (
+    Query(lambda: Task.select(fn.MIN(Task.created_at)).where(Task.status == PENDING)),
+    *(Query(partial(_build_oldest_asked, kind)) for kind in ((SETTLED, KNOWN), (DOUBTFUL,))),
+)
 
 
 def _is_any_other_kept() -> Any:

@@ -19,7 +19,7 @@ SELECT 'a delivery' AS what, task_id FROM delivery WHERE received_at < :rows
 UNION ALL SELECT 'a look-up', task_id FROM lookup WHERE asked_at < :rows
 UNION ALL SELECT 'a forward', task_id FROM forward WHERE ended_at < :rows
 UNION ALL SELECT 'a task', id FROM task WHERE status <> 'pending' AND next_lookup_at IS NULL
-  AND COALESCE(settled_at, gave_up_at) < :tasks
+  AND COALESCE(settled_at, gave_up_at) < :tasks AND COALESCE(gave_up_at, '') < :lately
   AND NOT COALESCE({UNACKNOWLEDGED.sql}, FALSE)
   AND id NOT IN (SELECT task_id FROM lookup UNION ALL SELECT task_id FROM delivery WHERE task_id IS NOT NULL)
   AND id NOT IN (SELECT task_id FROM forward)
@@ -79,6 +79,7 @@ def _left(world: "World", ledger: sqlite3.Connection) -> list[Failure]:
     old = {
         "rows": _ago(world, world.clock.passed, settings.retention + late),
         "tasks": _ago(world, world.clock.passed, settings.task_retention + late),
+        "lately": _ago(world, world.clock.passed, late),
     }
     return [Failure("what is old is left", row["task_id"], row["what"]) for row in ledger.execute(_LEFT, old)]
 

@@ -355,6 +355,18 @@ class TestSteps:
         prune(KEPT_SINCE)
         assert Pause.select().count() == 0
 
+    @pytest.mark.parametrize("registered", [True, False])
+    def test_a_pause_stays_while_a_settled_task_is_asked_about(self, registered):
+        if registered:
+            register("old", now=LONG_AGO)
+        record(body("old"), LONG_AGO, confirm=True)
+        Pause.create(reason="", account=True, started_at=LONG_AGO, ended_at=LONG_AGO + DAY)
+        prune(KEPT_SINCE)
+        assert Pause.select().count() == 1
+        Task.update(next_lookup_at=None).execute()
+        prune(KEPT_SINCE)
+        assert Pause.select().count() == 0
+
     def test_a_dry_run_counts_what_would_go_and_deletes_nothing(self):
         settle("t1", "t2", "young")
         record(body("young"), NOW)
