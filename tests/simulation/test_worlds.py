@@ -57,7 +57,7 @@ def test_a_seed_makes_the_same_world_in_another_process():
 
 @pytest.mark.parametrize("bug", [planted.a_lost_update, planted.an_event_outside_the_transaction])
 def test_it_finds_a_planted_bug(bug):
-    found = planted.find(bug, range(1, 13))
+    found = planted.find(bug, range(1, 31))
     assert found is not None
     assert found.trace
     assert not run(found.seed).failures
