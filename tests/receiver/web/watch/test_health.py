@@ -160,6 +160,21 @@ def test_a_clock_that_is_a_little_ahead_gives_no_negative_age(client, auth):
     }
 
 
+def test_a_clock_that_is_right_again_is_told_at_once_and_a_second_reconcilers_counts_too(client, auth):
+    def is_told():
+        troubles = client.get("/readyz", headers=auth).json["troubles"]
+        return "clock_wrong" in [one["code"] for one in troubles]
+
+    for ago in (400, 300, 200):
+        note_run(ago - 3600, due=1, calls=1, clock_ahead=3600)
+    assert is_told()
+    note_run(5, clock_ahead=0)
+    assert not is_told()
+    note_run(20 - 3600, due=1, calls=1, clock_ahead=3600)  # of another, whose clock is wrong
+    note_run(2, clock_ahead=0)
+    assert is_told()
+
+
 class TestTroubles:
     def test_there_are_none_when_all_is_well(self, client):
         now = utcnow()
